@@ -1,0 +1,1 @@
+"""Networks, losses and pretrained weights of quietbeam; knows nothing of the services."""

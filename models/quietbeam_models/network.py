@@ -1,0 +1,219 @@
+"""The network: one set of weights for any number and order of lines, any dose and any size of map.
+
+A U-Net whose trunk runs at half resolution, the same for every line, with lines speaking to each other through
+:class:`LineMix`. A thin branch at full resolution carries single pixels and filaments past the trunk.
+Two experts make the rate: a bounded log ratio to a local mean (right at low counts) and a noise estimate that is taken
+away from the Anscombe-transformed counts (exact at high counts, where its absence returns the raw counts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quietbeam_models.features import N_FEATURES, anscombe, make_features
+
+MAX_LOG_RATIO = 7.0
+MAX_NOISE = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """Size of the network; travels with its weights.
+
+    Attributes
+    ----------
+    widths
+        Channels at 1/2, 1/4, 1/8, ... resolution.
+    encoder_blocks, decoder_blocks
+        Residual blocks per level; the decoder has one level less.
+    full_width
+        Channels of the branch at full resolution.
+    mix_heads, mix_dim
+        Heads of the mixing between lines and channels of each.
+    """
+
+    widths: tuple[int, ...] = (48, 96, 128, 128)
+    encoder_blocks: tuple[int, ...] = (1, 1, 1, 2)
+    decoder_blocks: tuple[int, ...] = (2, 1, 1)
+    full_width: int = 16
+    mix_heads: int = 4
+    mix_dim: int = 8
+
+    @property
+    def multiple(self) -> int:
+        """Rows and columns are padded to a multiple of this."""
+        return 2 ** len(self.widths)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON types."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, object]) -> NetworkConfig:
+        """Build from :meth:`to_dict`."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})  # type: ignore[arg-type]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside an identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output, same shape."""
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class LineMix(nn.Module):
+    """Let each line listen to the lines that share its structure.
+
+    Whether two lines share structure is judged over the whole map, by the correlation of learned features (attention whose
+    scores are pooled over pixels): a single pixel's chance coincidence cannot print one line into another. How much is
+    taken at each pixel is the listener's own gate. A null answer of score 0 competes, so a line may listen to nobody.
+    """
+
+    def __init__(self, width: int, heads: int, dim: int) -> None:
+        super().__init__()
+        self.heads, self.dim = heads, dim
+        inner = heads * dim
+        self.project = nn.Conv2d(width, 4 * inner, 1)
+        self.back = nn.Conv2d(inner, width, 1)
+        self.sharpness = nn.Parameter(torch.full((heads,), 4.0))
+
+    def forward(self, x: Tensor, lines: int) -> Tensor:
+        """Mix x (batch * line, channel, row, col)."""
+        if lines == 1:
+            return x
+        n, _, rows, cols = x.shape
+        batch = n // lines
+        query, key, value, gate = self.project(x).chunk(4, 1)
+        query, key = self._unit(query, batch, lines), self._unit(key, batch, lines)
+        scores = torch.einsum("blhp,bmhp->bhlm", query, key).float() * self.sharpness[:, None, None]
+        own = torch.eye(lines, dtype=torch.bool, device=x.device)
+        scores = scores.masked_fill(own, float("-inf"))
+        weights = torch.softmax(F.pad(scores, (0, 1)), -1)[..., :-1].to(value.dtype)
+        heard = torch.einsum(
+            "bhlm,bmhp->blhp", weights, value.reshape(batch, lines, self.heads, self.dim * rows * cols)
+        )
+        heard = heard.reshape(n, self.heads * self.dim, rows, cols) * torch.sigmoid(gate)
+        return x + self.back(heard)
+
+    def _unit(self, x: Tensor, batch: int, lines: int) -> Tensor:
+        """Centre over pixels and scale to unit length, head by head: (batch, line, head, dim * pixel)."""
+        x = x - x.mean((-2, -1), keepdim=True)
+        flat = x.reshape(batch, lines, self.heads, -1)
+        return F.normalize(flat.float(), dim=-1, eps=1e-4).to(x.dtype)
+
+
+class Stage(nn.Module):
+    """Residual blocks of one level, then mixing between lines."""
+
+    def __init__(self, width: int, blocks: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.mix = LineMix(width, config.mix_heads, config.mix_dim)
+
+    def forward(self, x: Tensor, lines: int) -> Tensor:
+        """Return the stage's output, same shape; mixing comes after the first block."""
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i == 0:
+                x = self.mix(x, lines)
+        return x
+
+
+class Denoiser(nn.Module):
+    """Estimate rates from counts.
+
+    ``forward(counts, exposure)`` takes (batch, line, row, col) arrays; see :func:`make_features`.
+    """
+
+    def __init__(self, config: NetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NetworkConfig()
+        widths, full = config.widths, config.full_width
+        self.stem = nn.Conv2d(N_FEATURES, full, 3, padding=1)
+        self.enter = nn.Conv2d(4 * full, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(
+            Stage(w, b, config) for w, b in zip(widths, config.encoder_blocks, strict=True)
+        )
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.up = nn.ModuleList(
+            nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.decoder = nn.ModuleList(
+            Stage(w, b, config) for w, b in zip(widths[:-1], config.decoder_blocks, strict=True)
+        )
+        self.leave = nn.Conv2d(widths[0], 4 * full, 1)
+        self.refine = nn.ModuleList(
+            [nn.Conv2d(2 * full, full, 3, padding=1), nn.Conv2d(full, full, 3, padding=1)]
+        )
+        self.head = nn.Conv2d(full, 3, 3, padding=1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, ResidualBlock):
+                    module.second.weight.mul_(0.2)
+                elif isinstance(module, LineMix):
+                    module.back.weight.mul_(0.2)
+            self.head.weight.mul_(0.05)
+
+    def forward(self, counts: Tensor, exposure: Tensor) -> Tensor:
+        """Return the rate, (batch, line, row, col) float32 [counts per pixel at exposure 1], > 0."""
+        batch, lines, rows, cols = counts.shape
+        multiple = self.config.multiple
+        pad = (0, -cols % multiple, 0, -rows % multiple)
+        counts, exposure = F.pad(counts.float(), pad), F.pad(exposure.float(), pad)
+        with torch.autocast(counts.device.type, enabled=False):
+            features = make_features(counts, exposure)
+        x = features.stack.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        out = self.trunk(x, lines).unflatten(0, (batch, lines))
+        with torch.autocast(counts.device.type, enabled=False):
+            rate = self.combine(out.float(), counts, exposure, features.base)
+        return rate[..., :rows, :cols]
+
+    def trunk(self, x: Tensor, lines: int) -> Tensor:
+        """Map features (batch * line, feature, row, col) to the three head channels."""
+        thin = self.stem(x)
+        x = self.enter(F.pixel_unshuffle(F.relu(thin), 2))
+        skips = []
+        for i, stage in enumerate(self.encoder):
+            x = stage(x, lines)
+            if i < len(self.down):
+                skips.append(x)
+                x = self.down[i](x)
+        for i in reversed(range(len(self.decoder))):
+            x = F.pixel_shuffle(self.up[i](x), 2) + skips[i]
+            x = self.decoder[i](x, lines)
+        x = F.pixel_shuffle(self.leave(F.relu(x)), 2)
+        x = torch.cat([x, thin], 1)
+        for conv in self.refine:
+            x = conv(F.relu(x))
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(F.relu(x).float())
+
+    @staticmethod
+    def combine(out: Tensor, counts: Tensor, exposure: Tensor, base: Tensor) -> Tensor:
+        """Combine the two experts; out (batch, line, 3, row, col) float32."""
+        ratio, noise, choice = out.unbind(2)
+        low = base * torch.exp(MAX_LOG_RATIO * torch.tanh(ratio / MAX_LOG_RATIO))
+        root = anscombe(counts) - MAX_NOISE * torch.tanh(noise / MAX_NOISE)
+        high = (0.25 * root.clamp_min(0) ** 2 - 0.375).clamp_min(0) / exposure.clamp_min(1e-3)
+        # half and half at 30 counts until the network learns better; unmeasured pixels have the first expert only
+        share = torch.sigmoid(4.0 * choice + torch.log(base / 30.0).clamp(-6, 6)) * (exposure > 0)
+        return torch.lerp(low, high, share).clamp_min(1e-7)

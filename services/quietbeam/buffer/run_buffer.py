@@ -1,0 +1,263 @@
+"""One run's buffer: a zarr v3 group ``<root>/<run_uid>/`` (DESIGN.md, "Contracts").
+
+=============================  =======================  =========  ========================================
+array                          axes                     dtype      writer
+=============================  =======================  =========  ========================================
+``counts``                     detector, line, row, col u4 or f4   ingest; one file a row
+``i0``                         row, col                 f4         ingest
+``live_time_s``                detector, row, col       f4         ingest
+``measured``                   row, col                 bool       ingest, last: the commit mark of a row
+``raw, denoised, uncertainty`` line, row, col           f4         denoise
+=============================  =======================  =========  ========================================
+
+Group attributes belong to ingest, the attributes of ``denoised`` (evidence, version) to the denoise worker, so that no
+two processes ever rewrite the same file.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+
+from quietbeam.core.errors import BufferConflictError, InputError, NotMeasuredError
+from quietbeam.core.evidence import RunEvidence
+from quietbeam.core.types import BoolArray, FloatArray, RowBlock, RunInfo
+
+MapKind = Literal["raw", "denoised", "uncertainty"]
+MAP_KINDS: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty")
+_UID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+_MAP_ROWS = 64
+_CONFIG: Any = {"write_empty_chunks": True}
+
+
+def run_path(root: Path, uid: str) -> Path:
+    """Return the folder of a run.
+
+    Raises
+    ------
+    InputError
+        The uid could leave `root`.
+    """
+    if not _UID.match(uid):
+        raise InputError(f"run uid {uid[:80]!r} is not allowed: use letters, digits, '-' and '_' (at most 64)")
+    return root / uid
+
+
+def list_buffers(root: Path) -> list[str]:
+    """Return the uids of the runs that are buffered below `root`."""
+    if not root.is_dir():
+        return []
+    return sorted(p.name for p in root.iterdir() if _UID.match(p.name) and (p / "zarr.json").is_file())
+
+
+class RunBuffer:
+    """Counts and maps of one run on disk.
+
+    Rows can be written again (rewind, redelivery); the last write wins. Readers in other processes see a row either
+    not at all or whole, because `measured` is written after it and every chunk is replaced atomically.
+    """
+
+    def __init__(self, group: zarr.Group, path: Path, *, writable: bool) -> None:
+        self.path = path
+        self._group = group
+        self._writable = writable
+        self.info = RunInfo.from_dict(dict(group.attrs)["info"])  # type: ignore[arg-type]
+        self._arrays: dict[str, zarr.Array[Any]] = {}
+
+    @classmethod
+    def create(cls, root: Path, info: RunInfo) -> RunBuffer:
+        """Make the buffer of a run, or open the one that is there.
+
+        Raises
+        ------
+        BufferConflictError
+            The run is buffered with other lines, detectors, shape or kind.
+        """
+        path = run_path(root, info.uid)
+        try:
+            there = cls.open(root, info.uid, writable=True)
+        except NotMeasuredError:
+            pass
+        else:
+            for name in ("lines", "detectors", "shape", "kind"):
+                old, new = getattr(there.info, name), getattr(info, name)
+                if old != new:
+                    raise BufferConflictError(
+                        f"run {info.uid} is buffered with {name} {old}, now {new} is announced; "
+                        "the buffered run is kept, give the new run its own uid"
+                    )
+            return there
+        n_det, n_line, (rows, cols) = len(info.detectors), len(info.lines), info.shape
+        group = zarr.open_group(path, mode="a", zarr_format=3)
+        codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
+
+        def array(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> None:
+            group.create_array(
+                name,
+                shape=shape,
+                chunks=chunks,
+                dtype=dtype,
+                compressors=[codec],
+                fill_value=False if dtype == "bool" else 0,
+                config=_CONFIG,
+                overwrite=True,
+            )
+
+        array(
+            "counts",
+            (n_det, n_line, rows, cols),
+            (n_det, n_line, 1, cols),
+            "uint32" if info.kind == "counts" else "float32",
+        )
+        array("i0", (rows, cols), (1, cols), "float32")
+        array("live_time_s", (n_det, rows, cols), (n_det, 1, cols), "float32")
+        for kind in MAP_KINDS:
+            array(kind, (n_line, rows, cols), (n_line, min(_MAP_ROWS, rows), cols), "float32")
+        array("measured", (rows, cols), (1, cols), "bool")
+        # The attributes come last: without them the folder does not count as a run.
+        group.attrs.update({"info": info.to_dict()})
+        return cls(group, path, writable=True)
+
+    @classmethod
+    def open(cls, root: Path, uid: str, *, writable: bool = False) -> RunBuffer:
+        """Open the buffer of a run.
+
+        Raises
+        ------
+        NotMeasuredError
+            No such run.
+        """
+        path = run_path(root, uid)
+        try:
+            group = zarr.open_group(path, mode="r+" if writable else "r", zarr_format=3)
+        except FileNotFoundError as error:
+            raise NotMeasuredError(f"no run {uid} is buffered") from error
+        if "info" not in group.attrs:
+            raise NotMeasuredError(f"no run {uid} is buffered")
+        return cls(group, path, writable=writable)
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        if name not in self._arrays:
+            array = self._group[name]
+            assert isinstance(array, zarr.Array)
+            self._arrays[name] = array.with_config(_CONFIG)
+        return self._arrays[name]
+
+    # --- counts: written by ingest ------------------------------------------------------------------------------
+
+    def write_row(self, row: int, block: RowBlock) -> None:
+        """Write one row, the commit mark last.
+
+        Parameters
+        ----------
+        row
+            Slow-axis index.
+        block
+            Counts (detector, line, col) and what belongs to them.
+        """
+        n_det, n_line, (rows, cols) = len(self.info.detectors), len(self.info.lines), self.info.shape
+        if not 0 <= row < rows:
+            raise InputError(f"row {row} is outside the {rows} rows of run {self.info.uid}")
+        if block.counts.shape != (n_det, n_line, cols):
+            raise InputError(
+                f"row {row} of run {self.info.uid} has shape {block.counts.shape}, expected (detector, line, col) "
+                f"= {(n_det, n_line, cols)}"
+            )
+        self._array("counts")[:, :, row, :] = block.counts
+        if block.i0 is not None:
+            self._array("i0")[row] = block.i0
+        if block.live_time_s is not None:
+            self._array("live_time_s")[:, row] = block.live_time_s
+        self._array("measured")[row] = block.measured
+
+    def update_state(self, values: Mapping[str, Any]) -> None:
+        """Keep ingest's state of the run beside its data (survives the loss of Redis)."""
+        self._group.attrs.update({"state": {**self.state(), **values}})
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`update_state` kept."""
+        attrs: Any = zarr.open_group(self.path, mode="r", zarr_format=3).attrs
+        return dict(attrs.get("state", {}))
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def measured(self) -> BoolArray:
+        """Return (row, col) bool: which pixels are measured."""
+        return np.asarray(self._array("measured")[:])
+
+    def read_row(self, row: int) -> RowBlock:
+        """Return one row; unmeasured pixels are 0 and False in `measured`."""
+        return RowBlock(
+            measured=np.asarray(self._array("measured")[row]),
+            counts=np.asarray(self._array("counts")[:, :, row, :]),
+            i0=np.asarray(self._array("i0")[row]) if self.info.has_i0 else None,
+            live_time_s=np.asarray(self._array("live_time_s")[:, row]) if self.info.has_live_time else None,
+        )
+
+    def read_counts(self) -> np.ndarray[Any, Any]:
+        """Return all counts (detector, line, row, col)."""
+        return np.asarray(self._array("counts")[:])
+
+    def read_i0(self) -> FloatArray | None:
+        """Return I0 (row, col), or None when the run has none."""
+        return np.asarray(self._array("i0")[:]) if self.info.has_i0 else None
+
+    def read_live_time_s(self) -> FloatArray | None:
+        """Return live time (detector, row, col) in seconds, or None when the run has none."""
+        return np.asarray(self._array("live_time_s")[:]) if self.info.has_live_time else None
+
+    # --- maps: written by the denoise worker --------------------------------------------------------------------
+
+    def write_maps(
+        self, first_row: int, raw: FloatArray, denoised: FloatArray, uncertainty: FloatArray, *, version: int
+    ) -> None:
+        """Write rows ``[first_row, first_row + n)`` of the three maps, each (line, n, col)."""
+        stop = first_row + raw.shape[1]
+        for kind, values in zip(MAP_KINDS, (raw, denoised, uncertainty), strict=True):
+            self._array(kind)[:, first_row:stop, :] = values
+        self.update_map_attributes(version=version, maps_at=time.time())
+
+    def update_map_attributes(self, **values: Any) -> None:
+        """Set attributes of `denoised`: ``version``, ``rows``, ``final``, ``evidence`` ..."""
+        self._array("denoised").attrs.update(values)
+
+    def map_attributes(self) -> dict[str, Any]:
+        """Return the attributes of `denoised` as they are on disk now."""
+        group = zarr.open_group(self.path, mode="r", zarr_format=3)
+        return dict(group["denoised"].attrs)
+
+    def evidence(self) -> RunEvidence | None:
+        """Return the newest evidence, or None."""
+        data = self.map_attributes().get("evidence")
+        return RunEvidence.from_dict(data) if data else None
+
+    def read_map(self, kind: MapKind, lines: slice | int = slice(None)) -> FloatArray:
+        """Return a map (line, row, col), or (row, col) for one line index; 0 where not measured.
+
+        Raises
+        ------
+        NotMeasuredError
+            Unknown kind.
+        """
+        if kind not in MAP_KINDS:
+            raise NotMeasuredError(f"no map kind {kind!r}; there are {', '.join(MAP_KINDS)}")
+        return np.asarray(self._array(kind)[lines])
+
+    def sweep_partials(self) -> int:
+        """Delete half-written chunk files that a kill left behind; return how many. Only for the single writer."""
+        swept = 0
+        for partial in _partials(self.path):
+            partial.unlink(missing_ok=True)
+            swept += 1
+        return swept
+
+
+def _partials(path: Path) -> Iterator[Path]:
+    return path.rglob("*.partial")

@@ -1,0 +1,1 @@
+"""What every stage shares: words, settings, errors, the Redis conversation. Imports no stage."""

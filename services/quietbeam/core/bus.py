@@ -1,0 +1,185 @@
+"""The conversation with Redis Streams: connect, claim-before-read groups, trimming that loses nothing, events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import redis
+import structlog
+
+from . import keys
+
+log = structlog.get_logger()
+
+BLOCK_MS = 1000
+EVENTS_KEPT_S = 3600
+
+Connection = redis.Redis
+
+
+def connect(url: str) -> Connection:
+    """Return a client whose socket timeout is above every blocking read (redis-py 8 defaults to 5 s)."""
+    return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One stream entry."""
+
+    id: bytes
+    fields: Mapping[bytes, bytes]
+
+
+class GroupReader:
+    """Reads a stream as one consumer of a group, at least once: claims what others left, then reads what is new.
+
+    Parameters
+    ----------
+    connection
+        Redis client.
+    stream, group, consumer
+        Names. The same consumer name after a restart gets its own unacknowledged entries back first.
+    idle_ms
+        Entries of *other* consumers that stay unacknowledged for so long are claimed.
+    """
+
+    def __init__(
+        self, connection: Connection, stream: str, group: str, consumer: str, *, idle_ms: int = 30_000
+    ) -> None:
+        self._redis = connection
+        self._stream, self._group, self._consumer, self._idle_ms = stream, group, consumer, idle_ms
+        self._own: str | None = "0"
+        self._next_claim = 0.0
+        self._ensure_group()
+
+    def _ensure_group(self) -> None:
+        try:
+            self._redis.xgroup_create(self._stream, self._group, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def restart(self) -> None:
+        """Read this consumer's pending entries again (after Redis came back, or after an error)."""
+        self._own = "0"
+        self._ensure_group()
+
+    def read(self, count: int = 256, block_ms: int = BLOCK_MS) -> list[Message]:
+        """Return up to `count` entries: own pending ones, then abandoned ones of others, then new ones."""
+        try:
+            if self._own is not None:
+                messages = self._pending(count)
+                if messages:
+                    return messages
+                self._own = None
+            if time.monotonic() >= self._next_claim:
+                messages = self._claim(count)
+                if messages:
+                    return messages
+            reply: Any = self._redis.xreadgroup(
+                self._group, self._consumer, {self._stream: ">"}, count=count, block=block_ms or None
+            )
+        except redis.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            log.warning("consumer_group_lost", stream=self._stream, group=self._group)
+            self.restart()
+            return []
+        return list(_messages(reply))
+
+    def _pending(self, count: int) -> list[Message]:
+        assert self._own is not None
+        reply: Any = self._redis.xreadgroup(self._group, self._consumer, {self._stream: self._own}, count=count)
+        everything = [(i, f) for _, batch in _streams(reply) for i, f in batch]
+        if everything:
+            self._own = everything[-1][0].decode()
+        gone = [i for i, f in everything if not f]
+        if gone:
+            self.acknowledge(gone)
+            log.error("pending_entries_deleted", stream=self._stream, n=len(gone))
+        return [Message(id=i, fields=f) for i, f in everything if f]
+
+    def _claim(self, count: int) -> list[Message]:
+        cursor: Any = "0-0"
+        messages: list[Message] = []
+        while True:
+            reply: Any = self._redis.xautoclaim(
+                self._stream, self._group, self._consumer, self._idle_ms, start_id=cursor, count=count
+            )
+            cursor, batch, *rest = reply
+            if rest and rest[0]:
+                log.error("pending_entries_deleted", stream=self._stream, n=len(rest[0]))
+            messages += [Message(id=i, fields=f) for i, f in batch if f]
+            if cursor in (b"0-0", "0-0") or len(messages) >= count:
+                break
+        if cursor in (b"0-0", "0-0"):
+            self._next_claim = time.monotonic() + self._idle_ms / 2000
+        return messages
+
+    def acknowledge(self, ids: list[bytes]) -> None:
+        """Acknowledge entries whose effect is on disk."""
+        for first in range(0, len(ids), 512):
+            self._redis.xack(self._stream, self._group, *ids[first : first + 512])
+
+
+def _streams(reply: Any) -> Iterator[tuple[Any, Any]]:
+    if not reply:
+        return
+    items = reply.items() if isinstance(reply, dict) else reply
+    for stream, batch in items:
+        if batch and isinstance(reply, dict) and isinstance(batch[0], list):
+            batch = batch[0]
+        yield stream, batch
+
+
+def _messages(reply: Any) -> Iterator[Message]:
+    for _, batch in _streams(reply):
+        for entry_id, entry_fields in batch:
+            if entry_fields:
+                yield Message(id=entry_id, fields=entry_fields)
+
+
+def trim_acknowledged(connection: Connection, stream: str) -> int:
+    """Delete entries that every group has acknowledged; return how many. Never trims by length.
+
+    The limit is the smallest of, over all groups, the oldest pending id, or (nothing pending) the last delivered id.
+    """
+    limits: list[tuple[int, int]] = []
+    for group in connection.xinfo_groups(stream):
+        pending: Any = connection.xpending(stream, group["name"])
+        oldest = pending["min"] if pending and pending["pending"] else group["last-delivered-id"]
+        milliseconds, _, sequence = (oldest.decode() if isinstance(oldest, bytes) else str(oldest)).partition("-")
+        limits.append((int(milliseconds), int(sequence or 0)))
+    if not limits:
+        return 0
+    low = min(limits)
+    return int(connection.xtrim(stream, minid=f"{low[0]}-{low[1]}", approximate=False))
+
+
+def trim_older(connection: Connection, stream: str, seconds: float = EVENTS_KEPT_S) -> None:
+    """Drop entries older than `seconds` from a stream whose loss costs nothing (wake-ups, display events)."""
+    now: Any = connection.time()
+    connection.xtrim(stream, minid=max(0, int((now[0] - seconds) * 1000)), approximate=True)
+
+
+def emit(connection: Connection, event_type: str, run: str, **data: Any) -> None:
+    """Append to the event stream that the API serves (types: run, row, map, evidence, warning)."""
+    connection.xadd(
+        keys.EVENTS,
+        {"type": event_type, "run": run, "data": orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)},
+    )
+
+
+def quarantine(connection: Connection, *, run: str, name: str, reason: str, payload: bytes = b"") -> None:
+    """Set aside what could not be used, with the reason; at most 64 kB of it, at most about 10 000 entries."""
+    connection.xadd(
+        keys.QUARANTINE,
+        {"run": run, "name": name, "reason": reason, "doc": payload[:65536]},
+        maxlen=10_000,
+        approximate=True,
+    )
+    emit(connection, "warning", run, name=name, reason=reason)

@@ -1,0 +1,57 @@
+"""The error family of quietbeam.
+
+::
+
+    QuietbeamError
+    +-- InputError (ValueError)          data or options a caller gave; the message says what to change
+    |   +-- ProfileError                 a beamline profile that is wrong or matches nothing
+    |   +-- DocumentError                a Bluesky document that cannot be used; goes to quarantine
+    |   +-- FileFormatError              a measured file that cannot be read
+    +-- NotMeasuredError (LookupError)   a run, line or map that is not there (yet)
+    +-- BufferConflictError (RuntimeError)   a run is already buffered with another geometry
+    +-- DataNotReadyError (TimeoutError)     announced data is not yet in its file; retry
+    +-- WeightsError (RuntimeError)      weights missing, damaged or of an unknown version
+    +-- ServiceError (RuntimeError)      something quietbeam stands on (Redis, Tiled, a port) is unusable
+"""
+
+from __future__ import annotations
+
+
+class QuietbeamError(Exception):
+    """Base of every error that quietbeam raises on purpose."""
+
+
+class InputError(QuietbeamError, ValueError):
+    """Input that cannot be used; the message says what was wrong and what to do."""
+
+
+class ProfileError(InputError):
+    """A beamline profile that is wrong, or that matches nothing in a run."""
+
+
+class DocumentError(InputError):
+    """A Bluesky document that cannot be used."""
+
+
+class FileFormatError(InputError):
+    """A file that cannot be read as a measured map."""
+
+
+class NotMeasuredError(QuietbeamError, LookupError):
+    """A run, line or map that does not exist (yet)."""
+
+
+class BufferConflictError(QuietbeamError, RuntimeError):
+    """A run is already buffered with another geometry."""
+
+
+class DataNotReadyError(QuietbeamError, TimeoutError):
+    """Data was announced, but its file does not hold it yet; worth a retry."""
+
+
+class WeightsError(QuietbeamError, RuntimeError):
+    """Weights are missing, damaged or of an unknown version."""
+
+
+class ServiceError(QuietbeamError, RuntimeError):
+    """A server that quietbeam stands on cannot be used."""

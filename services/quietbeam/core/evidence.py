@@ -1,0 +1,115 @@
+"""The evidence that travels with every denoised map, as plain values.
+
+Written by the denoiser, read by publish, serve and the command line. All figures come from the data at hand;
+none needs the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+Estimator = Literal["raw", "smoother", "pretrained", "fine_tuned", "combined"]
+Kind = Literal["counts", "areas"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineEvidence:
+    """What held-out photons say about one line's map.
+
+    Attributes
+    ----------
+    line
+        Emission line, ``Fe_Ka``.
+    estimator
+        The estimate that won on held-out photons and is published for this line.
+    proven
+        True when the held-out photons show that the published map beats the raw sum; False when they cannot tell
+        (too little data, one detector of fitted areas). ``raw`` is always "proven".
+    dwell_gain
+        ``MSE(raw) / MSE(published)``: how many times longer the raw map would have to be acquired to have the same
+        error. ``None`` when it cannot be measured. 1.0 for ``raw``.
+    dwell_gain_low, dwell_gain_high
+        95 % interval of the dwell gain (bootstrap over blocks of pixels).
+    candidates
+        Dwell gain of every estimator that was tried, by name.
+    total_ratio
+        Total of the published map over the total of held-out counts at the same exposure.
+    slope
+        Slope of held-out counts against the published map (1 is unbiased).
+    mean_counts
+        Mean counts per measured pixel of the detector sum.
+    residual_chi2
+        Mean of ``((raw - denoised) / sigma)**2``; 1 for white residuals of the right size.
+    residual_flag
+        True when the residual shows structure that noise does not explain.
+    excluded_detectors
+        Detectors left out for this line, each with the reason.
+    """
+
+    line: str
+    estimator: Estimator
+    proven: bool
+    dwell_gain: float | None = None
+    dwell_gain_low: float | None = None
+    dwell_gain_high: float | None = None
+    candidates: Mapping[str, float] = field(default_factory=dict)
+    total_ratio: float | None = None
+    slope: float | None = None
+    mean_counts: float = 0.0
+    residual_chi2: float | None = None
+    residual_flag: bool = False
+    excluded_detectors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvidence:
+    """Evidence of a whole run at one moment.
+
+    Attributes
+    ----------
+    rows
+        Number of measured rows that went into the maps.
+    model
+        Version of the pretrained weights; ``model_sha256`` their checksum.
+    fine_tune_steps, fine_tune_s
+        Optimizer steps and seconds spent on this very run.
+    final
+        True after the last, longer fine-tune at the end of the run.
+    notes
+        Sentences for people: fallbacks, doubts, what was left out.
+    """
+
+    rows: int
+    lines: tuple[LineEvidence, ...]
+    kind: Kind = "counts"
+    model: str = ""
+    model_sha256: str = ""
+    fine_tune_steps: int = 0
+    fine_tune_s: float = 0.0
+    final: bool = False
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        data = asdict(self)
+        data["lines"] = [dict(line) for line in data["lines"]]
+        data["notes"] = list(self.notes)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunEvidence:
+        """Build from :meth:`to_dict`; unknown keys of newer versions are ignored."""
+        known = {f.name for f in fields(cls)}
+        line_known = {f.name for f in fields(LineEvidence)}
+        values = {k: v for k, v in data.items() if k in known}
+        values["lines"] = tuple(
+            LineEvidence(**{k: v for k, v in line.items() if k in line_known}) for line in values.get("lines", ())
+        )
+        values["notes"] = tuple(values.get("notes", ()))
+        return cls(**values)
+
+    def line(self, name: str) -> LineEvidence | None:
+        """Return the evidence of line ``name``, or None."""
+        return next((line for line in self.lines if line.line == name), None)

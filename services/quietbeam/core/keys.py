@@ -1,0 +1,34 @@
+"""Names of everything quietbeam keeps in Redis (DESIGN.md, "Contracts")."""
+
+DOCS = "qb:docs"
+"""Stream: the ingest log when Redis is the transport. Fields ``name``, ``run``, ``doc`` (msgpack)."""
+ROWS = "qb:rows"
+"""Stream: a row was committed. Fields ``run``, ``row``, ``at`` (wall clock, display only). A wake-up; zarr is the truth."""
+MAPS = "qb:maps"
+"""Stream: maps changed. Fields ``run``, ``first_row``, ``stop_row``, ``version``, ``final``. A wake-up."""
+EVENTS = "qb:events"
+"""Stream: what the event stream of the API serves. Fields ``type``, ``run``, ``data`` (JSON)."""
+QUARANTINE = "qb:quarantine"
+"""Stream: what could not be used. Fields ``run``, ``name``, ``reason``, ``doc`` (the bytes, cut)."""
+RUNS = "qb:runs"
+"""Sorted set of run uids by start time."""
+
+
+def run(uid: str) -> str:
+    """Hash with the state of a run; field names are in :mod:`quietbeam.core.runs`."""
+    return f"qb:run:{uid}"
+
+
+def context(uid: str) -> str:
+    """Hash with the start, descriptor and stream_resource documents that ingest needs after a restart."""
+    return f"qb:context:{uid}"
+
+
+def lease(uid: str) -> str:
+    """String: which worker denoises the run; expires."""
+    return f"qb:lease:{uid}"
+
+
+def stage(name: str) -> str:
+    """Hash: heartbeat of a stage (``pid``, ``at``, ``state``, ``detail``, ``version``); expires."""
+    return f"qb:stage:{name}"

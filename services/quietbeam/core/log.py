@@ -1,0 +1,52 @@
+"""structlog, set up once per process: readable on a terminal, one JSON object a line elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import structlog
+
+_SECRET_KEYS = ("api_key", "authorization", "password", "secret", "token")
+
+
+def _redact(_logger: Any, _method: str, event: Any) -> Any:
+    for key in event:
+        if any(word in key.lower() for word in _SECRET_KEYS):
+            event[key] = "***"
+    return event
+
+
+def configure_logging(stage: str, *, level: str | None = None, json: bool | None = None) -> None:
+    """Log to stderr with the name of the stage on every line.
+
+    Parameters
+    ----------
+    stage
+        Name of this process, e.g. ``ingest``.
+    level
+        ``debug``, ``info``, ``warning`` or ``error``; default from ``QUIETBEAM_LOG_LEVEL``, else ``info``.
+    json
+        Force JSON lines (default: JSON unless stderr is a terminal).
+    """
+    name = (level or os.environ.get("QUIETBEAM_LOG_LEVEL", "info")).upper()
+    number = logging.getLevelNamesMapping().get(name, logging.INFO)
+    as_json = (not sys.stderr.isatty()) if json is None else json
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _redact,
+    ]
+    if as_json:
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.bind_contextvars(stage=stage)

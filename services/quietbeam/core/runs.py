@@ -1,0 +1,131 @@
+"""The state hash of a run in Redis. Each field has exactly one writing stage.
+
+======================  ========  ==================================================================
+field                   writer    meaning
+======================  ========  ==================================================================
+info                    ingest    RunInfo as JSON
+state, reason           ingest    RunState and a sentence for people
+time_stop               ingest    time of the stop document
+last_document_at        ingest    wall clock of the last document (display only)
+rows_measured           ingest    rows in which every pixel is measured
+pixels_measured         ingest    pixels measured
+warnings                ingest    JSON list of sentences (duplicates, gaps, refused values ...)
+denoise_state           denoise   waiting | live | final | raw_only | failed
+denoise_reason          denoise   sentence
+denoise_rows            denoise   rows in the maps
+denoise_lag_s           denoise   seconds from the commit of the newest row to its denoised map
+maps_version            denoise   grows with every change of the maps
+evidence                denoise   RunEvidence as JSON
+publish_state           publish   waiting | live | final | failed
+publish_reason          publish   sentence
+tiled_path              publish   path in Tiled
+======================  ========  ==================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from . import keys
+from .bus import Connection
+from .evidence import RunEvidence
+from .types import RunInfo, RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """Snapshot of the state hash; missing fields have their neutral value."""
+
+    uid: str
+    info: RunInfo | None = None
+    state: RunState = RunState.RUNNING
+    reason: str = ""
+    time_stop: float | None = None
+    last_document_at: float | None = None
+    rows_measured: int = 0
+    pixels_measured: int = 0
+    warnings: tuple[str, ...] = ()
+    denoise_state: str = "waiting"
+    denoise_reason: str = ""
+    denoise_rows: int = 0
+    denoise_lag_s: float | None = None
+    maps_version: int = 0
+    evidence: RunEvidence | None = None
+    publish_state: str = "waiting"
+    publish_reason: str = ""
+    tiled_path: str = ""
+
+
+_JSON: dict[str, Callable[[Any], Any]] = {
+    "info": RunInfo.from_dict,
+    "evidence": RunEvidence.from_dict,
+    "warnings": tuple,
+}
+_NUMBERS = {
+    "time_stop": float,
+    "last_document_at": float,
+    "rows_measured": int,
+    "pixels_measured": int,
+    "denoise_rows": int,
+    "denoise_lag_s": float,
+    "maps_version": int,
+}
+
+
+def write_status(connection: Connection, uid: str, **values: Any) -> None:
+    """Set fields of the run's hash; RunInfo, RunEvidence, lists and tuples become JSON, None removes the field."""
+    texts: dict[str, bytes | str] = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if name in _JSON:
+            texts[name] = orjson.dumps(
+                value.to_dict() if hasattr(value, "to_dict") else value, option=orjson.OPT_SERIALIZE_NUMPY
+            )
+        else:
+            texts[name] = str(value)
+    gone = [name for name, value in values.items() if value is None]
+    with connection.pipeline() as pipe:
+        if texts:
+            pipe.hset(keys.run(uid), mapping=texts)  # type: ignore[arg-type]
+        if gone:
+            pipe.hdel(keys.run(uid), *gone)
+        pipe.execute()
+
+
+def parse_status(uid: str, fields: dict[bytes, bytes]) -> RunStatus:
+    """Build a snapshot from HGETALL's reply."""
+    values: dict[str, Any] = {"uid": uid}
+    for raw_name, raw in fields.items():
+        name = raw_name.decode()
+        if name in _JSON:
+            values[name] = _JSON[name](orjson.loads(raw))
+        elif name in _NUMBERS:
+            values[name] = _NUMBERS[name](float(raw))
+        elif name == "state":
+            values[name] = RunState(raw.decode())
+        elif name in RunStatus.__slots__:
+            values[name] = raw.decode()
+    return RunStatus(**values)
+
+
+def read_status(connection: Connection, uid: str) -> RunStatus | None:
+    """Return the snapshot of a run, or None when Redis does not know it."""
+    fields: Any = connection.hgetall(keys.run(uid))
+    return parse_status(uid, fields) if fields else None
+
+
+def register_run(connection: Connection, uid: str, time_start: float) -> None:
+    """Add a run to the index."""
+    connection.zadd(keys.RUNS, {uid: time_start})
+
+
+def list_runs(connection: Connection, *, newest_first: bool = True, limit: int | None = None) -> list[str]:
+    """Return run uids by start time."""
+    stop = -1 if limit is None else limit - 1
+    replies: Iterable[bytes] = connection.zrange(keys.RUNS, 0, stop, desc=newest_first)  # type: ignore[assignment]
+    return [uid.decode() for uid in replies]

@@ -1,0 +1,260 @@
+"""One tree of settings: YAML file, then ``QUIETBEAM_...`` environment variables (``QUIETBEAM_SERVE__PORT=9000``)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from .errors import InputError
+
+
+class Section(BaseModel):
+    """Base of the settings sections: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RedisSettings(Section):
+    """The Redis (or Valkey) server that carries rows, states and, if wanted, documents."""
+
+    url: str | None = Field(
+        default=None,
+        description="redis://, rediss:// or unix:// URL. Empty: the embedded server. REDIS_URL overrides.",
+    )
+
+
+class TiledSettings(Section):
+    """The Tiled server that gets the maps."""
+
+    uri: str | None = Field(default=None, description="URI of an external Tiled server. Empty: the embedded one.")
+    api_key: SecretStr | None = Field(
+        default=None, description="API key for Tiled; better from QUIETBEAM_TILED__API_KEY."
+    )
+    root: str = Field(default="quietbeam", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Container for all runs.")
+    interval: timedelta = Field(
+        default=timedelta(seconds=0.5), description="Least time between two live updates of a run."
+    )
+
+
+class IngestSettings(Section):
+    """Where documents come from and how they are understood."""
+
+    sources: tuple[str, ...] = Field(
+        default=("redis",),
+        description="Document sources: 'redis' (the stream qb:docs) and/or 'zmq://HOST:PORT' (out side of a bluesky 0MQ proxy).",
+    )
+    profiles: tuple[str, ...] = Field(
+        default=("simulated", "generic"),
+        description="Beamline profiles, tried in order: names in configs/beamlines or paths of YAML files.",
+    )
+    data_roots: tuple[Path, ...] = Field(
+        default=(),
+        description="Files announced by documents are opened only below these folders. data_dir is always one.",
+    )
+    stale_after: timedelta = Field(
+        default=timedelta(minutes=10), description="Silence after which a run counts as stale."
+    )
+    file_timeout: timedelta = Field(
+        default=timedelta(seconds=10), description="How long to wait for announced data to be in its file."
+    )
+    max_pixels: int = Field(default=16_777_216, gt=0, description="Largest map (rows x cols) that is admitted.")
+    max_buffer_bytes: int = Field(
+        default=64 * 2**30, gt=0, description="Largest uncompressed run buffer that is admitted."
+    )
+    max_spectrum_bytes: int = Field(default=2**30, gt=0, description="Most bytes read from a detector file at once.")
+
+
+class DenoiseSettings(Section):
+    """The denoise worker."""
+
+    device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'.")
+    first_map_rows: int = Field(default=4, ge=1, le=8, description="Rows after which the first denoised map is made.")
+    fine_tune: bool = Field(default=True, description="Fine-tune on the scan between inferences.")
+    burst: timedelta = Field(
+        default=timedelta(seconds=2), description="Longest fine-tuning burst between two looks at the rows."
+    )
+    live_budget: timedelta = Field(
+        default=timedelta(seconds=120), description="Fine-tuning time a run may use while it is live."
+    )
+    final_budget: timedelta = Field(
+        default=timedelta(seconds=20), description="Time of the last fine-tune at the end of a run."
+    )
+    evaluate_every: timedelta = Field(
+        default=timedelta(seconds=5), description="Least time between two evidence updates."
+    )
+    lease: timedelta = Field(
+        default=timedelta(seconds=10), description="A worker that is silent for so long loses its runs."
+    )
+    max_live_bytes: int = Field(
+        default=4 * 2**30,
+        gt=0,
+        description="Largest run (counts as float32) held in memory; larger ones are published raw.",
+    )
+    seed: int = 0
+
+
+class ServeSettings(Section):
+    """REST API and dashboard."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8480, ge=0, le=65535)
+    api_key: SecretStr | None = Field(
+        default=None, description="Single-user key; empty: made at first start, kept in data_dir/secrets."
+    )
+    anonymous_read: bool = Field(default=False, description="Let anyone who reaches the port read maps and states.")
+    insecure: bool = Field(default=False, description="Allow anonymous_read on an address beyond loopback.")
+    root_path: str = Field(default="", description="Path prefix when behind a reverse proxy.")
+
+
+class EmbeddedSettings(Section):
+    """Servers that `quietbeam up` starts itself where no external one is configured."""
+
+    tiled_port: int = Field(default=8481, ge=0, le=65535)
+    zmq_in: str | None = Field(
+        default=None, description="'127.0.0.1:5577': start a 0MQ proxy (RunEngine publishes here)."
+    )
+    zmq_out: str | None = Field(default=None, description="'127.0.0.1:5578': where ingest subscribes.")
+
+
+class Settings(BaseSettings):
+    """All settings of quietbeam."""
+
+    model_config = SettingsConfigDict(env_prefix="QUIETBEAM_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(
+        default=Path(".run"),
+        description="Everything quietbeam keeps: run buffers, embedded servers, secrets.",
+    )
+    redis: RedisSettings = RedisSettings()
+    tiled: TiledSettings = TiledSettings()
+    ingest: IngestSettings = IngestSettings()
+    denoise: DenoiseSettings = DenoiseSettings()
+    serve: ServeSettings = ServeSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file."""
+        return env_settings, init_settings
+
+    @property
+    def runs_dir(self) -> Path:
+        """Root of the zarr run buffers."""
+        return self.data_dir / "runs"
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Folder (0700) of keys made at first start."""
+        return self.data_dir / "secrets"
+
+    @property
+    def redis_is_embedded(self) -> bool:
+        """True when no Redis URL is configured."""
+        return not (os.environ.get("REDIS_URL") or self.redis.url)
+
+    @property
+    def redis_socket(self) -> Path:
+        """Unix socket of the embedded server; in /tmp when data_dir is too deep for a socket path (107 bytes)."""
+        path = self.data_dir.resolve() / "redis" / "valkey.sock"
+        if len(str(path)) <= 100:
+            return path
+        digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+        return Path(f"/tmp/quietbeam-{os.getuid()}-{digest}") / "valkey.sock"
+
+    @property
+    def redis_url(self) -> str:
+        """URL for redis-py."""
+        return os.environ.get("REDIS_URL") or self.redis.url or f"unix://{self.redis_socket}"
+
+    @property
+    def tiled_uri(self) -> str:
+        """URI of the Tiled server."""
+        return self.tiled.uri or f"http://127.0.0.1:{self.embedded.tiled_port}/api/v1"
+
+    def tiled_api_key(self) -> str:
+        """Return the key for Tiled: configured, else (embedded) the one kept in `secrets_dir`."""
+        if self.tiled.api_key:
+            return self.tiled.api_key.get_secret_value()
+        if self.tiled.uri:
+            raise InputError("tiled.uri is set without a key: set QUIETBEAM_TILED__API_KEY")
+        return keep_secret(self.secrets_dir / "tiled_api_key")
+
+    def serve_api_key(self) -> str:
+        """Return the single-user key of our own API: configured, else the one kept in `secrets_dir`."""
+        if self.serve.api_key:
+            return self.serve.api_key.get_secret_value()
+        return keep_secret(self.secrets_dir / "api_key")
+
+
+def keep_secret(path: Path) -> str:
+    """Return the secret in `path`; make one (0600) when there is none. Safe against two processes at once."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(32))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text().strip()
+
+
+def configs_dir() -> Path:
+    """Folder of the shipped configs: in the wheel, else in the checkout."""
+    packaged = Path(str(resources.files("quietbeam"))) / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "configs"
+
+
+def load_settings(config: str | Path | None = None, **overrides: Any) -> Settings:
+    """Read settings from a YAML file (a path, or the name of a shipped config such as ``embedded``).
+
+    Parameters
+    ----------
+    config
+        Path or name; None takes ``QUIETBEAM_CONFIG``, else ``embedded``.
+    overrides
+        Top-level values that win over the file, not over the environment.
+
+    Raises
+    ------
+    InputError
+        File missing, not YAML, or a setting that is wrong; the message names it.
+    """
+    name = str(config or os.environ.get("QUIETBEAM_CONFIG") or "embedded")
+    path = Path(name)
+    if not path.is_file():
+        path = configs_dir() / f"{name}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in configs_dir().glob("*.yaml")))
+        raise InputError(f"no config {name!r}: give a YAML file or one of {shipped}")
+    try:
+        data = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} must be a mapping of settings")
+    try:
+        return Settings(**{**data, **overrides})
+    except ValidationError as error:
+        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"{path}: {where}") from error

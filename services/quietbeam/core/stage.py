@@ -1,0 +1,102 @@
+"""How a stage lives: `step()` in a loop, heartbeats, patience while Redis is away, clean stop on SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from threading import Event
+from types import FrameType
+from typing import Protocol
+
+import redis
+import structlog
+
+from . import keys
+from .bus import Connection
+
+log = structlog.get_logger()
+
+HEARTBEAT_S = 2.0
+HEARTBEAT_EXPIRES_S = 15
+
+
+class Stage(Protocol):
+    """A loop body that tests can turn by hand."""
+
+    name: str
+
+    def step(self) -> bool:
+        """Do one bounded piece of work (at most a few seconds, blocking reads included); False when idle."""
+        ...
+
+    def recover(self) -> None:
+        """Redis was away and is back: read again what is unacknowledged, rewrite states."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is in hand and release everything; called once."""
+        ...
+
+
+def heartbeat(connection: Connection, name: str, *, state: str = "ready", detail: str = "") -> None:
+    """Say that a stage is alive."""
+    with connection.pipeline() as pipe:
+        pipe.hset(
+            keys.stage(name),
+            mapping={"pid": os.getpid(), "at": time.time(), "state": state, "detail": detail},
+        )
+        pipe.expire(keys.stage(name), HEARTBEAT_EXPIRES_S)
+        pipe.execute()
+
+
+def stop_on_signals() -> Event:
+    """Return an event that SIGTERM and SIGINT set (main thread only)."""
+    stop = Event()
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
+    return stop
+
+
+def run_stage(
+    stage: Stage,
+    connection: Connection,
+    stop: Event,
+    *,
+    detail: Callable[[], str] = lambda: "",
+    idle_wait_s: float = 0.02,
+) -> None:
+    """Turn `stage.step()` until `stop` is set. Redis outages are waited out; other errors end the process."""
+    last_beat = -HEARTBEAT_S
+    away_since: float | None = None
+    log.info("stage_started", pid=os.getpid())
+    try:
+        while not stop.is_set():
+            try:
+                if away_since is not None:
+                    connection.ping()
+                    stage.recover()
+                    log.info("redis_back", away_s=round(time.monotonic() - away_since, 2))
+                    away_since = None
+                if time.monotonic() - last_beat >= HEARTBEAT_S:
+                    heartbeat(connection, stage.name, detail=detail())
+                    last_beat = time.monotonic()
+                if not stage.step():
+                    stop.wait(idle_wait_s)
+            except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as error:
+                if away_since is None:
+                    away_since = time.monotonic()
+                    log.warning("redis_away", error=str(error))
+                stop.wait(0.25)
+    finally:
+        try:
+            stage.close()
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            log.warning("closed_without_redis", error=str(error))
+        log.info("stage_stopped")

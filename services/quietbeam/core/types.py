@@ -1,0 +1,128 @@
+"""Values that cross the seams between stages. Frozen; arrays inside are not copied and must not be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .evidence import Kind
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class RunState(StrEnum):
+    """State of a run's data, as ingest sees it."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETE = "complete"
+    """The run stopped with success and every pixel was measured."""
+    INCOMPLETE = "incomplete"
+    """The run stopped with success, but pixels are missing; `reason` says which."""
+    ABORTED = "aborted"
+    FAILED = "failed"
+    STALE = "stale"
+    """No document for longer than `ingest.stale_after`, and no stop document."""
+    UNUSABLE = "unusable"
+    """Nothing can be mapped; `reason` says why and what to do."""
+
+    @property
+    def ended(self) -> bool:
+        """True when no more rows are expected (a stale run may come back)."""
+        return self in {
+            RunState.COMPLETE,
+            RunState.INCOMPLETE,
+            RunState.ABORTED,
+            RunState.FAILED,
+            RunState.UNUSABLE,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What is known of a run when its buffer is made; never changes afterwards.
+
+    Attributes
+    ----------
+    uid
+        Bluesky run uid.
+    lines, detectors
+        Names, in the order of the array axes.
+    shape
+        Map shape (row, col) = (slow, fast) in pixels.
+    kind
+        ``counts`` (integers) or ``areas`` (fitted, float).
+    step
+        Pixel size (row, col) in `units`, or None when unknown.
+    origin
+        Position (row, col) of pixel (0, 0) in `units`.
+    snake
+        True when odd rows are scanned backwards.
+    dwell_s
+        Nominal dwell per pixel in seconds, or None.
+    time_start
+        Time of the start document, seconds since 1970 (data, never used for scheduling).
+    metadata
+        The start document, less bulky entries; plain JSON types.
+    """
+
+    uid: str
+    lines: tuple[str, ...]
+    detectors: tuple[str, ...]
+    shape: tuple[int, int]
+    kind: Kind = "counts"
+    scan_id: int | None = None
+    plan: str = ""
+    profile: str = ""
+    step: tuple[float, float] | None = None
+    origin: tuple[float, float] | None = None
+    units: str = "um"
+    snake: bool = False
+    dwell_s: float | None = None
+    time_start: float = 0.0
+    source: str = ""
+    has_i0: bool = False
+    has_live_time: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunInfo:
+        """Build from :meth:`to_dict`; unknown keys of newer versions are ignored."""
+        known = {f.name for f in fields(cls)}
+        tuples = {"lines", "detectors", "shape", "step", "origin"}
+        values: dict[str, Any] = {
+            k: tuple(v) if k in tuples and v is not None else v for k, v in data.items() if k in known
+        }
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowBlock:
+    """One row of frames: the unit of commit.
+
+    Attributes
+    ----------
+    counts
+        (detector, line, col); uint32 counts or float32 areas. 0 where not measured.
+    measured
+        (col,) bool.
+    i0
+        (col,) float32, or None.
+    live_time_s
+        (detector, col) float32 in seconds, or None.
+    """
+
+    counts: npt.NDArray[Any]
+    measured: BoolArray
+    i0: FloatArray | None = None
+    live_time_s: FloatArray | None = None
