@@ -17,7 +17,6 @@ two processes ever rewrite the same file.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -216,13 +215,14 @@ class RunBuffer:
     # --- maps: written by the denoise worker --------------------------------------------------------------------
 
     def write_maps(
-        self, first_row: int, raw: FloatArray, denoised: FloatArray, uncertainty: FloatArray, *, version: int
+        self, first_row: int, raw: FloatArray, denoised: FloatArray, uncertainty: FloatArray, **attributes: Any
     ) -> None:
-        """Write rows ``[first_row, first_row + n)`` of the three maps, each (line, n, col)."""
+        """Write rows ``[first_row, first_row + n)`` of the three maps, each (line, n, col), then `attributes`."""
         stop = first_row + raw.shape[1]
         for kind, values in zip(MAP_KINDS, (raw, denoised, uncertainty), strict=True):
             self._array(kind)[:, first_row:stop, :] = values
-        self.update_map_attributes(version=version, maps_at=time.time())
+        if attributes:
+            self.update_map_attributes(**attributes)
 
     def update_map_attributes(self, **values: Any) -> None:
         """Set attributes of `denoised`: ``version``, ``rows``, ``final``, ``evidence`` ..."""

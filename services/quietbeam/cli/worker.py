@@ -1,0 +1,45 @@
+"""`quietbeam worker`: the denoise stage."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    def worker(
+        config: Annotated[
+            str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")
+        ] = None,
+        device: Annotated[
+            str | None, typer.Option(help="Overrides denoise.device: cpu, cuda, cuda:1, mps, auto.")
+        ] = None,
+        name: Annotated[
+            str | None, typer.Option(help="Name in leases; a restarted worker of that name gets its runs back at once.")
+        ] = None,
+        nice: Annotated[int, typer.Option(help="Added niceness, so that ingest always comes first.")] = 5,
+    ) -> None:
+        """Denoise runs as their rows arrive: one process per device."""
+        import socket
+
+        from quietbeam.core.bus import connect
+        from quietbeam.core.log import configure_logging
+        from quietbeam.core.settings import load_settings
+        from quietbeam.core.stage import run_stage, stop_on_signals
+
+        settings = load_settings(config)
+        if device:
+            settings = settings.model_copy(update={"denoise": settings.denoise.model_copy(update={"device": device})})
+        configure_logging("worker", level=settings.log_level)
+        stop = stop_on_signals()
+        os.nice(nice)
+        from quietbeam.denoiser.worker import DenoiseStage
+
+        connection = connect(settings.redis_url)
+        owner = name or f"{socket.gethostname()}:{settings.denoise.device}"
+        run_stage(DenoiseStage(settings, connection, owner=owner, stop=stop), connection, stop)
