@@ -21,7 +21,13 @@ from .session import DenoiseSession
 log = structlog.get_logger()
 
 _STATE_EVERY_S = 0.5
-_FINAL_STATES = (RunState.COMPLETE, RunState.INCOMPLETE, RunState.ABORTED, RunState.FAILED)
+_FINAL_STATES = (
+    RunState.COMPLETE,
+    RunState.INCOMPLETE,
+    RunState.ABORTED,
+    RunState.FAILED,
+    RunState.STALE,  # finished as it is; a row that still comes opens it again
+)
 
 
 class LiveRun:

@@ -1,4 +1,4 @@
-"""The denoise stage: leases runs, denoises rows as they are committed, fine-tunes in between, finishes with a last pass.
+"""The denoise stage: leases runs, denoises committed rows, fine-tunes in between, finishes with a last pass.
 
 The stream ``qb:rows`` only wakes the worker up; what is measured is read from zarr. A worker that dies loses nothing:
 its lease runs out (or the restarted worker, which has the same name, takes it back at once) and the next one reads the

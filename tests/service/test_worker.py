@@ -1,0 +1,195 @@
+"""The denoise stage against a real Valkey and real buffers, turned by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from quietbeam.buffer import RunBuffer
+from quietbeam.core import keys, runs
+from quietbeam.core.settings import Settings
+from quietbeam.core.types import RowBlock, RunInfo, RunState
+from quietbeam.denoiser.worker import DenoiseStage
+
+LINES, DETECTORS, SHAPE = ("Ca_Ka", "Fe_Ka", "Zn_Ka"), ("det1", "det2", "det3", "det4"), (24, 32)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    denoise = settings.denoise.model_copy(
+        update={
+            "device": "cpu",
+            "final_budget": timedelta(seconds=2),
+            "live_budget": timedelta(seconds=1),
+            "burst": timedelta(seconds=0.5),
+            "evaluate_every": timedelta(seconds=0.2),
+            "lease": timedelta(seconds=2),
+        }
+    )
+    return settings.model_copy(update={"denoise": denoise})
+
+
+def specimen(seed: int = 0) -> np.ndarray:
+    """Draw counts (detector, line, row, col): a disc in two lines, nothing but background in the third."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    disc = ((y - 12) ** 2 + (x - 15) ** 2 < 64).astype(float)
+    rate = np.stack([2 + 8 * disc, 1 + 4 * disc, np.full(SHAPE, 0.5)])
+    return rng.poisson(rate[None] * np.array([0.7, 1.0, 1.1, 1.3])[:, None, None, None] / 4).astype(np.uint32)
+
+
+class Beamline:
+    """Plays ingest's part: commits rows and says so."""
+
+    def __init__(self, settings: Settings, redis, uid: str = "run-1", **info) -> None:
+        self.uid, self.redis, self.counts = uid, redis, specimen()
+        self.info = RunInfo(
+            uid=uid, **{"lines": LINES, "detectors": DETECTORS, "shape": SHAPE, "time_start": time.time(), **info}
+        )
+        self.buffer = RunBuffer.create(settings.runs_dir, self.info)
+        runs.register_run(redis, uid, self.info.time_start)
+        runs.write_status(redis, uid, info=self.info, state=RunState.RUNNING)
+
+    def commit(self, *rows: int) -> None:
+        for row in rows:
+            self.buffer.write_row(row, RowBlock(counts=self.counts[:, :, row], measured=np.ones(SHAPE[1], bool)))
+            self.redis.xadd(keys.ROWS, {"run": self.uid, "row": row, "at": time.time()})
+
+    def stop(self) -> None:
+        runs.write_status(self.redis, self.uid, state=RunState.COMPLETE)
+
+    def status(self) -> runs.RunStatus:
+        status = runs.read_status(self.redis, self.uid)
+        assert status is not None
+        return status
+
+
+def turn(stage: DenoiseStage, until: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not until():
+        assert time.monotonic() < deadline, "the stage did not get there"
+        stage.step()
+
+
+def test_rows_become_maps_while_the_run_goes_on(settings: Settings, redis) -> None:
+    beamline = Beamline(settings, redis)
+    stage = DenoiseStage(settings, redis, owner="here")
+    beamline.commit(0)
+    turn(stage, lambda: beamline.status().denoise_rows == 1)
+    raw = beamline.buffer.read_map("raw")
+    assert np.allclose(raw[:, 0].sum(), beamline.counts[:, :, 0].sum(), rtol=0.2), "raw is there from the first row"
+    assert not raw[:, 1:].any()
+
+    beamline.commit(*range(1, 12))
+    turn(stage, lambda: beamline.status().evidence is not None and beamline.status().denoise_rows == 12)
+    status = beamline.status()
+    assert status.denoise_state == "live" and not status.evidence.final
+    assert [line.line for line in status.evidence.lines] == list(LINES)
+
+    beamline.commit(*range(12, SHAPE[0]))
+    beamline.stop()
+    turn(stage, lambda: beamline.status().denoise_state == "final")
+    final = beamline.status()
+    assert final.denoise_rows == SHAPE[0] and final.evidence.final and final.evidence.fine_tune_steps > 0
+    assert beamline.buffer.map_attributes()["final"] is True
+    assert beamline.buffer.evidence() == final.evidence
+    denoised, raw = beamline.buffer.read_map("denoised"), beamline.buffer.read_map("raw")
+    assert np.isfinite(denoised).all() and (denoised >= 0).all()
+    assert np.allclose(denoised.sum((1, 2)), raw.sum((1, 2)), rtol=0.05)
+    assert redis.get(keys.lease("run-1")) is None, "the lease is given back"
+
+
+def test_a_worker_that_died_is_replaced_by_one_of_its_name(settings: Settings, redis) -> None:
+    beamline = Beamline(settings, redis)
+    beamline.commit(*range(10))
+    first = DenoiseStage(settings, redis, owner="here")
+    turn(first, lambda: beamline.status().denoise_rows == 10)
+    del first
+    beamline.commit(*range(10, SHAPE[0]))
+    beamline.stop()
+    second = DenoiseStage(settings, redis, owner="here")
+    turn(second, lambda: beamline.status().denoise_state == "final")
+    assert beamline.status().denoise_rows == SHAPE[0]
+
+
+def test_a_leased_run_is_left_alone_until_the_lease_runs_out(settings: Settings, redis) -> None:
+    beamline = Beamline(settings, redis)
+    beamline.commit(*range(8))
+    first = DenoiseStage(settings, redis, owner="one")
+    turn(first, lambda: beamline.status().denoise_rows == 8)
+    second = DenoiseStage(settings, redis, owner="two")
+    beamline.commit(8)
+    second.step()
+    assert beamline.status().denoise_rows == 8, "not its run"
+    redis.pexpire(keys.lease("run-1"), 1)
+    del first
+    deadline = time.monotonic() + 10
+    while redis.get(keys.lease("run-1")) is not None:
+        assert time.monotonic() < deadline
+    beamline.commit(9)
+    turn(second, lambda: beamline.status().denoise_rows == 10)
+
+
+def test_a_run_too_large_for_memory_is_published_raw(settings: Settings, redis) -> None:
+    small = settings.model_copy(update={"denoise": settings.denoise.model_copy(update={"max_live_bytes": 1000})})
+    beamline = Beamline(small, redis)
+    stage = DenoiseStage(small, redis, owner="here")
+    beamline.commit(*range(SHAPE[0]))
+    beamline.stop()
+    turn(stage, lambda: beamline.status().denoise_state == "final")
+    assert "max_live_bytes" in beamline.status().denoise_reason
+    assert np.array_equal(beamline.buffer.read_map("denoised"), beamline.counts.sum(0))
+
+
+def test_a_broken_denoiser_costs_neither_the_raw_map_nor_other_runs(
+    settings: Settings, redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quietbeam.denoiser.session import DenoiseSession
+
+    working = DenoiseSession.infer
+
+    def infer(self, rows=None):
+        if len(self.lines) == 2:
+            raise FloatingPointError("loss is not finite")
+        return working(self, rows)
+
+    monkeypatch.setattr(DenoiseSession, "infer", infer)
+    broken = Beamline(settings, redis, "broken", lines=("Ca_Ka", "Fe_Ka"))
+    broken.counts = broken.counts[:, :2]
+    sound = Beamline(settings, redis, "sound")
+    stage = DenoiseStage(settings, redis, owner="here")
+    for beamline in (broken, sound):
+        beamline.commit(*range(SHAPE[0]))
+        beamline.stop()
+    turn(stage, lambda: all(b.status().denoise_state in ("final", "failed") for b in (broken, sound)))
+    turn(stage, lambda: broken.buffer.read_map("denoised").any() and sound.status().denoise_state == "final")
+    assert "loss is not finite" in broken.status().denoise_reason
+    assert np.array_equal(broken.buffer.read_map("denoised"), broken.counts.sum(0))
+    assert sound.status().evidence is not None
+
+
+def test_a_row_after_the_end_opens_the_run_again(settings: Settings, redis) -> None:
+    beamline = Beamline(settings, redis)
+    stage = DenoiseStage(settings, redis, owner="here")
+    beamline.commit(*range(SHAPE[0] - 1))
+    beamline.stop()
+    turn(stage, lambda: beamline.status().denoise_state == "final")
+    beamline.commit(SHAPE[0] - 1)
+    turn(stage, lambda: beamline.status().denoise_rows == SHAPE[0] and beamline.status().denoise_state == "final")
+
+
+def test_after_redis_lost_everything_the_maps_go_on(settings: Settings, redis) -> None:
+    beamline = Beamline(settings, redis)
+    stage = DenoiseStage(settings, redis, owner="here")
+    beamline.commit(*range(8))
+    turn(stage, lambda: beamline.status().denoise_rows == 8)
+    redis.flushall()
+    runs.register_run(redis, "run-1", 0.0)
+    runs.write_status(redis, "run-1", info=beamline.info, state=RunState.RUNNING)
+    beamline.buffer.write_row(8, RowBlock(counts=beamline.counts[:, :, 8], measured=np.ones(SHAPE[1], bool)))
+    stage.recover()
+    turn(stage, lambda: beamline.status().denoise_rows == 9)
