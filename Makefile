@@ -1,0 +1,51 @@
+# make install | demo | test | lint       (make help)
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= auto
+KEEP   ?=
+TESTS  ?= tests
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help install demo test lint format constraints clean
+
+help:
+	@echo "make install             environment in $(VENV): pinned versions; CPU build of torch where there is no GPU"
+	@echo "make install TORCH=torch the build of torch that pip finds first, whatever the machine"
+	@echo "make demo                a simulated scan, denoised live, with a table at the end (KEEP=1: leave it up)"
+	@echo "make test                the whole test suite (TESTS=tests/unit: a part of it)"
+	@echo "make lint                ruff, mypy, layers"
+
+install: $(STAMP)
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) here; install Python 3.11 or newer, or say PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: %s is Python %d.%d; quietbeam needs 3.11 or newer: say PYTHON=/path/to/python3.11" % (sys.executable, *sys.version_info[:2]))'
+	@$(PYTHON) -m venv $(VENV) || { echo "make: cannot make $(VENV); on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(STAMP): pyproject.toml constraints.txt deploy/install.py | $(BIN)/python
+	@$(BIN)/python deploy/install.py --torch "$(TORCH)"
+	@touch $@
+
+demo: install
+	$(BIN)/quietbeam demo $(if $(KEEP),--keep)
+
+test: install
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: install
+	$(BIN)/python deploy/install.py --freeze > constraints.new && mv constraints.new constraints.txt
+
+clean:
+	rm -rf .run build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,84 @@
+"""The command line. Every module here adds its commands through ``register(app)`` and imports what is heavy only when run."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from quietbeam import __version__
+from quietbeam.core.errors import QuietbeamError
+
+MODULES = (
+    "demo",
+    "up",
+    "ingest",
+    "worker",
+    "publish",
+    "serve",
+    "beamline",
+    "denoise",
+    "pretrain",
+    "benchmark",
+    "tools",
+)
+"""Modules of this package with a ``register(app)``, in the order of ``quietbeam --help``; those not there are skipped."""
+
+EXIT_REFUSED = 2
+"""Exit code of an error that quietbeam raised on purpose: the message says what to change."""
+
+app = typer.Typer(
+    name="quietbeam",
+    help="Denoise X-ray fluorescence maps while the scan runs, proven on held-out photons.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"quietbeam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (also QUIETBEAM_DEBUG=1).")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Denoise X-ray fluorescence maps while the scan runs, proven on held-out photons."""
+    if debug:
+        os.environ["QUIETBEAM_DEBUG"] = "1"
+
+
+def _register_all() -> None:
+    for name in MODULES:
+        if importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            importlib.import_module(f"{__name__}.{name}").register(app)
+
+
+_register_all()
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on stderr and exit code 2."""
+    try:
+        app()
+    except QuietbeamError as error:
+        if os.environ.get("QUIETBEAM_DEBUG"):
+            raise
+        typer.echo(f"quietbeam: {' '.join(str(error).split())}", err=True)
+        sys.exit(EXIT_REFUSED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
