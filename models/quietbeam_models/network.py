@@ -36,9 +36,9 @@ class NetworkConfig:
         Heads of the mixing between lines and channels of each.
     """
 
-    widths: tuple[int, ...] = (48, 96, 128, 128)
+    widths: tuple[int, ...] = (64, 96, 128, 128)
     encoder_blocks: tuple[int, ...] = (1, 1, 1, 2)
-    decoder_blocks: tuple[int, ...] = (2, 1, 1)
+    decoder_blocks: tuple[int, ...] = (2, 2, 1)
     full_width: int = 16
     mix_heads: int = 4
     mix_dim: int = 8

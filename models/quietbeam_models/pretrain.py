@@ -1,0 +1,143 @@
+"""Make pretrained weights: ``python -m quietbeam_models.pretrain`` (or ``quietbeam pretrain``)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import platform
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import lightning as L
+import structlog
+import torch
+
+from quietbeam_models.pretraining import Pretraining, PretrainConfig
+from quietbeam_models.weights import DEFAULT, save_weights
+
+log = structlog.get_logger()
+
+
+class Saver(L.Callback):
+    """Save a checkpoint every ``every_s`` seconds, in one move."""
+
+    def __init__(self, path: Path, every_s: float) -> None:
+        self.path, self.every_s, self.last = path, every_s, time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: object) -> None:  # noqa: ARG002
+        """Save when it is time."""
+        if time.monotonic() - self.last > self.every_s or trainer.should_stop:
+            partial = self.path.with_suffix(".partial")
+            trainer.save_checkpoint(partial)
+            os.replace(partial, self.path)
+            self.last = time.monotonic()
+
+
+def precision_for(device: str) -> str:
+    """Return bf16 where the machine computes it natively, else full precision."""
+    if device != "cpu":
+        return "bf16-mixed"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+def export(module: Pretraining, folder: Path, name: str, command: str) -> Path:
+    """Write the averaged weights with their card."""
+    config = module.config
+    card = {
+        "parent": None,
+        "command": command,
+        "steps": module.global_step or int(module.curve[-1]["step"] if module.curve else 0),
+        "minutes": round(module.elapsed_s / 60, 1),
+        "seed": config.seed,
+        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "config": {k: v for k, v in dataclasses.asdict(config).items() if k != "network"},
+        "curve": [{k: round(v, 4) for k, v in point.items()} for point in module.curve],
+    }
+    return save_weights(module.average, folder, name, card)
+
+
+def pretrain(
+    config: PretrainConfig,
+    *,
+    work: Path,
+    out: Path,
+    name: str = DEFAULT,
+    device: str = "auto",
+    devices: int | str = 1,
+    strategy: str = "auto",
+    validate_every: int = 250,
+    save_every_s: float = 150.0,
+    command: str = "",
+) -> Path:
+    """Train (or resume from ``work/last.ckpt``) and write the weights to ``out``.
+
+    Several GPUs are Lightning's ``devices`` and ``strategy``.
+    """
+    warnings.filterwarnings("ignore", module="lightning")
+    L.seed_everything(config.seed, verbose=False)
+    work.mkdir(parents=True, exist_ok=True)
+    module, last = Pretraining(config), work / "last.ckpt"
+    accelerator = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}.get(device, device)
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    trainer = L.Trainer(
+        accelerator="cpu" if on_cpu else accelerator,
+        devices=devices,
+        strategy=strategy,
+        precision=precision_for("cpu" if on_cpu else "gpu"),  # type: ignore[arg-type]
+        max_steps=-1,
+        max_epochs=-1,
+        val_check_interval=validate_every,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Saver(last, save_every_s)],
+    )
+    trainer.fit(module, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    path = export(module, out, name, command)
+    log.info("weights_written", path=str(path), steps=trainer.global_step)
+    return path
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the resumable checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="folder the weights are written to")
+    parser.add_argument("--name", default=DEFAULT)
+    parser.add_argument("--minutes", type=float, default=85.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--devices", default="1")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--targets", choices=["expectation", "counts"], default="expectation")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--muon-lr", type=float, default=0.02)
+    parser.add_argument("--validate-every", type=int, default=250)
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    config = PretrainConfig(budget_s=args.minutes * 60, seed=args.seed, lr=args.lr, muon_lr=args.muon_lr)
+    config = dataclasses.replace(
+        config, patches=dataclasses.replace(config.patches, seed=args.seed, targets=args.targets)
+    )
+    command = "python -m quietbeam_models.pretrain " + " ".join(argv if argv is not None else sys.argv[1:])
+    pretrain(
+        config,
+        work=args.work,
+        out=args.out,
+        name=args.name,
+        device=args.device,
+        devices=int(args.devices) if args.devices.isdigit() else args.devices,
+        validate_every=args.validate_every,
+        command=command,
+    )
+
+
+if __name__ == "__main__":
+    main()

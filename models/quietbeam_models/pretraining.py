@@ -1,0 +1,167 @@
+"""Pretraining on procedural specimens, as a Lightning module."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning as L
+import structlog
+import torch
+from torch import Tensor
+
+from quietbeam_models.losses import line_loss
+from quietbeam_models.network import Denoiser, NetworkConfig
+from quietbeam_models.optimizer import MuonAdamW
+from quietbeam_models.patches import PatchConfig, PatchStream, validation_batches
+
+log = structlog.get_logger()
+
+VALIDATION_DOSES = (0.1, 0.5, 2.0, 8.0, 32.0, 200.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainConfig:
+    """How the weights are made.
+
+    Attributes
+    ----------
+    budget_s
+        Training time; the learning rate follows elapsed time over budget, so it always reaches its end.
+    floor
+        Loss added before weighting: lines are weighted by ``1 / (floor + their present error)``, so that every dose and
+        difficulty counts by its relative improvement (the geometric mean of dwell gains), not by its size.
+    """
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    patches: PatchConfig = field(default_factory=PatchConfig)
+    budget_s: float = 5_000.0
+    lr: float = 2e-3
+    muon_lr: float = 0.02
+    average: float = 0.998
+    floor: float = 5e-4
+    seed: int = 0
+
+
+def learning_progress(progress: float, warmup: float = 0.01) -> float:
+    """Return the learning-rate factor: short warm-up, constant, then cosine down to nearly 0."""
+    if progress < warmup:
+        return max(progress / warmup, 0.02)
+    start = 0.25
+    if progress < start:
+        return 1.0
+    return 0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * min((progress - start) / (1 - start), 1.0)))
+
+
+class Pretraining(L.LightningModule):
+    """Train :class:`Denoiser` and a running average of its weights, which is what ships."""
+
+    def __init__(self, config: PretrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = Denoiser(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.elapsed_s = 0.0
+        self.curve: list[dict[str, float]] = []
+        self._last = time.monotonic()
+        self._typical = 3.0
+        self._skipped = 0
+        self._recent: list[float] = []
+
+    # -- training -----------------------------------------------------------------------------------------------
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._last = time.monotonic()
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
+        """Return the weighted loss, or None to skip a batch whose loss exploded."""
+        rate = self.network(batch["counts"], batch["exposure"])
+        loss = line_loss(rate, batch["target"], batch["exposure"])
+        with torch.no_grad():
+            true = batch["exposure"] * batch["rate"]
+            error = loss if self.config.patches.targets == "expectation" else line_loss(rate, true, batch["exposure"])
+            weight = 1.0 / (self.config.floor + error)
+        figure = (weight * error).mean() + torch.log(self.config.floor + error).mean()
+        # a mean log error far above the usual one is an explosion
+        if not math.isfinite(float(figure)) or float(figure) > self._typical + 4.0:
+            self._skipped += 1
+            return None
+        self._typical += 0.02 * (float(figure) - self._typical)
+        self._recent.append(float(torch.log(self.config.floor + error).mean()))
+        return (weight * loss).mean()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the learning rate by the clock and clip the gradient."""
+        now = time.monotonic()
+        self.elapsed_s += min(now - self._last, 10.0)
+        self._last = now
+        factor = learning_progress(self.elapsed_s / self.config.budget_s)
+        for group in optimizer.param_groups:
+            group["lr"] = factor * (self.config.muon_lr if group["muon"] else self.config.lr)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:  # noqa: ARG002
+        """Update the running average; stop when the time is up."""
+        decay = min(self.config.average, (1 + self.global_step) / (10 + self.global_step))
+        with torch.no_grad():
+            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                slow.lerp_(fast, 1.0 - decay)
+        if self.elapsed_s >= self.config.budget_s:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return MuonAdamW(self.network.parameters(), lr=self.config.lr, muon_lr=self.config.muon_lr)
+
+    # -- validation ---------------------------------------------------------------------------------------------
+    def on_validation_epoch_start(self) -> None:
+        """Collect gains by dose."""
+        self._gains: dict[float, float] = {}
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """Note the geometric mean of the dwell gains of one dose."""
+        rate = self.average(batch["counts"], batch["exposure"])
+        error = ((rate - batch["rate"]) ** 2).mean((-2, -1))
+        raw = ((batch["counts"] - batch["rate"]) ** 2).mean((-2, -1))
+        self._gains[VALIDATION_DOSES[batch_index]] = float(torch.log(raw / error).mean().exp())
+
+    def on_validation_epoch_end(self) -> None:
+        """Write one line of the curve."""
+        if self.trainer.sanity_checking:
+            return
+        loss = sum(self._recent) / max(len(self._recent), 1)
+        self._recent.clear()
+        point = {"step": float(self.global_step), "minutes": self.elapsed_s / 60, "log_error": loss}
+        point |= {f"gain_{dose:g}": gain for dose, gain in self._gains.items()}
+        self.curve.append(point)
+        log.info("pretraining", skipped=self._skipped, **{k: round(v, 3) for k, v in point.items()})
+        self._last = time.monotonic()
+
+    # -- resuming -----------------------------------------------------------------------------------------------
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep clock and curve."""
+        checkpoint["quietbeam"] = {"elapsed_s": self.elapsed_s, "curve": self.curve, "typical": self._typical}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore clock and curve."""
+        state = checkpoint["quietbeam"]
+        self.elapsed_s, self.curve, self._typical = state["elapsed_s"], list(state["curve"]), state["typical"]
+
+    def train_dataloader(self) -> Any:
+        """Return the endless stream; resuming continues with fresh specimens."""
+        seed = self.config.patches.seed + 1000 * round(self.elapsed_s)
+        patches = PatchConfig(**{**_fields(self.config.patches), "seed": seed})
+        return torch.utils.data.DataLoader(PatchStream(patches), batch_size=None, num_workers=0)
+
+    def val_dataloader(self) -> Any:
+        """Return the fixed validation set."""
+        return torch.utils.data.DataLoader(
+            validation_batches(self.config.seed, VALIDATION_DOSES), batch_size=None, num_workers=0  # type: ignore[arg-type]
+        )
+
+
+def _fields(config: PatchConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in PatchConfig.__dataclass_fields__}
