@@ -1,0 +1,136 @@
+"""The demonstration: everything starts, a simulated scan is denoised live, and the result is held against the truth."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from quietbeam.beamline.truth import Truth
+from quietbeam.core import runs
+from quietbeam.core.bus import connect
+from quietbeam.core.errors import ServiceError
+from quietbeam.core.evidence import LineEvidence
+from quietbeam.core.settings import Settings, load_settings
+from quietbeam.core.types import FloatArray
+
+from .ports import free_port
+from .supervisor import Supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoLine:
+    """One line of the closing table; `true_dwell_gain` needs the truth, everything else is what a user sees."""
+
+    evidence: LineEvidence
+    true_dwell_gain: float
+    total_ratio: float
+
+
+def demo_config(data_dir: Path) -> Path:
+    """Write the config of the demo: the embedded one, on ports that are free, in a folder of its own."""
+    base = load_settings("embedded")
+    config = {
+        "data_dir": str(data_dir.resolve()),
+        "ingest": {"sources": ["redis"], "profiles": ["simulated"]},
+        "embedded": {"tiled_port": free_port(base.embedded.tiled_port)},
+        "serve": {"port": free_port(base.serve.port)},
+    }
+    data_dir.mkdir(parents=True, exist_ok=True)
+    path = data_dir / "demo.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+@contextmanager
+def services(settings: Settings, config: Path, *, timeout_s: float = 90) -> Iterator[Supervisor]:
+    """Start every server and stage; stop them all on the way out."""
+    supervisor = Supervisor(settings, str(config))
+    try:
+        supervisor.start()
+        supervisor.wait_ready(timeout_s)
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def simulate(config: Path, truth: Path, options: list[str]) -> subprocess.Popen[str]:
+    """Start the RunEngine of the simulated beamline in a process of its own."""
+    command = [sys.executable, "-m", "quietbeam", "simulate", "-c", str(config), "--truth", str(truth), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def watch(
+    settings: Settings,
+    scan: subprocess.Popen[str],
+    report: Callable[[runs.RunStatus], None],
+    *,
+    timeout_s: float = 240,
+    interval_s: float = 0.25,
+) -> runs.RunStatus:
+    """Report the newest run's status until its final maps are in Tiled.
+
+    Raises
+    ------
+    ServiceError
+        The scan failed, or nothing came within `timeout_s`.
+    """
+    connection = connect(settings.redis_url)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while time.monotonic() < deadline:
+            if scan.poll() not in (None, 0):
+                output = scan.stdout.read() if scan.stdout else ""
+                raise ServiceError(f"the simulated scan failed:\n{output[-2000:]}")
+            uids = runs.list_runs(connection, limit=1)
+            status = runs.read_status(connection, uids[0]) if uids else None
+            if status is not None:
+                report(status)
+                if status.denoise_state in ("final", "failed") and status.publish_state == "final":
+                    return status
+            time.sleep(interval_s)
+    finally:
+        connection.close()
+    raise ServiceError(f"no final map within {timeout_s:.0f} s; see {settings.data_dir / 'logs'}")
+
+
+def read_from_tiled(settings: Settings, uid: str) -> dict[str, FloatArray]:
+    """Return the final maps as any Tiled client reads them: kind -> (line, row, col)."""
+    from tiled.client import from_uri
+
+    client: Any = from_uri(settings.tiled_uri, api_key=settings.tiled_api_key())
+    try:
+        run = client[settings.tiled.root][uid]
+        return {kind: np.asarray(run[kind].read()) for kind in ("raw", "denoised", "uncertainty")}
+    finally:
+        client.context.close()
+
+
+def compare(status: runs.RunStatus, maps: dict[str, FloatArray], truth: Truth) -> list[DemoLine]:
+    """Hold the maps against the truth, scaled to the raw total (the truth has no I0 drift and no dead time)."""
+    assert status.evidence is not None and status.info is not None
+    table = []
+    for index, line in enumerate(status.info.lines):
+        evidence = status.evidence.line(line)
+        assert evidence is not None
+        raw = maps["raw"][index].astype(np.float64)
+        denoised = maps["denoised"][index].astype(np.float64)
+        expected = truth.expected_counts[truth.lines.index(line)]
+        expected = expected * (raw.sum() / max(expected.sum(), 1e-12))
+        error_raw, error = ((raw - expected) ** 2).mean(), ((denoised - expected) ** 2).mean()
+        table.append(
+            DemoLine(
+                evidence=evidence,
+                true_dwell_gain=float(error_raw / max(error, 1e-12)),
+                total_ratio=float(denoised.sum() / max(raw.sum(), 1e-12)),
+            )
+        )
+    return table

@@ -1,0 +1,181 @@
+"""`quietbeam demo`: a simulated scan, denoised live, held against the truth at the end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from quietbeam.app.demo import DemoLine
+    from quietbeam.core.runs import RunStatus
+
+LINES = "P_Ka,S_Ka,Cl_Ka,K_Ka,Ca_Ka,Fe_Ka,Cu_Ka,Zn_Ka"
+
+
+class Progress:
+    """One bar for the rows measured, one for the rows denoised; plain lines where there is no terminal."""
+
+    def __init__(self, console: Any) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        self._console = console
+        self._bars = RichProgress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("rows  {task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: tuple[Any, Any] | None = None
+        self._said = ""
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, status: RunStatus) -> None:
+        """Show where the run is."""
+        if status.info is None:
+            return
+        rows = status.info.shape[0]
+        if self._tasks is None:
+            self._tasks = (
+                self._bars.add_task("measured", total=rows, note=""),
+                self._bars.add_task("denoised", total=rows, note=""),
+            )
+        note = _note(status)
+        self._bars.update(self._tasks[0], completed=status.rows_measured, note=str(status.state))
+        self._bars.update(self._tasks[1], completed=status.denoise_rows, note=note)
+        if not self._console.is_terminal:
+            tenth = f"{10 * status.rows_measured // rows}/10 {status.state} {status.denoise_state}"
+            if tenth != self._said:
+                self._said = tenth
+                self._console.print(
+                    f"measured {status.rows_measured}/{rows}, denoised {status.denoise_rows} rows  {note}"
+                )
+
+
+def _note(status: RunStatus) -> str:
+    gains = [line.dwell_gain for line in status.evidence.lines if line.dwell_gain] if status.evidence else []
+    if status.state.ended and status.denoise_state == "live":
+        return "last fine-tuning"
+    if not gains:
+        return ""
+    return f"{status.denoise_state}, dwell gain {min(gains):.1f} to {max(gains):.1f}"
+
+
+def show_table(console: Any, table: list[DemoLine]) -> None:
+    """Print the closing table."""
+    from rich.table import Table
+
+    shown = Table(
+        title="What held-out counts say, beside the truth that only the simulator knows", title_justify="left"
+    )
+    for column in (
+        "line",
+        "counts/pixel",
+        "dwell gain, measured",
+        "95 %",
+        "dwell gain, true",
+        "total ratio",
+        "estimator",
+    ):
+        shown.add_column(column, justify="left" if column in ("line", "estimator") else "right")
+    for row in table:
+        e = row.evidence
+        measured = "-" if e.dwell_gain is None else f"{e.dwell_gain:.1f}"
+        interval = (
+            "-"
+            if e.dwell_gain_low is None or e.dwell_gain_high is None
+            else f"{e.dwell_gain_low:.1f} to {e.dwell_gain_high:.1f}"
+        )
+        estimator = str(e.estimator) if e.proven else f"{e.estimator} (unproven)"
+        shown.add_row(
+            e.line,
+            f"{e.mean_counts:.2f}",
+            measured,
+            interval,
+            f"{row.true_dwell_gain:.1f}",
+            f"{row.total_ratio:.3f}",
+            estimator,
+        )
+    console.print(shown)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    def demo(
+        keep: Annotated[bool, typer.Option("--keep", help="Leave everything up until Ctrl-C.")] = False,
+        shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "64x64",
+        specimen: Annotated[str, typer.Option(help="cell or star.")] = "cell",
+        detectors: Annotated[int, typer.Option(min=2, max=16)] = 4,
+        lines: Annotated[str, typer.Option(help="Comma-separated emission lines.")] = LINES,
+        counts: Annotated[
+            float, typer.Option(help="Mean counts per pixel of a typical line in the detector sum.")
+        ] = 6.0,
+        dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.01,
+        seed: Annotated[int, typer.Option()] = 1,
+        data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".run/demo"),
+    ) -> None:
+        """Start everything, scan a simulated specimen, denoise it live, compare with the truth, show where to look."""
+        from rich.console import Console
+
+        from quietbeam.app.demo import compare, demo_config, read_from_tiled, services, simulate, watch
+        from quietbeam.beamline.truth import Truth
+        from quietbeam.core.settings import load_settings
+
+        console = Console(highlight=False)
+        started = time.monotonic()
+        config = demo_config(data_dir)
+        settings = load_settings(config)
+        console.print("starting Redis, Tiled, ingest, denoise worker, publisher, API and dashboard ...")
+        with services(settings, config):
+            url = f"http://{settings.serve.host}:{settings.serve.port}/?api_key={settings.serve_api_key()}"
+            console.print(f"dashboard  {url}", soft_wrap=True)
+            truth = data_dir / f"truth-{time.time_ns()}.npz"
+            options = ["--shape", shape, "--specimen", specimen, "--detectors", str(detectors), "--lines", lines]
+            options += ["--counts", str(counts), "--dwell", str(dwell), "--seed", str(seed), "--mode", "snake"]
+            scan = simulate(config, truth, [*options, "--transport", "redis"])
+            try:
+                with Progress(console) as progress:
+                    status = watch(settings, scan, progress)
+                scan.wait(30)
+            finally:
+                if scan.poll() is None:
+                    scan.terminate()
+                    scan.wait(10)
+            if status.evidence is None:
+                console.print(f"no denoised map: {status.denoise_reason}")
+                raise typer.Exit(1)
+            show_table(console, compare(status, read_from_tiled(settings, status.uid), Truth.load(truth)))
+            lag = status.denoise_lag_s
+            console.print(
+                f"run {status.uid}: {time.monotonic() - started:.0f} s in all, newest row denoised after {lag:.2f} s"
+            )
+            console.print(f"dashboard  {url}", soft_wrap=True)
+            console.print(
+                f"maps       {url.split('?')[0]}api/v1/runs/{status.uid}/maps   (Authorization: Apikey ...)",
+                soft_wrap=True,
+            )
+            console.print(
+                f"Tiled      {settings.tiled_uri}   client['{settings.tiled.root}']['{status.uid}']['denoised']",
+                soft_wrap=True,
+            )
+            if keep:
+                console.print("everything stays up until Ctrl-C")
+                try:
+                    while True:
+                        time.sleep(3600)
+                except KeyboardInterrupt:
+                    console.print("stopping ...")
