@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -26,6 +27,9 @@ from .ports import free_port
 from .supervisor import Supervisor
 
 
+_HARMLESS = ("QUIETBEAM_LOG_LEVEL", "QUIETBEAM_DEBUG")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoLine:
     """One line of the closing table; `true_dwell_gain` needs the truth, everything else is what a user sees."""
@@ -48,6 +52,13 @@ def demo_config(data_dir: Path) -> Path:
     path = data_dir / "demo.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
+
+
+def forget_facility() -> None:
+    """Drop settings in the environment that would point the demo at servers of the facility."""
+    for name in list(os.environ):
+        if name == "REDIS_URL" or (name.startswith("QUIETBEAM_") and name not in _HARMLESS):
+            del os.environ[name]
 
 
 @contextmanager

@@ -131,12 +131,13 @@ def register(app: typer.Typer) -> None:
         """Start everything, scan a simulated specimen, denoise it live, compare with the truth, show where to look."""
         from rich.console import Console
 
-        from quietbeam.app.demo import compare, demo_config, read_from_tiled, services, simulate, watch
+        from quietbeam.app.demo import compare, demo_config, forget_facility, read_from_tiled, services, simulate, watch
         from quietbeam.beamline.truth import Truth
         from quietbeam.core.settings import load_settings
 
         console = Console(highlight=False)
         started = time.monotonic()
+        forget_facility()
         config = demo_config(data_dir)
         settings = load_settings(config)
         console.print("starting Redis, Tiled, ingest, denoise worker, publisher, API and dashboard ...")
