@@ -1,0 +1,356 @@
+"""RunEngine callbacks that send documents to quietbeam and never harm the scan.
+
+``RE.subscribe(RedisPublisher("redis://..."))`` is durable (Redis Streams, with a spool on disk while Redis is away);
+``RE.subscribe(zmq_publisher("127.0.0.1:5577"))`` is best effort.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import redis
+import structlog
+
+from quietbeam.core import bus, codec, keys
+
+from .spool import Record, Spool
+
+if TYPE_CHECKING:
+    from bluesky.callbacks.zmq import Publisher
+
+log = structlog.get_logger()
+
+_BATCH_RECORDS = 256
+_BATCH_BYTES = 4 * 1024 * 1024
+_LINGER_S = 0.002
+_RETRY_S = 0.2
+_RESERVE = 64 * 1024 * 1024
+_BULK = frozenset({"event", "event_page", "stream_datum", "datum", "datum_page", "bulk_events"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherStats:
+    """Where the documents of a :class:`RedisPublisher` are.
+
+    Attributes
+    ----------
+    sent
+        Documents that Redis has, those of taken-over spools included.
+    queued, spooled_bytes
+        Documents waiting in memory, bytes waiting on disk.
+    dropped
+        Documents lost because memory and spool were full.
+    unencodable
+        Documents with values that have no wire form; they went out with those values as text.
+    connected
+        Redis answered the last time it was tried.
+    """
+
+    sent: int
+    queued: int
+    spooled_bytes: int
+    dropped: int
+    unencodable: int
+    connected: bool
+
+
+class RedisPublisher:
+    """Sends documents to the stream ``qb:docs``, in order, at least once.
+
+    The call itself only encodes (a snapshot: the document may be changed afterwards) and appends to a bounded queue.
+    A daemon thread sends; while Redis is away it moves the queue to disk, and drains the disk in order when Redis
+    is back. Spools of earlier processes that died are sent first.
+
+    Parameters
+    ----------
+    url
+        ``redis://``, ``rediss://`` or ``unix://``.
+    spool_dir
+        Folder for the spool; default ``$XDG_STATE_HOME/quietbeam/spool``.
+    max_queue_bytes
+        Memory for documents that are not yet sent or spooled.
+    max_spool_bytes
+        Disk for the spool; beyond it events are dropped and counted, other documents still have 64 MB.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        spool_dir: str | Path | None = None,
+        max_queue_bytes: int = 64 * 1024 * 1024,
+        max_spool_bytes: int = 2 * 1024**3,
+    ) -> None:
+        self._redis = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=1)
+        self._queue: deque[Record] = deque()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._deadline = float("inf")
+        self._max_queue_bytes = max_queue_bytes
+        self._bytes = 0
+        self._sent = self._unencodable = 0
+        self._connected = True
+        self._runs: dict[str, str] = {}
+        self._dropped: dict[str, int] = {}
+        self._dropped_total = 0
+        self._spool = _open_spool(spool_dir, url, max_spool_bytes)
+        self._spooled_bytes = self._spool.size if self._spool else 0
+        self._thread = threading.Thread(target=self._work, name="quietbeam-publisher", daemon=True)
+        self._thread.start()
+        atexit.register(self.close, 5.0)
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take one document; never raises, never waits for the network or the disk."""
+        try:
+            payload, whole = pack_what_can_be(doc)
+            if not whole:
+                self._unencodable += 1
+            record = Record(str(name), self._run_of(name, doc), payload)
+            with self._lock:
+                full = self._bytes + len(payload) > self._max_queue_bytes
+                if not full:
+                    self._bytes += len(payload)
+                    self._queue.append(record)
+            if full:
+                self._drop(record)
+            if not self._wake.is_set():
+                self._wake.set()
+        except Exception as error:
+            self._dropped_total += 1
+            _quietly("document_not_published", error)
+
+    def stats(self) -> PublisherStats:
+        """Return where the documents are."""
+        return PublisherStats(
+            sent=self._sent,
+            queued=len(self._queue),
+            spooled_bytes=self._spooled_bytes,
+            dropped=self._dropped_total,
+            unencodable=self._unencodable,
+            connected=self._connected,
+        )
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Send what is left, for at most `timeout_s`; the rest stays in the spool. True when Redis has everything."""
+        atexit.unregister(self.close)
+        self._deadline = time.monotonic() + timeout_s
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(timeout_s + 5)
+        return not self._queue and self._spooled_bytes == 0
+
+    # --- in the thread of the RunEngine -------------------------------------------------------------------------
+
+    def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
+        if name == "start":
+            return str(doc.get("uid", ""))
+        run = doc.get("run_start")
+        if run is not None:
+            if name == "stop":
+                self._runs = {descriptor: r for descriptor, r in self._runs.items() if r != run}
+            elif name == "descriptor":
+                self._runs[str(doc.get("uid"))] = str(run)
+            return str(run)
+        return self._runs.get(str(doc.get("descriptor")), "")
+
+    def _drop(self, record: Record) -> None:
+        self._dropped_total += 1
+        with self._lock:
+            self._dropped[record.run] = self._dropped.get(record.run, 0) + 1
+
+    # --- in the sending thread ----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            try:
+                if self._turn():
+                    break
+            except Exception as error:  # the thread must outlive anything
+                _quietly("publisher_error", error)
+                self._closing.wait(_RETRY_S)
+        if self._spool:
+            self._spool.close()
+        self._redis.close()
+
+    def _turn(self) -> bool:
+        idle = not self._queue and (self._spool is None or self._spool.empty)
+        if self._closing.is_set():
+            if idle:
+                return True
+            if time.monotonic() > self._deadline:
+                self._to_spool()
+                return True
+        elif idle:
+            self._wake.wait()
+            if not self._closing.is_set():
+                time.sleep(_LINGER_S)  # gathers a batch; the queue is short, the latency stays small
+        self._wake.clear()
+        try:
+            self._report_drops()
+            self._drain_spool()
+            self._drain_queue()
+            if not self._connected:
+                log.info("redis_back", sent=self._sent)
+            self._connected = True
+        except redis.RedisError as error:
+            if self._connected:
+                log.warning("redis_away_spooling", error=str(error))
+            self._connected = False
+            self._to_spool()
+            self._closing.wait(_RETRY_S) if not self._closing.is_set() else time.sleep(_RETRY_S / 4)
+            self._wake.set()
+        return False
+
+    def _drain_spool(self) -> None:
+        while self._spool is not None and not self._spool.empty:
+            if time.monotonic() > self._deadline:
+                return
+            records = self._spool.peek(_BATCH_RECORDS, _BATCH_BYTES)
+            if records:
+                self._send(records)
+                self._spool.advance()
+            self._spooled_bytes = self._spool.size
+            if self._bytes > self._max_queue_bytes // 2:
+                self._to_spool()
+
+    def _drain_queue(self) -> None:
+        while self._queue and (self._spool is None or self._spool.empty):
+            records: list[Record] = []
+            size = 0
+            with self._lock:
+                for record in itertools.islice(self._queue, _BATCH_RECORDS):
+                    records.append(record)
+                    size += len(record.doc)
+                    if size > _BATCH_BYTES:
+                        break
+            self._send(records)
+            self._forget(len(records))
+            if self._bytes > self._max_queue_bytes // 2:
+                self._to_spool()
+
+    def _send(self, records: list[Record]) -> None:
+        with self._redis.pipeline(transaction=True) as pipe:
+            for record in records:
+                pipe.xadd(keys.DOCS, {"name": record.name, "run": record.run, "doc": record.doc})
+            pipe.execute()
+        self._sent += len(records)
+
+    def _forget(self, n: int) -> None:
+        with self._lock:
+            for _ in range(n):
+                self._bytes -= len(self._queue.popleft().doc)
+
+    def _to_spool(self) -> None:
+        if self._spool is None:
+            return
+        for _ in range(len(self._queue)):
+            record = self._queue[0]
+            try:
+                kept = self._spool.append(record, reserve=0 if record.name in _BULK else _RESERVE)
+            except OSError as error:
+                _quietly("spool_refused", error)
+                break  # stays in memory, which is bounded
+            self._forget(1)
+            if not kept:
+                self._drop(record)
+        self._spooled_bytes = self._spool.size
+
+    def _report_drops(self) -> None:
+        if not self._dropped:
+            return
+        with self._lock:
+            dropped, self._dropped = self._dropped, {}
+        try:
+            for run, n in dropped.items():
+                reason = (
+                    f"{n} documents of run {run or 'unknown'} were lost at the publisher: memory and spool were full"
+                )
+                bus.emit(self._redis, "warning", run, name="publisher", reason=reason)
+        except redis.RedisError:
+            with self._lock:
+                for run, n in dropped.items():
+                    self._dropped[run] = self._dropped.get(run, 0) + n
+            raise
+
+
+def zmq_publisher(address: str, *, wait_s: float = 2.0) -> Publisher:
+    """Return a bluesky 0MQ publisher that speaks msgpack (never pickle) and never raises over a value.
+
+    Parameters
+    ----------
+    address
+        ``HOST:PORT`` of the in side of a bluesky 0MQ proxy.
+    wait_s
+        How long to wait for the connection, so that the first documents are not lost.
+    """
+    import zmq
+    from bluesky.callbacks.zmq import Publisher
+
+    publisher = Publisher(address.removeprefix("zmq://"), serializer=lambda doc: pack_what_can_be(doc)[0])
+    socket = publisher._socket
+    socket.disconnect(publisher.address)
+    socket.setsockopt(zmq.SNDHWM, 100_000)
+    socket.setsockopt(zmq.LINGER, 2000)
+    monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    socket.connect(publisher.address)
+    if monitor.poll(int(wait_s * 1000)):
+        time.sleep(0.1)  # the proxy's subscription follows the handshake
+    else:
+        log.warning("zmq_not_connected", address=publisher.address)
+    socket.disable_monitor()
+    monitor.close()
+    return publisher
+
+
+def pack_what_can_be(doc: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """Return the wire form, and whether every value had one; those without travel as text."""
+    try:
+        return codec.pack(doc), True
+    except Exception:
+        return codec.pack(_plain(doc)), False
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if depth > 32:
+        return "..."
+    if isinstance(value, Mapping):
+        return {k if isinstance(k, str) else str(k): _plain(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, depth + 1) for v in value]
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_plain(v, depth + 1) for v in value.tolist()] if value.ndim else _plain(value.item(), depth + 1)
+    try:
+        codec.pack(value)
+    except Exception:
+        return str(value)[:1000]
+    return value
+
+
+def _open_spool(spool_dir: str | Path | None, url: str, max_bytes: int) -> Spool | None:
+    if spool_dir is None:
+        spool_dir = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "quietbeam" / "spool"
+    try:
+        return Spool(Path(spool_dir), url, max_bytes=max_bytes)
+    except OSError as error:
+        log.warning(
+            "no_spool", folder=str(spool_dir), error=str(error), remedy="give spool_dir a folder that is writable"
+        )
+        return None
+
+
+def _quietly(event: str, error: Exception) -> None:
+    try:
+        log.warning(event, error=f"{type(error).__name__}: {error}"[:500])
+    except Exception:
+        return

