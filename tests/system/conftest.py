@@ -16,9 +16,9 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from quietbeam.app.supervisor import Supervisor
 
 from quietbeam.app.ports import free_port
-from quietbeam.app.supervisor import Supervisor
 from quietbeam.beamline.truth import Truth
 from quietbeam.buffer import RunBuffer
 from quietbeam.core import runs
@@ -99,10 +99,10 @@ class Installation:
 
     def logs(self) -> str:
         """Return the ends of all logs."""
-        parts = []
-        for log in sorted((self.settings.data_dir / "logs").glob("*.log")):
-            parts.append(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-8:]))
-        return "\n".join(parts)
+        logs = sorted((self.settings.data_dir / "logs").glob("*.log"))
+        return "\n".join(
+            f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-8:]) for log in logs
+        )
 
     def buffer(self, uid: str) -> RunBuffer:
         """Open a run's buffer."""

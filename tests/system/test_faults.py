@@ -41,23 +41,27 @@ def test_kill_in_mid_scan(installation: Installation, tmp_path: Path, victims: t
         assert wait_until(lambda: http.get("/healthz").status_code == 200, 60, "the API")
 
 
-def test_up_leaves_no_orphan(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_up_leaves_no_orphan(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C stops `quietbeam up` and everything it started; so does killing it."""
-    config = write_config(tmp_path)
-    for number in (signal.SIGINT, signal.SIGKILL):
-        command = [sys.executable, "-m", "quietbeam", "up", "-c", str(config)]
-        with open(tmp_path / "up.log", "w") as log:
-            up = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        wait_until(lambda: "api_key=" in (tmp_path / "up.log").read_text() or up.poll() is not None, 120, "ready")
-        assert up.poll() is None, (tmp_path / "up.log").read_text()
-        children = psutil.Process(up.pid).children(recursive=True)
-        assert len(children) >= 7
-        os.kill(up.pid, number)
-        up.wait(60)
-        if number == signal.SIGINT:
-            assert up.returncode == 0, (tmp_path / "up.log").read_text()
-        _, alive = psutil.wait_procs(children, timeout=20)
-        assert not alive, [p.cmdline() for p in alive]
+    config, output = write_config(tmp_path), tmp_path / "up.log"
+    with open(output, "w") as log:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "quietbeam", "up", "-c", str(config)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    wait_until(lambda: "api_key=" in output.read_text() or up.poll() is not None, 120, "ready")
+    assert up.poll() is None, output.read_text()
+    children = psutil.Process(up.pid).children(recursive=True)
+    assert len(children) >= 7
+    os.kill(up.pid, number)
+    up.wait(60)
+    if number == signal.SIGINT:
+        assert up.returncode == 0, output.read_text()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive, [p.cmdline() for p in alive]
 
 
 def test_a_second_up_on_the_same_data_is_refused(installation: Installation) -> None:

@@ -1,0 +1,178 @@
+"""How long after a row's last document are its counts on disk and its map denoised, and does learning slow ingest?
+
+Every time is read off the ids of Redis stream entries, so that one clock (the Redis server's) measures everything.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from quietbeam.core import codec, keys, runs
+from quietbeam.core.bus import Connection, connect
+from quietbeam.core.errors import ServiceError
+from quietbeam.core.settings import load_settings
+
+from .demo import services, simulate
+from .ports import free_port
+
+Seconds = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveBenchmark:
+    """What is scanned."""
+
+    shape: tuple[int, int] = (128, 128)
+    detectors: int = 4
+    lines: str = "P_Ka,S_Ka,Cl_Ka,K_Ka,Ca_Ka,Fe_Ka,Cu_Ka,Zn_Ka"
+    dwell_s: float = 0.008
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTimes:
+    """Seconds from a row's last document, one value per row.
+
+    Attributes
+    ----------
+    durable_s
+        Until the row was committed to zarr.
+    denoised_s
+        Until a map that holds the row denoised was written.
+    """
+
+    durable_s: Seconds
+    denoised_s: Seconds
+
+
+def _milliseconds(entry_id: bytes) -> int:
+    return int(entry_id.split(b"-")[0])
+
+
+class _Watch:
+    """Follows the streams and notes when each row's last document, commit and map came."""
+
+    def __init__(self, connection: Connection, cols: int) -> None:
+        self._redis, self._cols = connection, cols
+        self._cursors: dict[str, bytes] = dict.fromkeys((keys.DOCS, keys.ROWS, keys.MAPS), b"0-0")
+        self.document: dict[int, int] = {}
+        self.committed: dict[int, int] = {}
+        self.mapped: dict[int, int] = {}
+
+    def look(self) -> None:
+        reply: Any = self._redis.xread(self._cursors, count=2000, block=20)  # type: ignore[arg-type]
+        items = reply.items() if isinstance(reply, dict) else reply or []
+        for stream, batch in items:
+            entries = batch[0] if batch and isinstance(batch[0], list) else batch
+            name = stream.decode()
+            for entry_id, fields in entries:
+                self._cursors[name] = entry_id
+                self._note(name, _milliseconds(entry_id), fields)
+
+    def _note(self, stream: str, at: int, fields: dict[bytes, bytes]) -> None:
+        if stream == keys.DOCS:
+            if fields[b"name"] == b"event":
+                number = codec.unpack(fields[b"doc"])["seq_num"] - 1
+                row = number // self._cols
+                self.document[row] = max(self.document.get(row, 0), at)
+        elif stream == keys.ROWS:
+            self.committed.setdefault(int(fields[b"row"]), at)
+        else:
+            for row in range(int(fields[b"first_row"]), int(fields[b"stop_row"])):
+                if row in self.committed:
+                    self.mapped.setdefault(row, at)
+
+
+def measure(options: LiveBenchmark, folder: Path, *, fine_tune: bool) -> LiveTimes:
+    """Scan once with everything running; `fine_tune` False leaves only inference and the last evaluation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "benchmark.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "data_dir": str((folder / "data").resolve()),
+                "ingest": {"sources": ["redis"], "profiles": ["simulated"]},
+                "embedded": {"tiled_port": free_port()},
+                "serve": {"port": free_port()},
+                "denoise": {"fine_tune": fine_tune, "final_budget": 1, "live_budget": 1000},
+            }
+        )
+    )
+    settings = load_settings(config)
+    with services(settings, config):
+        connection = connect(settings.redis_url)
+        watch = _Watch(connection, options.shape[1])
+        chosen = {
+            "--shape": "x".join(map(str, options.shape)),
+            "--detectors": options.detectors,
+            "--lines": options.lines,
+            "--dwell": options.dwell_s,
+            "--seed": options.seed,
+            "--counts": 5,
+            "--mode": "step",
+            "--transport": "redis",
+        }
+        scan = simulate(config, folder / "truth.npz", [str(word) for pair in chosen.items() for word in pair])
+        deadline = time.monotonic() + 60 + 3 * options.shape[0] * options.shape[1] * options.dwell_s
+        while len(watch.mapped) < options.shape[0]:
+            watch.look()
+            if time.monotonic() > deadline or scan.poll() not in (None, 0):
+                raise ServiceError(f"the benchmark scan did not get through; see {settings.data_dir / 'logs'}")
+        scan.wait(60)
+        status = runs.read_status(connection, runs.list_runs(connection, limit=1)[0])
+        assert status is not None and status.rows_measured == options.shape[0]
+        connection.close()
+    rows = range(options.shape[0])
+    document = np.array([watch.document[row] for row in rows])
+    return LiveTimes(
+        durable_s=(np.array([watch.committed[row] for row in rows]) - document) / 1000,
+        denoised_s=(np.array([watch.mapped[row] for row in rows]) - document) / 1000,
+    )
+
+
+def report(options: LiveBenchmark, learning: LiveTimes, idle: LiveTimes, command: str) -> str:
+    """Return the table for docs/benchmarks as Markdown; the first 8 rows (first map, warm-up) are counted apart."""
+
+    def cells(values: Seconds) -> str:
+        p50, p95 = np.percentile(values, [50, 95])
+        return f"{p50:.3f} | {p95:.3f} | {values.max():.3f}"
+
+    rows, cols = options.shape
+    ratio = np.percentile(learning.durable_s[8:], 95) / max(np.percentile(idle.durable_s[8:], 95), 1e-3)
+    lines = [
+        "# From a row's last document to disk and to its denoised map",
+        "",
+        f"{rows} x {cols} pixels, {len(options.lines.split(','))} lines, {options.detectors} detectors, "
+        f"dwell {options.dwell_s * 1e3:g} ms, one Event document a pixel over Redis; RunEngine, Redis, Tiled and all "
+        f"stages on one machine with {_cores()} cores ({platform.machine()}, Python {platform.python_version()}); "
+        f"seed {options.seed}. Rows 8 to {rows - 1}; seconds.",
+        "",
+        f"Command: `{command}`",
+        "",
+        "| | median | p95 | worst |",
+        "|---|---|---|---|",
+        f"| durable in zarr, while fine-tuning | {cells(learning.durable_s[8:])} |",
+        f"| durable in zarr, without fine-tuning | {cells(idle.durable_s[8:])} |",
+        f"| denoised map written, while fine-tuning | {cells(learning.denoised_s[8:])} |",
+        f"| denoised map written, without fine-tuning | {cells(idle.denoised_s[8:])} |",
+        "",
+        f"p95 of the commit with fine-tuning over without: {ratio:.2f}. "
+        f"Rows denoised later than 1 s: {int((learning.denoised_s[8:] > 1).sum())} of {rows - 8}. "
+        f"First 8 rows: worst {learning.denoised_s[:8].max():.2f} s.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
