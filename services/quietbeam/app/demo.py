@@ -26,7 +26,6 @@ from quietbeam.core.types import FloatArray
 from .ports import free_port
 from .supervisor import Supervisor
 
-
 _HARMLESS = ("QUIETBEAM_LOG_LEVEL", "QUIETBEAM_DEBUG")
 
 

@@ -1,4 +1,4 @@
-"""The command line. Every module here adds its commands through ``register(app)`` and imports what is heavy only when run."""
+"""The command line. Each module adds its commands through ``register(app)`` and imports what is heavy only when run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODULES = (
     "benchmark",
     "tools",
 )
-"""Modules of this package with a ``register(app)``, in the order of ``quietbeam --help``; those not there are skipped."""
+"""Modules of this package with a ``register(app)``, in the order of ``quietbeam --help``; absent ones are skipped."""
 
 EXIT_REFUSED = 2
 """Exit code of an error that quietbeam raised on purpose: the message says what to change."""
@@ -52,7 +52,7 @@ def root(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error (also QUIETBEAM_DEBUG=1).")
     ] = False,
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:

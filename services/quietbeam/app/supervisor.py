@@ -1,0 +1,294 @@
+"""Run all programs of one machine, restart what dies, stop in order, leave no orphan."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+import structlog
+import yaml
+
+from quietbeam.core.errors import ServiceError
+from quietbeam.core.settings import Settings
+
+from .child import Child, ChildState, Program
+from .programs import check_ports, programs
+
+log = structlog.get_logger()
+
+_TICK_S = 0.05
+_REFUSED = 2
+
+
+class Supervisor:
+    """Servers and stages of one machine.
+
+    One thread starts, watches and stops all processes; Linux ties a child to the *thread* that started it, so nothing
+    outlives this process, however it ends.
+
+    Parameters
+    ----------
+    settings
+        What the processes shall do.
+    config
+        Config (path or name) that says the same to the children; None writes the settings to a file for them.
+    say
+        Gets sentences for people: starts, crashes, warnings of the children.
+    only
+        Names of programs to run; None for all that the settings ask for.
+
+    Examples
+    --------
+    ::
+
+        with Supervisor(settings) as supervisor:
+            supervisor.wait_ready()
+            supervisor.pids()  # {"redis": 4711, "tiled": ...}
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: str | None = None,
+        *,
+        say: Callable[[str], None] | None = None,
+        only: Sequence[str] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._config = config
+        self._say = say or (lambda text: log.info("supervisor", text=text))
+        self._only = only
+        self._folder = settings.data_dir.resolve()
+        self._children: list[Child] = []
+        self._changed = threading.Condition()
+        self._stop, self._kill = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock: TextIO | None = None
+        self._announced = False
+        self.failure: str | None = None
+        """Why the whole had to stop, or which stages were given up; None while all is well."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+        self.stop()
+
+    # --- for callers --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Check lock and ports, then start everything; returns at once.
+
+        Raises
+        ------
+        ServiceError
+            Another supervisor has this data folder, a port is taken, or a server cannot be run here.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _take_lock(self._folder / "up.lock", self._folder)
+        try:
+            check_ports(self.settings)
+            logs = self._folder / "logs"
+            logs.mkdir(exist_ok=True)
+            chosen = self._programs()
+        except BaseException:
+            self._release()
+            raise
+        environment = _environment(self.settings)
+        self._children = [Child(program, logs, environment) for program in chosen]
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def wait_ready(self, timeout_s: float = 120.0) -> None:
+        """Wait until every process is ready; returns early when a stop is requested.
+
+        Raises
+        ------
+        ServiceError
+            One failed, or the time is over; with the end of its log.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.ready or self.failure or not self._alive(), timeout_s)
+        if self.failure:
+            raise ServiceError(self.failure)
+        if self.stopping:
+            return
+        late = [c for c in self._children if c.state is not ChildState.READY]
+        if late:
+            child = late[0]
+            raise ServiceError(
+                f"{', '.join(c.name for c in late)} not ready after {timeout_s:g} s; "
+                f"end of {child.log_path}:\n{child.tail()}"
+            )
+
+    @property
+    def stopping(self) -> bool:
+        """True once a stop was requested or became necessary."""
+        return self._stop.is_set()
+
+    @property
+    def ready(self) -> bool:
+        """True when every process is ready."""
+        return bool(self._children) and all(c.state is ChildState.READY for c in self._children)
+
+    def pids(self) -> dict[str, int]:
+        """Return name -> pid of what runs now."""
+        return {c.name: pid for c in self._children if (pid := c.pid) is not None}
+
+    def states(self) -> dict[str, str]:
+        """Return name -> state."""
+        return {c.name: c.state.value for c in self._children}
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything has stopped; True when it has."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self._alive()
+
+    def request_stop(self) -> None:
+        """Begin the orderly stop (safe in a signal handler); a second request kills."""
+        if self._stop.is_set():
+            self._kill.set()
+        self._stop.set()
+
+    def stop(self) -> None:
+        """Stop everything in order and wait for it."""
+        self._stop.set()
+        self.wait()
+        self._release()
+
+    # --- the thread ---------------------------------------------------------------------------------------------
+
+    def _programs(self) -> list[Program]:
+        config = self._config or _write_settings(self.settings, self._folder / "effective-config.yaml")
+        return [p for p in programs(self.settings, config) if self._only is None or p.name in self._only]
+
+    def _alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                for child in self._children:
+                    self._tend(child)
+                self._tell()
+                self._stop.wait(_TICK_S)
+        except Exception as error:
+            log.exception("supervisor_failed")
+            self._fail(f"the supervisor failed: {error}")
+        finally:
+            self._drain()
+            self._release()
+            self._tell()
+
+    def _tend(self, child: Child) -> None:
+        before, crashes = child.state, child.crashes
+        if child.state is ChildState.IDLE and self._needs_met(child):
+            child.start()
+        child.look()
+        for line in child.complaints():
+            self._say(line)
+        if child.crashes != crashes:
+            self._crashed(child)
+        elif child.state is ChildState.READY and before is ChildState.STARTING:
+            self._say(f"{child.name} is ready (pid {child.pid})")
+
+    def _needs_met(self, child: Child) -> bool:
+        by_name = {c.name: c for c in self._children}
+        return all(by_name[n].was_ready for n in child.program.needs if n in by_name)
+
+    def _crashed(self, child: Child) -> None:
+        refused = child.exit_code == _REFUSED and not child.was_ready
+        if refused:
+            child.give_up()
+        if child.state is not ChildState.FAILED:
+            self._say(f"{child.name} ended ({_exit_text(child.exit_code)}); it is started again")
+            return
+        why = "it refuses to start" if refused else f"it ended {child.crashes} times in a row"
+        message = f"{child.name} is given up: {why}; end of {child.log_path}:\n{child.tail()}"
+        self._say(message)
+        self.failure = message
+        if child.program.server or not child.was_ready:
+            self._fail(message)
+
+    def _fail(self, message: str) -> None:
+        self.failure = message
+        self._stop.set()
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _drain(self) -> None:
+        """Stages in the order of the data, so that each finds the next one still there; then the servers."""
+        stages = [c for c in self._children if not c.program.server]
+        servers = [c for c in reversed(self._children) if c.program.server]
+        for child in (*stages, *servers):
+            if child.pid is None:
+                child.gone()
+                continue
+            self._say(f"stopping {child.name}")
+            child.signal(signal.SIGTERM)
+            deadline = time.monotonic() + child.program.patience_s
+            while not child.gone():
+                if self._kill.is_set() or time.monotonic() > deadline:
+                    self._say(f"{child.name} is killed")
+                    child.signal(signal.SIGKILL)
+                    deadline = time.monotonic() + 5
+                time.sleep(_TICK_S)
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def _take_lock(path: Path, folder: Path) -> TextIO:
+    lock = path.open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "?"
+        lock.close()
+        raise ServiceError(
+            f"quietbeam is already up in {folder} (pid {holder}): stop that one, or choose another data_dir"
+        ) from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _write_settings(settings: Settings, path: Path) -> str:
+    """Write the settings, less their secrets, for the children."""
+    values = settings.model_dump(mode="json", exclude={"tiled": {"api_key"}, "serve": {"api_key"}, "redis": {"url"}})
+    values["data_dir"] = str(settings.data_dir.resolve())
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return the children's environment; secrets travel here, never on a command line or in a file of ours."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    for section, secret in (("TILED", settings.tiled.api_key), ("SERVE", settings.serve.api_key)):
+        if secret is not None:
+            environment[f"QUIETBEAM_{section}__API_KEY"] = secret.get_secret_value()
+    if settings.redis.url:
+        environment["QUIETBEAM_REDIS__URL"] = settings.redis.url
+    return environment
+
+
+def _exit_text(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

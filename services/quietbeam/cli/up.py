@@ -1,0 +1,90 @@
+"""`quietbeam up`: everything on one machine, in the foreground; and the embedded servers it starts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Config = Annotated[str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command()(up)
+    app.command("_tiled", hidden=True)(tiled_server)
+    app.command("_zmq-proxy", hidden=True)(zmq_proxy)
+
+
+def up(
+    config: Config = None,
+    timeout: Annotated[float, typer.Option(help="Seconds until everything must be ready.")] = 180.0,
+) -> None:
+    """Run servers and stages here until Ctrl-C; what dies is started again, Ctrl-C drains and stops all."""
+    import signal
+    import sys
+
+    from quietbeam.app import Supervisor
+    from quietbeam.core.errors import ServiceError
+    from quietbeam.core.log import configure_logging
+    from quietbeam.core.settings import load_settings
+
+    settings = load_settings(config)
+    configure_logging("up", level=settings.log_level)
+    supervisor = Supervisor(settings, config, say=lambda text: typer.echo(text, err=True))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: supervisor.request_stop())
+    supervisor.start()
+    try:
+        supervisor.wait_ready(timeout)
+    except ServiceError as error:
+        supervisor.stop()
+        typer.echo(f"quietbeam: {error}", err=True)
+        sys.exit(2)
+    if not supervisor.stopping:
+        for line in where(settings):
+            typer.echo(line)
+        sys.stdout.flush()
+    while not supervisor.wait(0.5):
+        pass
+    supervisor.stop()
+    sys.exit(1 if supervisor.failure else 0)
+
+
+def where(settings: object) -> list[str]:
+    """Return where to find what `up` runs, one line each."""
+    from quietbeam.core.settings import Settings
+
+    assert isinstance(settings, Settings)
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.serve.host, settings.serve.host)
+    lines = [
+        f"Dashboard  http://{host}:{settings.serve.port}/?api_key={settings.serve_api_key()}",
+        f"Tiled      {settings.tiled_uri}?api_key={settings.tiled_api_key()}",
+        f"Redis      {settings.redis_url}",
+    ]
+    if settings.embedded.zmq_in:
+        lines.append(f"0MQ        publish to {settings.embedded.zmq_in}, subscribe to {settings.embedded.zmq_out}")
+    lines.append(f"Data       {settings.data_dir.resolve()} (logs in logs/)")
+    return lines
+
+
+def tiled_server(config: Config = None) -> None:
+    """Run the embedded Tiled server."""
+    from quietbeam.core.log import configure_logging
+    from quietbeam.core.settings import load_settings
+    from quietbeam.embedded import tiled_server as server
+
+    settings = load_settings(config)
+    configure_logging("tiled", level=settings.log_level)
+    server.serve(settings)
+
+
+def zmq_proxy(config: Config = None) -> None:
+    """Run the embedded 0MQ proxy."""
+    from quietbeam.core.log import configure_logging
+    from quietbeam.core.settings import load_settings
+    from quietbeam.embedded import zmq_proxy as proxy
+
+    settings = load_settings(config)
+    configure_logging("zmq", level=settings.log_level)
+    proxy.serve(settings)

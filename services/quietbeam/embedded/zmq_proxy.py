@@ -1,0 +1,44 @@
+"""The embedded 0MQ proxy: RunEngines publish to its in side, ingest subscribes to its out side."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+from quietbeam.core.errors import InputError
+from quietbeam.core.settings import Settings
+
+
+def addresses(settings: Settings) -> tuple[str, str] | None:
+    """Return the in and out address (``host:port``), or None when no proxy is configured.
+
+    Raises
+    ------
+    InputError
+        Only one side is given, or it is no ``host:port``.
+    """
+    sides = settings.embedded.zmq_in, settings.embedded.zmq_out
+    if sides == (None, None):
+        return None
+    for name, side in zip(("zmq_in", "zmq_out"), sides, strict=True):
+        if side is None or not side.rpartition(":")[2].isdigit() or not side.rpartition(":")[0]:
+            raise InputError(f"embedded.{name} must be HOST:PORT such as 127.0.0.1:5577, not {side!r}")
+    assert sides[0] and sides[1]
+    return sides[0], sides[1]
+
+
+def serve(settings: Settings) -> None:
+    """Forward documents until SIGTERM or SIGINT."""
+    from bluesky.callbacks.zmq import Proxy
+
+    sides = addresses(settings)
+    if sides is None:
+        raise InputError("no 0MQ proxy is configured: set embedded.zmq_in and embedded.zmq_out")
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    # The loop runs in C and holds no state: ending the process is how it ends.
+    Proxy(in_address=sides[0], out_address=sides[1]).start()
