@@ -238,7 +238,7 @@ class RunBuffer:
         data = self.map_attributes().get("evidence")
         return RunEvidence.from_dict(data) if data else None
 
-    def read_map(self, kind: MapKind, lines: slice | int = slice(None)) -> FloatArray:
+    def read_map(self, kind: MapKind, lines: slice | int = slice(None), *, rows: slice = slice(None)) -> FloatArray:
         """Return a map (line, row, col), or (row, col) for one line index; 0 where not measured.
 
         Raises
@@ -248,7 +248,7 @@ class RunBuffer:
         """
         if kind not in MAP_KINDS:
             raise NotMeasuredError(f"no map kind {kind!r}; there are {', '.join(MAP_KINDS)}")
-        return np.asarray(self._array(kind)[lines])
+        return np.asarray(self._array(kind)[lines, rows])
 
     def sweep_partials(self) -> int:
         """Delete half-written chunk files that a kill left behind; return how many. Only for the single writer."""

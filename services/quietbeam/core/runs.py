@@ -18,6 +18,7 @@ maps_version            denoise   grows with every change of the maps
 evidence                denoise   RunEvidence as JSON
 publish_state           publish   waiting | live | final | failed
 publish_reason          publish   sentence
+publish_version         publish   `maps_version` that Tiled has
 tiled_path              publish   path in Tiled
 ======================  ========  ==================================================================
 """
@@ -57,6 +58,7 @@ class RunStatus:
     evidence: RunEvidence | None = None
     publish_state: str = "waiting"
     publish_reason: str = ""
+    publish_version: int = 0
     tiled_path: str = ""
 
 
@@ -73,6 +75,7 @@ _NUMBERS = {
     "denoise_rows": int,
     "denoise_lag_s": float,
     "maps_version": int,
+    "publish_version": int,
 }
 
 
