@@ -55,7 +55,7 @@ class FlyDetector:
     ) -> None:
         self.name = name
         self.parent = None
-        self._experiment, self._pace, self._snake = experiment, pace, snake
+        self._experiment, self._pace, self.snake = experiment, pace, snake
         rows, cols = experiment.options.shape
         self._total = rows * cols
         self._stops = _burst_stops(self._total, cols, burst, experiment.options.seed)
@@ -181,7 +181,7 @@ class FlyDetector:
                 if self._cancelled:
                     break
                 along = len(self._frames) - row * cols
-                backwards = self._snake and row % 2 == 1
+                backwards = self.snake and row % 2 == 1
                 frame = self._experiment.measure(row, cols - 1 - along if backwards else along)
                 ends = self._pace.expose(self._experiment.options.dwell_s)
                 if (left := ends - time.monotonic()) > 0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import bluesky.plan_stubs as bps
@@ -10,13 +11,14 @@ import bluesky.plans as bp
 import bluesky.preprocessors as bpp
 from bluesky.utils import Msg
 
-from .devices import I0, FluorescenceDetector, Stages
+from .devices import I0, FluorescenceDetector, Stages, make_detector
 from .experiment import Experiment
 from .fly import FlyDetector
+from .pace import Pace
 
 BEAMLINE_ID = "quietbeam-simulated"
 Mode = Literal["step", "snake", "fly"]
-Plan = Iterator[Any]
+Plan = Generator[Msg, Any, Any]
 
 _FLUSH_S = 0.05
 
@@ -30,6 +32,34 @@ def start_metadata(experiment: Experiment, md: Mapping[str, Any] | None = None) 
         "sample": {"name": experiment.specimen},
         **(md or {}),
     }
+
+
+def make_plan(
+    mode: Mode,
+    experiment: Experiment,
+    *,
+    speed: float = 1.0,
+    folder: Path = Path(),
+    burst: int | None = None,
+    md: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Return the plan of one map with devices of its own.
+
+    Parameters
+    ----------
+    mode
+        ``step`` (raster), ``snake`` (odd rows backwards) or ``fly`` (rows in flight, odd ones backwards).
+    speed
+        1 keeps the dwell in real time, 0 goes as fast as possible.
+    folder, burst
+        Where the fly detector writes, and how many frames it announces at once (:class:`FlyDetector`).
+    """
+    pace, stages = Pace(speed), Stages(experiment.options.shape, experiment.options.step_um)
+    if mode == "fly":
+        return fly_map(experiment, FlyDetector(experiment, pace, folder, burst=burst), stages, md=md)
+    i0 = I0()
+    detector = make_detector(experiment, stages.where, i0, pace)
+    return step_map(experiment, detector, i0, stages, snake=mode == "snake", md=md)
 
 
 def step_map(
@@ -67,11 +97,11 @@ def fly_map(
     detector: FlyDetector,
     stages: Stages,
     *,
-    snake: bool = True,
     md: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Fly scan row by row; frames are announced while the row is being written."""
     rows, cols = experiment.options.shape
+    snake = detector.snake
     start = {
         "plan_name": "fly_map",
         "plan_args": {"shape": [rows, cols], "snake": snake},
@@ -108,7 +138,7 @@ def fly_map(
     return (yield from scan())
 
 
-def _step(detectors: list[Any], step: Mapping[Any, float], pos_cache: MutableMapping[Any, Any]) -> Plan:
+def _step(detectors: Any, step: Any, pos_cache: Any, _take_reading: Any = None) -> Plan:
     """Do what ``bps.one_nd_step`` does, in bare messages: its plan stubs format a stack trace each (1 ms a pixel)."""
     yield Msg("checkpoint")
     for motor, position in step.items():

@@ -1,0 +1,174 @@
+"""`quietbeam simulate` and `quietbeam replay`: scans without a beamline, sent the way a beamline sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from quietbeam.beamline.experiment import Experiment
+    from quietbeam.core.settings import Settings
+
+Transport = Literal["redis", "zmq", "none"]
+Config = Annotated[str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")]
+Speed = Annotated[float, typer.Option(min=0, help="1 keeps the dwell in real time; 0 goes as fast as possible.")]
+To = Annotated[Transport, typer.Option("--transport", help="How documents are sent; none: counted only.")]
+
+DEFAULT_LINES = "P_Ka,S_Ka,Cl_Ka,K_Ka,Ca_Ka,Fe_Ka,Cu_Ka,Zn_Ka"
+EXIT_ABORTED = 130
+
+
+@contextmanager
+def _publisher(settings: Settings, transport: Transport) -> Iterator[Callable[[str, Any], Any]]:
+    """Yield the callback that sends documents; on the way out everything is sent, or stays in the spool."""
+    from quietbeam.core.errors import InputError
+
+    if transport == "none":
+        yield lambda _name, _doc: None
+        return
+    from quietbeam.ingest.publisher import RedisPublisher, zmq_publisher
+
+    if transport == "zmq":
+        if not settings.embedded.zmq_in:
+            raise InputError("embedded.zmq_in is not set: give the in side of the 0MQ proxy in the config")
+        publisher = zmq_publisher(settings.embedded.zmq_in)
+        try:
+            yield publisher
+        finally:
+            publisher.close()
+        return
+    spooling = RedisPublisher(settings.redis_url, spool_dir=settings.data_dir / "spool")
+    try:
+        yield spooling
+    finally:
+        if not spooling.close(15.0):
+            stats = spooling.stats()
+            typer.echo(
+                f"Redis at {settings.redis_url} does not answer: {stats.spooled_bytes} bytes of documents wait in "
+                f"{settings.data_dir / 'spool'}, {stats.dropped} documents were dropped",
+                err=True,
+            )
+
+
+def _shape(text: str) -> tuple[int, int]:
+    from quietbeam.core.errors import InputError
+
+    rows, _, cols = text.lower().partition("x")
+    if not (rows.isdecimal() and cols.isdecimal()):
+        raise InputError(f"shape {text!r}: write ROWSxCOLS, as 64x64")
+    return int(rows), int(cols)
+
+
+def _scan(engine: Any, plan: Any) -> bool:
+    """Run one plan; an interruption (Ctrl-C, SIGTERM) aborts it at the next checkpoint. True when it went through."""
+    import os
+    import signal
+
+    from bluesky.utils import RunEngineInterrupted
+
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        engine(plan)
+    except RunEngineInterrupted:
+        if engine.state == "paused":
+            engine.abort(reason="interrupted at the terminal")
+        return False
+    return True
+
+
+def _announce(experiment: Experiment, truth: Path | None, uids: list[str]) -> Callable[[str, Any], None]:
+    """Return a callback that names each run and keeps its truth when it ends."""
+    from quietbeam.beamline.truth import truth_path
+
+    def callback(name: str, doc: Any) -> None:
+        if name == "start":
+            uids.append(doc["uid"])
+            rows, cols = doc["shape"]
+            typer.echo(f"run {doc['uid']}: {rows} x {cols} pixels, {doc['plan_name']}, {doc['sample']['name']}")
+        elif name == "stop":
+            if truth is not None:
+                experiment.truth(uids[-1]).save(truth_path(truth, uids[-1]))
+            typer.echo(f"run {uids[-1]}: {doc['exit_status']}, {doc['num_events'].get('primary', 0)} frames")
+
+    return callback
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+
+    @app.command()
+    def simulate(
+        config: Config = None,
+        specimen: Annotated[str, typer.Option(help="cell (frozen cell) or star (Siemens star).")] = "cell",
+        shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "64x64",
+        dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.005,
+        detectors: Annotated[int, typer.Option(help="Number of detector elements.")] = 4,
+        lines: Annotated[str, typer.Option(help="Comma-separated emission lines.")] = DEFAULT_LINES,
+        flux: Annotated[float, typer.Option(help="Relative flux (1.0 = 2e11 photons/s).")] = 1.0,
+        counts: Annotated[
+            float | None,
+            typer.Option(help="Mean counts per pixel of a typical line in the detector sum; wins over --flux."),
+        ] = None,
+        mode: Annotated[
+            Literal["step", "snake", "fly"],
+            typer.Option(help="step raster, snaked raster, or fly scan row by row into an HDF5 file."),
+        ] = "snake",
+        speed: Speed = 1.0,
+        burst: Annotated[
+            int | None,
+            typer.Option(help="Fly scan: announce about so many frames at once, aligned with no row (default: rows)."),
+        ] = None,
+        dead_time: Annotated[float, typer.Option(help="Dead time per photon in seconds.")] = 1e-6,
+        paralyzable: Annotated[bool, typer.Option(help="Paralyzable electronics.")] = False,
+        seed: Annotated[int, typer.Option(help="Same seed, same specimen, gains and counts.")] = 0,
+        repeat: Annotated[int, typer.Option(min=0, help="Number of runs; 0 until interrupted.")] = 1,
+        transport: To = "redis",
+        truth: Annotated[
+            Path | None,
+            typer.Option(help="Keep the truth: an .npz file, or a folder that gets UID.npz for each run."),
+        ] = None,
+    ) -> None:
+        """Scan a simulated specimen with a real RunEngine in this process."""
+        from itertools import count
+
+        from bluesky import RunEngine
+
+        from quietbeam.beamline.experiment import Experiment, ExperimentOptions
+        from quietbeam.beamline.plans import make_plan
+        from quietbeam.core.errors import InputError
+        from quietbeam.core.log import configure_logging
+        from quietbeam.core.settings import load_settings
+
+        settings = load_settings(config)
+        configure_logging("simulate", level=settings.log_level)
+        if truth is not None and truth.suffix == ".npz" and repeat != 1:
+            raise InputError(f"--truth {truth} would be overwritten by each run: give a folder")
+        experiment = Experiment(
+            ExperimentOptions(
+                specimen=specimen,
+                lines=tuple(line.strip() for line in lines.split(",") if line.strip()),
+                shape=_shape(shape),
+                dwell_s=dwell,
+                detectors=detectors,
+                flux=flux,
+                counts=counts,
+                dead_time_s=dead_time,
+                paralyzable=paralyzable,
+                seed=seed,
+            )
+        )
+        with _publisher(settings, transport) as publish:
+            engine = RunEngine({})
+            engine.pause_msg = ""
+            engine.log.logger.setLevel("CRITICAL")  # an interruption is no traceback
+            engine.subscribe(publish)
+            engine.subscribe(_announce(experiment, truth, []))
+            for _ in range(repeat) if repeat else count():
+                experiment.start_over()
+                folder = settings.data_dir / "detector"
+                if not _scan(engine, make_plan(mode, experiment, speed=speed, folder=folder, burst=burst)):
+                    raise typer.Exit(EXIT_ABORTED)
