@@ -116,8 +116,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--devices", default="1")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--targets", choices=["expectation", "counts"], default="expectation")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--muon-lr", type=float, default=0.02)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--muon-lr", type=float, default=0.006)
     parser.add_argument("--validate-every", type=int, default=250)
     args = parser.parse_args(argv)
     if args.threads:

@@ -39,8 +39,9 @@ class PretrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     patches: PatchConfig = field(default_factory=PatchConfig)
     budget_s: float = 5_000.0
-    lr: float = 2e-3
-    muon_lr: float = 0.02
+    lr: float = 1e-3
+    muon_lr: float = 0.006
+    weight_decay: float = 0.3
     average: float = 0.998
     floor: float = 5e-4
     seed: int = 0
@@ -67,8 +68,11 @@ class Pretraining(L.LightningModule):
         self.elapsed_s = 0.0
         self.curve: list[dict[str, float]] = []
         self._last = time.monotonic()
-        self._typical = 3.0
-        self._skipped = 0
+        self._typical = 0.0
+        self._skipped = self._in_a_row = self._rollbacks = 0
+        self._usual_norm = 0.0
+        self._good: dict[str, Tensor] = {}
+        self._candidate: dict[str, Tensor] = {}
         self._recent: list[float] = []
 
     # -- training -----------------------------------------------------------------------------------------------
@@ -84,13 +88,17 @@ class Pretraining(L.LightningModule):
             true = batch["exposure"] * batch["rate"]
             error = loss if self.config.patches.targets == "expectation" else line_loss(rate, true, batch["exposure"])
             weight = 1.0 / (self.config.floor + error)
-        figure = (weight * error).mean() + torch.log(self.config.floor + error).mean()
+        figure = torch.log(self.config.floor + error.detach()).mean()
         # a mean log error far above the usual one is an explosion
-        if not math.isfinite(float(figure)) or float(figure) > self._typical + 4.0:
+        if not math.isfinite(float(figure)) or float(figure) > self._typical + 3.0:
             self._skipped += 1
+            self._in_a_row += 1
+            if self._in_a_row > 8:
+                self._roll_back()
             return None
+        self._in_a_row = 0
         self._typical += 0.02 * (float(figure) - self._typical)
-        self._recent.append(float(torch.log(self.config.floor + error).mean()))
+        self._recent.append(float(figure))
         return (weight * loss).mean()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -101,7 +109,23 @@ class Pretraining(L.LightningModule):
         factor = learning_progress(self.elapsed_s / self.config.budget_s)
         for group in optimizer.param_groups:
             group["lr"] = factor * (self.config.muon_lr if group["muon"] else self.config.lr)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        # Muon ignores the size of a gradient but not its share in the momentum: no single batch may dominate it
+        limit = 1.5 * self._usual_norm or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+        self._usual_norm += (0.05 if self._usual_norm else 1.0) * (min(norm, limit) - self._usual_norm)
+
+    def _roll_back(self) -> None:
+        """Return to the last good average: a diverged network does not come back by itself."""
+        self._in_a_row = 0
+        if not self._good:
+            return
+        self._rollbacks += 1
+        log.warning("pretraining_rolled_back", step=self.global_step, times=self._rollbacks)
+        self.network.load_state_dict(self._good)
+        self.average.load_state_dict(self._good)
+        optimizer = self.trainer.optimizers[0]
+        optimizer.state.clear()
+        self._typical += 1.0
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:  # noqa: ARG002
         """Update the running average; stop when the time is up."""
@@ -109,12 +133,20 @@ class Pretraining(L.LightningModule):
         with torch.no_grad():
             for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 slow.lerp_(fast, 1.0 - decay)
+        if self.global_step % 300 == 0 and not self._in_a_row:
+            self._good = {k: v.clone() for k, v in self._candidate.items()} if self._candidate else {}
+            self._candidate = {k: v.clone() for k, v in self.average.state_dict().items()}
         if self.elapsed_s >= self.config.budget_s:
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer."""
-        return MuonAdamW(self.network.parameters(), lr=self.config.lr, muon_lr=self.config.muon_lr)
+        return MuonAdamW(
+            self.network.parameters(),
+            lr=self.config.lr,
+            muon_lr=self.config.muon_lr,
+            weight_decay=self.config.weight_decay,
+        )
 
     # -- validation ---------------------------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:
