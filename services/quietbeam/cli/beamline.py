@@ -172,3 +172,61 @@ def register(app: typer.Typer) -> None:
                 folder = settings.data_dir / "detector"
                 if not _scan(engine, make_plan(mode, experiment, speed=speed, folder=folder, burst=burst)):
                     raise typer.Exit(EXIT_ABORTED)
+
+    @app.command()
+    def replay(
+        file: Annotated[Path, typer.Argument(help="Measured map: .npz (spectra, or counts with lines) or MAPS .h5.")],
+        config: Config = None,
+        lines: Annotated[
+            str | None,
+            typer.Option(help="Comma-separated lines to cut out of spectra; default: every line with a peak."),
+        ] = None,
+        calibration: Annotated[
+            Path | None, typer.Option(help="JSON with (offset, width) in keV for each detector.")
+        ] = None,
+        speed: Speed = 1.0,
+        grain: Annotated[
+            Literal["pixel", "row"], typer.Option("--event", help="One event per pixel, or per row with arrays.")
+        ] = "pixel",
+        snake: Annotated[bool, typer.Option(help="Send odd rows backwards, as a snaked scan measures them.")] = False,
+        step: Annotated[float | None, typer.Option(help="Pixel size in um, where the file does not say it.")] = None,
+        transport: To = "redis",
+    ) -> None:
+        """Send a measured file as the documents of a live scan."""
+        from quietbeam.beamline.measured import LineMap, read_measured
+        from quietbeam.beamline.replay import play, replay_documents
+        from quietbeam.beamline.spectra_to_lines import spectra_to_lines
+        from quietbeam.core.errors import InputError
+        from quietbeam.core.log import configure_logging
+        from quietbeam.core.settings import load_settings
+        from quietbeam.core.stage import stop_on_signals
+
+        settings = load_settings(config)
+        configure_logging("replay", level=settings.log_level)
+        asked = [line.strip() for line in lines.split(",") if line.strip()] if lines else None
+        measured = read_measured(file, calibration)
+        if isinstance(measured, LineMap):
+            if asked and set(asked) != set(measured.lines):
+                raise InputError(f"{file} holds counts of {', '.join(measured.lines)}: leave --lines out")
+        else:
+            measured = spectra_to_lines(measured, asked)
+        rows, cols = measured.info.shape
+        dwell = measured.info.dwell_s or 0.0
+        typer.echo(
+            f"{file.name}: {rows} x {cols} pixels, {len(measured.info.detectors)} detectors, "
+            f"lines {', '.join(measured.lines)}; "
+            f"{rows * cols * dwell / speed if speed else 0:.0f} s at speed {speed:g}"
+        )
+        stop = stop_on_signals()
+        with _publisher(settings, transport) as publish:
+            documents = replay_documents(measured, grain=grain, snake=snake, step_um=step)
+
+            def send(name: str, doc: Any) -> None:
+                if name == "start":
+                    typer.echo(f"run {doc['uid']}: {rows} x {cols} pixels, replay of {file.name}")
+                publish(name, doc)
+
+            sent = play(documents, send, speed=speed, stop=stop)
+        typer.echo(f"sent {', '.join(f'{n} {name}' for name, n in sent.items())}")
+        if stop.is_set():
+            raise typer.Exit(EXIT_ABORTED)
