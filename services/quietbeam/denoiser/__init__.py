@@ -1,0 +1,1 @@
+"""Denoise maps while they are scanned: gains, held-out photons, fine-tuning, gate, evidence."""

@@ -1,0 +1,41 @@
+"""Relative exposure of pixels from beam intensity and live time: part of the model, never a division of counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST = 0.02
+"""Pixels below this share of the usual exposure (beam lost) are treated as not measured."""
+
+
+def relative_exposure(
+    measured: NDArray[np.bool_], i0: NDArray[np.floating] | None, live_time_s: NDArray[np.floating] | None, n_det: int
+) -> NDArray[np.float32]:
+    """Return (detector, row, col) exposure, 1 at the median of the measured pixels, 0 where not measured.
+
+    Parameters
+    ----------
+    measured
+        (row, col).
+    i0
+        (row, col), any unit, or None.
+    live_time_s
+        (detector, row, col), or None.
+    """
+    exposure = np.broadcast_to(measured, (n_det, *measured.shape)).astype(np.float32)
+    if i0 is not None:
+        exposure *= _relative(i0, measured)
+    if live_time_s is not None:
+        for k in range(n_det):
+            exposure[k] *= _relative(live_time_s[k], measured)
+    exposure[exposure < LEAST] = 0.0
+    return exposure
+
+
+def _relative(values: NDArray[np.floating], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return values over their median; ones when nothing usable was recorded."""
+    good = measured & np.isfinite(values) & (values > 0)
+    if not good.any():
+        return np.ones(values.shape, np.float32)
+    return np.where(good, values / np.median(values[good]), 0.0).astype(np.float32)

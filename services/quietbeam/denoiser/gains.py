@@ -1,0 +1,216 @@
+"""Sensitivity of every detector for every line, and detectors that must be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Array = NDArray[np.float64]
+
+DEAD, SHADOWED, RUNAWAY = 0.005, 0.08, 12.0
+NOISY_CHI2 = 6.0
+PRIOR_COUNTS = 400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """What each detector is worth.
+
+    Attributes
+    ----------
+    values
+        (detector, line); the included detectors of a line sum to 1, excluded ones are 0.
+    included
+        (detector, line) bool.
+    reasons
+        Per line, the excluded detectors with the reason.
+    scatter
+        (detector, line) variance of each detector's small-scale residual over that of photon counting; NaN if unknown.
+    drift
+        (detector,) smooth relative variation of the detector against the others over the map (1 sigma), beyond noise.
+    """
+
+    values: Array
+    included: NDArray[np.bool_]
+    reasons: tuple[dict[str, str], ...]
+    scatter: Array
+    drift: Array
+
+
+def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating], detectors: Sequence[str]) -> Gains:
+    """Estimate gains and judge detectors, line by line.
+
+    A line with few counts borrows the detector's gain over all lines (a Gamma prior worth 400 counts): gains differ
+    by a few per cent from line to line, so that is what a prior may say.
+
+    Parameters
+    ----------
+    counts
+        (detector, line, row, col), 0 where not measured.
+    exposure
+        (detector, row, col), 0 where not measured.
+    """
+    n_det, n_line = counts.shape[:2]
+    totals = np.clip(counts.sum((-2, -1), dtype=np.float64), 0, None)
+    time = exposure.sum((-2, -1), dtype=np.float64)[:, None]
+    rate = totals / np.maximum(time, 1e-9)
+    included = np.broadcast_to(time > 0, rate.shape).copy()
+    reasons: list[dict[str, str]] = [{} for _ in range(n_line)]
+    for k in np.flatnonzero(time[:, 0] <= 0):
+        for line in reasons:
+            line[detectors[k]] = "no exposure"
+    # judged within a line, against the upper median, so that two dead ones of four are still seen
+    reference = _upper_median(rate * included)
+    expected = reference * time
+    for k in range(n_det):
+        for j in range(n_line):
+            if not included[k, j] or expected[k, j] < 40:
+                continue
+            share = rate[k, j] / reference[j]
+            if share < DEAD:
+                reason = "dead: no counts" if totals[k, j] == 0 else "dead"
+            elif share < SHADOWED:
+                reason = f"shadowed: {share:.2g} of the others"
+            else:
+                continue
+            included[k, j] = False
+            reasons[j][detectors[k]] = reason
+    _runaway(rate, included, reasons, detectors, totals)
+    _unmeasurable_follow_the_rest(included, reasons, detectors, expected)
+    scatter = _scatter(counts, exposure, rate * included)
+    _noisy(scatter, included, reasons, detectors)
+    values = _shrunk(totals, time, included)
+    return Gains(
+        values=values,
+        included=included,
+        reasons=tuple(reasons),
+        scatter=scatter,
+        drift=_drift(counts, exposure, values),
+    )
+
+
+def _upper_median(rate: Array) -> Array:
+    """Return, per line, the median of the better half of the detectors."""
+    ordered = np.sort(rate, axis=0)[::-1]
+    return np.median(ordered[: (len(ordered) + 1) // 2], axis=0)
+
+
+def _runaway(
+    rate: Array,
+    included: NDArray[np.bool_],
+    reasons: list[dict[str, str]],
+    detectors: Sequence[str],
+    totals: Array,
+) -> None:
+    """Exclude a single detector that counts many times more than all others (noise peak, wrong calibration)."""
+    for j in range(rate.shape[1]):
+        alive = np.flatnonzero(included[:, j])
+        if alive.size < 3:
+            continue
+        top = alive[np.argmax(rate[alive, j])]
+        others = np.median(rate[alive[alive != top], j])
+        if totals[top, j] > 100 and rate[top, j] > RUNAWAY * max(others, 1e-9):
+            included[top, j] = False
+            reasons[j][detectors[top]] = f"runaway: {rate[top, j] / max(others, 1e-9):.2g} times the others"
+
+
+def _unmeasurable_follow_the_rest(
+    included: NDArray[np.bool_], reasons: list[dict[str, str]], detectors: Sequence[str], expected: Array
+) -> None:
+    """Lines too weak to judge a detector follow the verdict of the lines that can."""
+    for k in range(included.shape[0]):
+        judged = expected[k] >= 40
+        if judged.any() and not included[k, judged].any():
+            for j in np.flatnonzero(~judged):
+                included[k, j] = False
+                reasons[j].setdefault(detectors[k], "dead or shadowed in every line that can tell")
+    for j in range(included.shape[1]):
+        if not included[:, j].any():
+            included[:, j] = True
+            reasons[j].clear()
+
+
+def _scatter(counts: NDArray[np.floating], exposure: NDArray[np.floating], rate: Array) -> Array:
+    """Return the high-pass variance of each detector against the others, over the binomial one."""
+    n_det, n_line = counts.shape[:2]
+    out = np.full((n_det, n_line), np.nan)
+    if n_det < 2:
+        return out
+    weight = rate[:, :, None, None] * exposure[:, None]
+    everything = (counts * (rate > 0)[:, :, None, None]).sum(0, dtype=np.float64)
+    shares = weight.sum(0)
+    for k in range(n_det):
+        p = np.divide(weight[k], shares, out=np.zeros_like(shares), where=shares > 0)
+        variance = everything * p * (1 - p)
+        z = np.divide(
+            counts[k] - everything * p, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0.5
+        )
+        used = variance > 0.5
+        for j in range(n_line):
+            pairs = used[j, :, 1:] & used[j, :, :-1]
+            if pairs.sum() >= 30:
+                # differences of neighbours: blind to smooth gain fields; median: blind to a few bad pixels
+                steps = np.abs(z[j, :, 1:] - z[j, :, :-1])[pairs]
+                out[k, j] = (np.median(steps) / 0.9539) ** 2
+    return out
+
+
+def _noisy(
+    scatter: Array, included: NDArray[np.bool_], reasons: list[dict[str, str]], detectors: Sequence[str]
+) -> None:
+    """Exclude a detector whose scatter is far above everybody else's; needs three to know who is wrong."""
+    for j in range(scatter.shape[1]):
+        alive = np.flatnonzero(included[:, j] & np.isfinite(scatter[:, j]))
+        if alive.size < 3:
+            continue
+        worst = alive[np.argmax(scatter[alive, j])]
+        others = np.median(scatter[alive[alive != worst], j])
+        if scatter[worst, j] > NOISY_CHI2 and scatter[worst, j] > 2.5 * others:
+            included[worst, j] = False
+            reasons[j][detectors[worst]] = f"noisy: scatter {scatter[worst, j]:.1f} times that of photon counting"
+
+
+def _shrunk(totals: Array, time: Array, included: NDArray[np.bool_]) -> Array:
+    """Return gains normalised over the included detectors of each line, weak lines drawn to the detector's own."""
+    values = np.zeros_like(totals)
+    shares = np.zeros(totals.shape[0])
+    for j in range(totals.shape[1]):  # detector shares over all lines, each line seen through its own included set
+        shares += totals[:, j] * included[:, j]
+    common = np.where(time[:, 0] > 0, (shares + 1e-3) / np.maximum(time[:, 0], 1e-9), 0.0)
+    for j in range(totals.shape[1]):
+        use = included[:, j]
+        if not use.any():
+            continue
+        prior = common * use / max(float((common * use).sum()), 1e-12)
+        n = float(totals[use, j].sum())
+        t = time[use, 0] / max(float(time[use, 0].mean()), 1e-9)
+        own = totals[use, j] / np.maximum(t, 1e-9)
+        own = own / max(float(own.sum()), 1e-12)
+        g = (n * own + PRIOR_COUNTS * prior[use]) / (n + PRIOR_COUNTS)
+        values[use, j] = g / g.sum()
+    return values
+
+
+def _drift(counts: NDArray[np.floating], exposure: NDArray[np.floating], values: Array) -> Array:
+    """Return the smooth relative variation of each detector against the sum, beyond counting noise (1 sigma)."""
+    n_det = counts.shape[0]
+    if n_det < 2 or min(counts.shape[-2:]) < 4:
+        return np.zeros(n_det)
+    size = max(3, min(counts.shape[-2:]) // 5)
+    weight = values[:, :, None, None] * exposure[:, None]
+    total = (counts * (values > 0)[:, :, None, None]).sum(0)
+    share = np.divide(weight, weight.sum(0), out=np.zeros_like(weight), where=weight.sum(0) > 0)
+    out = np.zeros(n_det)
+    for k in range(n_det):
+        seen = ndimage.uniform_filter((counts[k] * (values[k] > 0)[:, None, None]).sum(0), size, mode="constant")
+        hoped = ndimage.uniform_filter((total * share[k]).sum(0), size, mode="constant")
+        use = hoped * size**2 > 30
+        if use.sum() < size**2 * 4:
+            continue
+        excess = np.mean((seen[use] / hoped[use] - 1) ** 2) - np.mean(1 / (hoped[use] * size**2))
+        out[k] = np.sqrt(max(float(excess), 0.0))
+    return out

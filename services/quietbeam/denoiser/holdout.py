@@ -1,0 +1,40 @@
+"""Held-out photons: binomial thinning of every detector's counts, the same for ever for the same pixel and counts.
+
+Thinning a Poisson count gives two independent Poisson counts, whatever the rate. Every detector serves on both sides, so
+one or two detectors are enough, and systematic differences between detectors fall on both sides alike: the target is what
+these very detectors would have counted in a longer dwell.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def hold_out(counts: NDArray[np.floating], share: float, seed: int, row: int) -> NDArray[np.float32]:
+    """Draw the held-out part of one row.
+
+    Parameters
+    ----------
+    counts
+        (detector, line, col) integers, NaN or 0 where not measured.
+    share
+        Probability of a count to be held out.
+    seed, row
+        The draw depends on nothing else, so that rows may arrive in any order, and again.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[seed & 0xFFFF_FFFF_FFFF_FFFF, row]))
+    n = np.nan_to_num(counts, nan=0.0)
+    return rng.binomial(np.clip(n, 0, None).astype(np.int64), share).astype(np.float32)
+
+
+def split_evenly(counts: NDArray[np.floating], parts: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+    """Split integer counts into ``parts`` independent parts of equal expectation (multinomial thinning)."""
+    left = np.clip(counts, 0, None).astype(np.int64)
+    out = []
+    for remaining in range(parts, 1, -1):
+        part = rng.binomial(left, 1.0 / remaining)
+        out.append(part.astype(np.float32))
+        left = left - part
+    out.append(left.astype(np.float32))
+    return out

@@ -1,0 +1,65 @@
+"""Options of a denoising session and the maps it hands out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quietbeam.core.types import FloatArray
+
+
+def never() -> bool:
+    """Return False: the default interrupt."""
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenoiseOptions:
+    """Tunables of a session; the defaults are the measured best (docs/science.md).
+
+    Attributes
+    ----------
+    held_out
+        Share of every pixel's counts that never trains.
+    crop
+        Rows and columns of a fine-tuning patch.
+    lines_per_step
+        Most lines of a fine-tuning patch; more lines take turns.
+    lr, muon_lr
+        Learning rates of fine-tuning.
+    halo
+        Rows above and below new rows that are looked at, and a quarter of it that is published again.
+    tile
+        Rows and columns inferred at once; memory grows with it.
+    final_flips
+        Flips and turns averaged in the final maps, 1 to 8.
+    block
+        Edge of the pixel blocks that the bootstrap draws.
+    """
+
+    held_out: float = 0.25
+    crop: int = 64
+    lines_per_step: int = 8
+    lr: float = 3e-4
+    muon_lr: float = 1.5e-3
+    halo: int = 24
+    tile: int = 256
+    final_flips: int = 8
+    block: int = 8
+    weights: str = ""
+    pretrained: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapUpdate:
+    """Maps of the rows ``rows[0] <= row < rows[1]``.
+
+    Attributes
+    ----------
+    raw, denoised, uncertainty
+        (line, row, col) float32 [counts of the summed detectors]; 0 where not measured.
+    """
+
+    rows: tuple[int, int]
+    raw: FloatArray
+    denoised: FloatArray
+    uncertainty: FloatArray
