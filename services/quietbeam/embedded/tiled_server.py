@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
 
 LIVE_CACHE_S = 60
@@ -23,6 +24,8 @@ def build(folder: Path, api_key: str, *, readable: tuple[Path, ...] = ()) -> Any
     from tiled.config import Authentication, StreamingCacheConfig
     from tiled.server.app import build_app
 
+    if not api_key.isalnum():
+        raise InputError("tiled.api_key must be letters and digits only, so that it can be part of a URL")
     folder = folder.resolve()
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)

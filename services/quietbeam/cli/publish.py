@@ -1,0 +1,31 @@
+"""`quietbeam publish`: the stage that keeps Tiled up to date."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    def publish(
+        config: Annotated[
+            str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")
+        ] = None,
+    ) -> None:
+        """Send maps, evidence and provenance to Tiled as they change."""
+        from quietbeam.core.bus import connect
+        from quietbeam.core.log import configure_logging
+        from quietbeam.core.settings import load_settings
+        from quietbeam.core.stage import run_stage, stop_on_signals
+        from quietbeam.publish import PublishStage
+
+        settings = load_settings(config)
+        configure_logging("publish", level=settings.log_level)
+        stop = stop_on_signals()
+        connection = connect(settings.redis_url)
+        stage = PublishStage(settings, connection)
+        run_stage(stage, connection, stop, detail=stage.detail)

@@ -1,0 +1,71 @@
+"""What travels with the maps of a run: where they come from, how they were made, how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quietbeam import __version__
+from quietbeam.core.runs import RunStatus
+from quietbeam.core.settings import Settings
+from quietbeam.core.types import RunInfo
+
+SPEC = "XRFDenoisedRun"
+SPEC_VERSION = "1.0"
+
+ARRAYS: Mapping[str, str] = {
+    "measured": "True where a pixel is measured; elsewhere the maps are 0, which is no measured value",
+    "raw": "gain-weighted sum over detectors",
+    "uncertainty": "one standard error of denoised",
+    "denoised": "estimate of raw's expectation",
+}
+"""Arrays of a run, in the order in which they are written: who is told of `denoised` finds the others new as well."""
+
+
+def container_metadata(settings: Settings, info: RunInfo, status: RunStatus, attributes: Mapping[str, Any]) -> Any:
+    """Return the metadata of a run's container, plain JSON types.
+
+    Parameters
+    ----------
+    settings
+        The part that shapes the maps is kept.
+    info, status
+        The run, and its state now.
+    attributes
+        Attributes of the maps in the buffer: ``version``, ``final``, ``evidence``.
+    """
+    evidence = attributes.get("evidence") or (status.evidence.to_dict() if status.evidence else None)
+    known = info.to_dict()
+    start = known.pop("metadata")
+    return {
+        "raw_run_uid": info.uid,
+        "quietbeam_version": __version__,
+        "info": known,
+        "start": start,
+        "lines": list(info.lines),
+        "detectors": list(info.detectors),
+        "state": str(status.state),
+        "reason": status.reason,
+        "time_stop": status.time_stop,
+        "rows_measured": status.rows_measured,
+        "pixels_measured": status.pixels_measured,
+        "warnings": list(status.warnings),
+        "denoise_state": status.denoise_state,
+        "denoise_reason": status.denoise_reason,
+        "weights": {
+            "version": (evidence or {}).get("model", ""),
+            "sha256": (evidence or {}).get("model_sha256", ""),
+        },
+        "settings": settings.denoise.model_dump(mode="json"),
+        "evidence": evidence,
+        "maps": {"version": int(attributes.get("version", 0)), "final": bool(attributes.get("final", False))},
+    }
+
+
+def array_metadata(info: RunInfo, name: str) -> dict[str, Any]:
+    """Return the metadata of one array."""
+    common = {"kind": name, "description": ARRAYS[name], "raw_run_uid": info.uid}
+    if name == "measured":
+        return common
+    units = "counts" if info.kind == "counts" else "fitted area"
+    return {**common, "lines": list(info.lines), "units": f"{units}, summed over detectors"}

@@ -1,0 +1,470 @@
+"""Publishing to a real Tiled server: live updates over its websocket, final arrays, outages, kills."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from quietbeam.buffer import RunBuffer
+from quietbeam.core import keys, metrics, runs
+from quietbeam.core.bus import Connection
+from quietbeam.core.evidence import LineEvidence, RunEvidence
+from quietbeam.core.settings import Settings, TiledSettings
+from quietbeam.core.types import RowBlock, RunInfo, RunState
+from quietbeam.publish import PublishStage
+
+LINES = ("Fe_Ka", "Zn_Ka")
+SHAPE = (12, 10)
+KEY = "publishtestkey"
+
+
+def wait_until(predicate: Callable[[], Any], timeout_s: float = 30.0, what: str = "the condition") -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (value := predicate()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {timeout_s} s"
+        time.sleep(0.02)
+    return value
+
+
+class TiledProcess:
+    """The embedded Tiled server as `quietbeam up` runs it; can be killed and started again with its data."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._config = folder / "tiled.yaml"
+        self._config.write_text(
+            yaml.safe_dump(
+                {
+                    "data_dir": str(folder / "tiled-data"),
+                    "embedded": {"tiled_port": self.port},
+                    "tiled": {"api_key": KEY},
+                }
+            )
+        )
+        self._log = folder / "tiled.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.uri = f"http://127.0.0.1:{self.port}/api/v1"
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "quietbeam", "_tiled", "-c", str(self._config)], stdout=log, stderr=log
+            )
+
+        def ready() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self._log.read_text()
+            try:
+                return httpx.get(f"http://127.0.0.1:{self.port}/healthz", trust_env=False).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(ready, 90, "Tiled answering")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+    server = TiledProcess(tmp_path_factory.mktemp("tiled"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def client(tiled: TiledProcess) -> Any:
+    from tiled.client import from_uri
+
+    return from_uri(tiled.uri, api_key=KEY)
+
+
+@pytest.fixture
+def published(settings: Settings, tiled: TiledProcess) -> Settings:
+    """Settings of a facility: an external Tiled by URI and key."""
+    return settings.model_copy(update={"tiled": TiledSettings(uri=tiled.uri, api_key=KEY, interval="PT0.01S")})
+
+
+class Run:
+    """A run whose rows are measured and denoised by hand."""
+
+    def __init__(self, settings: Settings, redis: Connection, uid: str, shape: tuple[int, int] = SHAPE) -> None:
+        info = RunInfo(uid=uid, lines=LINES, detectors=("det1", "det2"), shape=shape, scan_id=7, plan="raster")
+        self.redis, self.info, self.version = redis, info, 0
+        self.buffer = RunBuffer.create(settings.runs_dir, info)
+        self.rng = np.random.default_rng(0)
+        runs.register_run(redis, uid, time.time())
+        runs.write_status(redis, uid, info=info, state=RunState.RUNNING)
+
+    def rows(self, first: int, stop: int, *, wake: bool = True, final: bool = False) -> None:
+        cols = self.info.shape[1]
+        for row in range(first, stop):
+            counts = self.rng.poisson(3, (2, len(LINES), cols)).astype("uint32")
+            self.buffer.write_row(row, RowBlock(counts=counts, measured=np.ones(cols, bool)))
+        maps = self.rng.random((3, len(LINES), stop - first, cols)).astype("float32")
+        self.version += 1
+        self.buffer.write_maps(first, *maps, version=self.version)
+        self.note(first, stop, final=final, wake=wake)
+
+    def note(self, first: int, stop: int, *, final: bool = False, wake: bool = True) -> None:
+        evidence = RunEvidence(
+            rows=stop,
+            lines=tuple(LineEvidence(line=x, estimator="fine_tuned", proven=True, dwell_gain=3.5) for x in LINES),
+            model="base",
+            model_sha256="ab" * 32,
+            final=final,
+        )
+        self.buffer.update_map_attributes(version=self.version, final=final, evidence=evidence.to_dict())
+        runs.write_status(
+            self.redis,
+            self.info.uid,
+            maps_version=self.version,
+            rows_measured=stop,
+            evidence=evidence,
+            denoise_state="final" if final else "live",
+        )
+        if wake:
+            fields = {"first_row": first, "stop_row": stop, "version": self.version, "final": int(final)}
+            self.redis.xadd(keys.MAPS, {"run": self.info.uid, **fields})
+
+    def finish(self, *, wake: bool = True) -> None:
+        runs.write_status(self.redis, self.info.uid, state=RunState.COMPLETE)
+        self.rows(0, self.info.shape[0], wake=wake, final=True)
+
+    def status(self) -> runs.RunStatus:
+        status = runs.read_status(self.redis, self.info.uid)
+        assert status is not None
+        return status
+
+    def assert_equal(self, client: Any) -> None:
+        node = client["quietbeam"][self.info.uid]
+        for kind in ("raw", "denoised", "uncertainty"):
+            np.testing.assert_array_equal(node[kind].read(), self.buffer.read_map(kind))
+        np.testing.assert_array_equal(node["measured"].read(), self.buffer.measured())
+
+
+def turn(stage: PublishStage, until: Callable[[], Any], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not until():
+        assert time.monotonic() < deadline, f"not reached; {stage.detail()}"
+        stage.step()
+
+
+class Faults(httpx.BaseTransport):
+    """The way to a real server, on which calls can fail before or after they are done."""
+
+    def __init__(self) -> None:
+        self._way = httpx.HTTPTransport()
+        self.before: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
+        self.after: Callable[[httpx.Request, httpx.Response], httpx.Response] = lambda _, response: response
+        self.calls: list[tuple[str, str]] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.calls.append((request.method, request.url.path))
+        if (response := self.before(request)) is not None:
+            return response
+        return self.after(request, self._way.handle_request(request))
+
+
+def test_run_grows_in_tiled_and_ends_with_its_provenance(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "grows")
+    stage = PublishStage(published, redis)
+    turn(stage, lambda: run.status().publish_state == "live")
+    node = client["quietbeam"]["grows"]
+    assert node["denoised"].shape == (2, *SHAPE) and node["denoised"].dims == ("line", "row", "col")
+    assert not node["measured"].read().any()
+
+    run.rows(0, 4)
+    turn(stage, lambda: run.status().publish_version == 1)
+    run.assert_equal(client)
+    run.rows(4, 8)
+    turn(stage, lambda: run.status().publish_version == 2)
+    run.assert_equal(client)
+
+    run.finish()
+    turn(stage, lambda: run.status().publish_state == "final")
+    stage.close()
+    run.assert_equal(client)
+    node = client["quietbeam"]["grows"]
+    assert [(s.name, s.version) for s in node.specs] == [("XRFDenoisedRun", "1.0")]
+    metadata = node.metadata
+    assert metadata["raw_run_uid"] == "grows" and list(metadata["lines"]) == list(LINES)
+    assert metadata["weights"]["sha256"] == "ab" * 32
+    assert metadata["evidence"]["lines"][0]["dwell_gain"] == 3.5
+    assert metadata["state"] == "complete" and metadata["maps"] == {"version": 3, "final": True}
+    assert metadata["published"] == {"version": 3, "final": True}
+    assert list(node["denoised"].metadata["lines"]) == list(LINES)
+    assert run.status().tiled_path == "quietbeam/grows"
+    assert metrics.read(redis)["quietbeam_tiled_updates_total"] >= 3
+
+
+def test_subscriber_gets_the_bytes_while_the_scan_runs(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "streamed")
+    stage = PublishStage(published, redis)
+    turn(stage, lambda: run.status().publish_state == "live")
+    seen = np.zeros((2, *SHAPE), "float32")
+    updates: list[tuple[int, ...]] = []
+    ended = threading.Event()
+
+    def take(update: Any) -> None:
+        data = np.asarray(update.data())
+        first = update.offset[1] if update.offset else 0
+        seen[:, first : first + data.shape[1]] = data
+        updates.append(data.shape)
+
+    def end(_subscription: Any) -> None:
+        ended.set()
+
+    subscription = client["quietbeam"]["streamed"]["denoised"].subscribe()
+    subscription.new_data.add_callback(take)
+    subscription.disconnected.add_callback(end)
+    subscription.start_in_thread(0, max_size=64_000_000)
+    try:
+        for first in range(0, 12, 4):
+            n = len(updates)
+            run.rows(first, first + 4)
+            turn(stage, lambda: run.status().publish_version == run.version)
+            wait_until(lambda n=n: len(updates) > n, what="an update")
+            np.testing.assert_array_equal(seen[:, : first + 4], run.buffer.read_map("denoised")[:, : first + 4])
+        assert (2, 4, 10) in updates, "only the changed rows travel"
+        run.finish()
+        turn(stage, lambda: run.status().publish_state == "final")
+        wait_until(ended.is_set, what="the end of the stream")
+        np.testing.assert_array_equal(seen, run.buffer.read_map("denoised"))
+    finally:
+        subscription.disconnect()
+        stage.close()
+
+
+def test_a_killed_publisher_loses_nothing(published: Settings, redis: Connection, client: Any, tmp_path: Path) -> None:
+    run = Run(published, redis, "killed")
+    config = tmp_path / "publish.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "data_dir": str(published.data_dir),
+                "redis": {"url": published.redis.url},
+                "tiled": {"uri": published.tiled.uri, "api_key": KEY, "interval": 0.01},
+            }
+        )
+    )
+    command = [sys.executable, "-m", "quietbeam", "publish", "-c", str(config)]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    process = start()
+    try:
+        run.rows(0, 4)
+        wait_until(lambda: run.status().publish_version == 1, 60, "the first update")
+        process.kill()
+        process.wait(10)
+        # Nobody is there to hear these wake-ups, and one of them never comes.
+        run.rows(4, 6)
+        run.rows(6, 8, wake=False)
+        process = start()
+        wait_until(lambda: run.status().publish_version == 3, 60, "the missed rows")
+        run.assert_equal(client)
+        run.finish()
+        wait_until(lambda: run.status().publish_state == "final", 60, "the final maps")
+        run.assert_equal(client)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+def test_a_lost_wake_up_is_noticed(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "lost-wake-up")
+    stage = PublishStage(published, redis)
+    turn(stage, lambda: run.status().publish_state == "live")
+    run.rows(0, 8, wake=False)
+    turn(stage, lambda: run.status().publish_version == 1)
+    run.assert_equal(client)
+    stage.close()
+
+
+def test_restart_of_tiled_is_waited_out_and_said(
+    published: Settings, redis: Connection, client: Any, tiled: TiledProcess
+) -> None:
+    run = Run(published, redis, "outage")
+    stage = PublishStage(published, redis)
+    run.rows(0, 2)
+    turn(stage, lambda: run.status().publish_version == 1)
+    tiled.kill()
+    try:
+        run.rows(2, 6)
+        turn(stage, lambda: "does not answer" in run.status().publish_reason)
+        assert run.status().publish_state == "waiting"
+        before = time.monotonic()
+        stage.step()
+        assert time.monotonic() - before < 1, "an outage must not hold the stage"
+        run.rows(6, 10)
+    finally:
+        tiled.start()
+    turn(stage, lambda: run.status().publish_version == 3)
+    assert run.status().publish_reason == "" and run.status().publish_state == "live"
+    run.assert_equal(client)
+    assert metrics.read(redis)["quietbeam_tiled_publish_failures_total"] >= 1
+    stage.close()
+
+
+def test_create_that_answers_500_but_exists_and_409(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "create500")
+    faults = Faults()
+    failed: set[str] = set()
+
+    def lie_once(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if request.method == "POST" and request.url.path not in failed:
+            response.read()
+            failed.add(request.url.path)
+            return httpx.Response(500, json={"detail": "no"})
+        return response
+
+    faults.after = lie_once
+    stage = PublishStage(published, redis, transport=faults)
+    run.rows(0, 3)
+    turn(stage, lambda: run.status().publish_version == 1)
+    assert failed
+    stage.close()
+    # A second publisher meets what the first made: every create is answered with 409.
+    second = PublishStage(published, redis)
+    run.rows(3, 6)
+    turn(second, lambda: run.status().publish_version == 2)
+    run.assert_equal(client)
+    second.close()
+
+
+def test_failure_of_one_run_does_not_delay_another(published: Settings, redis: Connection, client: Any) -> None:
+    bad, good = Run(published, redis, "bad-run"), Run(published, redis, "good-run")
+    faults = Faults()
+    faults.before = lambda request: httpx.Response(500) if "bad-run" in str(request.url) else None
+    stage = PublishStage(published, redis, transport=faults)
+    bad.rows(0, 2)
+    for first in range(0, 6, 2):
+        good.rows(first, first + 2)
+        turn(stage, lambda: good.status().publish_version == good.version, 10)
+    assert "500" in bad.status().publish_reason
+    faults.before = lambda _: None
+    turn(stage, lambda: bad.status().publish_version == 1)
+    bad.assert_equal(client)
+    stage.close()
+
+
+def test_refused_key_says_what_to_do(published: Settings, redis: Connection) -> None:
+    run = Run(published, redis, "refused")
+    wrong = published.model_copy(update={"tiled": TiledSettings(uri=published.tiled.uri, api_key="wrong")})
+    stage = PublishStage(wrong, redis)
+    turn(stage, lambda: run.status().publish_state == "failed")
+    assert "QUIETBEAM_TILED__API_KEY" in run.status().publish_reason
+    assert "wrong" not in run.status().publish_reason
+    stage.close()
+
+
+def test_nothing_is_written_twice_after_the_end(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "ended")
+    stage = PublishStage(published, redis)
+    run.finish()
+    turn(stage, lambda: run.status().publish_state == "final")
+    stage.close()
+    # Redis forgets that the run is published: the next publisher finds it whole in Tiled and writes nothing.
+    redis.hdel(keys.run("ended"), "publish_state", "publish_version")
+    faults = Faults()
+    again = PublishStage(published, redis, transport=faults)
+    turn(again, lambda: run.status().publish_state == "final")
+    assert not [call for call in faults.calls if call[0] in ("PUT", "PATCH")]
+    assert run.status().publish_version == 1
+    again.close()
+
+
+def test_damaged_final_maps_are_mended(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "damaged")
+    faults = Faults()
+    spoiled: list[str] = []
+
+    def spoil(request: httpx.Request) -> httpx.Response | None:
+        if (
+            request.method == "PUT"
+            and request.url.path.endswith("/array/full/quietbeam/damaged/denoised")
+            and not spoiled
+        ):
+            spoiled.append(str(request.url))
+            return httpx.Response(200)
+        return None
+
+    faults.before = spoil
+    stage = PublishStage(published, redis, transport=faults)
+    run.finish()
+    turn(stage, lambda: run.status().publish_state == "final")
+    assert spoiled
+    run.assert_equal(client)
+    stage.close()
+
+
+def test_unmeasured_and_infinite_values_become_zero(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "nans")
+    maps = np.full((3, 2, 2, 10), np.nan, "float32")
+    maps[:, :, 1] = np.inf
+    run.version = 1
+    run.buffer.write_maps(0, *maps, version=1)
+    run.note(0, 2)
+    stage = PublishStage(published, redis)
+    turn(stage, lambda: run.status().publish_version == 1)
+    assert not client["quietbeam"]["nans"]["denoised"].read().any()
+    stage.close()
+
+
+def test_aborted_and_failed_runs_are_closed_too(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "aborted")
+    stage = PublishStage(published, redis)
+    run.rows(0, 5)
+    runs.write_status(redis, "aborted", state=RunState.ABORTED, denoise_state="failed", denoise_reason="no memory")
+    turn(stage, lambda: run.status().publish_state == "final")
+    metadata = client["quietbeam"]["aborted"].metadata
+    assert metadata["state"] == "aborted" and metadata["denoise_reason"] == "no memory"
+    run.assert_equal(client)
+    stage.close()
+
+
+def test_large_maps_travel_in_bands(
+    published: Settings, redis: Connection, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quietbeam.publish.publication.MESSAGE_BYTES", 70 * 10 * 2 * 4)
+    run = Run(published, redis, "large", shape=(150, 10))
+    faults = Faults()
+    stage = PublishStage(published, redis, transport=faults)
+    run.rows(0, 150)
+    turn(stage, lambda: run.status().publish_version == 1)
+    run.assert_equal(client)
+    assert faults.calls.count(("PATCH", "/api/v1/array/full/quietbeam/large/denoised")) == 3
+    stage.close()
+
+
+def test_deleted_buffer_is_forgotten(published: Settings, redis: Connection) -> None:
+    import shutil
+
+    run = Run(published, redis, "deleted")
+    stage = PublishStage(published, redis)
+    turn(stage, lambda: run.status().publish_state == "live")
+    shutil.rmtree(run.buffer.path)
+    turn(stage, lambda: "0 of 0 active" in stage.detail())
+    stage.close()
