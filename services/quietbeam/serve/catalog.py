@@ -1,0 +1,186 @@
+"""What is known of every run: Redis first, and where Redis is away or has forgotten, the zarr buffers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+import redis
+import structlog
+
+from quietbeam.buffer import RunBuffer, list_buffers
+from quietbeam.core import keys, runs
+from quietbeam.core.bus import Connection
+from quietbeam.core.errors import InputError, NotMeasuredError
+from quietbeam.core.evidence import RunEvidence
+from quietbeam.core.runs import RunStatus
+from quietbeam.core.types import RunState
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+_RETRY_AFTER_S = 1.0
+_STATUS_FIELDS = frozenset(f.name for f in fields(RunStatus))
+
+
+class RunCatalog:
+    """Runs by uid, newest first. Safe to use from several threads.
+
+    Parameters
+    ----------
+    root
+        Folder of the run buffers.
+    connection
+        Redis client.
+    """
+
+    def __init__(self, root: Path, connection: Connection) -> None:
+        self._root = root
+        self._redis = connection
+        self._away_until = 0.0
+        self._away_reason = ""
+        self._started: dict[str, float] = {}
+        self._lock = Lock()
+
+    # --- Redis, as long as it is there --------------------------------------------------------------------------
+
+    def ask(self, question: Callable[[Connection], T], otherwise: T) -> T:
+        """Ask Redis; while it is away, answer `otherwise` at once."""
+        if time.monotonic() < self._away_until:
+            return otherwise
+        try:
+            answer = question(self._redis)
+        except redis.RedisError as error:
+            if not self._away_reason:
+                log.warning("redis_away", error=str(error))
+            self._away_reason = type(error).__name__
+            self._away_until = time.monotonic() + _RETRY_AFTER_S
+            return otherwise
+        if self._away_reason:
+            log.info("redis_back")
+        self._away_reason = ""
+        return answer
+
+    def redis_answers(self) -> bool:
+        """True when Redis answers now."""
+        return self.ask(lambda connection: bool(connection.ping()), False)
+
+    # --- runs ---------------------------------------------------------------------------------------------------
+
+    def resolve(self, uid: str) -> str:
+        """Return the uid that ``latest`` stands for, any other unchanged."""
+        if uid != "latest":
+            return uid
+        order = self._order()
+        if not order:
+            raise NotMeasuredError("there is no run yet; start a scan, or look at /readyz for what ingest waits for")
+        return order[0]
+
+    def status(self, uid: str) -> RunStatus:
+        """Return the state of a run.
+
+        Raises
+        ------
+        NotMeasuredError
+            Neither Redis nor the buffers know it.
+        """
+        known = self.ask(lambda connection: runs.read_status(connection, uid), None)
+        if known is not None and known.info is not None:
+            return known
+        try:
+            return self._status_from_buffer(uid)
+        except (NotMeasuredError, InputError) as error:
+            if known is not None:
+                return known
+            raise NotMeasuredError(f"no run {uid[:64]!r}; api/v1/runs lists what there is") from error
+
+    def page(
+        self, offset: int, limit: int, states: frozenset[RunState] | None = None
+    ) -> tuple[Sequence[RunStatus], int]:
+        """Return `limit` runs from the `offset`-th newest, and how many there are in `states` (None: in any)."""
+        order = self._order()
+        if states is not None:
+            current = self._states(order)
+            order = [uid for uid in order if current[uid] in states]
+        found = []
+        for uid in order[offset : offset + limit]:
+            try:
+                found.append(self.status(uid))
+            except NotMeasuredError:
+                continue  # deleted since it was listed
+        return found, len(order)
+
+    def count(self) -> int:
+        """Return the number of runs."""
+        return len(self._order())
+
+    def _order(self) -> list[str]:
+        """Return every uid, newest start first."""
+
+        def index(connection: Connection) -> Any:
+            return connection.zrange(keys.RUNS, 0, -1, withscores=True)
+
+        pairs: Any = self.ask(index, [])
+        started = {uid.decode(): float(score) for uid, score in pairs}
+        for uid in list_buffers(self._root):
+            if uid not in started:
+                started[uid] = self._time_start(uid)
+        return sorted(started, key=lambda uid: (started[uid], uid), reverse=True)
+
+    def _time_start(self, uid: str) -> float:
+        with self._lock:
+            if uid in self._started:
+                return self._started[uid]
+        try:
+            value = RunBuffer.open(self._root, uid).info.time_start
+        except (NotMeasuredError, ValueError, KeyError):
+            value = 0.0
+        with self._lock:
+            self._started[uid] = value
+        return value
+
+    def _states(self, uids: list[str]) -> dict[str, RunState]:
+        def fetch(connection: Connection) -> list[Any]:
+            with connection.pipeline(transaction=False) as pipe:
+                for uid in uids:
+                    pipe.hget(keys.run(uid), "state")
+                return pipe.execute()
+
+        found = self.ask(fetch, [None] * len(uids))
+        return {
+            uid: RunState(value.decode()) if value else self._state_from_buffer(uid)
+            for uid, value in zip(uids, found, strict=True)
+        }
+
+    def _state_from_buffer(self, uid: str) -> RunState:
+        try:
+            return self._status_from_buffer(uid).state
+        except NotMeasuredError:
+            return RunState.RUNNING
+
+    def _status_from_buffer(self, uid: str) -> RunStatus:
+        buffer = RunBuffer.open(self._root, uid)
+        measured = buffer.measured()
+        attributes = buffer.map_attributes()
+        kept = {name: value for name, value in buffer.state().items() if name in _STATUS_FIELDS}
+        values: dict[str, Any] = {
+            "rows_measured": int(measured.all(axis=1).sum()),
+            "pixels_measured": int(measured.sum()),
+            "denoise_rows": int(attributes.get("rows") or 0),
+            "maps_version": int(attributes.get("version") or 0),
+            "denoise_state": "final" if attributes.get("final") else "live" if attributes.get("version") else "waiting",
+        }
+        if attributes.get("evidence"):
+            values["evidence"] = RunEvidence.from_dict(attributes["evidence"])
+        for name in ("reason", "time_stop", "last_document_at"):
+            if kept.get(name) is not None:
+                values[name] = kept[name]
+        if "state" in kept:
+            values["state"] = RunState(kept["state"])
+        if kept.get("warnings"):
+            values["warnings"] = tuple(kept["warnings"])
+        return RunStatus(uid=uid, info=buffer.info, **values)

@@ -1,0 +1,132 @@
+"""Maps as viewers get them: (line, row, col) float32 in which NaN says "not measured", read once however many look."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from quietbeam.buffer import MapKind, RunBuffer
+from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.runs import RunStatus
+from quietbeam.core.types import BoolArray, FloatArray
+
+Kind = Literal["raw", "denoised", "uncertainty", "residual", "measured"]
+KINDS: dict[Kind, str] = {
+    "raw": "gain-weighted sum over detectors",
+    "denoised": "the published estimate; equals raw for lines whose gain is not proven",
+    "uncertainty": "one standard error of denoised",
+    "residual": "raw minus denoised",
+    "measured": "which pixels are measured",
+}
+_CACHE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapStack:
+    """One kind of map of a run at one moment.
+
+    Attributes
+    ----------
+    values
+        (line, row, col) float32 [counts], NaN where there is no value; (row, col) bool for ``measured``.
+    tag
+        Changes whenever the values may have changed: the ETag.
+    plain_rows
+        Rows of ``raw`` that the denoise worker has not reached yet, shown as the plain sum over detectors.
+    """
+
+    values: npt.NDArray[Any]
+    tag: str
+    plain_rows: int = 0
+
+
+def map_tag(status: RunStatus, kind: str) -> str:
+    """Return the tag of a run's maps; read the status *before* the maps, so that a tag is never newer than its data."""
+    return f"{status.uid}.{status.maps_version}.{status.pixels_measured}.{kind}"
+
+
+class MapReader:
+    """Reads maps from zarr and keeps the newest of each kind for the next viewer. Safe for several threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._kept: OrderedDict[tuple[str, str], MapStack] = OrderedDict()
+        self._lock = Lock()
+        self._reading = Lock()
+
+    def read(self, status: RunStatus, kind: Kind) -> MapStack:
+        """Return the maps of a run.
+
+        Raises
+        ------
+        NotMeasuredError
+            Unknown kind, or the run has no buffer.
+        """
+        if kind not in KINDS:
+            raise NotMeasuredError(f"no maps of kind {str(kind)[:40]!r}; there are {', '.join(KINDS)}")
+        tag = map_tag(status, kind)
+        key = (status.uid, kind)
+        with self._lock:
+            if key in self._kept and self._kept[key].tag == tag:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        with self._reading:  # one viewer reads, the others find it kept
+            with self._lock:
+                if key in self._kept and self._kept[key].tag == tag:
+                    return self._kept[key]
+            stack = self._load(status, kind, tag)
+            with self._lock:
+                self._kept[key] = stack
+                self._kept.move_to_end(key)
+                while len(self._kept) > 1 and sum(s.values.nbytes for s in self._kept.values()) > _CACHE_BYTES:
+                    self._kept.popitem(last=False)
+        return stack
+
+    def _load(self, status: RunStatus, kind: Kind, tag: str) -> MapStack:
+        try:
+            buffer = RunBuffer.open(self._root, status.uid)
+        except NotMeasuredError as error:
+            why = f": {status.reason}" if status.reason else " yet"
+            raise NotMeasuredError(f"run {status.uid} has no maps{why}") from error
+        measured = buffer.measured()
+        if kind == "measured":
+            return MapStack(values=_sealed(measured), tag=tag)
+        raw = buffer.read_map("raw")
+        covered = _covered(raw, measured)
+        if kind == "raw":
+            plain = _add_plain_sums(buffer, raw, measured, covered)
+            values, shown = raw, measured
+        else:
+            plain, shown = 0, measured & covered[:, None]
+            stored = buffer.read_map("denoised" if kind == "residual" else cast(MapKind, kind))
+            values = raw - stored if kind == "residual" else stored
+        values = np.where(shown, values, np.float32("nan")).astype("<f4", copy=False)
+        return MapStack(values=_sealed(values), tag=tag, plain_rows=plain)
+
+
+def _covered(raw: FloatArray, measured: BoolArray) -> BoolArray:
+    """Return (row,) bool: rows that the denoise worker has written.
+
+    A measured row without a single count in any line looks like one that is not written; its denoised map is then
+    shown as missing, its raw map correctly as 0.
+    """
+    return measured.any(axis=1) & (raw != 0).any(axis=(0, 2))
+
+
+def _add_plain_sums(buffer: RunBuffer, raw: FloatArray, measured: BoolArray, covered: BoolArray) -> int:
+    """Fill measured rows that have no raw map yet with the sum over detectors; raw is always there."""
+    missing = np.flatnonzero(measured.any(axis=1) & ~covered)
+    for row in missing:
+        raw[:, row, :] = np.nansum(buffer.read_row(int(row)).counts, axis=0, dtype=np.float64)
+    return len(missing)
+
+
+def _sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,90 @@
+"""Every error as ``application/problem+json`` (RFC 9457), with `detail` where Tiled's and blueapi's clients look."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import redis
+import structlog
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from quietbeam.core.errors import (
+    BufferConflictError,
+    DataNotReadyError,
+    InputError,
+    NotMeasuredError,
+    QuietbeamError,
+    ServiceError,
+    WeightsError,
+)
+
+log = structlog.get_logger()
+
+STATUS: dict[type[QuietbeamError], int] = {
+    InputError: 400,
+    NotMeasuredError: 404,
+    BufferConflictError: 409,
+    DataNotReadyError: 503,
+    WeightsError: 503,
+    ServiceError: 503,
+    QuietbeamError: 500,
+}
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem_body(status: int, detail: str, instance: str, **more: Any) -> bytes:
+    """Return the JSON of a problem."""
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": instance, **more}
+    return orjson.dumps(body)
+
+
+def _answer(request: Request, status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    body = problem_body(status, detail, request.url.path, **more)
+    return Response(body, status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _quietbeam_error(request: Request, error: Exception) -> Response:
+    status = next(code for family, code in STATUS.items() if isinstance(error, family))
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return _answer(request, status, str(error.args[0]) if error.args else HTTPStatus(status).phrase, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    detail = error.detail
+    if error.status_code == 404 and detail == "Not Found":
+        detail = "nothing is served at this address; the API begins at api/v1/"
+    headers = dict(error.headers) if error.headers else None
+    return _answer(request, error.status_code, detail, headers)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
+    detail = "; ".join(f"{'.'.join(str(p) for p in e['loc'][1:])}: {e['msg']}" for e in errors)
+    return _answer(request, 422, detail, errors=errors)
+
+
+async def _redis_error(request: Request, error: Exception) -> Response:
+    log.warning("redis_unusable", error=str(error))
+    return _answer(request, 503, "the Redis server cannot be reached; retry in a moment", {"Retry-After": "2"})
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request_failed", path=request.url.path, exc_info=error)
+    return _answer(request, 500, "an error inside quietbeam; the service's log has the details")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem."""
+    app.add_exception_handler(QuietbeamError, _quietbeam_error)
+    app.add_exception_handler(StarletteHTTPException, _http_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(redis.RedisError, _redis_error)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,1 @@
+"""Addresses, grouped by what they show."""

@@ -1,0 +1,75 @@
+"""What this service is, and which weights it can start from."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from quietbeam import __version__
+from quietbeam.serve.app import Shared
+from quietbeam.serve.colormaps import SCALES, lookup_tables
+from quietbeam.serve.formats import MIME
+from quietbeam.serve.maps import KINDS
+
+from .envelope import ERRORS, Envelope, answer, base
+
+router = APIRouter(tags=["about"])
+
+
+@router.get("/", responses={200: {"model": Envelope}, 401: ERRORS[401]})
+def about(request: Request, shared: Shared) -> Response:
+    """Versions, formats, kinds of maps, and where to go from here."""
+    here = base(request)
+    return answer(
+        {
+            "library": "quietbeam",
+            "library_version": __version__,
+            "api_version": "1.0",
+            "kinds": KINDS,
+            "formats": MIME,
+            "colour_maps": list(lookup_tables()),
+            "scales": list(SCALES),
+            "authentication": {
+                "required": not shared.settings.serve.anonymous_read,
+                "header": "Authorization: Apikey KEY",
+            },
+        },
+        links={
+            "self": f"{here}/",
+            "runs": f"{here}/runs",
+            "latest": f"{here}/runs/latest",
+            "events": f"{here}/events",
+            "models": f"{here}/models",
+            "documentation": f"{here}/openapi.json",
+        },
+    )
+
+
+@router.get("/models", responses={200: {"model": Envelope}, 401: ERRORS[401]})
+def models(request: Request) -> Response:
+    """Pretrained weights that are installed, each with its model card."""
+    cards = read_cards()
+    return answer(
+        [{"id": card.get("name", name), "type": "model", "attributes": card} for name, card in cards.items()],
+        links={"self": f"{base(request)}/models"},
+        meta={"count": len(cards)},
+    )
+
+
+def read_cards() -> dict[str, dict[str, Any]]:
+    """Return the model cards by name, without importing torch."""
+    found = importlib.util.find_spec("quietbeam_models")
+    cards: dict[str, dict[str, Any]] = {}
+    for place in (found.submodule_search_locations or ()) if found else ():
+        for path in sorted((Path(place) / "weights").glob("*.json")):
+            try:
+                card = json.loads(path.read_text())
+            except (OSError, ValueError):
+                continue
+            if isinstance(card, dict):
+                cards[path.stem] = card
+    return cards

@@ -1,0 +1,166 @@
+"""Maps: stacked over lines for programs and the dashboard, one line at a time for people."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from quietbeam.core.errors import InputError, NotMeasuredError
+from quietbeam.core.runs import RunStatus
+from quietbeam.core.types import RunInfo
+from quietbeam.serve import formats
+from quietbeam.serve.app import Services, Shared
+from quietbeam.serve.colormaps import Colouring, Scale, draw_png
+from quietbeam.serve.maps import KINDS, Kind, MapStack, map_tag
+from quietbeam.serve.slices import parse_slice
+
+from .envelope import ERRORS, Envelope, answer, base, unchanged
+
+router = APIRouter(tags=["maps"])
+STACK_FORMATS = ("json", "npy", "octet-stream")
+LINE_FORMATS = ("json", "npy", "png", "octet-stream", "csv", "tiff")
+_BINARY: Any = {formats.MIME[name]: {} for name in LINE_FORMATS if name != "json"}
+_RESPONSES: Any = {
+    200: {"model": Envelope, "content": _BINARY},
+    304: {"description": "Not changed since the ETag in If-None-Match."},
+    **ERRORS,
+    406: {"description": "Not in this format; the detail lists what is possible."},
+}
+Format = Annotated[str | None, Query(max_length=200, description="Format alias or MIME type; wins over Accept.")]
+Slice = Annotated[str | None, Query(max_length=200, description="numpy-like: 10:20,::2")]
+Accept = Annotated[str | None, Header(include_in_schema=False)]
+
+
+@router.get("/runs/{uid}/maps", responses={200: {"model": Envelope}, **ERRORS})
+def list_maps(uid: str, request: Request, shared: Shared) -> Response:
+    """The maps of a run: kinds, shapes and where they are."""
+    status, info = _find(shared, uid)
+    here = f"{base(request)}/runs/{status.uid}/maps"
+    n_line, (rows, cols) = len(info.lines), info.shape
+    data = [
+        {
+            "id": kind,
+            "type": "map",
+            "attributes": {
+                "kind": kind,
+                "meaning": meaning,
+                "shape": [rows, cols] if kind == "measured" else [n_line, rows, cols],
+                "dims": ["row", "col"] if kind == "measured" else ["line", "row", "col"],
+                "dtype": "|b1" if kind == "measured" else "<f4",
+                "units": None if kind == "measured" else "counts" if info.kind == "counts" else "fitted area",
+                "lines": info.lines,
+                "formats": STACK_FORMATS,
+                "line_formats": LINE_FORMATS,
+            },
+            "links": {"self": f"{here}/{kind}", **{line: f"{here}/{kind}/{line}" for line in info.lines}},
+        }
+        for kind, meaning in KINDS.items()
+    ]
+    return answer(data, links={"self": here}, meta={"maps_version": status.maps_version, "count": len(data)})
+
+
+@router.get("/runs/{uid}/maps/{kind}", responses=_RESPONSES)
+def get_stack(
+    uid: str,
+    kind: str,
+    request: Request,
+    shared: Shared,
+    format: Format = None,
+    slice: Slice = None,
+    accept: Accept = None,
+) -> Response:
+    """All lines in one array (line, row, col); NaN (null in JSON) where nothing is measured or denoised yet."""
+    status, info = _find(shared, uid)
+    form = formats.choose(format, accept, STACK_FORMATS)
+    known = _kind(kind)
+    axes = ("row", "col") if known == "measured" else ("line", "row", "col")
+    shape = info.shape if known == "measured" else (len(info.lines), *info.shape)
+    index = parse_slice(slice or "", shape, axes)
+    tag = f"{map_tag(status, known)}.{form}"
+    if unchanged(request, tag):
+        return Response(status_code=304, headers={"ETag": f'"{tag}"'})
+    _guard(shape, index, known, form)
+    stack = shared.maps.read(status, known)
+    headers = _headers(status, stack, tag)
+    meta = {"kind": known, "dims": axes, "lines": info.lines, "slice": slice, "plain_rows": stack.plain_rows}
+    return _send(stack.values[index], form, headers, meta)
+
+
+@router.get("/runs/{uid}/maps/{kind}/{line}", responses=_RESPONSES)
+def get_map(
+    uid: str,
+    kind: str,
+    line: str,
+    request: Request,
+    shared: Shared,
+    format: Format = None,
+    slice: Slice = None,
+    cmap: Annotated[str, Query(max_length=20, description="Colour map (png).")] = "viridis",
+    scale: Annotated[Scale, Query(description="Scale of the colours (png).")] = "linear",
+    vmin: Annotated[float | None, Query(description="Value at the dark end (png).")] = None,
+    vmax: Annotated[float | None, Query(description="Value at the bright end (png).")] = None,
+    zoom: Annotated[int, Query(ge=1, le=16, description="Screen pixels per map pixel (png).")] = 1,
+    accept: Accept = None,
+) -> Response:
+    """One line's map (row, col)."""
+    status, info = _find(shared, uid)
+    form = formats.choose(format, accept, LINE_FORMATS)
+    known = _kind(kind)
+    if line not in info.lines:
+        raise NotMeasuredError(f"line {line[:40]!r} is not measured in this run; it has {', '.join(info.lines)}")
+    index = parse_slice(slice or "", info.shape, ("row", "col"))
+    tag = f"{map_tag(status, known)}.{line}.{form}"
+    if unchanged(request, tag):
+        return Response(status_code=304, headers={"ETag": f'"{tag}"'})
+    _guard(info.shape, index, known, form, zoom if form == "png" else 1)
+    stack = shared.maps.read(status, known)
+    values = stack.values if known == "measured" else stack.values[info.lines.index(line)]
+    headers = _headers(status, stack, tag)
+    part = values[index]
+    if form == "png":
+        picture = np.atleast_2d(part.astype(np.float32))
+        colouring = Colouring(cmap=cmap, scale=scale, vmin=vmin, vmax=vmax, zoom=zoom)
+        return Response(draw_png(picture, colouring), media_type=formats.MIME["png"], headers=headers)
+    meta = {"kind": known, "line": line, "dims": ("row", "col"), "slice": slice, "plain_rows": stack.plain_rows}
+    return _send(part, form, headers, meta)
+
+
+def _find(shared: Services, uid: str) -> tuple[RunStatus, RunInfo]:
+    status = shared.catalog.status(shared.catalog.resolve(uid))
+    if status.info is None:
+        raise NotMeasuredError(f"run {status.uid} has no maps: {status.reason or 'its geometry is not known yet'}")
+    return status, status.info
+
+
+def _kind(kind: str) -> Kind:
+    for known in KINDS:
+        if kind == known:
+            return known
+    raise NotMeasuredError(f"no maps of kind {kind[:40]!r}; there are {', '.join(KINDS)}")
+
+
+def _guard(shape: tuple[int, ...], index: tuple[Any, ...], kind: Kind, form: str, zoom: int = 1) -> None:
+    chosen = np.broadcast_to(np.zeros((), bool), shape)[index].shape
+    if form == "png":
+        formats.guard_size((*chosen, zoom * zoom), 3, form)
+        if zoom * zoom * int(np.prod(chosen)) > 64 * 2**20:
+            raise InputError("the picture would be too large; use a smaller zoom= or slice=")
+    else:
+        formats.guard_size(chosen, 1 if kind == "measured" else 4, form)
+
+
+def _headers(status: RunStatus, stack: MapStack, tag: str) -> dict[str, str]:
+    return {"ETag": f'"{tag}"', "X-Version": str(status.maps_version), "X-Plain-Rows": str(stack.plain_rows)}
+
+
+def _send(values: npt.NDArray[Any], form: str, headers: dict[str, str], meta: dict[str, Any]) -> Response:
+    values = np.asarray(values)
+    if form == "json":
+        data = {"shape": values.shape, "dtype": values.dtype.str, "values": formats.json_values(values)}
+        return answer(data, meta=meta, headers=headers)
+    shape = ",".join(map(str, values.shape))
+    headers = {**headers, "X-Shape": shape, "X-Dtype": values.dtype.str}
+    return Response(formats.ENCODERS[form](values), media_type=formats.MIME[form], headers=headers)

@@ -1,0 +1,157 @@
+"""Runs: what was or is measured, how far it is, and the evidence for its denoised maps."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from quietbeam.core.errors import InputError
+from quietbeam.core.runs import RunStatus
+from quietbeam.core.types import RunState
+from quietbeam.serve.app import Shared
+
+from .envelope import ERRORS, Envelope, answer, base, unchanged
+
+router = APIRouter(tags=["runs"])
+_RESPONSES: Any = {200: {"model": Envelope}, **ERRORS}
+
+
+@router.get("/runs", responses=_RESPONSES)
+def list_runs(
+    request: Request,
+    shared: Shared,
+    offset: Annotated[int, Query(alias="page[offset]", ge=0, le=10_000_000, description="Runs to skip.")] = 0,
+    limit: Annotated[int, Query(alias="page[limit]", ge=1, le=300, description="Runs to return.")] = 50,
+    state: Annotated[str | None, Query(max_length=200, description="Only these states, comma separated.")] = None,
+) -> Response:
+    """Runs, the newest first."""
+    states = _parse_states(state) if state else None
+    found, total = shared.catalog.page(offset, limit, states)
+    here = base(request)
+
+    def page(first: int) -> str:
+        more = f"&state={','.join(sorted(states))}" if states else ""
+        return f"{here}/runs?page[offset]={first}&page[limit]={limit}{more}"
+
+    return answer(
+        [describe(status, here, brief=True) for status in found],
+        links={
+            "self": page(offset),
+            "first": page(0),
+            "prev": page(max(0, offset - limit)) if offset else None,
+            "next": page(offset + limit) if offset + limit < total else None,
+            "last": page(max(0, total - 1) // limit * limit),
+        },
+        meta={"count": total},
+    )
+
+
+@router.get("/runs/{uid}", responses=_RESPONSES)
+def get_run(uid: str, request: Request, shared: Shared) -> Response:
+    """One run; ``latest`` is the run that started last."""
+    status = shared.catalog.status(shared.catalog.resolve(uid))
+    here = base(request)
+    meta = {"redis": shared.catalog.redis_answers()}
+    return answer(describe(status, here), links=_links(status.uid, here), meta=meta)
+
+
+@router.get("/runs/{uid}/evidence", responses={**_RESPONSES, 304: {"description": "Not changed."}})
+def get_evidence(uid: str, request: Request, shared: Shared) -> Response:
+    """What held-out photons say about each line's map: dwell gain with its interval, bias, chosen estimator."""
+    status = shared.catalog.status(shared.catalog.resolve(uid))
+    here = base(request)
+    tag = f"{status.uid}.{status.maps_version}.evidence"
+    headers = {"ETag": f'"{tag}"'}
+    if unchanged(request, tag):
+        return Response(status_code=304, headers=headers)
+    meta: dict[str, Any] = {"denoise_state": status.denoise_state, "maps_version": status.maps_version}
+    if status.evidence is None:
+        meta["reason"] = status.denoise_reason or "no evidence yet: the first rows are still being measured"
+    return answer(
+        status.evidence.to_dict() if status.evidence else None,
+        links={"self": f"{here}/runs/{status.uid}/evidence", "run": f"{here}/runs/{status.uid}"},
+        meta=meta,
+        headers=headers,
+    )
+
+
+def _parse_states(text: str) -> frozenset[RunState]:
+    try:
+        return frozenset(RunState(part.strip().lower()) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{error}; states are {', '.join(RunState)}") from error
+
+
+def _links(uid: str, here: str) -> dict[str, str | None]:
+    run = f"{here}/runs/{uid}"
+    return {"self": run, "maps": f"{run}/maps", "evidence": f"{run}/evidence", "events": f"{run}/events"}
+
+
+def describe(status: RunStatus, here: str, *, brief: bool = False) -> dict[str, Any]:
+    """Return a run as JSON types; `brief` leaves out evidence and the start document."""
+    info = status.info
+    now = time.time()
+    attributes: dict[str, Any] = {
+        "uid": status.uid,
+        "state": status.state,
+        "reason": status.reason,
+        "ended": status.state.ended,
+        "scan_id": info.scan_id if info else None,
+        "plan": info.plan if info else "",
+        "profile": info.profile if info else "",
+        "shape": info.shape if info else None,
+        "lines": info.lines if info else [],
+        "detectors": info.detectors if info else [],
+        "kind": info.kind if info else None,
+        "time_start": info.time_start if info else None,
+        "time_stop": status.time_stop,
+        "data_age_s": round(max(0.0, now - status.last_document_at), 3) if status.last_document_at else None,
+        "progress": _progress(status),
+        "denoise": {
+            "state": status.denoise_state,
+            "reason": status.denoise_reason,
+            "rows": status.denoise_rows,
+            "lag_s": status.denoise_lag_s,
+            "model": status.evidence.model if status.evidence else None,
+        },
+        "maps_version": status.maps_version,
+        "warnings": status.warnings,
+    }
+    if not brief:
+        attributes |= {
+            "step": info.step if info else None,
+            "origin": info.origin if info else None,
+            "units": info.units if info else None,
+            "snake": info.snake if info else None,
+            "dwell_s": info.dwell_s if info else None,
+            "source": info.source if info else "",
+            "publish": {
+                "state": status.publish_state,
+                "reason": status.publish_reason,
+                "tiled_path": status.tiled_path,
+            },
+            "evidence": status.evidence.to_dict() if status.evidence else None,
+            "metadata": info.metadata if info else {},
+        }
+    return {"id": status.uid, "type": "run", "attributes": attributes, "links": {"self": f"{here}/runs/{status.uid}"}}
+
+
+def _progress(status: RunStatus) -> dict[str, Any]:
+    if status.info is None:
+        return {"rows_measured": status.rows_measured, "pixels_measured": status.pixels_measured}
+    rows, cols = status.info.shape
+    pixels = rows * cols
+    elapsed = (status.last_document_at or 0.0) - status.info.time_start
+    eta = None
+    if status.state is RunState.RUNNING and elapsed > 0 and 0 < status.pixels_measured < pixels:
+        eta = round(elapsed / status.pixels_measured * (pixels - status.pixels_measured), 1)
+    return {
+        "rows": rows,
+        "rows_measured": status.rows_measured,
+        "pixels": pixels,
+        "pixels_measured": status.pixels_measured,
+        "fraction": status.pixels_measured / pixels if pixels else 0.0,
+        "eta_s": eta,
+    }

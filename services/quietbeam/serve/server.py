@@ -1,0 +1,86 @@
+"""The process: a socket of our own, uvicorn around the application, an end that does not wait for viewers."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import structlog
+import uvicorn
+
+from quietbeam.core.errors import ServiceError
+from quietbeam.core.settings import ServeSettings, Settings
+
+from .app import create_app
+from .security import check_bind
+
+log = structlog.get_logger()
+
+_GRACE_S = 5
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server that ends the event streams before it waits for open requests."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then shut down."""
+        app: Any = self.config.app
+        app.state.services.hub.close_streams()
+        await super().shutdown(sockets)
+
+
+def bind(settings: ServeSettings) -> socket.socket:
+    """Return a listening socket.
+
+    Raises
+    ------
+    ServiceError
+        The address cannot be used.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ServiceError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); "
+            "set serve.host and serve.port, or stop what uses the port"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def make_server(settings: Settings) -> Server:
+    """Return a server for the settings; `run(sockets=[bind(settings.serve)])` serves."""
+    check_bind(settings.serve)
+    return Server(
+        uvicorn.Config(
+            create_app(settings),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            ws="none",
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=_GRACE_S,
+            limit_concurrency=1024,
+        )
+    )
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    server = make_server(settings)
+    listener = bind(settings.serve)
+    host, port = listener.getsockname()[:2]
+    log.info("serving", url=f"http://{host}:{port}{settings.serve.root_path}/")
+    server.run(sockets=[listener])
+    log.info("stage_stopped")
