@@ -113,7 +113,9 @@ def test_a_killed_run_engine_leaves_a_stale_run(installation: Installation, tmp_
     scan.kill()
     scan.wait(10)
     wait_until(lambda: installation.status(uid).state == RunState.STALE, 60, "the run to be called stale")
-    assert installation.final(uid).denoise_rows >= 6
+    wait_until(lambda: installation.status(uid).denoise_state == "final", 60, "its maps to be finished as they are")
+    assert installation.status(uid).denoise_rows >= 6
+    assert "stop document" in installation.status(uid).reason
 
 
 def test_two_scans_at_once_do_not_mix(installation: Installation, tmp_path: Path) -> None:
