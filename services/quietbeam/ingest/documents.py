@@ -1,0 +1,267 @@
+"""Bluesky documents as typed values: light checks on what the pipeline uses, nothing else (no jsonschema per event)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from quietbeam.core import codec
+from quietbeam.core.errors import DocumentError
+
+MAX_PAGE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A run begins; `doc` is the whole start document."""
+
+    run: str
+    time: float
+    doc: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """A stream of events; `configuration` merges the configuration data of all objects."""
+
+    uid: str
+    run: str
+    stream: str
+    data_keys: Mapping[str, Mapping[str, Any]]
+    configuration: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Readings number `seq_num` (from 1) of a stream."""
+
+    descriptor: str
+    seq_num: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPage:
+    """Many events of one stream; `data` holds one sequence per key."""
+
+    descriptor: str
+    seq_nums: Sequence[int]
+    data: Mapping[str, Any]
+
+    def events(self) -> list[Event]:
+        """Return the events of the page."""
+        return [
+            Event(
+                descriptor=self.descriptor, seq_num=seq_num, data={key: column[i] for key, column in self.data.items()}
+            )
+            for i, seq_num in enumerate(self.seq_nums)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamResource:
+    """A file that grows with the run."""
+
+    uid: str
+    run: str
+    data_key: str
+    mimetype: str
+    uri: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamDatum:
+    """Frames ``[first, stop)`` of a stream resource belong to ``seq_num``, ``seq_num + 1`` ..."""
+
+    resource: str
+    descriptor: str
+    first: int
+    stop: int
+    seq_num: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """A run ended."""
+
+    run: str
+    time: float
+    exit_status: str
+    reason: str
+    num_events: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignored:
+    """A valid document that carries no counts for the map (old-style resource and datum)."""
+
+    name: str
+
+
+Document = Start | Descriptor | Event | EventPage | StreamResource | StreamDatum | Stop | Ignored
+
+_NAMES = "start, descriptor, event, event_page, stream_resource, stream_datum, stop"
+
+
+def decode(name: str, payload: bytes) -> Document:
+    """Decode and check one document.
+
+    Raises
+    ------
+    DocumentError
+        Not msgpack, an unknown name, or an entry that is missing or of the wrong type; the message names it.
+    """
+    doc = codec.unpack(payload)
+    if not isinstance(doc, dict):
+        raise DocumentError(f"a {name[:40]!r} document must be a mapping, not {type(doc).__name__}")
+    parse = _PARSERS.get(name)
+    if parse is None:
+        raise DocumentError(f"unknown document name {name[:40]!r}; known are {_NAMES}")
+    return parse(doc)
+
+
+def _get(doc: Mapping[str, Any], name: str, key: str, kind: type | tuple[type, ...]) -> Any:
+    value = doc.get(key)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        wanted = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
+        there = "is missing" if key not in doc else f"is {type(value).__name__}"
+        raise DocumentError(f"{name}: entry {key!r} {there}, expected {wanted}")
+    return value
+
+
+def _uid(doc: Mapping[str, Any], name: str, key: str) -> str:
+    value: str = _get(doc, name, key, str)
+    if not 0 < len(value) <= 256:
+        raise DocumentError(f"{name}: entry {key!r} has {len(value)} characters, allowed are 1 to 256")
+    return value
+
+
+def _index(value: Any, what: str, low: int) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**53:
+        raise DocumentError(f"{what} must be an integer of at least {low}, not {str(value)[:40]}")
+    return value
+
+
+def _time(doc: Mapping[str, Any]) -> float:
+    value = doc.get("time")
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else 0.0
+
+
+def _start(doc: dict[str, Any]) -> Start:
+    return Start(run=_uid(doc, "start", "uid"), time=_time(doc), doc=doc)
+
+
+def _descriptor(doc: dict[str, Any]) -> Descriptor:
+    data_keys = _get(doc, "descriptor", "data_keys", dict)
+    for key, entry in data_keys.items():
+        if not isinstance(key, str) or not isinstance(entry, dict):
+            raise DocumentError(f"descriptor: data key {str(key)[:80]!r} must be text with a mapping")
+    configuration: dict[str, Any] = {}
+    objects = doc.get("configuration")
+    if isinstance(objects, dict):
+        for entry in objects.values():
+            data = entry.get("data") if isinstance(entry, dict) else None
+            if isinstance(data, dict):
+                configuration.update(data)
+    stream = doc.get("name", "primary")
+    return Descriptor(
+        uid=_uid(doc, "descriptor", "uid"),
+        run=_uid(doc, "descriptor", "run_start"),
+        stream=stream if isinstance(stream, str) else "primary",
+        data_keys=data_keys,
+        configuration=configuration,
+    )
+
+
+def _event(doc: dict[str, Any]) -> Event:
+    return Event(
+        descriptor=_uid(doc, "event", "descriptor"),
+        seq_num=_index(doc.get("seq_num"), "event: seq_num", 1),
+        data=_get(doc, "event", "data", dict),
+    )
+
+
+def _event_page(doc: dict[str, Any]) -> EventPage:
+    seq_nums = doc.get("seq_num")
+    if isinstance(seq_nums, np.ndarray) and seq_nums.ndim == 1:
+        seq_nums = seq_nums.tolist()
+    if not isinstance(seq_nums, list) or len(seq_nums) > MAX_PAGE:
+        raise DocumentError(f"event_page: seq_num must be a list of at most {MAX_PAGE} numbers")
+    data = _get(doc, "event_page", "data", dict)
+    for key, column in data.items():
+        if not isinstance(column, list | np.ndarray) or np.ndim(column) == 0 or len(column) != len(seq_nums):
+            raise DocumentError(f"event_page: {str(key)[:80]!r} must hold one value per seq_num ({len(seq_nums)})")
+    return EventPage(
+        descriptor=_uid(doc, "event_page", "descriptor"),
+        seq_nums=[_index(n, "event_page: seq_num", 1) for n in seq_nums],
+        data=data,
+    )
+
+
+def _stream_resource(doc: dict[str, Any]) -> StreamResource:
+    parameters = doc.get("parameters", doc.get("resource_kwargs", {}))
+    if not isinstance(parameters, dict):
+        raise DocumentError("stream_resource: parameters must be a mapping")
+    run = doc.get("run_start", "")
+    return StreamResource(
+        uid=_uid(doc, "stream_resource", "uid"),
+        run=run if isinstance(run, str) else "",
+        data_key=_uid(doc, "stream_resource", "data_key"),
+        mimetype=str(doc.get("mimetype", "application/x-hdf5")),
+        uri=_get(doc, "stream_resource", "uri", str),
+        parameters=parameters,
+    )
+
+
+def _stream_datum(doc: dict[str, Any]) -> StreamDatum:
+    indices, seq_nums = (_get(doc, "stream_datum", key, dict) for key in ("indices", "seq_nums"))
+    first = _index(indices.get("start"), "stream_datum: indices.start", 0)
+    stop = _index(indices.get("stop"), "stream_datum: indices.stop", first)
+    seq_num = _index(seq_nums.get("start"), "stream_datum: seq_nums.start", 1)
+    seq_stop = _index(seq_nums.get("stop"), "stream_datum: seq_nums.stop", seq_num)
+    if seq_stop - seq_num != stop - first:
+        raise DocumentError(f"stream_datum: {stop - first} indices do not fit {seq_stop - seq_num} seq_nums")
+    return StreamDatum(
+        resource=_uid(doc, "stream_datum", "stream_resource"),
+        descriptor=_uid(doc, "stream_datum", "descriptor"),
+        first=first,
+        stop=stop,
+        seq_num=seq_num,
+    )
+
+
+def _stop(doc: dict[str, Any]) -> Stop:
+    counts = doc.get("num_events")
+    return Stop(
+        run=_uid(doc, "stop", "run_start"),
+        time=_time(doc),
+        exit_status=str(doc.get("exit_status", "success")),
+        reason=str(doc.get("reason") or "")[:1000],
+        num_events={str(k): v for k, v in counts.items() if isinstance(v, int)} if isinstance(counts, dict) else {},
+    )
+
+
+def _refused(doc: dict[str, Any]) -> Document:
+    raise DocumentError("bulk documents are not supported: publish event_page (bluesky 1.x RunEngines do)")
+
+
+_PARSERS: dict[str, Any] = {
+    "start": _start,
+    "descriptor": _descriptor,
+    "event": _event,
+    "event_page": _event_page,
+    "stream_resource": _stream_resource,
+    "stream_datum": _stream_datum,
+    "stop": _stop,
+    "resource": lambda _doc: Ignored(name="resource"),
+    "datum": lambda _doc: Ignored(name="datum"),
+    "datum_page": lambda _doc: Ignored(name="datum_page"),
+    "bulk_events": _refused,
+    "bulk_datum": _refused,
+}

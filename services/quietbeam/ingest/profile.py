@@ -1,0 +1,221 @@
+"""Beamline profiles: which runs, which keys hold counts of which (detector, line), which geometry. YAML, no code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from quietbeam.core.errors import ProfileError
+from quietbeam.core.evidence import Kind
+from quietbeam.core.settings import configs_dir
+
+MISSING: Final = object()
+"""What :func:`lookup` returns where nothing is; None is a value."""
+
+Axis = Literal["frame", "row", "col", "detector", "line"]
+
+
+def lookup(data: Mapping[str, Any], path: str) -> Any:
+    """Return the entry at a dotted path (``scan.shape``), or :data:`MISSING`."""
+    value: Any = data
+    for part in path.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Section):
+    """A value given here (``literal``), in the start document (``start``) or in a descriptor's configuration."""
+
+    literal: Any = None
+    start: str | None = None
+    configuration: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_value(cls, data: Any) -> Any:
+        return data if isinstance(data, dict) else {"literal": data}
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if sum(v is not None for v in (self.literal, self.start, self.configuration)) != 1:
+            raise ValueError("give a value, {start: dotted.path} or {configuration: key}")
+        return self
+
+    def value(self, start: Mapping[str, Any], configuration: Mapping[str, Any] | None = None) -> Any:
+        """Return the value, or :data:`MISSING`."""
+        if self.start is not None:
+            return lookup(start, self.start)
+        if self.configuration is not None:
+            return (configuration or {}).get(self.configuration, MISSING)
+        return self.literal
+
+    def describe(self) -> str:
+        """Return where the value comes from, for messages."""
+        if self.start is not None:
+            return f"start[{self.start!r}]"
+        return f"configuration {self.configuration!r}" if self.configuration is not None else "the profile's value"
+
+
+class Dataset(_Section):
+    """An array in a detector file that stream documents announce."""
+
+    data_key: str
+    axes: tuple[Axis, ...] = Field(min_length=1)
+    detectors: Source | None = None
+    lines: Source | None = None
+
+    @field_validator("axes")
+    @classmethod
+    def _axes(cls, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        if axes[0] not in ("frame", "row") or len(set(axes)) != len(axes) or ("col" in axes) != (axes[0] == "row"):
+            raise ValueError("axes start with 'frame', or with 'row' when there is a 'col'; each at most once")
+        return axes
+
+
+def _patterns(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _check_groups(patterns: tuple[str, ...], groups: Iterable[str]) -> None:
+    for pattern in patterns:
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        missing = [g for g in groups if g not in compiled.groupindex]
+        if missing:
+            raise ValueError(f"{pattern!r} lacks the named group(s) {', '.join(missing)}, e.g. (?P<{missing[0]}>...)")
+
+
+class CountsSection(_Section):
+    """Where counts are."""
+
+    keys: tuple[str, ...] = Field(default=(), description="Patterns of data keys, named groups detector and line.")
+    line_names: Mapping[str, str] = Field(
+        default_factory=dict, description="Names of lines for what the group `line` matched, e.g. {'01': Fe_Ka}."
+    )
+    dataset: Dataset | None = None
+
+    _to_tuple = field_validator("keys", mode="before")(_patterns)
+
+    @model_validator(mode="after")
+    def _checked(self) -> CountsSection:
+        _check_groups(self.keys, ("detector", "line"))
+        if not self.keys and self.dataset is None:
+            raise ValueError("give keys, dataset or both")
+        if self.dataset is not None and not {"detector", "line"} <= set(self.dataset.axes):
+            raise ValueError("dataset.axes must have detector and line")
+        if self.dataset is not None and (self.dataset.detectors is None or self.dataset.lines is None):
+            raise ValueError("dataset needs detectors and lines")
+        return self
+
+
+class I0Section(_Section):
+    """Where the incident flux is."""
+
+    key: str | None = None
+    dataset: Dataset | None = None
+
+
+class LiveTimeSection(_Section):
+    """Where the live time per detector is, in seconds."""
+
+    keys: tuple[str, ...] = ()
+    dataset: Dataset | None = None
+
+    _to_tuple = field_validator("keys", mode="before")(_patterns)
+
+    @model_validator(mode="after")
+    def _checked(self) -> LiveTimeSection:
+        _check_groups(self.keys, ("detector",))
+        return self
+
+
+class GeometrySection(_Section):
+    """Shape and order of the map."""
+
+    shape: Source
+    order: Literal["slow_fast", "fast_slow"] = "slow_fast"
+    snake: Source | None = None
+    extents: Source | None = None
+    units: str = "um"
+    dwell_s: Source | None = None
+
+
+class Profile(_Section):
+    """One beamline's way of writing documents."""
+
+    name: str
+    description: str = ""
+    match: Mapping[str, Any] = Field(default_factory=dict)
+    stream: str = "primary"
+    kind: Kind = "counts"
+    counts: CountsSection
+    i0: I0Section | None = None
+    live_time_s: LiveTimeSection | None = None
+    geometry: GeometrySection
+
+    def mismatch(self, start: Mapping[str, Any]) -> str:
+        """Return why a start document does not belong to this profile; '' when it does."""
+        for path, wanted in self.match.items():
+            there = lookup(start, path)
+            if there is MISSING:
+                return f"start[{path!r}] is missing, wanted {wanted!r}"
+            if there != wanted:
+                return f"start[{path!r}] is {str(there)[:60]!r}, wanted {wanted!r}"
+        return ""
+
+    def line_name(self, matched: str) -> str:
+        """Return the name of a line for what the pattern's group `line` matched (``Fe``, ``Pt_L``, ``01``)."""
+        return self.counts.line_names.get(matched) or spell_line(matched)
+
+
+_ELEMENT = re.compile(r"^([A-Z][a-z]?)(?:_?([KLM])([a-z]\d?)?)?$")
+
+
+def spell_line(text: str) -> str:
+    """Spell a line as quietbeam does: ``Fe``, ``Fe_K``, ``Fe_ka`` give ``Fe_Ka``; ``Pt_L`` gives ``Pt_La``; ``01`` ``roi01``."""
+    if text.isdigit():
+        return f"roi{text}"
+    normal = re.sub(r"_([klm])", lambda m: "_" + m[1].upper(), text)
+    found = _ELEMENT.match(normal)
+    return f"{found[1]}_{found[2] or 'K'}{found[3] or 'a'}" if found else text
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """Read a profile: a name in ``configs/beamlines`` or the path of a YAML file.
+
+    Raises
+    ------
+    ProfileError
+        Missing, not YAML, or an entry that is wrong; the message names it.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = configs_dir() / "beamlines" / f"{name_or_path}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in (configs_dir() / "beamlines").glob("*.yaml")))
+        raise ProfileError(f"no beamline profile {str(name_or_path)!r}: give a YAML file or one of {shipped}")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProfileError(f"profile {path} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ProfileError(f"profile {path} must be a mapping; see docs/how-to/beamline-profile.md")
+    try:
+        return Profile(**data)
+    except (ValidationError, TypeError) as error:
+        problems = error.errors() if isinstance(error, ValidationError) else [{"loc": (), "msg": str(error)}]
+        where = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'profile'}: {e['msg']}" for e in problems)
+        raise ProfileError(f"profile {path}: {where}") from error
