@@ -1,0 +1,91 @@
+// The conversation with the server: JSON, stacked maps, and one event stream that comes back by itself.
+
+const API = "api/v1";
+const SILENCE_MS = 16000;
+
+export class ApiError extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+async function ask(path, headers) {
+  const response = await fetch(`${API}/${path}`, { headers, cache: "no-cache" });
+  if (response.ok) return response;
+  if (response.status === 401) location.reload(); // the session ended: the server shows its sign-in page
+  let detail = response.statusText;
+  try {
+    detail = (await response.json()).detail ?? detail;
+  } catch {
+    // a proxy's page, not ours
+  }
+  throw new ApiError(response.status, detail);
+}
+
+export async function getRun(uid) {
+  return (await (await ask(`runs/${encodeURIComponent(uid)}`)).json()).data.attributes;
+}
+
+export async function getRuns(limit = 200) {
+  const body = await (await ask(`runs?page[limit]=${limit}`)).json();
+  return body.data.map((run) => run.attributes);
+}
+
+/** All lines of a kind: {lines, rows, cols, data: Float32Array, version}; every `stride`-th pixel. */
+export async function getStack(uid, kind, stride) {
+  const slice = stride > 1 ? `&slice=:,::${stride},::${stride}` : "";
+  const response = await ask(`runs/${encodeURIComponent(uid)}/maps/${kind}?format=octet-stream${slice}`);
+  const [lines, rows, cols] = response.headers.get("x-shape").split(",").map(Number);
+  const data = new Float32Array(await response.arrayBuffer());
+  return { lines, rows, cols, data, stride, version: Number(response.headers.get("x-version")) };
+}
+
+/** Calls `onEvent(type, data)` and `onState("connecting" | "live" | "lost")`; reconnects for ever. */
+export class Events {
+  constructor(onEvent, onState) {
+    this.onEvent = onEvent;
+    this.onState = onState;
+    this.wait = 500;
+    this.lastAt = performance.now();
+    setInterval(() => this.#watch(), 1000);
+    this.#open();
+  }
+
+  #open() {
+    this.source?.close();
+    const source = new EventSource(`${API}/events`);
+    this.source = source;
+    this.lastAt = performance.now();
+    this.onState("connecting");
+    const take = (message) => {
+      this.lastAt = performance.now();
+      this.wait = 500;
+      const data = message.data ? JSON.parse(message.data) : {};
+      if (message.type === "hello" || message.type === "heartbeat") this.onState(data.redis ? "live" : "stalled");
+      this.onEvent(message.type, data);
+    };
+    for (const type of ["hello", "heartbeat", "reset", "run", "row", "map", "evidence", "warning"]) {
+      source.addEventListener(type, take);
+    }
+    source.onerror = () => {
+      if (source !== this.source) return;
+      this.onState("lost");
+      if (source.readyState === EventSource.CLOSED) this.#later();
+    };
+  }
+
+  #later() {
+    this.source?.close();
+    this.source = null;
+    setTimeout(() => this.#open(), this.wait);
+    this.wait = Math.min(8000, this.wait * 2);
+  }
+
+  #watch() {
+    if (this.source && performance.now() - this.lastAt > SILENCE_MS) {
+      this.onState("lost");
+      this.#later();
+    }
+  }
+}

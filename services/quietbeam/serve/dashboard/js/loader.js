@@ -1,0 +1,56 @@
+// Fetches what changed, one fetch of each kind at a time; while it is busy the newest request wins.
+
+import { ApiError, getRun, getStack } from "./api.js";
+
+const KINDS = ["raw", "denoised", "uncertainty"];
+const MAX_VALUES = 6e6; // a kind, all lines; larger maps are thinned out
+const REST_MS = 120;
+
+export class Loader {
+  constructor(onFrame, onError) {
+    this.onFrame = onFrame;
+    this.onError = onError;
+    this.busy = false;
+    this.pending = null;
+    this.seen = "";
+  }
+
+  /** Ask for the newest state of a run. */
+  request(uid, { force = false } = {}) {
+    if (force) this.seen = "";
+    this.pending = uid;
+    if (!this.busy) this.#run();
+  }
+
+  async #run() {
+    this.busy = true;
+    while (this.pending !== null) {
+      const uid = this.pending;
+      this.pending = null;
+      try {
+        const frame = await this.#load(uid);
+        if (this.pending === null || this.pending === uid) this.onFrame(frame);
+      } catch (error) {
+        this.onError(error, uid);
+      }
+      await new Promise((resolve) => setTimeout(resolve, REST_MS));
+    }
+    this.busy = false;
+  }
+
+  async #load(uid) {
+    const run = await getRun(uid);
+    const seen = `${run.uid} ${run.maps_version} ${run.progress.pixels_measured}`;
+    if (!run.shape || seen === this.seen) return { run, stacks: null };
+    const [rows, cols] = run.shape;
+    const stride = Math.max(1, Math.ceil(Math.sqrt((rows * cols * run.lines.length) / MAX_VALUES)));
+    try {
+      const found = await Promise.all(KINDS.map((kind) => getStack(run.uid, kind, stride)));
+      this.seen = seen;
+      return { run, stacks: Object.fromEntries(KINDS.map((kind, i) => [kind, found[i]])) };
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) return { run, stacks: null, missing: error.message };
+      throw error;
+    }
+  }
+}

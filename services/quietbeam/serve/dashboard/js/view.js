@@ -1,0 +1,53 @@
+// What all maps share: the part that is shown (zoom, pan) and the pixel pointed at. In map pixels, rows downwards.
+
+export class View {
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.hover = null;
+    this.setShape(1, 1);
+  }
+
+  setShape(rows, cols) {
+    this.rows = rows;
+    this.cols = cols;
+    this.reset();
+  }
+
+  get whole() {
+    return this.height === this.rows && this.width === this.cols;
+  }
+
+  reset() {
+    [this.top, this.left, this.height, this.width] = [0, 0, this.rows, this.cols];
+    this.onChange();
+  }
+
+  /** Zoom by `factor` (> 1 is closer) around a map position. */
+  zoom(factor, row = this.top + this.height / 2, col = this.left + this.width / 2) {
+    const limit = Math.min(this.rows, this.cols, 4);
+    const size = Math.min(1, Math.max(limit / Math.min(this.rows, this.cols), this.height / this.rows / factor));
+    const [height, width] = [this.rows * size, this.cols * size];
+    this.top = row - ((row - this.top) * height) / this.height;
+    this.left = col - ((col - this.left) * width) / this.width;
+    [this.height, this.width] = [height, width];
+    this.#keepInside();
+  }
+
+  pan(rows, cols) {
+    this.top += rows;
+    this.left += cols;
+    this.#keepInside();
+  }
+
+  point(hover) {
+    if (hover?.row === this.hover?.row && hover?.col === this.hover?.col) return;
+    this.hover = hover;
+    this.onChange();
+  }
+
+  #keepInside() {
+    this.top = Math.max(0, Math.min(this.rows - this.height, this.top));
+    this.left = Math.max(0, Math.min(this.cols - this.width, this.left));
+    this.onChange();
+  }
+}
