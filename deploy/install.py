@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,20 +96,31 @@ def freeze() -> None:
     say("\n".join([*keep, *pins]))
 
 
+def wanted(options: argparse.Namespace) -> list[str]:
+    """Return what pip shall install besides torch."""
+    if options.only_dependencies:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        extra: list[str] = project["optional-dependencies"].get(options.extras, [])
+        return [*project["dependencies"], *extra]
+    here = f"{ROOT}[{options.extras}]" if options.extras else str(ROOT)
+    return [here] if options.no_editable else ["-e", here]
+
+
 def main() -> None:
     """Install, or print constraints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--torch", default="auto", help="'auto', or a requirement such as 'torch' or 'torch===2.13.0'")
     parser.add_argument("--extras", default="test", help="extras of quietbeam to install ('' for none)")
+    parser.add_argument("--no-editable", action="store_true", help="install a copy, not a link to this folder")
+    parser.add_argument("--only-dependencies", action="store_true", help="install what quietbeam needs, not quietbeam")
     parser.add_argument("--freeze", action="store_true", help="print constraints instead of installing")
     options = parser.parse_args()
     if options.freeze:
         freeze()
         return
     install_torch(options.torch)
-    extras = f"[{options.extras}]" if options.extras else ""
     say("install: quietbeam and what it stands on (some minutes the first time)")
-    pip("install", "--quiet", "-c", str(CONSTRAINTS), "-e", f"{ROOT}{extras}")
+    pip("install", "--quiet", "-c", str(CONSTRAINTS), *wanted(options))
     say(f"install: done; {Path(sys.executable).parent / 'quietbeam'} --help")
 
 

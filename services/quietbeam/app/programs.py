@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from quietbeam.core import keys
 from quietbeam.core.bus import connect
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import Settings
@@ -77,6 +78,19 @@ def programs(settings: Settings, config: str) -> list[Program]:
         for stage in STAGES
     ]
     return found
+
+
+def beating(settings: Settings, stage: str) -> bool:
+    """Return True when a stage, wherever it runs, gave a sign of life in the last seconds."""
+    if stage == "serve":
+        return _answers(_reachable(settings.serve.host), settings.serve.port, "/healthz")
+    connection = connect(settings.redis_url)
+    try:
+        return bool(connection.exists(keys.stage(stage)))
+    except redis.RedisError:
+        return False
+    finally:
+        connection.close()
 
 
 def listeners(settings: Settings) -> Mapping[str, tuple[str, int]]:
@@ -155,7 +169,9 @@ def _heartbeat(url: str) -> Callable[[int], bool]:
         """Return True when some stage's heartbeat comes from this very process."""
         connection = connect(url)
         try:
-            return any(connection.hget(key, "pid") == str(pid).encode() for key in connection.scan_iter("qb:stage:*"))
+            return any(
+                connection.hget(key, "pid") == str(pid).encode() for key in connection.scan_iter(keys.stage("*"))
+            )
         except redis.RedisError:
             return False
         finally:

@@ -1,0 +1,91 @@
+"""`quietbeam doctor` and `quietbeam config`: is this machine ready, and which settings hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+Config = Annotated[str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")]
+
+_MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command()(doctor)
+    app.command()(alive)
+    config = typer.Typer(no_args_is_help=True, help="Which settings there are, and which hold.")
+    config.command()(schema)
+    config.command()(show)
+    app.add_typer(config, name="config")
+
+
+def doctor(
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a check.")] = False,
+) -> None:
+    """Check Python, torch, device, weights, profiles, disk, ports, Redis and Tiled; say what to do."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from quietbeam.app.doctor import examine
+    from quietbeam.core.settings import load_settings
+
+    settings = load_settings(config)
+    findings = list(examine(settings))
+    if as_json:
+        for finding in findings:
+            typer.echo(json.dumps(asdict(finding)))
+    else:
+        table = Table(box=None, pad_edge=False)
+        for name in ("check", "", "found", "what to do"):
+            table.add_column(name, overflow="fold")
+        for finding in findings:
+            table.add_row(finding.check, _MARKS[finding.verdict], escape(finding.found), escape(finding.remedy))
+        Console(soft_wrap=False).print(table)
+    if any(finding.verdict == "failure" for finding in findings):
+        raise typer.Exit(1)
+
+
+def alive(
+    stage: Annotated[str, typer.Argument(help="ingest, worker, publish or serve.")],
+    config: Config = None,
+) -> None:
+    """Exit with 0 when a stage beats (serve: answers), with 1 when it does not; for health checks."""
+    from quietbeam.app.programs import beating
+    from quietbeam.core.settings import load_settings
+
+    if not beating(load_settings(config), stage):
+        typer.echo(f"quietbeam: no sign of life from {stage}", err=True)
+        raise typer.Exit(1)
+
+
+def settings_schema() -> dict[str, Any]:
+    """Return the JSON schema of the settings."""
+    from quietbeam.core.settings import Settings
+
+    return Settings.model_json_schema()
+
+
+def schema() -> None:
+    """Print the JSON schema of the settings (docs/reference/config.schema.json)."""
+    typer.echo(json.dumps(settings_schema(), indent=2, sort_keys=True))
+
+
+def show(config: Config = None) -> None:
+    """Print the settings that hold, after file and environment; secrets are masked."""
+    import yaml
+
+    from quietbeam.app.doctor import masked
+    from quietbeam.core.settings import load_settings
+
+    settings = load_settings(config)
+    values = settings.model_dump(mode="json")
+    values["redis"]["url"] = masked(settings.redis_url)
+    values["tiled"]["uri"] = settings.tiled_uri
+    typer.echo(yaml.safe_dump(values, sort_keys=False), nl=False)

@@ -1,0 +1,209 @@
+"""The command line as a whole, the install script, the committed schema, the compose file's commands."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from quietbeam.cli import app
+from quietbeam.cli.tools import settings_schema
+from quietbeam.core.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def quietbeam(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "quietbeam", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def commands() -> set[str]:
+    from typer.main import get_command
+
+    return set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_error_of_ours_is_one_line_and_exit_code_2() -> None:
+    done = quietbeam("config", "show", "-c", "no-such-config")
+    assert done.returncode == 2
+    assert done.stderr.startswith("quietbeam: no config 'no-such-config'") and done.stderr.count("\n") == 1
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = quietbeam("--debug", "config", "show", "-c", "no-such-config")
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_command_line_imports_nothing_heavy() -> None:
+    heavy = ("torch", "zarr", "bluesky", "tiled", "numpy")
+    code = f"import sys, quietbeam.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_stage_of_the_supervisor_is_a_command() -> None:
+    from quietbeam.app.programs import STAGES
+
+    assert {*STAGES, "up", "doctor", "config", "_tiled", "_zmq-proxy"} <= commands()
+
+
+def test_schema_in_docs_is_the_schema() -> None:
+    committed = json.loads((ROOT / "docs/reference/config.schema.json").read_text())
+    assert committed == json.loads(json.dumps(settings_schema())), (
+        "run: quietbeam config schema > docs/reference/config.schema.json"
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_configs_fit_the_schema(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import jsonschema
+
+    jsonschema.validate(yaml.safe_load(path.read_text()), settings_schema())
+    load_settings(path)
+
+
+def test_show_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://user:hunter2@example:6379/0")
+    monkeypatch.setenv("QUIETBEAM_TILED__API_KEY", "hunter3")
+    monkeypatch.setenv("QUIETBEAM_SERVE__API_KEY", "hunter4")
+    shown = CliRunner().invoke(app, ["config", "show"])
+    assert shown.exit_code == 0 and "hunter" not in shown.output
+    assert "redis://user:***@example:6379/0" in shown.output
+
+
+# --- install ----------------------------------------------------------------------------------------------------
+
+
+def load_install() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("quietbeam_install", ROOT / "deploy/install.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_install_asks_for_the_build_that_fits_the_machine() -> None:
+    install = load_install()
+    assert install.torch_requirement("auto", "2.13.0", gpu=False) == "torch==2.13.0"
+    assert install.torch_requirement("auto", "2.13.0", gpu=True) == "torch===2.13.0"
+    assert install.torch_requirement("torch", "2.13.0", gpu=False) == "torch"
+
+
+def test_constraints_pin_every_dependency() -> None:
+    import tomllib
+
+    pins = {
+        re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    names = {re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9_.-]+", w)[0]).lower() for w in wanted}  # type: ignore[index]
+    assert names - pins == set()
+    assert "+" not in (ROOT / "constraints.txt").read_text(), "a local version would tie everybody to one build"
+
+
+def test_no_address_of_a_package_index_in_what_installs() -> None:
+    for name in ("Makefile", "deploy/install.py", "deploy/Dockerfile", "constraints.txt"):
+        assert not re.search(r"https?://", (ROOT / name).read_text()), name
+
+
+# --- compose ----------------------------------------------------------------------------------------------------
+
+OURS = sorted(name for name, service in COMPOSE["services"].items() if "quietbeam" in service.get("image", ""))
+
+
+def test_compose_has_every_stage() -> None:
+    from quietbeam.app.programs import STAGES
+
+    assert sorted(STAGES) == OURS
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_compose_commands_parse_on_the_real_command_line(name: str) -> None:
+    from typer.main import get_command
+
+    service = COMPOSE["services"][name]
+    for words in (service["command"], service["healthcheck"]["test"][1:]):
+        arguments = shlex.split(words) if isinstance(words, str) else list(words)
+        assert arguments[0] == "quietbeam" or arguments[0] in commands()
+        arguments = arguments[1:] if arguments[0] == "quietbeam" else arguments
+        command = get_command(app).commands[arguments[0]]  # type: ignore[attr-defined]
+        command.make_context(arguments[0], arguments[1:])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_compose_services_have_no_privileges(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["user"] != "root" and not service.get("privileged")
+    assert service["healthcheck"]["test"][0] == "CMD"
+
+
+def test_compose_publishes_only_what_users_reach_and_on_loopback() -> None:
+    published = {n: s["ports"] for n, s in COMPOSE["services"].items() if s.get("ports")}
+    assert set(published) <= {"serve", "tiled", "redis"}
+    assert all(str(port).startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_tiled_of_compose_takes_its_config() -> None:
+    from tiled.config import Config
+
+    values = yaml.safe_load((ROOT / "deploy/tiled.yaml").read_text())
+    config = Config(**values)
+    assert config.streaming_cache is not None and config.streaming_cache.uri == "memory"
+    assert config.uvicorn["ws_per_message_deflate"] is False
+    assert config.authentication.allow_anonymous_access is False
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "deploy/compose.gpu.yaml"])
+def test_compose_file_is_read_by_a_compose_parser(name: str) -> None:
+    parser = pytest.importorskip("compose_spec", reason="compose-spec is not installed")
+    # The parser knows no YAML merge keys and no ${VARIABLES}: it gets what a person reads after both.
+    text = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda m: m[1].lower(), (ROOT / name).read_text())
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    values = {k: v for k, v in yaml.safe_load(text).items() if not k.startswith("x-")}
+    parsed = parser.PyCompose.from_yaml(yaml.safe_dump(values))
+    assert set(parsed.service_names()) == set(values["services"])
+    values["services"]["worker"]["no_such_key"] = 1
+    with pytest.raises(ValueError):
+        parser.PyCompose.from_yaml(yaml.safe_dump(values))
+
+
+def test_secrets_of_compose_come_from_the_environment() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    for variable in ("QUIETBEAM_TILED__API_KEY", "QUIETBEAM_SERVE__API_KEY"):
+        assert re.search(rf"\$\{{{variable}:\?", text), f"{variable} must be demanded, not defaulted"
+
+
+def test_command_line_starts_fast() -> None:
+    best = min(_seconds_to_import() for _ in range(3))
+    assert best < 1.0, f"importing quietbeam.cli takes {best:.2f} s"
+
+
+def _seconds_to_import() -> float:
+    before = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import quietbeam.cli"], check=True, timeout=60)
+    return time.monotonic() - before
