@@ -24,7 +24,8 @@ WINDOW_FWHM = 1.7
 """Full width of a window in units of the peak's FWHM: 95 % of the peak."""
 SIGNIFICANT = 6.0
 """Least significance of a peak over its surroundings, in standard deviations."""
-_MISSED_FWHM = 0.4
+_SAME_FWHM = 0.35
+"""A maximum farther than this from a line's energy is not its peak."""
 _K_ELEMENTS = range(11, 43)
 _L_ELEMENTS = (47, 48, 50, 51, 53, 55, 56, 57, 58, 60, 64, 72, 74, 78, 79, 80, 82, 83, 90, 92)
 
@@ -56,8 +57,9 @@ def spectra_to_lines(measured: SpectralMap, lines: Sequence[str] | None = None) 
     """
     sums: npt.NDArray[Any] = measured.spectra.sum((0, 1), dtype=np.int64).astype(float)
     chosen = tuple(lines) if lines else find_lines(sums, measured.calibration)
+    tops = [strongest_peaks(s, c, most=40) for s, c in zip(sums, measured.calibration, strict=True)]
     found = {
-        line: [peak_of(line, s, c).significance >= SIGNIFICANT for s, c in zip(sums, measured.calibration, strict=True)]
+        line: [_shows(line, s, c, t) for s, c, t in zip(sums, measured.calibration, tops, strict=True)]
         for line in chosen
     }
     if not any(any(seen) for seen in found.values()):
@@ -122,7 +124,8 @@ def peak_of(line: str, spectrum: Spectrum, calibration: Spectrum) -> Peak:
 def find_lines(sums: npt.NDArray[np.float64], calibration: Spectrum) -> tuple[str, ...]:
     """Return the lines that show a peak of their own in at least one detector, by energy.
 
-    Strong peaks are named first; a peak at the Kb (Lb) energy of a named element is not named again.
+    Strong peaks are named first, K lines before L lines of about the same energy; a peak at the Kb (Lb) energy of a
+    named element is not named again.
 
     Parameters
     ----------
@@ -135,20 +138,25 @@ def find_lines(sums: npt.NDArray[np.float64], calibration: Spectrum) -> tuple[st
     tops_of = [strongest_peaks(s, c, most=40) for s, c in zip(sums, calibration, strict=True)]
     beam = min(scatter_from(s, c) for s, c in zip(sums, calibration, strict=True))
     for line in _candidates():
-        energy, tolerance = line_energy(line), 0.35 * resolution_fwhm(line_energy(line))
-        if energy > beam:
+        if line_energy(line) > beam:
             continue
         for spectrum, pair, tops in zip(sums, calibration, tops_of, strict=True):
-            peak = peak_of(line, spectrum, pair)
-            if peak.significance >= SIGNIFICANT and any(abs(energy - top) < tolerance for top in tops):
-                best[line] = max(best.get(line, 0.0), peak.net)
+            if _shows(line, spectrum, pair, tops):
+                best[line] = max(best.get(line, 0.0), peak_of(line, spectrum, pair).net)
     named: list[str] = []
-    for line in sorted(best, key=lambda line: (not line.endswith("_Ka"), -best[line])):
+    for line in sorted(best, key=lambda line: -best[line] * (1.5 if line.endswith("_Ka") else 1.0)):
         energy, reach = line_energy(line), 0.7 * resolution_fwhm(line_energy(line))
         taken = [line_energy(other) for other in named] + [e for other in named for e in _companions(other).values()]
         if all(abs(energy - other) > reach for other in taken):
             named.append(line)
     return tuple(sorted(named, key=line_energy))
+
+
+def _shows(line: str, spectrum: Spectrum, calibration: Spectrum, tops: Sequence[float]) -> bool:
+    """Return whether a spectrum has a significant local maximum (`tops`, keV) at a line."""
+    energy = line_energy(line)
+    near = any(abs(energy - top) < _SAME_FWHM * resolution_fwhm(energy) for top in tops)
+    return near and peak_of(line, spectrum, calibration).significance >= SIGNIFICANT
 
 
 def strongest_peaks(spectrum: Spectrum, calibration: Spectrum, most: int = 10) -> list[float]:
@@ -192,7 +200,10 @@ def _candidates() -> list[str]:
 def _companions(line: str) -> dict[str, float]:
     """Return the energies in keV of the other strong lines of the same family: b, and g for L lines."""
     element, _, family = line.partition("_")
-    macros = {"K": {"b": xraylib.KB_LINE}, "L": {"b": xraylib.LB_LINE, "b2": xraylib.LB2_LINE, "g": xraylib.LG1_LINE}}.get(family[0], {})
+    macros = {
+        "K": {"b": xraylib.KB_LINE},
+        "L": {"b": xraylib.LB_LINE, "b2": xraylib.LB2_LINE, "g": xraylib.LG1_LINE},
+    }.get(family[0], {})
     energies = {}
     for name, macro in macros.items():
         with suppress(ValueError):
@@ -231,5 +242,5 @@ def _check_position(lines: Sequence[str], detector: str, spectrum: Spectrum, cal
     fwhm = resolution_fwhm(energy)
     tops = strongest_peaks(spectrum, calibration, most=40)
     nearest = min((top - energy for top in tops), key=abs, default=0.0)
-    if abs(nearest) > _MISSED_FWHM * fwhm:
+    if abs(nearest) > _SAME_FWHM * fwhm:
         log.warning("peak_off_its_line", detector=detector, line=line, off_ev=round(1000 * nearest))
