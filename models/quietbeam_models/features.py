@@ -63,9 +63,7 @@ def make_features(counts: Tensor, exposure: Tensor) -> Features:
         exposures.append(box_sum(exposure, size))
     # posterior means under a Gamma prior of shape 1 at the line's mean: finite where nothing was counted
     rates = [(s + 1.0) / (e + 1.0 / mean) for s, e in zip(sums[1:], exposures[1:], strict=True)]
-    differences = [
-        anscombe(sums[i]) - anscombe(exposures[i].clamp_min(0) * rates[i]) for i in range(3)
-    ]
+    differences = [anscombe(sums[i]) - anscombe(exposures[i].clamp_min(0) * rates[i]) for i in range(3)]
     # the same two finest differences for the sum over lines: weak lines learn from strong ones
     expected = [(exposures[i] * rates[i]).sum(1, keepdim=True) for i in range(2)]
     summed = [anscombe(sums[i].sum(1, keepdim=True)) - anscombe(expected[i]) for i in range(2)]

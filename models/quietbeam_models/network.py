@@ -141,22 +141,14 @@ class Denoiser(nn.Module):
         widths, full = config.widths, config.full_width
         self.stem = nn.Conv2d(N_FEATURES, full, 3, padding=1)
         self.enter = nn.Conv2d(4 * full, widths[0], 3, padding=1)
-        self.encoder = nn.ModuleList(
-            Stage(w, b, config) for w, b in zip(widths, config.encoder_blocks, strict=True)
-        )
-        self.down = nn.ModuleList(
-            nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.up = nn.ModuleList(
-            nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.encoder = nn.ModuleList(Stage(w, b, config) for w, b in zip(widths, config.encoder_blocks, strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.decoder = nn.ModuleList(
             Stage(w, b, config) for w, b in zip(widths[:-1], config.decoder_blocks, strict=True)
         )
         self.leave = nn.Conv2d(widths[0], 4 * full, 1)
-        self.refine = nn.ModuleList(
-            [nn.Conv2d(2 * full, full, 3, padding=1), nn.Conv2d(full, full, 3, padding=1)]
-        )
+        self.refine = nn.ModuleList([nn.Conv2d(2 * full, full, 3, padding=1), nn.Conv2d(full, full, 3, padding=1)])
         self.head = nn.Conv2d(full, 3, 3, padding=1)
         self._initialise()
 

@@ -15,7 +15,7 @@ import lightning as L
 import structlog
 import torch
 
-from quietbeam_models.pretraining import Pretraining, PretrainConfig
+from quietbeam_models.pretraining import PretrainConfig, Pretraining
 from quietbeam_models.weights import DEFAULT, save_weights
 
 log = structlog.get_logger()

@@ -191,7 +191,9 @@ class Pretraining(L.LightningModule):
     def val_dataloader(self) -> Any:
         """Return the fixed validation set."""
         return torch.utils.data.DataLoader(
-            validation_batches(self.config.seed, VALIDATION_DOSES), batch_size=None, num_workers=0  # type: ignore[arg-type]
+            validation_batches(self.config.seed, VALIDATION_DOSES),
+            batch_size=None,
+            num_workers=0,  # type: ignore[arg-type]
         )
 
 

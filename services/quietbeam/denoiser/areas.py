@@ -1,0 +1,103 @@
+"""Fitted areas: noise beyond Poisson, measured from the scatter between detectors.
+
+Areas of the same pixel from different detectors differ with variance ``factor * area + constant``. Divided by the factor
+and shifted, they have the mean-variance relation of counts: ``n = area / factor + constant / factor**2``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .counts import RunCounts, Sums
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseModel:
+    """Variance of a line's summed areas: ``factor * area + constant * exposure``; each (line,).
+
+    Counts have factor 1 and constant 0.
+    """
+
+    factor: Array
+    constant: Array
+
+    def variance(self, sums: Sums) -> Array:
+        """Return the variance of the sums (line, row, col)."""
+        area = np.clip(sums.counts, 0, None)
+        return self.factor[:, None, None] * area + self.constant[:, None, None] * sums.exposure
+
+    def to_counts(self, sums: Sums) -> Sums:
+        """Return effective Poisson counts."""
+        offset = (self.constant / self.factor**2)[:, None, None] * sums.exposure
+        counts = np.clip(sums.counts / self.factor[:, None, None] + offset, 0, None)
+        return Sums(counts=counts.astype(np.float32), exposure=sums.exposure)
+
+    def from_rate(self, rate: Array) -> Array:
+        """Return the rate in areas of an effective Poisson rate."""
+        return (rate - (self.constant / self.factor**2)[:, None, None]) * self.factor[:, None, None]
+
+    @classmethod
+    def poisson(cls, lines: int) -> NoiseModel:
+        """Return the model of photon counts."""
+        return cls(factor=np.ones(lines, np.float32), constant=np.zeros(lines, np.float32))
+
+
+def measure_noise(data: RunCounts) -> NoiseModel:
+    """Fit the noise model, line by line, to differences between detectors (small scales only).
+
+    With one usable detector the scatter between neighbouring pixels stands in, which overestimates the noise of
+    structured maps.
+    """
+    n_line = len(data.lines)
+    factor, constant = np.ones(n_line, np.float32), np.zeros(n_line, np.float32)
+    gains, exposure = data.gains, data.exposure
+    for j in range(n_line):
+        used = np.flatnonzero(gains.included[:, j])
+        total = data.counts[used, j].sum(0)
+        weights = gains.values[used, j][:, None, None] * exposure[used]
+        share = np.divide(weights, weights.sum(0), out=np.zeros_like(weights), where=weights.sum(0) > 0)
+        squares, levels = [], []
+        for i, k in enumerate(used if used.size > 1 else ()):
+            p = share[i]
+            scaled = np.divide(
+                data.counts[k, j] - p * total, np.sqrt(p * (1 - p)), out=np.zeros_like(total), where=(p > 0) & (p < 1)
+            )
+            good = (p > 0) & (p < 1)
+            if data.missing is not None:
+                good &= ~data.missing[used, j].any(0)
+            _collect(scaled, total, good, squares, levels)
+        if used.size == 1:
+            good = exposure[used[0]] > 0
+            _collect(total, total, good, squares, levels)
+        if squares:
+            factor[j], constant[j] = _fit(np.concatenate(squares), np.concatenate(levels))
+    return NoiseModel(factor=factor, constant=constant)
+
+
+def _collect(values: Array, level: Array, good: Array, squares: list[Array], levels: list[Array]) -> None:
+    """Note half squared differences of neighbours along a row: an unbiased variance, blind to smooth gain fields."""
+    pair = good[:, 1:] & good[:, :-1]
+    squares.append(0.5 * (values[:, 1:] - values[:, :-1])[pair] ** 2)
+    levels.append(0.5 * (level[:, 1:] + level[:, :-1])[pair])
+
+
+def _fit(square: Array, level: Array) -> tuple[float, float]:
+    """Fit ``square = factor * level + constant``, both >= 0, to means over bins of level."""
+    if square.size < 8:
+        return 1.0, 0.0
+    bins = np.array_split(np.argsort(level), max(1, min(12, square.size // 40)))
+    y = np.array([square[b].mean() for b in bins]) + 1e-12
+    x = np.array([level[b].mean() for b in bins])
+    w = 1.0 / y
+    design = np.stack([np.clip(x, 0, None), np.ones_like(x)], 1) * w[:, None]
+    from scipy.optimize import nnls
+
+    (factor, constant), _ = nnls(design, y * w)
+    # a factor of next to nothing would ask for endless effective counts
+    least = max(float(np.sqrt(constant / 1e5)), 1e-6 * float(np.abs(x).max() + 1e-9), 1e-12)
+    return max(float(factor), least), float(constant)

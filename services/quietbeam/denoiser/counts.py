@@ -1,0 +1,188 @@
+"""The counts of a run as they arrive, and their gain-weighted sums for training, holding out and publishing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quietbeam.core.errors import InputError
+from quietbeam.core.evidence import Kind
+
+from .exposure import relative_exposure
+from .gains import Gains, estimate_gains
+from .holdout import hold_out
+
+Array = NDArray[np.float32]
+Part = Literal["all", "train", "held"]
+_GAIN_PIXELS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Sum over the included detectors of each line.
+
+    Attributes
+    ----------
+    counts
+        (line, row, col).
+    exposure
+        (line, row, col); ``counts ~ Poisson(exposure * rate)``, rate in summed-detector counts. 0 where not measured.
+    """
+
+    counts: Array
+    exposure: Array
+
+    @property
+    def rate(self) -> Array:
+        """Counts over exposure, 0 where not measured."""
+        return np.divide(self.counts, self.exposure, out=np.zeros_like(self.counts), where=self.exposure > 0)
+
+
+class RunCounts:
+    """Store of one run's counts, (detector, line, row, col)."""
+
+    def __init__(
+        self,
+        lines: Sequence[str],
+        detectors: Sequence[str],
+        shape: tuple[int, int],
+        kind: Kind,
+        seed: int,
+        share: float,
+    ) -> None:
+        if not lines or not detectors or min(shape) < 1:
+            raise InputError(f"a run needs lines, detectors and pixels, not {len(lines)}, {len(detectors)}, {shape}")
+        self.lines, self.detectors, self.shape, self.kind = tuple(lines), tuple(detectors), tuple(shape), kind
+        self.seed, self.share = seed, share
+        size = (len(detectors), len(lines), *shape)
+        self.counts: Array = np.zeros(size, np.float32)
+        self.held: Array = np.zeros(size, np.float32) if kind == "counts" else np.zeros((0,) * 4, np.float32)
+        self.missing: NDArray[np.bool_] | None = None
+        self.measured = np.zeros(shape, bool)
+        self.i0: Array | None = None
+        self.live_time_s: Array | None = None
+        self._exposure: Array | None = None
+        self._gains: Gains | None = None
+
+    # -- rows in ------------------------------------------------------------------------------------------------
+    def add_rows(
+        self,
+        first_row: int,
+        counts: NDArray[Any],
+        measured: NDArray[np.bool_],
+        i0: NDArray[np.floating] | None = None,
+        live_time_s: NDArray[np.floating] | None = None,
+    ) -> None:
+        """Take in rows, or replace them; see :meth:`DenoiseSession.add_rows`."""
+        counts, measured = np.asarray(counts), np.asarray(measured, bool)
+        n_det, n_line, (rows, cols) = len(self.detectors), len(self.lines), self.shape
+        n = counts.shape[2] if counts.ndim == 4 else 0
+        if counts.shape != (n_det, n_line, n, cols) or measured.shape != (n, cols):
+            raise InputError(
+                f"rows must be counts (detector, line, row, col) = ({n_det}, {n_line}, n, {cols}) and measured (n, {cols}); "
+                f"got {counts.shape} and {measured.shape}"
+            )
+        if first_row < 0 or first_row + n > rows:
+            raise InputError(f"rows {first_row} to {first_row + n} do not fit a map of {rows} rows")
+        if counts.dtype.kind not in "uif":
+            raise InputError(f"counts must be numbers, not {counts.dtype}")
+        values = counts.astype(np.float32)
+        empty = np.isnan(values)
+        values = np.where(empty | ~measured, np.float32(0), values)
+        if np.isinf(values).any():
+            raise InputError("counts hold infinities; mark such pixels as not measured (NaN)")
+        if self.kind == "counts":
+            if values.size and values.min() < 0:
+                raise InputError("negative counts: fitted areas need kind='areas'")
+            if counts.dtype.kind == "f" and (values != np.rint(values)).any():
+                raise InputError("counts are not whole numbers: fitted areas need kind='areas'")
+        rows_in = slice(first_row, first_row + n)
+        self.counts[:, :, rows_in] = values
+        empty &= measured
+        if empty.any() and self.missing is None:
+            self.missing = np.zeros(self.counts.shape, bool)
+        if self.missing is not None:
+            self.missing[:, :, rows_in] = empty
+        if self.kind == "counts":
+            for i in range(n):
+                row = first_row + i
+                self.held[:, :, row] = hold_out(values[:, :, i], self.share, self.seed, row)
+        self.measured[rows_in] = measured & ~empty.all((0, 1))
+        if i0 is not None:
+            self.i0 = np.ones(self.shape, np.float32) if self.i0 is None else self.i0
+            self.i0[rows_in] = self._checked(i0, (n, cols), "i0")
+        if live_time_s is not None:
+            if self.live_time_s is None:
+                self.live_time_s = np.ones((n_det, *self.shape), np.float32)
+            self.live_time_s[:, rows_in] = self._checked(live_time_s, (n_det, n, cols), "live_time_s")
+        self._exposure = None
+
+    @staticmethod
+    def _checked(values: NDArray[np.floating], shape: tuple[int, ...], name: str) -> NDArray[np.floating]:
+        values = np.asarray(values)
+        if values.shape != shape:
+            raise InputError(f"{name} must have shape {shape}, not {values.shape}")
+        return values
+
+    # -- what is known of the detectors -------------------------------------------------------------------------
+    @property
+    def rows_measured(self) -> int:
+        """Rows with at least one measured pixel."""
+        return int(self.measured.any(1).sum())
+
+    @property
+    def exposure(self) -> Array:
+        """(detector, row, col) relative exposure."""
+        if self._exposure is None:
+            self._exposure = relative_exposure(self.measured, self.i0, self.live_time_s, len(self.detectors))
+        return self._exposure
+
+    @property
+    def gains(self) -> Gains:
+        """Gains as last estimated."""
+        return self._gains if self._gains is not None else self.estimate_gains()
+
+    def estimate_gains(self) -> Gains:
+        """Estimate gains anew from all rows (evenly chosen ones of a large map)."""
+        rows = np.flatnonzero(self.measured.any(1))
+        keep = max(1, _GAIN_PIXELS // self.shape[1])
+        if rows.size > keep:
+            rows = rows[np.linspace(0, rows.size - 1, keep).astype(int)]
+        self._gains = estimate_gains(self.counts[:, :, rows], self.exposure[:, rows], self.detectors)
+        return self._gains
+
+    # -- sums ---------------------------------------------------------------------------------------------------
+    def sums(self, part: Part = "all", rows: tuple[int, int] | None = None, detectors: Any = None) -> Sums:
+        """Return the sum over included detectors.
+
+        Parameters
+        ----------
+        part
+            ``held``: the counts that never train; ``train``: the others; ``all``: both.
+        rows
+            Half-open range, or all.
+        detectors
+            Bool mask (detector,) of those to take, or all.
+        """
+        a, b = rows or (0, self.shape[0])
+        gains = self.gains
+        take = gains.included if detectors is None else gains.included & np.asarray(detectors)[:, None]
+        mask = take.astype(np.float32)
+        values = (gains.values * take).astype(np.float32)
+        exposure = self.exposure[:, a:b]
+        lit = (exposure > 0).astype(np.float32)
+        share = {"all": 1.0, "held": self.share, "train": 1.0 - self.share}[part]
+        counts = self.held[:, :, a:b] if part == "held" else self.counts[:, :, a:b]
+        if part == "train":
+            counts = counts - self.held[:, :, a:b]
+        if self.missing is not None and self.missing[:, :, a:b].any():
+            valid = ~self.missing[:, :, a:b]
+            weight = np.einsum("dl,drc,dlrc->lrc", values, exposure, valid, optimize=True)
+        else:
+            weight = np.einsum("dl,drc->lrc", values, exposure)
+        total = np.einsum("dl,dlrc,drc->lrc", mask, counts, lit, optimize=True)
+        return Sums(counts=total.astype(np.float32), exposure=(weight * share).astype(np.float32))

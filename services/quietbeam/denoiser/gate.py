@@ -1,0 +1,100 @@
+"""The gate: per line, the estimate with the least error on held-out photons; raw unless another is proven better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from quietbeam.core.evidence import Estimator
+
+from .risk import Blocks
+
+PROOF_Z = 1.645
+"""One-sided 95 %: the published estimate must beat raw by so many standard errors of the paired difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is published for one line.
+
+    Attributes
+    ----------
+    estimator
+        The winner.
+    constant
+        True when the smoother won as a constant: no structure was proven.
+    proven
+        True when held-out photons show that it beats raw.
+    """
+
+    estimator: Estimator
+    proven: bool
+    constant: bool = False
+
+
+def paired(better: Blocks, worse: Blocks) -> float:
+    """Return by how many standard errors ``better`` has the smaller error (each (block,))."""
+    difference = worse - better
+    used = (worse != 0) | (better != 0)
+    n = int(used.sum())
+    if n < 4:
+        return 0.0
+    spread = float(np.sqrt(n * difference[used].var(ddof=1)))
+    total = float(difference.sum())
+    return total / spread if spread > 0 else float(np.sign(total)) * 10.0
+
+
+def choose(errors: Mapping[str, Blocks]) -> Choice:
+    """Choose among the estimates of one line.
+
+    A constant also wins when nothing is measurably better than it, so that lines without signal come out flat.
+
+    Parameters
+    ----------
+    errors
+        Squared error per block, (block,), by estimator name; ``raw`` must be among them, ``constant`` is the smoother's
+        flat map.
+    """
+    raw = errors["raw"]
+    others = [name for name in errors if name != "raw"]
+    if not others or not np.any(raw):
+        return Choice("raw", proven=True)
+    best = min(others, key=lambda name: float(errors[name].sum()))
+    if "constant" in errors and best != "constant" and paired(errors[best], errors["constant"]) < 1.0:
+        best = "constant"
+    if float(errors[best].sum()) < float(raw.sum()) and paired(errors[best], raw) > PROOF_Z:
+        name: Estimator = "smoother" if best == "constant" else best  # type: ignore[assignment]
+        return Choice(name, proven=True, constant=best == "constant")
+    return Choice("raw", proven=True)
+
+
+def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 400) -> tuple[float, float, float | None]:
+    """Return dwell gain with its 95 % interval, by bootstrap over blocks.
+
+    The error ratio can come out negative where the gain is too large to be resolved by the photons held out; the gain is
+    then the inverse of the mean of the ratio's distribution above 0, and the upper end is None.
+    """
+    used = (raw != 0) | (chosen != 0)
+    raw, chosen = raw[used], chosen[used]
+    n = raw.size
+    if n < 4 or raw.sum() <= 0:
+        return 1.0, 0.0, None
+    weights = np.random.default_rng([seed, 5]).multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
+    ratio = (weights @ chosen) / np.maximum(weights @ raw, 1e-12)
+    middle, spread = float(chosen.sum() / raw.sum()), float(ratio.std())
+    low, high = np.quantile(ratio, [0.025, 0.975])
+    point = middle if middle > 2 * spread else _mean_above_zero(middle, spread)
+    upper = float(1.0 / low) if low > 0.05 * max(high, 1e-12) else None
+    lower = float(1.0 / max(high, 1e-6))
+    return float(np.clip(1.0 / max(point, 1e-6), lower, upper or np.inf)), lower, upper
+
+
+def _mean_above_zero(mean: float, spread: float) -> float:
+    """Return the mean of a normal distribution cut off below 0."""
+    from scipy.stats import truncnorm
+
+    if spread <= 0:
+        return max(mean, 1e-6)
+    return float(truncnorm.mean(-mean / spread, np.inf, loc=mean, scale=spread))

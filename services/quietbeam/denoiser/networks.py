@@ -1,0 +1,136 @@
+"""The networks at work: device, precision, tiles, flips."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quietbeam.core.errors import InputError, WeightsError
+from quietbeam_models.network import Denoiser
+from quietbeam_models.weights import DEFAULT, DamagedWeightsError, Pretrained, load_weights
+
+from .counts import Sums
+
+Array = NDArray[np.float32]
+TILE_HALO = 32
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises
+    ------
+    InputError
+        When the device is unknown or not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps") from error
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise InputError(f"device {name!r} is not available here; use device='auto'")
+    return device
+
+
+def low_precision(device: torch.device) -> bool:
+    """Return True where bf16 is computed natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+_LOADED: dict[str, Pretrained] = {}
+
+
+def pretrained(name: str = "") -> Pretrained:
+    """Load pretrained weights once per process.
+
+    Raises
+    ------
+    WeightsError
+        When they are missing or damaged.
+    """
+    name = name or DEFAULT
+    if name not in _LOADED:
+        try:
+            _LOADED[name] = load_weights(name)
+        except DamagedWeightsError as error:
+            raise WeightsError(str(error)) from error
+    return _LOADED[name]
+
+
+def fresh_copy(network: Denoiser, device: torch.device) -> Denoiser:
+    """Return an independent copy on ``device``."""
+    return copy.deepcopy(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def turned(image: Array, code: int) -> Array:
+    """Apply flip or turn ``code`` (0..7) to the last two axes."""
+    image = image[..., ::-1, :] if code & 1 else image
+    image = image[..., ::-1] if code & 2 else image
+    return np.swapaxes(image, -1, -2) if code & 4 else image
+
+
+def unturned(image: Array, code: int) -> Array:
+    """Undo :func:`turned`."""
+    image = np.swapaxes(image, -1, -2) if code & 4 else image
+    image = image[..., ::-1] if code & 2 else image
+    return image[..., ::-1, :] if code & 1 else image
+
+
+@torch.no_grad()
+def predict(network: Denoiser, sums: Sums, device: torch.device, *, tile: int = 256, flips: int = 1) -> Array:
+    """Return the network's rate (line, row, col) [counts at exposure 1], 0 for lines without a count.
+
+    Parameters
+    ----------
+    tile
+        Maps larger than this are computed in tiles with a halo, so that memory stays bounded.
+    flips
+        Flips and turns to average.
+    """
+    lines, rows, cols = sums.counts.shape
+    measured = sums.exposure > 0
+    n = np.maximum(measured.sum((1, 2)), 1)
+    usual = sums.exposure.sum((1, 2)) / n
+    live = np.flatnonzero((sums.counts.sum((1, 2)) > 0) & (usual > 0))
+    out = np.zeros((lines, rows, cols), np.float32)
+    if live.size == 0:
+        return out
+    counts = sums.counts[live] * measured[live]
+    exposure = sums.exposure[live] / usual[live, None, None]
+    total = np.zeros_like(counts)
+    for code in range(flips):
+        a, b = np.ascontiguousarray(turned(counts, code)), np.ascontiguousarray(turned(exposure, code))
+        total += unturned(_tiles(network, a, b, device, tile), code)
+    out[live] = total / flips / usual[live, None, None]
+    return out
+
+
+def _tiles(network: Denoiser, counts: Array, exposure: Array, device: torch.device, tile: int) -> Array:
+    rows, cols = counts.shape[-2:]
+    if rows <= tile + TILE_HALO and cols <= tile + TILE_HALO:
+        return _forward(network, counts, exposure, device)
+    out = np.empty_like(counts)
+    for r in range(0, rows, tile):
+        for c in range(0, cols, tile):
+            r0, r1 = max(r - TILE_HALO, 0), min(r + tile + TILE_HALO, rows)
+            c0, c1 = max(c - TILE_HALO, 0), min(c + tile + TILE_HALO, cols)
+            part = _forward(network, counts[:, r0:r1, c0:c1], exposure[:, r0:r1, c0:c1], device)
+            r2, c2 = min(r + tile, rows), min(c + tile, cols)
+            out[:, r:r2, c:c2] = part[:, r - r0 : r2 - r0, c - c0 : c2 - c0]
+    return out
+
+
+def _forward(network: Denoiser, counts: Array, exposure: Array, device: torch.device) -> Array:
+    a = torch.from_numpy(np.ascontiguousarray(counts))[None].to(device)
+    b = torch.from_numpy(np.ascontiguousarray(exposure))[None].to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=low_precision(device)):
+        rate = network(a, b)
+    return rate[0].float().cpu().numpy()

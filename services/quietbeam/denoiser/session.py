@@ -1,0 +1,244 @@
+"""A denoising session: rows of one run in, maps and evidence out. Single-threaded; every call is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from quietbeam.core.evidence import Kind, RunEvidence
+
+from .areas import NoiseModel, measure_noise
+from .counts import RunCounts, Sums
+from .evaluation import Evaluation, calibrated, evaluate
+from .finetune import FineTuning
+from .networks import pick_device, predict, pretrained
+from .options import DenoiseOptions, MapUpdate, never
+from .smoother import smooth
+
+log = structlog.get_logger()
+
+Array = NDArray[np.float32]
+
+
+class DenoiseSession:
+    """Denoise one run while it is measured.
+
+    Parameters
+    ----------
+    lines, detectors
+        Names along the axes of ``counts``.
+    shape
+        (row, col) of the whole map.
+    kind
+        ``counts``: whole photon counts; ``areas``: fitted areas with noise of their own.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    seed
+        Fixes every random draw.
+
+    Raises
+    ------
+    InputError
+        When names or shape are empty or the device is unknown.
+    WeightsError
+        When the pretrained weights are missing or damaged.
+    """
+
+    def __init__(
+        self,
+        *,
+        lines: Sequence[str],
+        detectors: Sequence[str],
+        shape: tuple[int, int],
+        kind: Kind = "counts",
+        device: str = "auto",
+        seed: int = 0,
+        settings: DenoiseOptions | None = None,
+    ) -> None:
+        self.options = settings or DenoiseOptions()
+        self.device = pick_device(device)
+        self.data = RunCounts(lines, detectors, shape, kind, seed, self.options.held_out)
+        self.seed = seed
+        self.weights = pretrained(self.options.weights)
+        self._base = self.weights.network.to(self.device)
+        self._tuning: FineTuning | None = None
+        self._evaluation: Evaluation | None = None
+        self._noise = NoiseModel.poisson(len(self.data.lines))
+        self._dirty = True
+        self._final = False
+
+    # -- rows in ------------------------------------------------------------------------------------------------
+    def add_rows(
+        self,
+        first_row: int,
+        counts: NDArray[Any],
+        measured: NDArray[np.bool_],
+        i0: NDArray[np.floating] | None = None,
+        live_time_s: NDArray[np.floating] | None = None,
+    ) -> None:
+        """Take in rows; the same row may come again and replaces what was there.
+
+        Parameters
+        ----------
+        counts
+            (detector, line, n, col).
+        measured
+            (n, col) bool.
+        i0
+            (n, col), any unit.
+        live_time_s
+            (detector, n, col).
+
+        Raises
+        ------
+        InputError
+            When shapes do not fit, or values are not what ``kind`` promises.
+        """
+        self.data.add_rows(first_row, counts, measured, i0, live_time_s)
+        self._dirty = True
+
+    # -- maps out -----------------------------------------------------------------------------------------------
+    def infer(self, rows: tuple[int, int] | None = None) -> MapUpdate:
+        """Return maps of all rows, or of those that change when rows ``[a, b)`` are new."""
+        if self._evaluation is None or self._stale:
+            self._quick_check()
+        n_rows = self.data.shape[0]
+        if rows is None:
+            return self._maps((0, n_rows), (0, n_rows))
+        halo = self.options.halo
+        out = max(rows[0] - halo // 4, 0), min(rows[1] + halo // 4, n_rows)
+        return self._maps(out, (max(out[0] - halo, 0), min(out[1] + halo, n_rows)))
+
+    def _maps(self, out: tuple[int, int], look: tuple[int, int], flips: int = 1) -> MapUpdate:
+        """Return maps of rows ``out``, computed from rows ``look``."""
+        sums = self.data.sums("all", look)
+        raw, evaluation = sums.rate, self._evaluation
+        denoised, deviation = (
+            raw.copy(),
+            np.sqrt(np.maximum(self._noise.variance(sums), self._noise.factor[:, None, None])),
+        )
+        deviation = np.divide(deviation, sums.exposure, out=np.zeros_like(raw), where=sums.exposure > 0)
+        if evaluation is not None:
+            for name in ("pretrained", "fine_tuned"):
+                wanted = [j for j, c in enumerate(evaluation.choices) if c.estimator == name]
+                if wanted:
+                    estimate = self._estimate(name, sums, flips)
+                    if look == (0, self.data.shape[0]):
+                        estimate = calibrated(estimate, sums)[0]
+                    else:  # a strip's own total says too little
+                        estimate = estimate * evaluation.scale(name)[:, None, None]
+                    denoised[wanted] = estimate[wanted]
+            whole: Sums | None = None
+            for j, choice in enumerate(evaluation.choices):
+                if choice.estimator == "smoother":
+                    width = evaluation.widths[j]
+                    if np.isinf(width) and look != (0, self.data.shape[0]):
+                        whole = whole or self.data.sums("all")
+                        denoised[j] = smooth(whole.counts[j], whole.exposure[j], width)[0, 0]
+                    else:
+                        denoised[j] = smooth(sums.counts[j], sums.exposure[j], width)
+                if choice.estimator != "raw":
+                    deviation[j] = evaluation.deviation(j, denoised[j], sums.exposure[j], self._noise)
+        lit = (sums.exposure > 0) & self.data.measured[look[0] : look[1]]
+        a, b = out[0] - look[0], out[1] - look[0]
+        clean = [np.where(lit, np.nan_to_num(m), 0).astype(np.float32)[:, a:b] for m in (raw, denoised, deviation)]
+        return MapUpdate(rows=out, raw=clean[0], denoised=clean[1], uncertainty=clean[2])
+
+    def _estimate(self, name: str, sums: Sums, flips: int = 1) -> Array:
+        """Return a network's rate of ``sums`` (line, row, col)."""
+        network = self._tuning.average if name == "fine_tuned" and self._tuning is not None else self._base
+        effective = self._noise.to_counts(sums) if self.data.kind == "areas" else sums
+        rate = predict(network, effective, self.device, tile=self.options.tile, flips=flips)
+        return self._noise.from_rate(rate).astype(np.float32) if self.data.kind == "areas" else rate
+
+    # -- learning -----------------------------------------------------------------------------------------------
+    def fine_tune(self, budget_s: float, interrupt: Callable[[], bool] = never) -> int:
+        """Learn from the rows so far for at most ``budget_s``; return the steps done.
+
+        Held-out counts are not used. Fitted areas are not fine-tuned.
+        """
+        if self.data.kind != "counts" or not self.data.measured.any():
+            return 0
+        if self._tuning is None:
+            self._tuning = FineTuning(self._base, self.device, self.options, self.seed)
+        return self._tuning.burst(self.data.sums("train"), budget_s, interrupt)
+
+    # -- evidence -----------------------------------------------------------------------------------------------
+    def evaluate(self) -> RunEvidence:
+        """Judge every estimate on held-out photons and choose what :meth:`infer` publishes, line by line."""
+        self._prepare()
+        tuned = self._tuning is not None and self._tuning.steps > 0
+        names = ("pretrained", "fine_tuned") if tuned else ("pretrained",)
+        self._evaluation = evaluate(self.data, self._noise, self._estimate, names, self.options, self.seed)
+        self._evaluated_rows = self.data.rows_measured
+        return self._evidence()
+
+    def finalize(
+        self, budget_s: float, progress: Callable[[str, float], None] | None = None
+    ) -> tuple[MapUpdate, RunEvidence]:
+        """Fine-tune once more, judge, and return the final maps (averaged over flips) and evidence.
+
+        ``progress(what, share)`` is told how far it is.
+        """
+        tell = progress or (lambda what, share: None)
+        tell("fine-tune", 0.0)
+        spent, piece = 0.0, max(budget_s / 20, 1.0)
+        while spent < budget_s:
+            before = self._tuning.seconds if self._tuning else 0.0
+            if not self.fine_tune(min(piece, budget_s - spent)):
+                break
+            assert self._tuning is not None
+            spent += max(self._tuning.seconds - before, 1e-3)
+            tell("fine-tune", min(spent / budget_s, 1.0))
+        tell("evaluate", 0.0)
+        self._final = True
+        evidence = self.evaluate()
+        tell("denoise", 0.0)
+        everything = (0, self.data.shape[0])
+        update = self._maps(everything, everything, flips=self.options.final_flips)
+        tell("denoise", 1.0)
+        return update, evidence
+
+    # -- inside -------------------------------------------------------------------------------------------------
+    _evaluated_rows: int = 0
+
+    @property
+    def _stale(self) -> bool:
+        """True when the choice rests on less than half of the rows that are there now."""
+        return self.data.rows_measured > 2 * max(self._evaluated_rows, 2)
+
+    def _prepare(self) -> None:
+        if self._dirty:
+            self.data.estimate_gains()
+            if self.data.kind == "areas":
+                self._noise = measure_noise(self.data)
+            self._dirty = False
+
+    def _quick_check(self) -> None:
+        """Judge the pretrained network on one fold, so that nothing unproven is published before evaluate()."""
+        self._prepare()
+        if self.data.rows_measured == 0:
+            return
+        self._evaluation = evaluate(
+            self.data, self._noise, self._estimate, ("pretrained",), self.options, self.seed, folds=1
+        )
+        self._evaluated_rows = self.data.rows_measured
+
+    def _evidence(self) -> RunEvidence:
+        assert self._evaluation is not None
+        tuning = self._tuning
+        return RunEvidence(
+            rows=self.data.rows_measured,
+            lines=self._evaluation.line_evidence(self.data),
+            kind=self.data.kind,
+            model=self.weights.name,
+            model_sha256=self.weights.sha256,
+            fine_tune_steps=tuning.steps if tuning else 0,
+            fine_tune_s=round(tuning.seconds, 2) if tuning else 0.0,
+            final=self._final,
+            notes=tuple(self._evaluation.notes),
+        )
