@@ -247,7 +247,7 @@ def _stop(doc: dict[str, Any]) -> Stop:
     )
 
 
-def _refused(doc: dict[str, Any]) -> Document:
+def _refused(_doc: dict[str, Any]) -> Document:
     raise DocumentError("bulk documents are not supported: publish event_page (bluesky 1.x RunEngines do)")
 
 

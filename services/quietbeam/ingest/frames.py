@@ -71,7 +71,7 @@ def exact_counts(values: npt.NDArray[Any], kind: Kind) -> tuple[npt.NDArray[Any]
     as_float = flat if flat.dtype.kind == "f" else None
     finite = np.isfinite(flat) if as_float is not None else np.ones(flat.shape, bool)
     with np.errstate(invalid="ignore"):
-        bad = {
+        bad: dict[str, Any] = {
             "counts that are NaN or infinite": (~finite).any(axis=1),
             "negative counts": (finite & (flat < 0)).any(axis=1),
             "counts that are not integers": (finite & (flat != np.floor(flat))).any(axis=1)
@@ -90,7 +90,7 @@ def exact_i0(values: npt.NDArray[Any]) -> tuple[FloatArray, BoolArray, dict[str,
     if values.dtype.kind not in "iuf":
         raise DocumentError(f"i0 is {values.dtype}, not a number")
     flux = values.astype(np.float32)
-    good = np.isfinite(flux) & (flux > 0)
+    good = np.asarray(np.isfinite(flux) & (flux > 0))
     return np.where(good, flux, 0).astype(np.float32), good, _count({"I0 that is not positive": ~good})
 
 
@@ -164,5 +164,5 @@ def _stack(values: list[Any], what: str, event: Event) -> npt.NDArray[Any]:
     return array
 
 
-def _count(bad: dict[str, npt.NDArray[Any]]) -> dict[str, int]:
+def _count(bad: dict[str, Any]) -> dict[str, int]:
     return {reason: n for reason, frames in bad.items() if (n := int(np.count_nonzero(frames)))}

@@ -64,7 +64,7 @@ def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
     section = profile.geometry
     shape = _shape(profile.name, section, start)
     step, origin = _extents(section, start, shape)
-    dwell = section.dwell_s.value(start) if section.dwell_s is not None else MISSING
+    dwell: Any = section.dwell_s.value(start) if section.dwell_s is not None else MISSING
     return Geometry(
         shape=shape,
         snake=_snake(section, start),

@@ -101,6 +101,7 @@ def _layout(profile: Profile, geometry: Geometry, start: Start, descriptor: Desc
     keys = list(descriptor.data_keys)
     detectors, lines, table = _match_keys(profile, keys)
     there = set(keys)
+    i0_key = (profile.i0.key or "") if profile.i0 is not None else ""
     live_keys: tuple[str, ...] = ()
     if profile.live_time_s is not None:
         by_detector = _first_matches(profile.live_time_s.keys, keys)
@@ -112,7 +113,7 @@ def _layout(profile: Profile, geometry: Geometry, start: Start, descriptor: Desc
         lines=lines,
         detectors=detectors,
         keys=tuple(table[detector, line] for detector in detectors for line in lines),
-        i0_key=profile.i0.key if profile.i0 is not None and profile.i0.key in there else "",  # type: ignore[arg-type]
+        i0_key=i0_key if i0_key in there else "",
         live_time_keys=live_keys,
     )
 

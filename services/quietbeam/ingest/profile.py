@@ -185,7 +185,7 @@ _ELEMENT = re.compile(r"^([A-Z][a-z]?)(?:_?([KLM])([a-z]\d?)?)?$")
 
 
 def spell_line(text: str) -> str:
-    """Spell a line as quietbeam does: ``Fe``, ``Fe_K``, ``Fe_ka`` give ``Fe_Ka``; ``Pt_L`` gives ``Pt_La``; ``01`` ``roi01``."""
+    """Spell a line as quietbeam does: ``Fe``, ``Fe_ka`` give ``Fe_Ka``; ``Pt_L`` ``Pt_La``; ``01`` ``roi01``."""
     if text.isdigit():
         return f"roi{text}"
     normal = re.sub(r"_([klm])", lambda m: "_" + m[1].upper(), text)

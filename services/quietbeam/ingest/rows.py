@@ -70,6 +70,8 @@ class RowAssembler:
         self._rows: dict[int, OpenRow] = {}
         self.measured = buffer.measured()
         self.pixels_measured = int(np.count_nonzero(self.measured))
+        self.written: list[int] = []
+        """Rows written and not yet told to others; whoever tells them empties it."""
 
     @property
     def rows_measured(self) -> int:
@@ -196,6 +198,7 @@ class RowAssembler:
             if due:
                 self._write(number, row, final=everything)
                 written.append(number)
+                self.written.append(number)
         if len(self._rows) > 4:
             for number in list(self._rows)[:-4]:
                 if self._rows[number].dirty_since is None and not self._rows[number].pending:
@@ -230,15 +233,15 @@ class AckQueue:
         return len(self._queue)
 
     def deliver(self, source: int, token: bytes) -> Pending:
-        """Add a document; it waits until :meth:`done` is called for it."""
+        """Add a document; it waits until its `waiting` is 0."""
         pending = Pending(source, token)
         self._queue.append(pending)
         return pending
 
-    @staticmethod
-    def done(pending: Pending) -> None:
-        """The document has been looked at (rows may still wait for the disk)."""
-        pending.waiting -= 1
+    def withdraw(self, pending: Pending) -> None:
+        """Forget the document that was delivered last: it will be delivered again."""
+        assert self._queue[-1] is pending
+        self._queue.pop()
 
     def take(self) -> list[Pending]:
         """Remove and return the documents that can be acknowledged now."""

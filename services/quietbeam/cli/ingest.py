@@ -1,0 +1,30 @@
+"""`quietbeam ingest`: the stage that turns documents into rows of counts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    def ingest(
+        config: Annotated[
+            str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")
+        ] = None,
+    ) -> None:
+        """Receive Bluesky documents and keep every count, row by row. One per data_dir."""
+        from quietbeam.core.bus import connect
+        from quietbeam.core.log import configure_logging
+        from quietbeam.core.settings import load_settings
+        from quietbeam.core.stage import run_stage, stop_on_signals
+        from quietbeam.ingest.service import IngestStage
+
+        settings = load_settings(config)
+        configure_logging("ingest", level=settings.log_level)
+        stop = stop_on_signals()
+        connection = connect(settings.redis_url)
+        run_stage(IngestStage(settings, connection), connection, stop)

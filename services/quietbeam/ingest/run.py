@@ -1,0 +1,508 @@
+"""One run as ingest sees it: documents in any order become rows and an honest state. Knows no Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import structlog
+
+from quietbeam.buffer import RunBuffer
+from quietbeam.core import codec
+from quietbeam.core.errors import (
+    BufferConflictError,
+    DataNotReadyError,
+    DocumentError,
+    InputError,
+    ProfileError,
+)
+from quietbeam.core.settings import Settings
+from quietbeam.core.types import RunInfo, RunState
+
+from .admission import admit, run_info
+from .detector_files import DetectorFiles
+from .documents import Descriptor, Document, Event, EventPage, Ignored, Start, Stop, StreamDatum, StreamResource
+from .frames import Frames, exact_counts, exact_i0, exact_live_time, frames_of
+from .geometry import Geometry
+from .layout import Layout, choose, layout_of
+from .profile import Profile
+from .rows import Pending, RowAssembler
+
+log = structlog.get_logger()
+
+ORPHAN_S = 5.0
+"""How long documents wait for the start (or descriptor) they need."""
+MAX_HELD = 20_000
+
+
+@dataclass(slots=True)
+class _Announced:
+    datum: StreamDatum
+    pending: Pending
+    deadline: float
+
+
+class LiveRun:
+    """State and data of one run.
+
+    Parameters
+    ----------
+    uid
+        Run uid.
+    settings
+        Limits, folders, timeouts.
+    profiles
+        Beamline profiles in the order in which they are tried.
+    files
+        Detector files, shared by the runs.
+    source
+        Transport, for the provenance.
+    """
+
+    def __init__(
+        self, uid: str, settings: Settings, profiles: Sequence[Profile], files: DetectorFiles, *, source: str = ""
+    ) -> None:
+        self.uid = uid
+        self.source = source
+        self._settings, self._profiles, self._files = settings, profiles, files
+        self.start: Start | None = None
+        self.stop: Stop | None = None
+        self.buffer: RunBuffer | None = None
+        self.rows: RowAssembler | None = None
+        self.layout: Layout | None = None
+        self.state = RunState.RUNNING
+        self.reason = ""
+        self.changed = True
+        self.refused = 0
+        self.touched = self._held_since = time.monotonic()
+        self._candidates: list[tuple[Profile, Geometry]] = []
+        self._descriptors: dict[str, Descriptor] = {}
+        self._resources: dict[str, StreamResource] = {}
+        self._held: list[tuple[Document, Pending]] = []
+        self._announced: list[_Announced] = []
+        self._layout_error = ""
+        self._warnings: dict[str, int] = {}
+        self._finished = self._reused = False
+        self._frames_per_event = 1
+
+    # --- what others read ---------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> RunInfo | None:
+        """What is known of the run, or None before its descriptor."""
+        return self.buffer.info if self.buffer is not None else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for people."""
+        return [text if n == 1 else f"{text} ({n} times)" for text, n in self._warnings.items()]
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing is held, announced or unwritten."""
+        return not self._held and not self._announced and (self.rows is None or not self.rows.dirty)
+
+    def status(self) -> dict[str, Any]:
+        """Return the fields of the run's hash that ingest writes."""
+        return {
+            "info": self.info,
+            "state": self.state.value,
+            "reason": self.reason,
+            "time_stop": self.stop.time if self.stop is not None else None,
+            "rows_measured": self.rows.rows_measured if self.rows is not None else 0,
+            "pixels_measured": self.rows.pixels_measured if self.rows is not None else 0,
+            "warnings": self.warnings,
+        }
+
+    def warn(self, text: str, n: int = 1) -> None:
+        """Add a sentence; equal ones are counted."""
+        if text not in self._warnings and len(self._warnings) >= 50:
+            text = "more warnings were left out"
+        self._warnings[text] = self._warnings.get(text, 0) + n
+        self.changed = True
+
+    def restore_warnings(self, warnings: Sequence[str]) -> None:
+        """Take over the warnings of an earlier process."""
+        self._warnings = dict.fromkeys(warnings, 1) | self._warnings
+
+    # --- documents ----------------------------------------------------------------------------------------------
+
+    def take(self, document: Document, pending: Pending, now: float) -> None:
+        """Use one document.
+
+        Raises
+        ------
+        DocumentError
+            It cannot be used; the run goes on.
+        OSError
+            The disk refuses; give the document again later.
+        """
+        self.touched = now
+        if self.state is RunState.STALE:
+            self._become(RunState.RUNNING, "")
+        if isinstance(document, Start):
+            self._take_start(document)
+        elif self.start is None:
+            self._hold(document, pending, now)
+        elif isinstance(document, Descriptor):
+            self._take_descriptor(document)
+        elif isinstance(document, StreamResource):
+            self._resources.setdefault(document.uid, document)
+        elif isinstance(document, Stop):
+            self._take_stop(document, now)
+        elif isinstance(document, Event | EventPage | StreamDatum):
+            self._take_data(document, pending, now)
+        else:
+            assert isinstance(document, Ignored)
+        self._replay_held(now)
+
+    def _take_start(self, start: Start) -> None:
+        if self.start is not None:
+            if codec.pack(self.start.doc) != codec.pack(start.doc):
+                self._reused = True
+                text = (
+                    f"run {self.uid} started twice with different documents: the first run is kept, give each its uid"
+                )
+                self.warn(text)
+                raise DocumentError(text)
+            return
+        self.start = start
+        if self.state is RunState.UNUSABLE:
+            self.warn("documents that came before the start document were given up")
+            self._become(RunState.RUNNING, "")
+        try:
+            self._candidates = choose(self._profiles, start)
+        except ProfileError as error:
+            self._become(RunState.UNUSABLE, str(error))
+        self.changed = True
+
+    def _take_descriptor(self, descriptor: Descriptor) -> None:
+        if descriptor.uid in self._descriptors:
+            return
+        if self._reused:
+            raise DocumentError(f"run {self.uid}: its uid was used twice; documents of the second run are refused")
+        self._descriptors[descriptor.uid] = descriptor
+        wanted = {profile.stream for profile, _ in self._candidates}
+        if self.layout is not None or not self._candidates or descriptor.stream not in wanted:
+            return
+        try:
+            self._open(descriptor)
+        except OSError:
+            del self._descriptors[descriptor.uid]
+            raise
+
+    def _open(self, descriptor: Descriptor) -> None:
+        """Find the counts and make the buffer."""
+        assert self.start is not None
+        try:
+            layout = layout_of(self._candidates, self.start, descriptor)
+            info = run_info(self.start, layout, self.source)
+            for sentence in admit(info, self._settings):
+                self.warn(sentence)
+            self.buffer = RunBuffer.create(self._settings.runs_dir, info)
+        except (ProfileError, BufferConflictError, InputError) as error:
+            self._layout_error = str(error)
+            self._become(RunState.UNUSABLE, str(error))
+            raise DocumentError(str(error)) from error
+        self.layout = layout
+        self.rows = RowAssembler(self.buffer, layout.geometry)
+        if self.state is RunState.UNUSABLE:
+            self._become(RunState.RUNNING, "")
+        announced = self.start.doc.get("num_points")
+        if isinstance(announced, int) and announced != layout.geometry.pixels and not layout.datasets:
+            self.warn(f"the plan announces {announced} points, the map has {layout.geometry.pixels} pixels")
+        self.buffer.update_state({"state": self.state.value})
+        self.changed = True
+        log.info("run_opened", run=self.uid, shape=info.shape, lines=info.lines, detectors=len(info.detectors))
+
+    def _take_data(self, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
+        if self.state is RunState.UNUSABLE:
+            self.refused += 1
+            return
+        descriptor = self._descriptors.get(document.descriptor)
+        if descriptor is None:
+            self._hold(document, pending, now)
+            return
+        if descriptor.stream == "interruptions" and isinstance(document, Event):
+            paused = document.data.get("interruption") == "pause"
+            if not self.state.ended:
+                self._become(RunState.PAUSED if paused else RunState.RUNNING, "")
+            return
+        if self.layout is None or descriptor.stream != self.layout.profile.stream:
+            return
+        if self.state is RunState.PAUSED:
+            self._become(RunState.RUNNING, "")
+        self._use(self.layout, document, pending, now)
+
+    def _use(self, layout: Layout, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
+        assert self.rows is not None
+        if isinstance(document, StreamDatum):
+            pending.waiting += 1
+            self._announced.append(
+                _Announced(document, pending, now + self._settings.ingest.file_timeout.total_seconds())
+            )
+            return
+        if not layout.keys:
+            return
+        problems: list[str] = []
+        for event in document.events() if isinstance(document, EventPage) else (document,):
+            try:
+                frames = frames_of(layout, event)
+                n = len(frames.good)
+                if n not in (1, layout.geometry.shape[1], layout.geometry.pixels):
+                    raise DocumentError(
+                        f"event {event.seq_num}: arrays of {n} values are neither a pixel nor a row of "
+                        f"{layout.geometry.shape[1]} pixels; is geometry.order of the profile right?"
+                    )
+                self._frames_per_event = n
+                self._put((event.seq_num - 1) * n, frames, pending, now, f"event {event.seq_num}")
+            except DocumentError as error:
+                problems.append(str(error))
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise DocumentError(f"run {self.uid}: {problems[0]}{more}")
+
+    def _put(self, index: int, frames: Frames, pending: Pending, now: float, what: str) -> None:
+        assert self.rows is not None
+        self.rows.put(index, frames, pending, now)
+        if self.stop is not None and self.rows.dirty:
+            self._finished = False
+        if frames.problems:
+            for reason, n in frames.problems.items():
+                self.warn(f"frames with {reason} are not measured", n)
+            raise DocumentError(f"{what} (pixel {index}): {', '.join(frames.problems)}; not measured")
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def _hold(self, document: Document, pending: Pending, now: float) -> None:
+        if self.state is RunState.UNUSABLE or self._reused:
+            self.refused += 1
+            return
+        if len(self._held) >= MAX_HELD:
+            raise DocumentError(f"run {self.uid}: too many documents wait for their start or descriptor")
+        if not self._held:
+            self._held_since = now
+        pending.waiting += 1
+        self._held.append((document, pending))
+
+    def _replay_held(self, now: float, *, guess: bool = False) -> None:
+        if not self._held or self.start is None:
+            return
+        if not guess and not any(self._is_ready(document) for document, _ in self._held):
+            return
+        held, self._held = self._held, []
+        # What gives the others their meaning goes first; a stop goes last.
+        rank = {Descriptor: 0, StreamResource: 1, Stop: 3}
+        held.sort(key=lambda item: rank.get(type(item[0]), 2))
+        for i, (document, pending) in enumerate(held):
+            pending.waiting -= 1
+            try:
+                if guess and isinstance(document, Event | EventPage):
+                    self._guess(document, pending, now)
+                else:
+                    self.take(document, pending, now)
+            except DocumentError as error:
+                self.warn(str(error))
+                self.refused += 1
+            except OSError:
+                pending.waiting += 1
+                self._held = held[i:] + self._held
+                raise
+
+    def _is_ready(self, document: Document) -> bool:
+        return not isinstance(document, Event | EventPage | StreamDatum) or document.descriptor in self._descriptors
+
+    def _guess(self, document: Event | EventPage, pending: Pending, now: float) -> None:
+        """Use events whose descriptor never came: their own keys say enough."""
+        if self.layout is None:
+            stream = self._candidates[0][0].stream if self._candidates else "primary"
+            self._open(
+                Descriptor(
+                    uid=document.descriptor,
+                    run=self.uid,
+                    stream=stream,
+                    data_keys={str(key): {} for key in document.data},
+                    configuration={},
+                )
+            )
+            self.warn("the descriptor never came; the keys of the events were used")
+        assert self.layout is not None
+        if self.layout.keys and set(self.layout.keys) <= set(document.data):
+            self._use(self.layout, document, pending, now)
+
+    def turn(self, now: float) -> list[int]:
+        """Write what is due, look at files again, end waits; return the rows written.
+
+        Raises
+        ------
+        OSError
+            The disk refuses; call again.
+        """
+        if self._held and now - self._held_since > (1.0 if self.start is not None else ORPHAN_S):
+            self._give_up_waiting(now)
+        if self._announced:
+            self._read_files(now)
+        written: list[int] = []
+        if self.rows is not None:
+            written = self.rows.flush(now, everything=self.stop is not None)
+            self.changed |= bool(written)
+        if self.stop is not None and not self._finished and self.idle:
+            self._finish()
+        silent = now - self.touched > self._settings.ingest.stale_after.total_seconds()
+        if (
+            silent
+            and self.stop is None
+            and self.start is not None
+            and self.state in (RunState.RUNNING, RunState.PAUSED)
+        ):
+            seconds = int(self._settings.ingest.stale_after.total_seconds())
+            self._become(RunState.STALE, f"no document for {seconds} s and no stop document")
+        return written
+
+    def _give_up_waiting(self, now: float) -> None:
+        if self.start is not None:
+            self._replay_held(now, guess=True)
+            left = [item for item in self._held if isinstance(item[0], StreamDatum)]
+            reason = "stream_datum without its descriptor"
+        else:
+            left = self._held
+            reason = (
+                f"run {self.uid}: its start document was not seen, ingest joined in the middle; "
+                "let the RunEngine publish to Redis (documents are kept there), or start ingest before the scan"
+            )
+            self._become(RunState.UNUSABLE, reason)
+        if left:
+            self.warn(f"documents given up: {reason}", len(left))
+            self.refused += len(left)
+        for _, pending in left:
+            pending.waiting -= 1
+        self._held = []
+
+    def flush(self) -> list[int]:
+        """Write everything that is in hand."""
+        return self.rows.flush(time.monotonic(), everything=True) if self.rows is not None else []
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def _read_files(self, now: float) -> None:
+        waiting: list[_Announced] = []
+        for announced in self._announced:
+            problem = ""
+            try:
+                self._read(announced, now)
+            except DataNotReadyError as error:
+                if now < announced.deadline:
+                    waiting.append(announced)
+                    continue
+                problem = f"{error}; waited {self._settings.ingest.file_timeout.total_seconds():g} s"
+            except DocumentError as error:
+                problem = str(error)
+            announced.pending.waiting -= 1
+            if problem:
+                self.warn(problem)
+                self.refused += 1
+        self._announced = waiting
+
+    def _read(self, announced: _Announced, now: float) -> None:
+        layout, datum = self.layout, announced.datum
+        assert layout is not None
+        resource = self._resources.get(datum.resource)
+        if resource is None:
+            raise DataNotReadyError(f"stream_resource {datum.resource} has not come")
+        if resource.data_key not in layout.datasets:
+            return
+        role, dataset = layout.datasets[resource.data_key]
+        width = layout.geometry.shape[1]
+        per_entry = width if "col" in dataset.axes else 1
+        lengths = {"col": width, "detector": len(layout.detectors), "line": len(layout.lines)}
+        tail = [lengths[axis] for axis in ("col", "detector", "line") if axis in dataset.axes]
+        # Rows are read one by one, so that a long announcement never needs memory for all of it.
+        step = max(1, width // per_entry)
+        self._frames_per_event = per_entry
+        first = datum.first
+        while first < datum.stop:
+            index = (datum.seq_num - 1 + first - datum.first) * per_entry
+            stop = min(datum.stop, first + step - (index % width) // per_entry)
+            values = self._files.read(resource, dataset, first, stop, tail=tail)
+            frames = _part(role, values.reshape(-1, *values.shape[2 if "col" in dataset.axes else 1 :]), layout)
+            try:
+                self._put(index, frames, announced.pending, now, f"{resource.uri} entry {first}")
+            except DocumentError as error:
+                if not frames.problems:
+                    raise
+                log.warning("frames_masked", run=self.uid, reason=str(error))
+                self.refused += 1
+            first = stop
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def _take_stop(self, stop: Stop, now: float) -> None:
+        if self.stop is not None and self.stop != stop:
+            raise DocumentError(f"run {self.uid} stopped twice with different documents; the first one is kept")
+        self.stop = stop
+        self._finished = False
+        if self._held:
+            self._replay_held(now, guess=all(not self._is_ready(d) for d, _ in self._held))
+
+    def _finish(self) -> None:
+        assert self.stop is not None
+        self._finished = True
+        stop = self.stop
+        self._files.release(list(self._resources.values()))
+        if self.rows is None or self.layout is None:
+            if self.state is not RunState.UNUSABLE:
+                streams = ", ".join(sorted({d.stream for d in self._descriptors.values()})) or "none"
+                wanted = ", ".join(sorted({p.stream for p, _ in self._candidates}))
+                self._become(
+                    RunState.UNUSABLE,
+                    self._layout_error
+                    or f"run {self.uid} ended without counts: stream {wanted} never came; streams that came: {streams}",
+                )
+            return
+        pixels = self.layout.geometry.pixels
+        missing = pixels - self.rows.pixels_measured
+        self._check_events(stop)
+        sentence = ""
+        if missing:
+            rows = np.flatnonzero(~self.rows.measured.all(axis=1))
+            where = f"row {rows[0]}" if len(rows) == 1 else f"{len(rows)} rows, the first is {rows[0]}"
+            sentence = f"{missing} of {pixels} pixels were not measured ({where})"
+        if stop.exit_status == "abort":
+            state = RunState.ABORTED
+        elif stop.exit_status == "fail":
+            state = RunState.FAILED
+        else:
+            state = RunState.INCOMPLETE if missing else RunState.COMPLETE
+        self._become(state, "; ".join(part for part in (stop.reason, sentence) if part))
+
+    def _check_events(self, stop: Stop) -> None:
+        assert self.layout is not None and self.rows is not None
+        announced = stop.num_events.get(self.layout.profile.stream)
+        if announced is None:
+            return
+        expected = min(announced * self._frames_per_event, self.layout.geometry.pixels)
+        lacking = expected - self.rows.pixels_measured
+        if lacking > 0:
+            self.warn(f"{lacking} of the {expected} pixels that the run announces did not come or could not be used")
+
+    def _become(self, state: RunState, reason: str) -> None:
+        if (state, reason) == (self.state, self.reason):
+            return
+        log.info("run_state", run=self.uid, state=state.value, reason=reason)
+        self.state, self.reason, self.changed = state, reason, True
+        if self.buffer is not None:
+            self.buffer.update_state({"state": state.value, "reason": reason, "warnings": self.warnings})
+
+
+def _part(role: str, values: np.ndarray[Any, Any], layout: Layout) -> Frames:
+    if role == "counts":
+        counts, good, problems = exact_counts(values, layout.profile.kind)
+        return Frames(counts=counts, good=good, problems=problems)
+    if role == "i0":
+        i0, good, problems = exact_i0(values)
+        return Frames(i0=i0, good=good, problems=problems)
+    live, good, problems = exact_live_time(values)
+    return Frames(live_time_s=live, good=good, problems=problems)
