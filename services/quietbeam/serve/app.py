@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quietbeam import __version__
 from quietbeam.core.bus import Connection, connect
@@ -90,7 +91,6 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{API}/openapi.json",
         docs_url=None,
         redoc_url=None,
-        root_path=settings.serve.root_path.rstrip("/"),
         lifespan=lifespan,
     )
     app.state.services = services
@@ -103,7 +103,22 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, key=settings.serve_api_key(), anonymous_read=settings.serve.anonymous_read)
     app.add_middleware(Observe, requests=services.requests)
     app.add_middleware(SafeHeaders, version=__version__)
+    app.add_middleware(Prefix, root_path=settings.serve.root_path.rstrip("/"))
     return app
+
+
+class Prefix:
+    """ASGI middleware: tells the application its path prefix, whether or not the proxy in front strips it."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] == "http" and self._root_path:
+            scope = {**scope, "root_path": self._root_path}
+        await self._app(scope, receive, send)
 
 
 async def _beat(connection: Connection) -> None:

@@ -18,7 +18,7 @@ from quietbeam.core.errors import InputError
 Scale = Literal["linear", "sqrt", "log"]
 SCALES: tuple[Scale, ...] = ("linear", "sqrt", "log")
 DASHBOARD = Path(__file__).parent / "dashboard"
-NOT_MEASURED_RGB = (74, 80, 90)
+NOT_MEASURED_RGB = (60, 65, 74)
 """Grey of pixels without a measurement; in no colour map but grey's own, and the same in the dashboard."""
 
 

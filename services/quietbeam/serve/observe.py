@@ -92,7 +92,17 @@ class Observe:
         try:
             await self._app(scope, receive, watch)
         finally:
-            endpoint = getattr(scope.get("route"), "path", "") or ("/ui" if "/ui/" in scope["path"] else "other")
+            endpoint = _endpoint(scope)
             if not endpoint.endswith("/events"):
                 method = scope["method"] if scope["method"] in ("GET", "HEAD") else "other"
                 self._requests.duration.labels(method, str(status), endpoint).observe(time.perf_counter() - started)
+
+
+def _endpoint(scope: Scope) -> str:
+    """Return the template of the route that answered; FastAPI keeps it without the router's prefix."""
+    template: str = getattr(scope.get("route"), "path", "")
+    if not template:
+        return "other"
+    if "/api/v1" in scope["path"] and not template.startswith("/api/v1"):
+        return f"/api/v1{template}"
+    return template

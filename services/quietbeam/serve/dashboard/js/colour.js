@@ -2,7 +2,7 @@
 
 const SIZE = 4096;
 const STEPS = 999; // of the log scale, the same as in the PNGs of the API
-export const GREY = 0xff5a504a; // ABGR of rgb(74, 80, 90): not measured
+export const GREY = 0xff4a413c; // ABGR of rgb(60, 65, 74): not measured
 
 /** Where a value at part `t` of its range lies on the colour map. */
 export function scaled(t, scale) {

@@ -1,0 +1,460 @@
+"""Every address and every refusal of the API, over ASGI, with a real Valkey and real zarr buffers."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from quietbeam.core import keys, metrics
+from quietbeam.core.bus import Connection
+from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.core.stage import heartbeat
+from quietbeam.core.types import RunState
+from quietbeam.serve import create_app
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
+from synthetic_run import SyntheticRun
+
+KEY = "key-of-the-test"
+HEADER = {"Authorization": f"Apikey {KEY}"}
+LINES = ("Ca_Ka", "Fe_Ka", "Zn_Ka")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"serve": ServeSettings(api_key=KEY)})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def run(settings: Settings, redis: Connection) -> SyntheticRun:
+    """A run of 12 x 10 pixels: 6 rows denoised, a 7th measured, an 8th half measured."""
+    run = SyntheticRun(settings.runs_dir, redis, uid="run-1", shape=(12, 10), lines=LINES, time_start=time.time() - 60)
+    run.add_rows(6)
+    run.denoise()
+    run.add_rows(1)
+    run.add_rows(1, cols=4)
+    return run
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings), headers=HEADER, raise_server_exceptions=False) as client:
+        yield client
+
+
+def attributes(client: TestClient, uid: str = "latest") -> dict:
+    return client.get(f"/api/v1/runs/{uid}").raise_for_status().json()["data"]["attributes"]
+
+
+def problem(answer: httpx.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert body["title"]
+    for leak in ("Traceback", ".py", "/tmp", "zarr.json"):
+        assert leak not in answer.text
+    return body["detail"]
+
+
+# --- about, runs ----------------------------------------------------------------------------------------------------
+
+
+def test_about_leads_to_everything(client: TestClient, run: SyntheticRun) -> None:
+    body = client.get("/api/v1/").json()
+    assert set(body) == {"data", "links", "meta"}
+    for name, link in body["links"].items():
+        if name != "events":
+            assert client.get(link).status_code == 200, link
+
+
+def test_a_run_tells_its_state_geometry_and_progress(client: TestClient, run: SyntheticRun) -> None:
+    found = attributes(client, "run-1")
+    assert found == attributes(client) | {"data_age_s": found["data_age_s"]}
+    assert found["state"] == "running"
+    assert not found["ended"]
+    assert found["lines"] == list(LINES)
+    assert found["shape"] == [12, 10]
+    assert found["step"] == [0.25, 0.25]
+    assert found["progress"]["rows_measured"] == 7
+    assert found["progress"]["pixels_measured"] == 74
+    assert found["progress"]["eta_s"] > 0
+    assert 0 <= found["data_age_s"] < 20
+    assert found["denoise"] == {"state": "live", "reason": "", "rows": 6, "lag_s": 0.21, "model": "quietbeam-1"}
+    assert found["evidence"]["lines"][0]["line"] == "Ca_Ka"
+
+
+def test_runs_are_listed_newest_first_in_pages_and_by_state(
+    client: TestClient, settings: Settings, redis: Connection
+) -> None:
+    for n in range(5):
+        made = SyntheticRun(settings.runs_dir, redis, uid=f"r{n}", shape=(2, 3), lines=LINES[:1], time_start=1000.0 + n)
+        if n % 2:
+            made.finish(RunState.ABORTED, "stopped by hand")
+    body = client.get("/api/v1/runs?page[limit]=2").json()
+    assert [run["id"] for run in body["data"]] == ["r4", "r3"]
+    assert body["meta"]["count"] == 5
+    assert body["links"]["prev"] is None
+    pages = ["r4", "r3"]
+    while body["links"]["next"]:
+        body = client.get(body["links"]["next"]).json()
+        pages += [run["id"] for run in body["data"]]
+    assert pages == ["r4", "r3", "r2", "r1", "r0"]
+    body = client.get("/api/v1/runs?state=aborted,failed").json()
+    assert [(run["id"], run["attributes"]["reason"]) for run in body["data"]] == [
+        ("r3", "stopped by hand"),
+        ("r1", "stopped by hand"),
+    ]
+    assert client.get("/api/v1/runs?page[offset]=99").json()["data"] == []
+
+
+def test_evidence_is_told_with_its_tag_or_with_a_reason(
+    client: TestClient, run: SyntheticRun, redis: Connection
+) -> None:
+    answer = client.get("/api/v1/runs/latest/evidence")
+    assert answer.json()["data"]["lines"][1]["dwell_gain"] > 1
+    again = client.get("/api/v1/runs/latest/evidence", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    run.denoise()
+    assert (
+        client.get("/api/v1/runs/latest/evidence", headers={"If-None-Match": answer.headers["etag"]}).status_code == 200
+    )
+    redis.hdel(keys.run("run-1"), "evidence")
+    body = client.get("/api/v1/runs/latest/evidence").json()
+    assert body["data"] is None
+    assert "no evidence yet" in body["meta"]["reason"]
+
+
+def test_a_run_without_a_usable_geometry_says_why(client: TestClient, redis: Connection) -> None:
+    reason = "no shape in the start document; set geometry.shape in the profile"
+    redis.hset(keys.run("odd"), mapping={"state": "unusable", "reason": reason})
+    redis.zadd(keys.RUNS, {"odd": 5.0})
+    found = attributes(client, "odd")
+    assert (found["state"], found["reason"], found["shape"]) == ("unusable", reason, None)
+    assert client.get("/api/v1/runs").json()["meta"]["count"] == 1
+    assert reason in problem(client.get("/api/v1/runs/odd/maps"), 404)
+    assert reason in problem(client.get("/api/v1/runs/odd/maps/raw"), 404)
+
+
+# --- maps -----------------------------------------------------------------------------------------------------------
+
+
+def stack(client: TestClient, kind: str, query: str = "") -> np.ndarray:
+    answer = client.get(f"/api/v1/runs/latest/maps/{kind}?format=octet-stream{query}").raise_for_status()
+    shape = tuple(map(int, answer.headers["x-shape"].split(",")))
+    return np.frombuffer(answer.content, answer.headers["x-dtype"]).reshape(shape)
+
+
+def test_stacks_hold_what_the_buffer_holds_and_nan_elsewhere(client: TestClient, run: SyntheticRun) -> None:
+    raw, denoised, uncertainty = (stack(client, kind) for kind in ("raw", "denoised", "uncertainty"))
+    measured = run.buffer.measured()
+    assert raw.shape == (3, 12, 10)
+    np.testing.assert_array_equal(np.isfinite(raw), np.broadcast_to(measured, raw.shape))
+    np.testing.assert_array_equal(raw[:, measured], run.buffer.read_counts().sum(axis=0)[:, measured])
+    assert np.isfinite(denoised[:, :6]).all()
+    assert np.isnan(denoised[:, 6:]).all(), "a measured row that is not denoised yet must not look like 0 counts"
+    np.testing.assert_array_equal(denoised[:, :6], run.buffer.read_map("denoised")[:, :6])
+    np.testing.assert_array_equal(uncertainty[:, :6], run.buffer.read_map("uncertainty")[:, :6])
+    np.testing.assert_allclose(stack(client, "residual")[:, :6], raw[:, :6] - denoised[:, :6])
+    np.testing.assert_array_equal(stack(client, "measured"), measured)
+
+
+def test_raw_is_there_before_and_without_a_denoiser(client: TestClient, settings: Settings, redis: Connection) -> None:
+    run = SyntheticRun(settings.runs_dir, redis, uid="fresh", shape=(4, 5), lines=LINES)
+    assert np.isnan(stack(client, "raw")).all()
+    run.add_rows(2)
+    raw = stack(client, "raw")
+    np.testing.assert_array_equal(raw[:, :2], run.buffer.read_counts().sum(axis=0)[:, :2])
+    assert np.isnan(raw[:, 2:]).all()
+    assert client.get("/api/v1/runs/latest/maps/raw?format=npy").headers["x-plain-rows"] == "2"
+
+
+def test_every_change_changes_the_tag_and_the_content(client: TestClient, run: SyntheticRun) -> None:
+    address = "/api/v1/runs/latest/maps/raw?format=octet-stream"
+    first = client.get(address)
+    assert client.get(address, headers={"If-None-Match": first.headers["etag"]}).status_code == 304
+    assert client.get(address, headers={"If-None-Match": f'W/"x", {first.headers["etag"]}'}).status_code == 304
+    run.add_rows(1)
+    second = client.get(address, headers={"If-None-Match": first.headers["etag"]})
+    assert second.status_code == 200
+    assert (
+        np.isfinite(np.frombuffer(second.content, "<f4")).sum() > np.isfinite(np.frombuffer(first.content, "<f4")).sum()
+    )
+    run.denoise()
+    third = client.get(address, headers={"If-None-Match": second.headers["etag"]})
+    assert third.status_code == 200
+    assert int(third.headers["x-version"]) > int(second.headers["x-version"])
+
+
+def test_one_line_comes_in_every_format(client: TestClient, run: SyntheticRun) -> None:
+    here = "/api/v1/runs/latest/maps/raw/Fe_Ka"
+    expected = stack(client, "raw")[1]
+    body = client.get(here).json()["data"]
+    assert body["shape"] == [12, 10]
+    assert body["values"][11] == [None] * 10, "JSON has null where nothing is measured"
+    np.testing.assert_array_equal(np.array(body["values"], float), expected)
+    np.testing.assert_array_equal(np.load(io.BytesIO(client.get(here + "?format=npy").content)), expected)
+    octets = client.get(here, headers={"Accept": "application/octet-stream"})
+    np.testing.assert_array_equal(np.frombuffer(octets.content, "<f4").reshape(12, 10), expected)
+    table = np.genfromtxt(io.BytesIO(client.get(here + "?format=text/csv").content), delimiter=",")
+    np.testing.assert_allclose(table, expected)
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(client.get(here + "?format=tiff").content))), expected
+    )
+    png = client.get(here + "?format=png&zoom=3&cmap=magma&scale=log&vmax=20")
+    assert png.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(png.content)).size == (30, 36)
+    mask = client.get("/api/v1/runs/latest/maps/measured/Fe_Ka").json()["data"]["values"]
+    assert mask[7] == [True] * 4 + [False] * 6
+
+
+def test_slices_cut_like_numpy(client: TestClient, run: SyntheticRun) -> None:
+    raw = stack(client, "raw")
+    np.testing.assert_array_equal(stack(client, "raw", "&slice=1,::2,3:7"), raw[1, ::2, 3:7])
+    np.testing.assert_array_equal(stack(client, "measured", "&slice=2:5"), run.buffer.measured()[2:5])
+    body = client.get("/api/v1/runs/latest/maps/raw/Fe_Ka?slice=0,2").json()["data"]
+    assert body["values"] == raw[1, 0, 2]
+
+
+def test_maps_are_listed_with_links_that_work(client: TestClient, run: SyntheticRun) -> None:
+    body = client.get("/api/v1/runs/latest/maps").json()
+    assert [entry["id"] for entry in body["data"]] == ["raw", "denoised", "uncertainty", "residual", "measured"]
+    for entry in body["data"]:
+        for link in entry["links"].values():
+            assert client.get(link).status_code == 200
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("runs/nobody", 404, "no run 'nobody'"),
+        ("runs/..%2f..%2fetc", 404, "nothing is served"),
+        ("runs/%2e%2e", 404, ""),
+        ("runs/a b", 404, "no run"),
+        ("runs/" + "x" * 500, 404, "no run"),
+        ("runs/nobody/maps/raw", 404, "no run"),
+        ("runs/nobody/evidence", 404, "no run"),
+        ("runs/nobody/events", 404, "no run"),
+        ("runs?page[limit]=0", 422, "page[limit]"),
+        ("runs?page[limit]=1000", 422, "page[limit]"),
+        ("runs?page[offset]=-1", 422, "page[offset]"),
+        ("runs?state=finished", 400, "states are running"),
+        ("runs/latest/maps/spectra", 404, "there are raw, denoised"),
+        ("runs/latest/maps/raw/Pb_La", 404, "it has Ca_Ka, Fe_Ka, Zn_Ka"),
+        ("runs/latest/maps/raw?format=png", 406, "octet-stream"),
+        ("runs/latest/maps/raw/Fe_Ka?format=hdf5", 406, "tiff (image/tiff)"),
+        ("runs/latest/maps/raw/Fe_Ka?slice=a", 400, "START:STOP:STEP"),
+        ("runs/latest/maps/raw/Fe_Ka?slice=50", 400, "outside the map"),
+        ("runs/latest/maps/raw?slice=0,0,0,0", 400, "3 axes"),
+        ("runs/latest/maps/raw/Fe_Ka?format=png&cmap=jet", 400, "viridis"),
+        ("runs/latest/maps/raw/Fe_Ka?format=png&scale=cubic", 422, "scale"),
+        ("runs/latest/maps/raw/Fe_Ka?format=png&zoom=99", 422, "zoom"),
+        ("runs/latest/maps/raw/Fe_Ka?format=png&vmin=5&vmax=1", 400, "larger than vmin"),
+        ("runs/latest/maps/raw/Fe_Ka?format=png&vmin=nan", 400, "larger than vmin"),
+        ("runs/latest/maps/raw/Fe_Ka?format=png&vmin=inf", 400, "larger than vmin"),
+        ("nothing", 404, "api/v1/"),
+    ],
+)
+def test_a_refusal_is_a_sentence_that_helps(
+    client: TestClient, run: SyntheticRun, path: str, status: int, words: str
+) -> None:
+    assert words in problem(client.get(f"/api/v1/{path}"), status)
+
+
+def test_accept_that_cannot_be_met_is_406(client: TestClient, run: SyntheticRun) -> None:
+    answer = client.get("/api/v1/runs/latest/maps/raw", headers={"Accept": "text/html"})
+    assert "npy" in problem(answer, 406)
+
+
+def test_latest_without_any_run_says_what_to_do(client: TestClient) -> None:
+    assert "start a scan" in problem(client.get("/api/v1/runs/latest"), 404)
+
+
+def test_a_map_too_large_for_json_is_refused_before_it_is_read(
+    client: TestClient, settings: Settings, redis: Connection
+) -> None:
+    SyntheticRun(settings.runs_dir, redis, uid="wide", shape=(1, 8_000_000), lines=LINES[:1], detectors=1)
+    began = time.monotonic()
+    assert "slice=" in problem(client.get("/api/v1/runs/wide/maps/raw/Ca_Ka"), 400)
+    assert time.monotonic() - began < 1
+
+
+def test_only_reading_is_possible(client: TestClient, run: SyntheticRun) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        problem(client.request(method, "/api/v1/runs/run-1"), 405)
+
+
+# --- keys and cookies -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stranger(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings), follow_redirects=False) as client:
+        yield client
+
+
+def test_nothing_but_health_is_open(stranger: TestClient) -> None:
+    for path in ("/api/v1/", "/api/v1/runs", "/api/v1/events", "/api/v1/openapi.json", "/metrics", "/api/v1/nothing"):
+        answer = stranger.get(path)
+        assert "Authorization: Apikey" in problem(answer, 401)
+        assert answer.headers["www-authenticate"].startswith("Apikey")
+    assert stranger.get("/healthz").json() == {"status": "ready"}
+    assert stranger.get("/readyz").status_code in (200, 503)
+    page = stranger.get("/")
+    assert page.status_code == 401
+    assert "API key" in page.text
+
+
+@pytest.mark.parametrize("header", [f"Apikey {KEY}", f"ApiKey {KEY}", f"Bearer {KEY}", f"bearer  {KEY}"])
+def test_the_key_opens_as_apikey_or_bearer(stranger: TestClient, header: str) -> None:
+    assert stranger.get("/api/v1/runs", headers={"Authorization": header}).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Apikey wrong", "Bearer ", "Apikey", "Basic eDp5", "", "Apikey k\u00e9y"])
+def test_a_wrong_key_does_not(stranger: TestClient, header: str) -> None:
+    assert stranger.get("/api/v1/runs", headers={"Authorization": header.encode("latin-1")}).status_code == 401
+
+
+def test_a_key_in_the_address_works_once_on_the_page_only_and_leaves_the_address(stranger: TestClient) -> None:
+    assert stranger.get(f"/api/v1/runs?api_key={KEY}").status_code == 401
+    answer = stranger.get(f"/?wall=1&api_key={KEY}")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/?wall=1"
+    cookie = answer.headers["set-cookie"]
+    assert KEY not in cookie
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+    assert stranger.get("/").status_code == 200
+    assert stranger.get("/api/v1/runs").status_code == 200
+    assert problem(stranger.post("/api/v1/runs"), 403)
+    stranger.cookies.clear()
+    assert stranger.get("/").status_code == 401
+
+
+def test_a_forged_cookie_opens_nothing(stranger: TestClient) -> None:
+    name = stranger.get(f"/?api_key={KEY}").headers["set-cookie"].partition("=")[0]
+    stranger.cookies.clear()
+    for value in ("1", f"{int(time.time()) + 999}.{'0' * 64}", "a.b.c"):
+        assert stranger.get("/api/v1/runs", headers={"Cookie": f"{name}={value}"}).status_code == 401
+
+
+def test_guessing_is_limited_and_an_open_session_goes_on(stranger: TestClient) -> None:
+    stranger.get(f"/?api_key={KEY}")
+    session = dict(stranger.cookies)
+    stranger.cookies.clear()
+    codes = [stranger.get("/api/v1/runs", headers={"Authorization": f"Apikey {n}"}).status_code for n in range(12)]
+    assert codes == [401] * 10 + [429] * 2
+    answer = stranger.get("/?api_key=guess")
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+    stranger.cookies.update(session)
+    assert stranger.get("/api/v1/runs").status_code == 200
+
+
+def test_a_wrong_key_in_the_address_is_not_shown_again(stranger: TestClient) -> None:
+    answer = stranger.get("/?api_key=<script>alert(1)</script>")
+    assert answer.status_code == 401
+    assert "wrong" in answer.text
+    assert "alert(" not in answer.text
+
+
+def test_anonymous_reading_only_when_configured(settings: Settings, run: SyntheticRun) -> None:
+    open_settings = settings.model_copy(update={"serve": ServeSettings(api_key=KEY, anonymous_read=True)})  # type: ignore[arg-type]
+    with TestClient(create_app(open_settings)) as client:
+        assert client.get("/api/v1/runs").status_code == 200
+        assert client.get("/").status_code == 200
+        assert client.post("/api/v1/runs").status_code == 401
+        assert client.get("/api/v1/runs", headers={"Authorization": "Apikey wrong"}).status_code == 401
+
+
+def test_every_answer_carries_the_headers_that_keep_a_browser_safe(client: TestClient, run: SyntheticRun) -> None:
+    for path in ("/", "/ui/js/main.js", "/api/v1/runs", "/api/v1/runs/nobody", "/healthz", "/nothing"):
+        headers = client.get(path).headers
+        assert "script-src 'self'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cache-control"]
+
+
+def test_files_outside_the_dashboard_are_not_served(client: TestClient) -> None:
+    for path in ("/ui/../app.py", "/ui/%2e%2e/app.py", "/ui/..%2fapp.py", "/ui/", "/ui/js"):
+        assert client.get(path).status_code == 404
+
+
+def test_links_carry_the_prefix_of_a_proxy(settings: Settings, run: SyntheticRun) -> None:
+    behind = settings.model_copy(update={"serve": ServeSettings(api_key=KEY, root_path="/xrf/")})  # type: ignore[arg-type]
+    with TestClient(create_app(behind), headers=HEADER, follow_redirects=False) as client:
+        for prefix in ("", "/xrf"):  # proxies that strip the prefix, and ones that do not
+            assert client.get(f"{prefix}/api/v1/").json()["links"]["latest"] == "/xrf/api/v1/runs/latest"
+        answer = client.get(f"/?api_key={KEY}")
+        assert answer.headers["location"] == "/xrf/"
+        assert "Path=/xrf" in answer.headers["set-cookie"]
+
+
+# --- health, metrics ------------------------------------------------------------------------------------------------
+
+
+def test_readiness_names_the_silent_stages(client: TestClient, redis: Connection, run: SyntheticRun) -> None:
+    body = client.get("/readyz").json()
+    assert "stage worker is silent" in " ".join(body["reasons"])
+    for name in ("ingest", "worker", "publish"):
+        heartbeat(redis, name)
+    deadline = time.monotonic() + 10
+    while (answer := client.get("/readyz")).json()["status"] != "ready":
+        assert time.monotonic() < deadline, answer.text
+    assert answer.json()["reasons"] == []
+    assert answer.json()["stages"]["serve"] == "ready"
+
+
+def test_metrics_are_prometheus_text_without_run_uids(client: TestClient, redis: Connection, run: SyntheticRun) -> None:
+    metrics.count(redis, "quietbeam_rows_committed_total", 42)
+    heartbeat(redis, "ingest")
+    client.get("/api/v1/runs/run-1")
+    client.get("/api/v1/runs/run-1/maps/raw")
+    client.get("/api/v1/wp-login.php")
+    text = client.get("/metrics").text
+    assert "quietbeam_rows_committed_total 42.0" in text
+    assert 'quietbeam_stage_up{stage="ingest"} 1.0' in text
+    assert 'quietbeam_stage_up{stage="worker"} 0.0' in text
+    assert 'endpoint="/api/v1/runs/{uid}/maps/{kind}"' in text
+    assert "run-1" not in text
+    assert "wp-login" not in text
+
+
+def test_without_redis_everything_is_read_from_the_buffers(
+    settings: Settings, run: SyntheticRun, redis: Connection, tmp_path: Path
+) -> None:
+    run.finish(RunState.INCOMPLETE, "5 rows are missing")
+    alone = settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": f"unix://{tmp_path}/none"})})
+    with TestClient(create_app(alone), headers=HEADER) as client:
+        found = attributes(client)
+        assert (found["uid"], found["state"], found["reason"]) == ("run-1", "incomplete", "5 rows are missing")
+        assert found["progress"]["pixels_measured"] == 74
+        assert found["evidence"]["lines"][0]["dwell_gain"] > 1
+        assert np.isfinite(stack(client, "denoised")).sum() == 3 * 60
+        assert client.get("/api/v1/runs?state=incomplete").json()["meta"]["count"] == 1
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert "Redis does not answer" in answer.json()["reasons"][0]
+        assert "quietbeam_redis_up 0.0" in client.get("/metrics").text
+
+
+def test_a_run_that_redis_forgot_is_read_from_its_buffer(
+    client: TestClient, run: SyntheticRun, redis: Connection
+) -> None:
+    redis.flushall()
+    assert attributes(client)["progress"]["rows_measured"] == 7
+    assert [entry["id"] for entry in client.get("/api/v1/runs").json()["data"]] == ["run-1"]
