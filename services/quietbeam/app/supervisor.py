@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 _TICK_S = 0.05
 _REFUSED = 2
+_SAME_REQUEST_S = 1.0
 
 
 class Supervisor:
@@ -71,7 +72,7 @@ class Supervisor:
         self._stop, self._kill = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._lock: TextIO | None = None
-        self._announced = False
+        self._stop_asked: float | None = None
         self.failure: str | None = None
         """Why the whole had to stop, or which stages were given up; None while all is well."""
 
@@ -154,8 +155,14 @@ class Supervisor:
         return not self._alive()
 
     def request_stop(self) -> None:
-        """Begin the orderly stop (safe in a signal handler); a second request kills."""
-        if self._stop.is_set():
+        """Begin the orderly stop (safe in a signal handler); a later second request kills.
+
+        Requests within a second count as one: some parents signal a process and its group.
+        """
+        now = time.monotonic()
+        if self._stop_asked is None:
+            self._stop_asked = now
+        elif now > self._stop_asked + _SAME_REQUEST_S:
             self._kill.set()
         self._stop.set()
 
@@ -238,12 +245,13 @@ class Supervisor:
             self._say(f"stopping {child.name}")
             child.signal(signal.SIGTERM)
             deadline = time.monotonic() + child.program.patience_s
-            while not child.gone():
-                if self._kill.is_set() or time.monotonic() > deadline:
-                    self._say(f"{child.name} is killed")
-                    child.signal(signal.SIGKILL)
-                    deadline = time.monotonic() + 5
+            while not child.gone() and not self._kill.is_set() and time.monotonic() < deadline:
                 time.sleep(_TICK_S)
+            if not child.gone():
+                self._say(f"{child.name} is killed")
+                child.signal(signal.SIGKILL)
+                while not child.gone():
+                    time.sleep(_TICK_S)
 
     def _release(self) -> None:
         if self._lock is not None:
