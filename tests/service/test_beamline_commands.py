@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+import zmq
 
 from quietbeam.beamline.truth import Truth
 from quietbeam.core import codec, keys
@@ -99,6 +100,28 @@ def test_an_interrupted_scan_is_aborted_and_keeps_its_truth(
     assert sent[-1][0] == "stop" and sent[-1][1]["exit_status"] == "abort"
     events = sum(name == "event" for name, _ in sent)
     assert Truth.load(tmp_path / "t.npz").measured.sum() == events < 1600
+
+
+def test_a_scan_goes_over_zmq_without_pickle(config: Path, tmp_path: Path) -> None:
+    with zmq.Context() as context, context.socket(zmq.SUB) as proxy:
+        port = proxy.bind_to_random_port("tcp://127.0.0.1")
+        proxy.subscribe(b"")
+        settings = yaml.safe_load(config.read_text()) | {"embedded": {"zmq_in": f"127.0.0.1:{port}"}}
+        config.write_text(yaml.safe_dump(settings))
+        process = start(
+            "simulate", "-c", str(config), "--shape", "2x3", "--speed", "0", "--lines", "Fe_Ka", "--transport", "zmq",
+            "--truth", str(tmp_path / "t.npz"),
+        )  # fmt: skip
+        sent: list[tuple[str, Any]] = []
+        while not sent or sent[-1][0] != "stop":
+            assert proxy.poll(30_000), f"no more documents after {len(sent)}"
+            _, name, payload = proxy.recv().split(b" ", 2)
+            sent.append((name.decode(), codec.unpack(payload)))
+        process.communicate(timeout=30)
+    assert [name for name, _ in sent] == ["start", "descriptor", *["event"] * 6, "stop"]
+    truth = Truth.load(tmp_path / "t.npz")
+    assert sent[2][1]["data"]["xs_det1_Fe_Ka"] == truth.counts[0, 0, 0, 0]
+    assert sent[5][1]["data"]["xs_det4_Fe_Ka"] == truth.counts[3, 0, 1, 2]
 
 
 def test_a_replay_reaches_redis(config: Path, tmp_path: Path, redis: Connection) -> None:
