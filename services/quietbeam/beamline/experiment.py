@@ -156,8 +156,8 @@ class Experiment:
                 "lower counts or flux, or lengthen the dwell"
             )
         self._share = share
-        self._visits: dict[tuple[int, int], int] = {}
         rows, cols = options.shape
+        self._visits = np.zeros(options.shape, np.int32)
         self._counts = np.zeros((options.detectors, len(self.lines), rows, cols), np.uint32)
         self._i0 = np.zeros(options.shape, np.int64)
         self._measured = np.zeros(options.shape, bool)
@@ -177,8 +177,8 @@ class Experiment:
 
     def measure(self, row: int, col: int) -> Frame:
         """Expose a pixel and return its readings."""
-        visit = self._visits.get((row, col), 0)
-        self._visits[row, col] = visit + 1
+        visit = int(self._visits[row, col])
+        self._visits[row, col] += 1
         stream = np.random.Philox(key=[self.options.seed, 0x51B3], counter=[0, row, col, visit])
         counts = np.random.Generator(stream).poisson(self.expected_frame(row, col)).astype(np.uint32)
         return Frame(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -75,7 +76,9 @@ class FlyDetector:
         self._going = Event()
         self._going.set()
         self._cancelled = False
-        self._frames: list[Frame] = []
+        self._measured = 0
+        self._burst: list[Frame] = []
+        self._written: deque[list[Frame]] = deque()  # bursts in the file, not yet announced
         self._readable = 0
         self._announced = 0
 
@@ -163,7 +166,7 @@ class FlyDetector:
             raise InputError("the fly detector must be staged and prepared with a row before kickoff")
         cols = self._experiment.options.shape[1]
         under_way = self._status is not None and not self._status.done
-        if not under_way and len(self._frames) < (self._row + 1) * cols:
+        if not under_way and self._measured < (self._row + 1) * cols:
             self._status = Exposure()
             self._thread = Thread(target=self._scan_row, args=(self._row, self._status), name="fly-row", daemon=True)
             self._thread.start()
@@ -176,27 +179,28 @@ class FlyDetector:
     def _scan_row(self, row: int, status: Exposure) -> None:
         cols = self._experiment.options.shape[1]
         try:
-            while len(self._frames) < (row + 1) * cols:
+            while self._measured < (row + 1) * cols:
                 self._going.wait()
                 if self._cancelled:
                     break
-                along = len(self._frames) - row * cols
+                along = self._measured - row * cols
                 backwards = self.snake and row % 2 == 1
                 frame = self._experiment.measure(row, cols - 1 - along if backwards else along)
                 ends = self._pace.expose(self._experiment.options.dwell_s)
                 if (left := ends - time.monotonic()) > 0:
                     time.sleep(left)
-                self._frames.append(frame)
-                if len(self._frames) in self._stops:
-                    self._write(len(self._frames))
+                self._burst.append(frame)
+                self._measured += 1
+                if self._measured in self._stops:
+                    self._write_burst()
             status.finish()
         except Exception as error:
             log.exception("fly_row_failed", row=row)
             status.finish(error)
 
-    def _write(self, stop: int) -> None:
+    def _write_burst(self) -> None:
         assert self._file is not None
-        new = self._frames[self._readable : stop]
+        new, stop = self._burst, self._measured
         values = {
             "xs_counts": np.stack([f.counts for f in new]),
             "xs_live_time_s": np.stack([f.live_time_s for f in new]),
@@ -208,7 +212,9 @@ class FlyDetector:
             dataset[self._readable : stop] = value
             dataset.flush()
         with self._lock:
+            self._written.append(new)
             self._readable = stop
+        self._burst = []
 
     # -- documents --------------------------------------------------------------------------------------------------
 
@@ -226,11 +232,11 @@ class FlyDetector:
         """Yield the next burst: a stream_datum for each dataset, before the first one its stream_resource."""
         if not self.unannounced:
             return
-        start, stop = self._announced, next(s for s in sorted(self._stops) if s > self._announced)
+        start, stop = self._announced, self._announced + len(self._written[0])
         if index is not None and stop > index:
             return
         self._announced = stop
-        for frame in self._frames[start:stop]:
+        for frame in self._written.popleft():
             self._experiment.report(frame)
         for key, (shape, _) in self._shapes.items():
             if key not in self._bundles:
