@@ -128,7 +128,9 @@ class DetectorFiles:
             if array.external or array.is_virtual:
                 raise DocumentError(f"{path}: {name} keeps its data in other files; announce those files")
             array.refresh()
-        except (OSError, KeyError, RuntimeError) as error:
+        except DocumentError:
+            raise
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
             self._drop(str(path))
             raise DataNotReadyError(f"{path}: {name} cannot be read: {error}") from error
         return array

@@ -90,7 +90,7 @@ def exact_i0(values: npt.NDArray[Any]) -> tuple[FloatArray, BoolArray, dict[str,
     if values.dtype.kind not in "iuf":
         raise DocumentError(f"i0 is {values.dtype}, not a number")
     flux = values.astype(np.float32)
-    good = np.asarray(np.isfinite(flux) & (flux > 0))
+    good: BoolArray = np.asarray(np.isfinite(flux) & (flux > 0), dtype=np.bool_)
     return np.where(good, flux, 0).astype(np.float32), good, _count({"I0 that is not positive": ~good})
 
 
@@ -100,7 +100,7 @@ def exact_live_time(values: npt.NDArray[Any]) -> tuple[FloatArray, BoolArray, di
         raise DocumentError(f"live times are {values.dtype}, not numbers")
     live = values.astype(np.float32)
     alive = np.isfinite(live) & (live > 0)
-    good = alive.any(axis=1)
+    good = np.asarray(alive.any(axis=1))
     return np.where(alive, live, 0).astype(np.float32), good, _count({"live times that are all zero": ~good})
 
 

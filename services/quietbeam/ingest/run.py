@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from quietbeam.buffer import RunBuffer
 from quietbeam.core import codec
 from quietbeam.core.errors import (
     BufferConflictError,
-    DataNotReadyError,
     DocumentError,
     InputError,
     ProfileError,
@@ -25,7 +24,8 @@ from quietbeam.core.types import RunInfo, RunState
 from .admission import admit, run_info
 from .detector_files import DetectorFiles
 from .documents import Descriptor, Document, Event, EventPage, Ignored, Start, Stop, StreamDatum, StreamResource
-from .frames import Frames, exact_counts, exact_i0, exact_live_time, frames_of
+from .file_frames import FileFrames
+from .frames import Frames, frames_of
 from .geometry import Geometry
 from .layout import Layout, choose, layout_of
 from .profile import Profile
@@ -36,13 +36,6 @@ log = structlog.get_logger()
 ORPHAN_S = 5.0
 """How long documents wait for the start (or descriptor) they need."""
 MAX_HELD = 20_000
-
-
-@dataclass(slots=True)
-class _Announced:
-    datum: StreamDatum
-    pending: Pending
-    deadline: float
 
 
 class LiveRun:
@@ -67,7 +60,7 @@ class LiveRun:
     ) -> None:
         self.uid = uid
         self.source = source
-        self._settings, self._profiles, self._files = settings, profiles, files
+        self._settings, self._profiles = settings, profiles
         self.start: Start | None = None
         self.stop: Stop | None = None
         self.buffer: RunBuffer | None = None
@@ -76,13 +69,15 @@ class LiveRun:
         self.state = RunState.RUNNING
         self.reason = ""
         self.changed = True
-        self.refused = 0
+        self._refused = 0
+        self._first_refusal = ""
         self.touched = self._held_since = time.monotonic()
         self._candidates: list[tuple[Profile, Geometry]] = []
         self._descriptors: dict[str, Descriptor] = {}
-        self._resources: dict[str, StreamResource] = {}
         self._held: list[tuple[Document, Pending]] = []
-        self._announced: list[_Announced] = []
+        self._files = FileFrames(files, settings.ingest.file_timeout.total_seconds())
+        self.set_aside: list[tuple[str, str]] = []
+        """(document name, reason) of what was given up since the service last looked."""
         self._layout_error = ""
         self._warnings: dict[str, int] = {}
         self._finished = self._reused = False
@@ -98,12 +93,15 @@ class LiveRun:
     @property
     def warnings(self) -> list[str]:
         """Sentences for people."""
-        return [text if n == 1 else f"{text} ({n} times)" for text, n in self._warnings.items()]
+        sentences = [text if n == 1 else f"{text} ({n} times)" for text, n in self._warnings.items()]
+        if self._refused:
+            sentences.append(f"{self._refused} document(s) could not be used, the first: {self._first_refusal}")
+        return sentences
 
     @property
     def idle(self) -> bool:
         """True when nothing is held, announced or unwritten."""
-        return not self._held and not self._announced and (self.rows is None or not self.rows.dirty)
+        return not self._held and not self._files and (self.rows is None or not self.rows.dirty)
 
     def status(self) -> dict[str, Any]:
         """Return the fields of the run's hash that ingest writes."""
@@ -122,6 +120,12 @@ class LiveRun:
         if text not in self._warnings and len(self._warnings) >= 50:
             text = "more warnings were left out"
         self._warnings[text] = self._warnings.get(text, 0) + n
+        self.changed = True
+
+    def refuse(self, reason: str) -> None:
+        """Count a document that could not be used."""
+        self._first_refusal = self._first_refusal or reason
+        self._refused += 1
         self.changed = True
 
     def restore_warnings(self, warnings: Sequence[str]) -> None:
@@ -150,9 +154,9 @@ class LiveRun:
         elif isinstance(document, Descriptor):
             self._take_descriptor(document)
         elif isinstance(document, StreamResource):
-            self._resources.setdefault(document.uid, document)
+            self._files.know(document)
         elif isinstance(document, Stop):
-            self._take_stop(document, now)
+            self._take_stop(document)
         elif isinstance(document, Event | EventPage | StreamDatum):
             self._take_data(document, pending, now)
         else:
@@ -220,7 +224,6 @@ class LiveRun:
 
     def _take_data(self, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
         if self.state is RunState.UNUSABLE:
-            self.refused += 1
             return
         descriptor = self._descriptors.get(document.descriptor)
         if descriptor is None:
@@ -240,10 +243,7 @@ class LiveRun:
     def _use(self, layout: Layout, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
         assert self.rows is not None
         if isinstance(document, StreamDatum):
-            pending.waiting += 1
-            self._announced.append(
-                _Announced(document, pending, now + self._settings.ingest.file_timeout.total_seconds())
-            )
+            self._files.announce(document, pending, now)
             return
         if not layout.keys:
             return
@@ -275,11 +275,22 @@ class LiveRun:
                 self.warn(f"frames with {reason} are not measured", n)
             raise DocumentError(f"{what} (pixel {index}): {', '.join(frames.problems)}; not measured")
 
+    def _put_masked(self, index: int, frames: Frames, pending: Pending, where: str, *, now: float) -> None:
+        """Put frames of which some may be unusable: those are set aside, the others count."""
+        try:
+            self._put(index, frames, pending, now, where)
+        except DocumentError as error:
+            if not frames.problems:
+                raise
+            self.set_aside.append(("stream_datum", str(error)))
+
+    def _set_aside(self, name: str, reason: str) -> None:
+        self.set_aside.append((name, reason))
+
     # --- waiting ------------------------------------------------------------------------------------------------
 
     def _hold(self, document: Document, pending: Pending, now: float) -> None:
         if self.state is RunState.UNUSABLE or self._reused:
-            self.refused += 1
             return
         if len(self._held) >= MAX_HELD:
             raise DocumentError(f"run {self.uid}: too many documents wait for their start or descriptor")
@@ -305,8 +316,7 @@ class LiveRun:
                 else:
                     self.take(document, pending, now)
             except DocumentError as error:
-                self.warn(str(error))
-                self.refused += 1
+                self._set_aside(type(document).__name__.lower(), str(error))
             except OSError:
                 pending.waiting += 1
                 self._held = held[i:] + self._held
@@ -343,11 +353,14 @@ class LiveRun:
         """
         if self._held and now - self._held_since > (1.0 if self.start is not None else ORPHAN_S):
             self._give_up_waiting(now)
-        if self._announced:
-            self._read_files(now)
+        if self._files and self.layout is not None:
+            put = partial(self._put_masked, now=now)
+            for problem in self._files.turn(self.layout, put, now):
+                self._set_aside("stream_datum", problem)
         written: list[int] = []
         if self.rows is not None:
-            written = self.rows.flush(now, everything=self.stop is not None)
+            over = self.stop is not None and not self._files and not self._held
+            written = self.rows.flush(now, everything=over)
             self.changed |= bool(written)
         if self.stop is not None and not self._finished and self.idle:
             self._finish()
@@ -375,8 +388,7 @@ class LiveRun:
             )
             self._become(RunState.UNUSABLE, reason)
         if left:
-            self.warn(f"documents given up: {reason}", len(left))
-            self.refused += len(left)
+            self._set_aside(type(left[0][0]).__name__.lower(), f"{len(left)} documents given up: {reason}")
         for _, pending in left:
             pending.waiting -= 1
         self._held = []
@@ -385,73 +397,19 @@ class LiveRun:
         """Write everything that is in hand."""
         return self.rows.flush(time.monotonic(), everything=True) if self.rows is not None else []
 
-    # --- files --------------------------------------------------------------------------------------------------
-
-    def _read_files(self, now: float) -> None:
-        waiting: list[_Announced] = []
-        for announced in self._announced:
-            problem = ""
-            try:
-                self._read(announced, now)
-            except DataNotReadyError as error:
-                if now < announced.deadline:
-                    waiting.append(announced)
-                    continue
-                problem = f"{error}; waited {self._settings.ingest.file_timeout.total_seconds():g} s"
-            except DocumentError as error:
-                problem = str(error)
-            announced.pending.waiting -= 1
-            if problem:
-                self.warn(problem)
-                self.refused += 1
-        self._announced = waiting
-
-    def _read(self, announced: _Announced, now: float) -> None:
-        layout, datum = self.layout, announced.datum
-        assert layout is not None
-        resource = self._resources.get(datum.resource)
-        if resource is None:
-            raise DataNotReadyError(f"stream_resource {datum.resource} has not come")
-        if resource.data_key not in layout.datasets:
-            return
-        role, dataset = layout.datasets[resource.data_key]
-        width = layout.geometry.shape[1]
-        per_entry = width if "col" in dataset.axes else 1
-        lengths = {"col": width, "detector": len(layout.detectors), "line": len(layout.lines)}
-        tail = [lengths[axis] for axis in ("col", "detector", "line") if axis in dataset.axes]
-        # Rows are read one by one, so that a long announcement never needs memory for all of it.
-        step = max(1, width // per_entry)
-        self._frames_per_event = per_entry
-        first = datum.first
-        while first < datum.stop:
-            index = (datum.seq_num - 1 + first - datum.first) * per_entry
-            stop = min(datum.stop, first + step - (index % width) // per_entry)
-            values = self._files.read(resource, dataset, first, stop, tail=tail)
-            frames = _part(role, values.reshape(-1, *values.shape[2 if "col" in dataset.axes else 1 :]), layout)
-            try:
-                self._put(index, frames, announced.pending, now, f"{resource.uri} entry {first}")
-            except DocumentError as error:
-                if not frames.problems:
-                    raise
-                log.warning("frames_masked", run=self.uid, reason=str(error))
-                self.refused += 1
-            first = stop
-
     # --- the end ------------------------------------------------------------------------------------------------
 
-    def _take_stop(self, stop: Stop, now: float) -> None:
+    def _take_stop(self, stop: Stop) -> None:
         if self.stop is not None and self.stop != stop:
             raise DocumentError(f"run {self.uid} stopped twice with different documents; the first one is kept")
         self.stop = stop
         self._finished = False
-        if self._held:
-            self._replay_held(now, guess=all(not self._is_ready(d) for d, _ in self._held))
 
     def _finish(self) -> None:
         assert self.stop is not None
         self._finished = True
         stop = self.stop
-        self._files.release(list(self._resources.values()))
+        self._files.close()
         if self.rows is None or self.layout is None:
             if self.state is not RunState.UNUSABLE:
                 streams = ", ".join(sorted({d.stream for d in self._descriptors.values()})) or "none"
@@ -495,14 +453,3 @@ class LiveRun:
         self.state, self.reason, self.changed = state, reason, True
         if self.buffer is not None:
             self.buffer.update_state({"state": state.value, "reason": reason, "warnings": self.warnings})
-
-
-def _part(role: str, values: np.ndarray[Any, Any], layout: Layout) -> Frames:
-    if role == "counts":
-        counts, good, problems = exact_counts(values, layout.profile.kind)
-        return Frames(counts=counts, good=good, problems=problems)
-    if role == "i0":
-        i0, good, problems = exact_i0(values)
-        return Frames(i0=i0, good=good, problems=problems)
-    live, good, problems = exact_live_time(values)
-    return Frames(live_time_s=live, good=good, problems=problems)

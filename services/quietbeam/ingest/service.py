@@ -247,7 +247,7 @@ class IngestStage:
         self._count("quietbeam_documents_quarantined_total", 1)
         run = self._runs.get(uid)
         if run is not None:
-            run.refused += 1
+            run.refuse(reason)
         n = self._set_aside[uid] = self._set_aside.get(uid, 0) + 1
         self._set_aside.move_to_end(uid)
         while len(self._set_aside) > 1000:
@@ -265,6 +265,9 @@ class IngestStage:
         written = False
         for run in list(self._runs.values()):
             written |= bool(run.turn(now))
+            for name, reason in run.set_aside:
+                self._quarantine(ReceivedDocument(token=b"", name=name, run=run.uid, payload=b""), run.uid, reason)
+            run.set_aside.clear()
             self._write_status(run)
         return written
 

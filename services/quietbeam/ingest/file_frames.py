@@ -1,0 +1,116 @@
+"""Announced frames of one run that are still to be read from detector files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from quietbeam.core.errors import DataNotReadyError, DocumentError
+
+from .detector_files import DetectorFiles
+from .documents import StreamDatum, StreamResource
+from .frames import Frames, exact_counts, exact_i0, exact_live_time
+from .layout import Layout
+from .rows import Pending
+
+Put = Callable[[int, Frames, Pending, str], None]
+"""``put(index, frames, pending, where)``; raises DocumentError when frames lie outside the map."""
+
+
+@dataclass(slots=True)
+class _Announced:
+    datum: StreamDatum
+    pending: Pending
+    deadline: float
+    done: int
+
+
+class FileFrames:
+    """Reads what stream documents announce, as soon as it is in its file; waits for nothing.
+
+    Parameters
+    ----------
+    files
+        Open detector files, shared by the runs.
+    timeout_s
+        How long announced data may be missing from its file.
+    """
+
+    def __init__(self, files: DetectorFiles, timeout_s: float) -> None:
+        self._files, self._timeout_s = files, timeout_s
+        self._resources: dict[str, StreamResource] = {}
+        self._waiting: list[_Announced] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def know(self, resource: StreamResource) -> None:
+        """Remember a resource; the first of a uid counts."""
+        self._resources.setdefault(resource.uid, resource)
+
+    def announce(self, datum: StreamDatum, pending: Pending, now: float) -> None:
+        """Keep a datum until it is read or given up."""
+        pending.waiting += 1
+        self._waiting.append(_Announced(datum, pending, now + self._timeout_s, datum.first))
+
+    def turn(self, layout: Layout, put: Put, now: float) -> list[str]:
+        """Read what is there; return why others were given up."""
+        problems: list[str] = []
+        waiting: list[_Announced] = []
+        for announced in self._waiting:
+            before = announced.done
+            try:
+                self._read(layout, announced, put)
+            except DataNotReadyError as error:
+                if announced.done > before:
+                    announced.deadline = now + self._timeout_s
+                if now < announced.deadline:
+                    waiting.append(announced)
+                    continue
+                problems.append(f"{error}; waited {self._timeout_s:g} s")
+            except DocumentError as error:
+                problems.append(str(error))
+            announced.pending.waiting -= 1
+        self._waiting = waiting
+        return problems
+
+    def _read(self, layout: Layout, announced: _Announced, put: Put) -> None:
+        datum = announced.datum
+        resource = self._resources.get(datum.resource)
+        if resource is None:
+            raise DataNotReadyError(f"stream_resource {datum.resource} did not come")
+        if resource.data_key not in layout.datasets:
+            return
+        role, dataset = layout.datasets[resource.data_key]
+        width = layout.geometry.shape[1]
+        by_row = "col" in dataset.axes
+        per_entry = width if by_row else 1
+        lengths = {"col": width, "detector": len(layout.detectors), "line": len(layout.lines)}
+        tail = [lengths[axis] for axis in ("col", "detector", "line") if axis in dataset.axes]
+        # Row by row, so that a long announcement never needs memory for all of it.
+        while announced.done < datum.stop:
+            first = announced.done
+            index = (datum.seq_num - 1 + first - datum.first) * per_entry
+            stop = first + 1 if by_row else min(datum.stop, first + width - index % width)
+            values = self._files.read(resource, dataset, first, stop, tail=tail)
+            frames = _frames(role, values.reshape(-1, *values.shape[2 if by_row else 1 :]), layout)
+            put(index, frames, announced.pending, f"{resource.uri} entry {first}")
+            announced.done = stop
+
+    def close(self) -> None:
+        """Close the run's files."""
+        self._files.release(list(self._resources.values()))
+
+
+def _frames(role: str, values: npt.NDArray[Any], layout: Layout) -> Frames:
+    if role == "counts":
+        counts, good, problems = exact_counts(values, layout.profile.kind)
+        return Frames(counts=counts, good=good, problems=problems)
+    if role == "i0":
+        i0, good, problems = exact_i0(values)
+        return Frames(i0=i0, good=good, problems=problems)
+    live, good, problems = exact_live_time(values)
+    return Frames(live_time_s=live, good=good, problems=problems)
