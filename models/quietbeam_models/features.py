@@ -1,8 +1,8 @@
 """Input features of the network: what each pixel's counts say at several scales, in units of their own noise.
 
-Every difference is taken between Anscombe-transformed sums, so that noise has unit variance at every dose and scale and
-the network sees the same numbers for the same signal-to-noise ratio. Unmeasured pixels have exposure 0: they add nothing to
-sums, which makes gaps, borders and padding the same thing.
+Every difference is taken between Anscombe-transformed sums, so that noise has unit variance at every dose and
+scale and the network sees the same numbers for the same signal-to-noise ratio. Unmeasured pixels have exposure 0: they
+add nothing to sums, which makes gaps, borders and padding the same thing.
 """
 
 from __future__ import annotations

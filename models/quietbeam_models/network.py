@@ -9,6 +9,7 @@ away from the Anscombe-transformed counts (exact at high counts, where its absen
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -74,8 +75,8 @@ class ResidualBlock(nn.Module):
 class LineMix(nn.Module):
     """Let each line listen to the lines that share its structure.
 
-    Whether two lines share structure is judged over the whole map, by the correlation of learned features (attention whose
-    scores are pooled over pixels): a single pixel's chance coincidence cannot print one line into another. How much is
+    Whether two lines share structure is judged over the whole map, by the correlation of learned features (attention
+    whose scores are pooled over pixels): a single pixel's chance coincidence cannot print one line into another. How much is
     taken at each pixel is the listener's own gate. A null answer of score 0 competes, so a line may listen to nobody.
     """
 
@@ -142,8 +143,8 @@ class Denoiser(nn.Module):
         self.stem = nn.Conv2d(N_FEATURES, full, 3, padding=1)
         self.enter = nn.Conv2d(4 * full, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(Stage(w, b, config) for w, b in zip(widths, config.encoder_blocks, strict=True))
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(
             Stage(w, b, config) for w, b in zip(widths[:-1], config.decoder_blocks, strict=True)
         )

@@ -13,16 +13,21 @@ import torch
 from torch import Tensor, nn
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Return the approximate orthogonal factor of ``matrix`` (out, in)."""
+def orthogonalise(matrix: Tensor, steps: int = 5, low_precision: bool = False) -> Tensor:
+    """Return the approximate orthogonal factor of ``matrix`` (out, in); bf16 is precise enough and half the time."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix / (matrix.norm() + 1e-7)
+    x = x.to(torch.bfloat16) if low_precision else x
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+def _native_bf16(matrix: Tensor) -> bool:
+    return matrix.is_cuda or (matrix.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -78,7 +83,10 @@ class MuonAdamW(torch.optim.Optimizer):
         buffer.lerp_(p.grad, 1.0 - group["momentum"])  # type: ignore[arg-type]
         nesterov = p.grad.lerp(buffer, group["momentum"])  # type: ignore[union-attr]
         matrix = nesterov.reshape(p.shape[0], -1)
-        direction = orthogonalise(matrix) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+        direction = (
+            orthogonalise(matrix, low_precision=_native_bf16(matrix))
+            * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+        )
         if group["weight_decay"]:
             p.mul_(1.0 - group["lr"] * group["weight_decay"])
         p.add_(direction.reshape(p.shape), alpha=-group["lr"])

@@ -29,8 +29,8 @@ class PatchConfig:
     bank
         Specimens kept in memory; one is replaced at every batch, so that the stream never ends.
     targets
-        ``expectation``: the target is what disjoint detectors would count on average (Noise2Noise with the target's noise
-        averaged out, same gradient in the mean, far less variance). ``counts``: the target is a Poisson draw.
+        ``expectation``: the target is what disjoint detectors would count on average (Noise2Noise with the target's
+        noise averaged out, same gradient in the mean, far less variance). ``counts``: the target is a Poisson draw.
     """
 
     pixels: int = 98_304

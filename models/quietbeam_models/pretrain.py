@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import platform
 import sys
 import time
@@ -32,7 +31,7 @@ class Saver(L.Callback):
         if time.monotonic() - self.last > self.every_s or trainer.should_stop:
             partial = self.path.with_suffix(".partial")
             trainer.save_checkpoint(partial)
-            os.replace(partial, self.path)
+            partial.replace(self.path)
             self.last = time.monotonic()
 
 

@@ -1,3 +1,25 @@
-"""quietbeam: denoise X-ray fluorescence maps while the scan runs."""
+"""quietbeam: denoise X-ray fluorescence maps while the scan runs.
+
+::
+
+    result = quietbeam.denoise(counts, lines=["P_K", "Fe_Ka"])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quietbeam.denoiser.offline import DenoiseResult, denoise
 
 __version__ = "0.1.0"
+__all__ = ["DenoiseResult", "__version__", "denoise"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the denoiser (and torch) only when it is used."""
+    if name in ("denoise", "DenoiseResult"):
+        from quietbeam.denoiser import offline
+
+        return getattr(offline, name)
+    raise AttributeError(f"module 'quietbeam' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Structures that grow: cells, grains, textures, fibres, particles, strata. Each returns (size, size) float32 in 0..1."""
+"""Structures that grow: cells, grains, textures, fibres, particles, strata; (size, size) float32 of about 0..1."""
 
 from __future__ import annotations
 

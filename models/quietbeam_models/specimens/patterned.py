@@ -1,4 +1,4 @@
-"""Structures that are made: stars, bars, circuits, polygons, rings, boards. Each returns (size, size) float32 in 0..1."""
+"""Structures that are made: stars, bars, circuits, polygons, rings, boards; (size, size) float32 in 0..1."""
 
 from __future__ import annotations
 

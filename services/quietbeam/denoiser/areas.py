@@ -1,7 +1,7 @@
 """Fitted areas: noise beyond Poisson, measured from the scatter between detectors.
 
-Areas of the same pixel from different detectors differ with variance ``factor * area + constant``. Divided by the factor
-and shifted, they have the mean-variance relation of counts: ``n = area / factor + constant / factor**2``.
+Areas of the same pixel from different detectors differ with variance ``factor * area + constant``. Divided by the
+factor and shifted, they have the mean-variance relation of counts: ``n = area / factor + constant / factor**2``.
 """
 
 from __future__ import annotations

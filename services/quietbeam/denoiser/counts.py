@@ -83,7 +83,8 @@ class RunCounts:
         n = counts.shape[2] if counts.ndim == 4 else 0
         if counts.shape != (n_det, n_line, n, cols) or measured.shape != (n, cols):
             raise InputError(
-                f"rows must be counts (detector, line, row, col) = ({n_det}, {n_line}, n, {cols}) and measured (n, {cols}); "
+                f"rows must be counts (detector, line, row, col) = ({n_det}, {n_line}, n, {cols}) "
+                f"and measured (n, {cols}); "
                 f"got {counts.shape} and {measured.shape}"
             )
         if first_row < 0 or first_row + n > rows:

@@ -73,8 +73,8 @@ def choose(errors: Mapping[str, Blocks]) -> Choice:
 def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 400) -> tuple[float, float, float | None]:
     """Return dwell gain with its 95 % interval, by bootstrap over blocks.
 
-    The error ratio can come out negative where the gain is too large to be resolved by the photons held out; the gain is
-    then the inverse of the mean of the ratio's distribution above 0, and the upper end is None.
+    The error ratio can come out negative where the gain is too large to be resolved by the photons held out; the
+    gain is then the inverse of the mean of the ratio's distribution above 0, and the upper end is None.
     """
     used = (raw != 0) | (chosen != 0)
     raw, chosen = raw[used], chosen[used]
@@ -84,6 +84,7 @@ def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 400) -> t
     weights = np.random.default_rng([seed, 5]).multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
     ratio = (weights @ chosen) / np.maximum(weights @ raw, 1e-12)
     middle, spread = float(chosen.sum() / raw.sum()), float(ratio.std())
+    middle = max(middle, -2.0 * spread)
     low, high = np.quantile(ratio, [0.025, 0.975])
     point = middle if middle > 2 * spread else _mean_above_zero(middle, spread)
     upper = float(1.0 / low) if low > 0.05 * max(high, 1e-12) else None

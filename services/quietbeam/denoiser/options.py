@@ -34,6 +34,10 @@ class DenoiseOptions:
         Flips and turns averaged in the final maps, 1 to 8.
     block
         Edge of the pixel blocks that the bootstrap draws.
+    weights
+        Name of the pretrained weights; empty for the shipped ones.
+    threads
+        Threads on a CPU. None leaves one core to the other services of the machine, 0 changes nothing.
     """
 
     held_out: float = 0.25
@@ -46,7 +50,7 @@ class DenoiseOptions:
     final_flips: int = 8
     block: int = 8
     weights: str = ""
-    pretrained: bool = True
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Squared error on held-out photons, block by block: the currency of gate and evidence.
 
-All sums are in counts of the held-out part. For Poisson counts ``(f - h)^2 - h`` has the expectation of the true squared
-error of any ``f`` that did not see ``h``, and the raw estimate's error is its own variance, known from its counts.
+All sums are in counts of the held-out part. For Poisson counts ``(f - h)^2 - h`` has the expectation of the true
+squared error of any ``f`` that did not see ``h``, and the raw estimate's error is its own variance, known from its counts.
 For fitted areas the difference to raw is measured on held-out detectors and needs no noise model.
 """
 
@@ -34,7 +34,7 @@ class Fold:
 def count_folds(
     data: RunCounts, rows: tuple[int, int] | None = None, folds: int = FOLDS, seed: int = 0
 ) -> Iterator[Fold]:
-    """Yield folds of photon counts. The first holds out what never trains; the others rotate (for what never trains)."""
+    """Yield folds of photon counts. The first holds out what never trains; the others rotate."""
     train, held = data.sums("train", rows), data.sums("held", rows)
     yield Fold(train, held)
     if folds < 2:

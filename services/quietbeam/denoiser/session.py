@@ -15,7 +15,7 @@ from .areas import NoiseModel, measure_noise
 from .counts import RunCounts, Sums
 from .evaluation import Evaluation, calibrated, evaluate
 from .finetune import FineTuning
-from .networks import pick_device, predict, pretrained
+from .networks import pick_device, predict, pretrained, use_threads
 from .options import DenoiseOptions, MapUpdate, never
 from .smoother import smooth
 
@@ -61,6 +61,7 @@ class DenoiseSession:
     ) -> None:
         self.options = settings or DenoiseOptions()
         self.device = pick_device(device)
+        use_threads(self.device, self.options.threads)
         self.data = RunCounts(lines, detectors, shape, kind, seed, self.options.held_out)
         self.seed = seed
         self.weights = pretrained(self.options.weights)
@@ -184,7 +185,7 @@ class DenoiseSession:
 
         ``progress(what, share)`` is told how far it is.
         """
-        tell = progress or (lambda what, share: None)
+        tell = progress or (lambda *_: None)
         tell("fine-tune", 0.0)
         spent, piece = 0.0, max(budget_s / 20, 1.0)
         while spent < budget_s:
