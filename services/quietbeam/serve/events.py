@@ -121,10 +121,9 @@ class EventHub:
     async def stop(self) -> None:
         """End the streams and the reader."""
         self.close_streams()
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # again, should a client library have swallowed it
+            await asyncio.wait({self._task}, timeout=2 * _BLOCK_MS / 1000)
         if self._redis is not None:
             await self._redis.aclose()
 
@@ -135,7 +134,7 @@ class EventHub:
     # --- the one reader -----------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 if not self.connected:
                     await self._begin()
@@ -201,7 +200,8 @@ class EventHub:
                     yield frames
                 continue
             try:
-                await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await changed.wait()
             except TimeoutError:
                 yield b"event: heartbeat\ndata: %s\n\n" % self._pulse()
 
@@ -221,16 +221,15 @@ class EventHub:
         return [Event.from_entry(entry_id, entry) for entry_id, entry in entries]
 
     async def _was_trimmed(self, position: EventId) -> bool:
-        """True when an event after `position` is no longer in the stream."""
+        """True when events after `position` may have left the stream; then `position` itself has."""
         if position >= self._floor and self._floor != _ZERO:
             return False
         assert self._redis is not None
         try:
-            info: Any = await self._redis.xinfo_stream(keys.EVENTS)
+            first: Any = await self._redis.xrange(keys.EVENTS, count=1)
         except (redis.RedisError, OSError):
             return True
-        deleted = info.get("max-deleted-entry-id") or b"0-0"
-        return EventId.parse(deleted.decode()) > position
+        return not first or EventId.parse(first[0][0].decode()) > position
 
 
 class EventStream(Response):
