@@ -1,4 +1,4 @@
-"""What is to be sent: bands that only widen, versions without gaps, growing patience; how answers of Tiled become errors."""
+"""Bands that only widen, versions without gaps, growing patience; how answers of Tiled become errors."""
 
 from __future__ import annotations
 
