@@ -76,8 +76,9 @@ class LineMix(nn.Module):
     """Let each line listen to the lines that share its structure.
 
     Whether two lines share structure is judged over the whole map, by the correlation of learned features (attention
-    whose scores are pooled over pixels): a single pixel's chance coincidence cannot print one line into another. How much is
-    taken at each pixel is the listener's own gate. A null answer of score 0 competes, so a line may listen to nobody.
+    whose scores are pooled over pixels): a single pixel's chance coincidence cannot print one line into another. How
+    much is taken at each pixel is the listener's own gate. A null answer of score 0 competes, so a line may listen to
+    nobody.
     """
 
     def __init__(self, width: int, heads: int, dim: int) -> None:

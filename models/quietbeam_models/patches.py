@@ -97,10 +97,10 @@ class PatchStream(IterableDataset[dict[str, Tensor]]):
             rows, cols = _SHAPES[rng.integers(len(_SHAPES))]
             lines = int(rng.choice(_LINES, p=_LINE_ODDS))
             batch = max(1, round(config.pixels / (lines * rows * cols)))
-            pairs = [
-                draw_patch(rng, *(bank[i] for i in rng.integers(len(bank), size=2)), lines, rows, cols)
-                for _ in range(batch)
-            ]
+            pairs = []
+            for _ in range(batch):
+                scene, other = (bank[i] for i in rng.integers(len(bank), size=2))
+                pairs.append(draw_patch(rng, scene, other, lines, rows, cols))
             rate, exposure = (np.stack(p) for p in zip(*pairs, strict=True))
             counts = rng.poisson(rate * exposure).astype(np.float32)
             target = rate * exposure

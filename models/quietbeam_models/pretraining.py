@@ -191,9 +191,9 @@ class Pretraining(L.LightningModule):
     def val_dataloader(self) -> Any:
         """Return the fixed validation set."""
         return torch.utils.data.DataLoader(
-            validation_batches(self.config.seed, VALIDATION_DOSES),
+            validation_batches(self.config.seed, VALIDATION_DOSES),  # type: ignore[arg-type]
             batch_size=None,
-            num_workers=0,  # type: ignore[arg-type]
+            num_workers=0,
         )
 
 

@@ -13,7 +13,7 @@ def grid(size: int) -> tuple[Image, Image]:
     """Return row and column coordinates in 0..1."""
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     rows, cols = np.meshgrid(axis, axis, indexing="ij")
-    return rows, cols
+    return rows.astype(np.float32), cols.astype(np.float32)
 
 
 def unit(image: NDArray[np.floating]) -> Image:
@@ -144,7 +144,7 @@ def particles(rng: np.random.Generator, size: int) -> Image:
                 return height * np.exp(-0.5 * (d / (0.6 * radius)) ** 2)
             return height / (1 + np.exp(np.clip((d - radius) / soft, -30, 30)))
 
-        stamp(out, *rng.uniform(0, size, 2), 3 * radius + 4, shape)
+        stamp(out, float(rng.uniform(0, size)), float(rng.uniform(0, size)), 3 * radius + 4, shape)
     return out
 
 

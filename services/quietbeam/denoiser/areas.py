@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from .counts import RunCounts, Sums
 
@@ -61,7 +62,8 @@ def measure_noise(data: RunCounts) -> NoiseModel:
         total = data.counts[used, j].sum(0)
         weights = gains.values[used, j][:, None, None] * exposure[used]
         share = np.divide(weights, weights.sum(0), out=np.zeros_like(weights), where=weights.sum(0) > 0)
-        squares, levels = [], []
+        squares: list[Array] = []
+        levels: list[Array] = []
         for i, k in enumerate(used if used.size > 1 else ()):
             p = share[i]
             scaled = np.divide(
@@ -79,7 +81,7 @@ def measure_noise(data: RunCounts) -> NoiseModel:
     return NoiseModel(factor=factor, constant=constant)
 
 
-def _collect(values: Array, level: Array, good: Array, squares: list[Array], levels: list[Array]) -> None:
+def _collect(values: Array, level: Array, good: NDArray[np.bool_], squares: list[Array], levels: list[Array]) -> None:
     """Note half squared differences of neighbours along a row: an unbiased variance, blind to smooth gain fields."""
     pair = good[:, 1:] & good[:, :-1]
     squares.append(0.5 * (values[:, 1:] - values[:, :-1])[pair] ** 2)
@@ -95,8 +97,6 @@ def _fit(square: Array, level: Array) -> tuple[float, float]:
     x = np.array([level[b].mean() for b in bins])
     w = 1.0 / y
     design = np.stack([np.clip(x, 0, None), np.ones_like(x)], 1) * w[:, None]
-    from scipy.optimize import nnls
-
     (factor, constant), _ = nnls(design, y * w)
     # a factor of next to nothing would ask for endless effective counts
     least = max(float(np.sqrt(constant / 1e5)), 1e-6 * float(np.abs(x).max() + 1e-9), 1e-12)

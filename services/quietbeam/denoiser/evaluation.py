@@ -54,10 +54,10 @@ class Evaluation:
     errors: dict[str, Blocks]
     scales: dict[str, Array]
     seed: int
-    totals: Array
-    slopes: Array
-    residual: Array
-    structure: Array
+    totals: NDArray[np.floating]
+    slopes: NDArray[np.floating]
+    residual: NDArray[np.floating]
+    structure: NDArray[np.floating]
     notes: list[str] = field(default_factory=list)
 
     def scale(self, name: str) -> Array:

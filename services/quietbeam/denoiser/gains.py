@@ -60,7 +60,7 @@ def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating],
     rate = totals / np.maximum(time, 1e-9)
     included = np.broadcast_to(time > 0, rate.shape).copy()
     reasons: list[dict[str, str]] = [{} for _ in range(n_line)]
-    for k in np.flatnonzero(time[:, 0] <= 0):
+    for k in np.flatnonzero(time[:, 0] <= 0).tolist():
         for line in reasons:
             line[detectors[k]] = "no exposure"
     # judged within a line, against the upper median, so that two dead ones of four are still seen
@@ -111,7 +111,7 @@ def _runaway(
         alive = np.flatnonzero(included[:, j])
         if alive.size < 3:
             continue
-        top = alive[np.argmax(rate[alive, j])]
+        top = int(alive[np.argmax(rate[alive, j])])
         others = np.median(rate[alive[alive != top], j])
         if totals[top, j] > 100 and rate[top, j] > RUNAWAY * max(others, 1e-9):
             included[top, j] = False
@@ -125,7 +125,7 @@ def _unmeasurable_follow_the_rest(
     for k in range(included.shape[0]):
         judged = expected[k] >= 40
         if judged.any() and not included[k, judged].any():
-            for j in np.flatnonzero(~judged):
+            for j in np.flatnonzero(~judged).tolist():
                 included[k, j] = False
                 reasons[j].setdefault(detectors[k], "dead or shadowed in every line that can tell")
     for j in range(included.shape[1]):
@@ -165,7 +165,7 @@ def _noisy(
         alive = np.flatnonzero(included[:, j] & np.isfinite(scatter[:, j]))
         if alive.size < 3:
             continue
-        worst = alive[np.argmax(scatter[alive, j])]
+        worst = int(alive[np.argmax(scatter[alive, j])])
         others = np.median(scatter[alive[alive != worst], j])
         if scatter[worst, j] > NOISY_CHI2 and scatter[worst, j] > 2.5 * others:
             included[worst, j] = False

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import truncnorm
 
 from quietbeam.core.evidence import Estimator
 
@@ -94,8 +95,6 @@ def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 400) -> t
 
 def _mean_above_zero(mean: float, spread: float) -> float:
     """Return the mean of a normal distribution cut off below 0."""
-    from scipy.stats import truncnorm
-
     if spread <= 0:
         return max(mean, 1e-6)
     return float(truncnorm.mean(-mean / spread, np.inf, loc=mean, scale=spread))

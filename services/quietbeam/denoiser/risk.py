@@ -1,7 +1,7 @@
 """Squared error on held-out photons, block by block: the currency of gate and evidence.
 
 All sums are in counts of the held-out part. For Poisson counts ``(f - h)^2 - h`` has the expectation of the true
-squared error of any ``f`` that did not see ``h``, and the raw estimate's error is its own variance, known from its counts.
+squared error of any ``f`` that did not see ``h``; the raw estimate's error is its own variance, known from its counts.
 For fitted areas the difference to raw is measured on held-out detectors and needs no noise model.
 """
 
