@@ -25,9 +25,9 @@ class Growth:
         node = wait_until(lambda: self._node(client, installation, uid), 60, "the run in Tiled")
         self.updates: list[Any] = []
         self._seen = threading.Event()
-        self._subscription = node.subscribe(max_size=64_000_000)
+        self._subscription = node.subscribe()
         self._subscription.new_data.add_callback(self._update)
-        self._subscription.start_in_thread(start=0)
+        self._subscription.start_in_thread(0, max_size=64_000_000)
 
     @staticmethod
     def _node(client: Any, installation: Installation, uid: str) -> Any:

@@ -61,9 +61,11 @@ def forget_facility() -> None:
 
 
 @contextmanager
-def services(settings: Settings, config: Path, *, timeout_s: float = 90) -> Iterator[Supervisor]:
+def services(
+    settings: Settings, config: Path, *, timeout_s: float = 90, say: Callable[[str], None] | None = None
+) -> Iterator[Supervisor]:
     """Start every server and stage; stop them all on the way out."""
-    supervisor = Supervisor(settings, str(config))
+    supervisor = Supervisor(settings, str(config), say=say or (lambda _: None))
     try:
         supervisor.start()
         supervisor.wait_ready(timeout_s)

@@ -136,6 +136,8 @@ def register(app: typer.Typer) -> None:
         from quietbeam.core.settings import load_settings
 
         console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 120
         started = time.monotonic()
         forget_facility()
         config = demo_config(data_dir)
