@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,13 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from browser.synthetic_run import SyntheticRun  # tests/ is on the path: tests/conftest.py
 from quietbeam.core import keys, metrics
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.stage import heartbeat
 from quietbeam.core.types import RunState
 from quietbeam.serve import create_app
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
-from synthetic_run import SyntheticRun
 
 KEY = "key-of-the-test"
 HEADER = {"Authorization": f"Apikey {KEY}"}

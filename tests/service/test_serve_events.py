@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from browser.synthetic_run import SyntheticRun  # tests/ is on the path: tests/conftest.py
 from quietbeam.core import keys
 from quietbeam.core.bus import Connection, connect, emit
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.serve import events
 from quietbeam.serve.server import Server, bind, make_server
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
-from synthetic_run import SyntheticRun
 
 KEY = "key-of-the-test"
 HEADER = {"Authorization": f"Apikey {KEY}"}

@@ -1,0 +1,273 @@
+"""The dashboard as a person uses it, in a real Chromium, while a run grows."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from quietbeam.core import runs
+from quietbeam.core.bus import Connection
+from quietbeam.core.settings import Settings
+from quietbeam.core.types import RunState
+from quietbeam.serve.colormaps import NOT_MEASURED_RGB
+
+from .conftest import KEY, Dashboard, until
+from .synthetic_run import SyntheticRun
+
+pytestmark = pytest.mark.browser
+LINES = ("Ca_Ka", "Fe_Ka", "Cu_Ka", "Zn_Ka")
+
+PIXELS = """([line, kind, not]) => {
+  const canvas = document.querySelector(`.card[data-line="${line}"] .map[data-kind="${kind}"] canvas`);
+  const {width, height} = canvas;
+  const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  const colours = new Set();
+  const rows = [];
+  for (let y = 0; y < height; y++) {
+    let grey = 0;
+    for (let x = 0; x < width; x++) {
+      const i = 4 * (y * width + x);
+      colours.add(data[i] * 65536 + data[i + 1] * 256 + data[i + 2]);
+      if (data[i] === not[0] && data[i + 1] === not[1] && data[i + 2] === not[2]) grey++;
+    }
+    rows.push(grey / width);
+  }
+  return {width, height, colours: colours.size, grey: rows};
+}"""
+
+
+@pytest.fixture
+def run(settings: Settings, redis: Connection) -> SyntheticRun:
+    run = SyntheticRun(settings.runs_dir, redis, uid="run-1", shape=(40, 40), lines=LINES)
+    run.add_rows(10)
+    run.denoise()
+    return run
+
+
+def open_page(page: Page, dashboard: Dashboard) -> None:
+    page.goto(f"{dashboard.url}?api_key={KEY}")
+    until(page, "window.quietbeam?.connection === 'live'", "the live connection")
+
+
+def wait_for_rows(page: Page, rows: int) -> None:
+    until(page, f"quietbeam.run?.denoise.rows === {rows} && quietbeam.updates > 0", f"{rows} rows on the page")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def pixels(page: Page, line: str, kind: str) -> dict[str, Any]:
+    return page.evaluate(PIXELS, [line, kind, NOT_MEASURED_RGB])
+
+
+def test_maps_grow_with_the_run(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
+    open_page(page, dashboard)
+    assert page.evaluate("document.createElement('canvas').getContext('webgl')") is None, "WebGL must be off here"
+    wait_for_rows(page, 10)
+    for line in LINES:
+        for kind in ("raw", "denoised"):
+            seen = pixels(page, line, kind)
+            n = seen["height"]
+            assert seen["colours"] > (6 if kind == "raw" else 30) or line == "Zn_Ka", (line, kind, seen["colours"])
+            assert max(seen["grey"][: n // 4 - 1]) == 0, "measured rows are not grey"
+            assert min(seen["grey"][n // 4 + 1 : n - 40]) == 1, "rows not yet measured are grey"
+    updates = page.evaluate("quietbeam.updates")
+    for _ in range(3):
+        run.add_rows(10)
+        run.denoise()
+    wait_for_rows(page, 40)
+    assert page.evaluate("quietbeam.updates") > updates
+    assert sum(pixels(page, "Fe_Ka", "denoised")["grey"]) == 0
+    expect(page.locator("#progress-text")).to_contain_text("40 of 40 rows")
+    run.denoise(final=True)
+    run.finish()
+    expect(page.locator("#run-state")).to_have_text("complete")
+    expect(page.locator("#denoiser")).to_contain_text("final")
+
+
+def test_the_evidence_is_told_in_words(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    iron, zinc = page.locator('.card[data-line="Fe_Ka"]'), page.locator('.card[data-line="Zn_Ka"]')
+    evidence = run.evidence(final=False, proven=True).line("Fe_Ka")
+    assert evidence is not None
+    assert evidence.dwell_gain is not None
+    expect(iron.locator(".verdict")).to_contain_text(f"×{evidence.dwell_gain:.1f}")
+    expect(iron.locator(".verdict")).to_contain_text("dwell gain")
+    expect(iron.locator(".values")).to_contain_text("proven on held-out photons")
+    expect(iron.locator('[data-kind="denoised"] figcaption')).to_have_text("denoised, model quietbeam-1, 10 rows")
+    expect(zinc.locator(".verdict")).to_contain_text("not proven: raw shown")
+    expect(zinc.locator('[data-kind="denoised"] figcaption')).to_have_text("raw shown, not denoised")
+    label = iron.locator('[data-kind="denoised"] canvas').get_attribute("aria-label")
+    assert label is not None
+    assert re.match(
+        r"Fe_Ka denoised, model quietbeam-1, 10 rows: 0 to \S+, linear scale, 10 of 40 rows measured", label
+    )
+
+
+def test_pointing_at_one_map_reads_all_of_them(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    box = page.locator('.card[data-line="Ca_Ka"] [data-kind="raw"] canvas').bounding_box()
+    assert box
+    row, col = 6, 20
+    at = {"x": box["x"] + (col + 0.5) / 40 * box["width"], "y": box["y"] + (row + 0.5) / 40 * box["height"]}
+    page.mouse.move(**at)
+    expect(page.locator("#readout")).to_contain_text(f"row {row}, col {col}")
+    expect(page.locator("#readout")).to_contain_text(f"slow {-12 + row * 0.25:.2f} µm, fast {-8 + col * 0.25:.2f} µm")
+    raw = run.buffer.read_map("raw")[:, row, col]
+    for line, value in zip(LINES, raw, strict=True):
+        values = page.locator(f'.card[data-line="{line}"] .values')
+        expect(values).to_contain_text(f"raw {value:.0f} ")
+        expect(values).to_contain_text("±")
+    page.mouse.move(at["x"], box["y"] + 0.7 * box["height"])
+    expect(page.locator('.card[data-line="Fe_Ka"] .values')).to_have_text("not measured yet")
+
+
+def test_all_maps_zoom_together_and_keys_work(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    before = pixels(page, "Cu_Ka", "denoised")
+    box = page.locator('.card[data-line="Ca_Ka"] [data-kind="raw"] canvas').bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 2)
+    page.mouse.wheel(0, -600)
+    until(page, "quietbeam.view.width < 20", "the zoom")
+    assert abs(page.evaluate("quietbeam.view.left + quietbeam.view.width / 2") - 20) < 1, "it zooms around the pointer"
+    page.mouse.move(5, 400)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    after = pixels(page, "Cu_Ka", "denoised")
+    assert sum(after["grey"]) < sum(before["grey"]), "the other lines show the same part"
+    page.keyboard.press("0")
+    until(page, "quietbeam.view.whole", "the whole map")
+    page.keyboard.press("+")
+    until(page, "!quietbeam.view.whole", "zoom by key")
+    page.locator("#reset-view").click()
+    until(page, "quietbeam.view.whole", "the whole map by button")
+    page.keyboard.press("3")
+    expect(page.locator('.card[data-line="Fe_Ka"] .map')).to_have_count(3)
+    page.keyboard.press("s")
+    expect(page.locator('[data-scale="sqrt"]')).to_have_attribute("aria-pressed", "true")
+    page.reload()
+    until(page, "window.quietbeam?.drawn > 0", "maps after a reload")
+    expect(page.locator('.card[data-line="Fe_Ka"] .map')).to_have_count(3)
+    expect(page.locator('[data-scale="sqrt"]')).to_have_attribute("aria-pressed", "true")
+
+
+def test_every_way_to_show_the_maps_draws_them(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    for kind in ("uncertainty", "residual"):
+        page.locator(f'#kinds [data-kind="{kind}"]').click()
+        until(page, f"document.querySelector('.map[data-kind={kind}]') !== null", kind)
+        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert pixels(page, "Ca_Ka", kind)["colours"] > 20
+    seen = set()
+    for cmap in ("viridis", "inferno", "magma", "plasma", "cividis", "gray"):
+        page.locator("#cmap").select_option(cmap)
+        page.locator("#scales [data-scale=log]").click()
+        page.locator("#clip").select_option("5")
+        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        canvas = 'document.querySelector(".map[data-kind=raw] canvas")'
+        seen.add(page.evaluate(f"{canvas}.toDataURL()"))
+    assert len(seen) == 6
+
+
+def test_the_page_fits_a_small_screen(page: Page, dashboard: Dashboard, settings: Settings, redis: Connection) -> None:
+    run = SyntheticRun(settings.runs_dir, redis, shape=(32, 32))
+    run.add_rows(32)
+    run.denoise()
+    open_page(page, dashboard)
+    wait_for_rows(page, 32)
+    assert page.locator(".card").count() == 8
+    for card in page.locator(".card").all():
+        box = card.bounding_box()
+        assert box
+        assert box["y"] + box["height"] <= 768 - 24
+        assert box["x"] + box["width"] <= 1366
+    size = page.locator("canvas").first.bounding_box()
+    assert size
+    assert size["width"] >= 120
+
+
+def test_the_key_leaves_the_address_and_without_it_there_is_a_sign_in(
+    page: Page, dashboard: Dashboard, run: SyntheticRun
+) -> None:
+    page.goto(dashboard.url)
+    page.get_by_label("API key").fill("wrong")
+    page.get_by_role("button", name="Open the dashboard").click()
+    expect(page.get_by_role("alert")).to_have_text("That key is wrong.")
+    page.get_by_label("API key").fill(KEY)
+    page.get_by_role("button", name="Open the dashboard").click()
+    until(page, "window.quietbeam?.drawn > 0", "maps after signing in")
+    assert page.url == dashboard.url
+    assert KEY not in page.evaluate("document.cookie + JSON.stringify(localStorage)")
+
+
+def test_the_page_comes_back_when_the_service_does(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    dashboard.stop()
+    expect(page.locator("#connection")).to_have_text("connection lost")
+    assert page.locator(".card").count() == len(LINES), "the last maps stay"
+    run.add_rows(10)
+    run.denoise()
+    dashboard.start()
+    until(page, "quietbeam.connection === 'live'", "the connection back")
+    wait_for_rows(page, 20)
+
+
+def test_old_data_is_told(page: Page, dashboard: Dashboard, run: SyntheticRun, redis: Connection) -> None:
+    runs.write_status(redis, run.uid, last_document_at=time.time() - 45)
+    open_page(page, dashboard)
+    expect(page.locator("#age")).to_have_attribute("data-old", "true")
+    expect(page.locator("#age")).to_contain_text("no data for 4")
+    run.add_rows(1)
+    expect(page.locator("#age")).to_contain_text("data now")
+
+
+def test_the_page_follows_the_latest_run_until_one_is_chosen(
+    page: Page, dashboard: Dashboard, run: SyntheticRun, settings: Settings, redis: Connection
+) -> None:
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    second = SyntheticRun(settings.runs_dir, redis, uid="run-2", shape=(20, 60), lines=LINES[:2], scan_id=1043)
+    expect(page.locator("#run-name")).to_have_text("Scan 1043")
+    second.add_rows(5)
+    second.denoise()
+    until(page, "document.querySelectorAll('.card').length === 2", "the new run's lines")
+    page.locator("#run-button").click()
+    page.get_by_label("Search runs").fill("1042")
+    page.locator("#runs-list button").click()
+    expect(page.locator("#run-name")).to_have_text("Scan 1042")
+    expect(page.locator("#follow")).not_to_be_checked()
+    until(page, "document.querySelectorAll('.card').length === 4", "the chosen run's lines")
+    second.finish(RunState.ABORTED, "stopped by hand")
+    SyntheticRun(settings.runs_dir, redis, uid="run-3", shape=(5, 5), lines=LINES[:1], scan_id=1044)
+    run.add_rows(1)
+    until(page, "quietbeam.run.progress.rows_measured === 11", "the chosen run's next row")
+    expect(page.locator("#run-name")).to_have_text("Scan 1042")
+    page.locator("#follow").check()
+    expect(page.locator("#run-name")).to_have_text("Scan 1044")
+
+
+def test_an_aborted_run_tells_why(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
+    run.finish(RunState.ABORTED, "the shutter closed <b>in row 11</b>")
+    open_page(page, dashboard)
+    expect(page.locator("#run-state")).to_have_text("aborted")
+    expect(page.locator("#notice")).to_contain_text("the shutter closed <b>in row 11</b>")
+
+
+def test_a_page_without_runs_waits_and_then_shows_the_first(
+    page: Page, dashboard: Dashboard, settings: Settings, redis: Connection
+) -> None:
+    open_page(page, dashboard)
+    expect(page.locator("#grid")).to_contain_text("start a scan")
+    run = SyntheticRun(settings.runs_dir, redis, shape=(10, 10), lines=LINES[:1])
+    run.add_rows(3)
+    until(page, "document.querySelectorAll('.card').length === 1", "the first run")
+    expect(page.locator(".verdict")).to_have_text("no evidence yet")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert pixels(page, "Ca_Ka", "raw")["colours"] > 2, "raw is there before the denoiser is"
