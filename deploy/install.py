@@ -90,8 +90,8 @@ def install_torch(choice: str) -> None:
 def freeze() -> None:
     """Print the constraints that belong to this environment."""
     keep = [line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("#")]
-    skip = re.compile(r"^(#|-e|(quietbeam|nvidia|cuda|triton|pip|setuptools|wheel)\b)", re.IGNORECASE)
-    lines = pip("freeze", "--exclude-editable", capture=True).splitlines()
+    skip = re.compile(r"^(#|-e|(quietbeam|nvidia|cuda|triton|pip|wheel)\b)", re.IGNORECASE)
+    lines = pip("freeze", "--all", "--exclude-editable", capture=True).splitlines()
     pins = [re.sub(r"^(torch==[^+]+)\+.*", r"\1", line) for line in lines if not skip.match(line)]
     say("\n".join([*keep, *pins]))
 
