@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from quietbeam.core.version import __version__
+
 if TYPE_CHECKING:
     from quietbeam.denoiser.offline import DenoiseResult, denoise
 
-__version__ = "0.1.0"
 __all__ = ["DenoiseResult", "__version__", "denoise"]
 
 

@@ -251,7 +251,7 @@ class PublishStage:
             active.final_version = int(found["published"]["version"])
         if final:
             self._finish(active, metadata, version)
-        elif parcel.whole:
+        elif parcel.whole and (version or found is not None):
             publication.write(0, rows)
         elif parcel.rows is not None:
             publication.write(*parcel.rows)

@@ -15,10 +15,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from quietbeam import __version__
 from quietbeam.core.bus import Connection, connect
 from quietbeam.core.settings import Settings
 from quietbeam.core.stage import HEARTBEAT_S, heartbeat
+from quietbeam.core.version import __version__
 
 from . import problems
 from .catalog import RunCatalog

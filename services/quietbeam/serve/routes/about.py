@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from quietbeam import __version__
+from quietbeam.core.version import __version__
 from quietbeam.serve.app import Shared
 from quietbeam.serve.colormaps import SCALES, lookup_tables
 from quietbeam.serve.formats import MIME
