@@ -12,7 +12,7 @@ from scipy import ndimage
 Array = NDArray[np.float64]
 
 DEAD, SHADOWED, RUNAWAY = 0.005, 0.08, 12.0
-NOISY_CHI2 = 6.0
+NOISY_CHI2 = 4.0
 PRIOR_COUNTS = 400.0
 
 
@@ -146,7 +146,12 @@ def _scatter(counts: NDArray[np.floating], exposure: NDArray[np.floating], rate:
     for k in range(n_det):
         p = np.divide(weight[k], shares, out=np.zeros_like(shares), where=shares > 0)
         variance = everything * p * (1 - p)
-        z = np.divide(counts[k] - everything * p, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0.5)
+        z = np.divide(
+            counts[k] - everything * p,
+            np.sqrt(np.maximum(variance, 0.25)),
+            out=np.zeros_like(variance),
+            where=variance > 0.5,
+        )
         used = variance > 0.5
         for j in range(n_line):
             pairs = used[j, :, 1:] & used[j, :, :-1]
@@ -189,7 +194,7 @@ def _shrunk(totals: Array, time: Array, included: NDArray[np.bool_]) -> Array:
         own = totals[use, j] / np.maximum(t, 1e-9)
         own = own / max(float(own.sum()), 1e-12)
         g = (n * own + PRIOR_COUNTS * prior[use]) / (n + PRIOR_COUNTS)
-        values[use, j] = g / g.sum()
+        values[use, j] = g / g.sum() if g.sum() > 0 else 1.0 / use.sum()
     return values
 
 

@@ -1,0 +1,133 @@
+"""Evidence against truth: intervals that cover, gates that hold, gains that are right."""
+
+import numpy as np
+import pytest
+import torch
+
+from quietbeam.denoiser.areas import NoiseModel, measure_noise
+from quietbeam.denoiser.counts import RunCounts
+from quietbeam.denoiser.gains import estimate_gains
+from quietbeam.denoiser.gate import choose, gain_interval
+from quietbeam.denoiser.holdout import hold_out, split_evenly
+from quietbeam.denoiser.risk import block_sums, count_folds, error, raw_error
+from quietbeam.denoiser.smoother import smooth
+
+torch.set_num_threads(1)
+
+
+def poisson(rate: np.ndarray, gains, seed: int = 0) -> np.ndarray:
+    gains = np.asarray(gains, float)
+    return np.random.default_rng(seed).poisson(gains[:, None, None, None] / gains.sum() * rate)
+
+
+def store(counts: np.ndarray, kind="counts") -> RunCounts:
+    n_det, n_line, rows, cols = counts.shape
+    data = RunCounts([f"L{j}" for j in range(n_line)], [f"d{k}" for k in range(n_det)], (rows, cols), kind, 0, 0.25)
+    data.add_rows(0, counts, np.ones((rows, cols), bool))
+    return data
+
+
+def test_gains_are_right_and_weak_lines_borrow() -> None:
+    gains = np.array([1.28, 1.23, 0.69, 0.80])
+    rate = np.stack([np.full((60, 60), 50.0), np.full((60, 60), 0.005)])
+    found = estimate_gains(poisson(rate, gains), np.ones((4, 60, 60)), list("abcd"))
+    np.testing.assert_allclose(found.values[:, 0], gains / gains.sum(), rtol=0.01)
+    np.testing.assert_allclose(found.values[:, 1], gains / gains.sum(), rtol=0.1)
+    assert found.included.all() and not any(found.reasons)
+    assert np.nanmax(np.abs(found.scatter[:, 0] - 1)) < 0.25
+
+
+def test_a_noisy_detector_is_excluded_with_its_reason() -> None:
+    counts = poisson(np.full((1, 60, 60), 100.0), np.ones(4))
+    counts[2] = np.random.default_rng(3).poisson(25 * np.random.default_rng(4).gamma(4, 0.25, (1, 60, 60)))
+    found = estimate_gains(counts, np.ones((4, 60, 60)), list("abcd"))
+    assert "noisy" in found.reasons[0]["c"] and found.included[:, 0].tolist() == [True, True, False, True]
+
+
+def test_smooth_gain_fields_are_measured_not_excluded() -> None:
+    ramp = 1 + 0.3 * np.linspace(-1, 1, 50)[None, None, :]
+    rate = np.full((2, 50, 50), 200.0)
+    counts = np.random.default_rng(0).poisson(np.stack([rate / 2 * ramp, rate / 2 / ramp]))
+    found = estimate_gains(counts, np.ones((2, 50, 50)), ["a", "b"])
+    assert found.included.all()
+    assert found.drift[0] == pytest.approx(0.17, abs=0.04)
+
+
+def test_thinning_is_the_same_for_ever_and_exact() -> None:
+    counts = np.random.default_rng(0).poisson(5, (2, 3, 40)).astype(float)
+    a, b = hold_out(counts, 0.25, 7, 3), hold_out(counts, 0.25, 7, 3)
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, hold_out(counts, 0.25, 7, 4))
+    assert not np.array_equal(a, hold_out(counts, 0.25, 8, 3))
+    assert (a <= counts).all()
+    parts = split_evenly(counts, 3, np.random.default_rng(0))
+    np.testing.assert_array_equal(sum(parts), counts)
+    big = split_evenly(np.full((200, 200), 9.0), 3, np.random.default_rng(1))
+    assert [p.mean() for p in big] == pytest.approx([3, 3, 3], rel=0.02)
+
+
+def test_held_out_error_is_the_true_error() -> None:
+    """Unbiased: mean over repeats agrees with the error against truth, for a deliberately wrong estimate."""
+    true = np.full((1, 32, 32), 4.0)
+    rate = np.broadcast_to(4.0 + np.linspace(-1.5, 1.5, 32)[None, None], true.shape).astype(np.float32)
+    noise, ratio, raw_ratio = NoiseModel.poisson(1), [], []
+    for seed in range(40):
+        fold = next(count_folds(store(poisson(true, [1, 1, 1], seed)), folds=1))
+        raw = raw_error(fold, noise, "counts", 8)
+        ratio.append(error(fold, rate, raw, "counts", 8).sum() / 32**2 / 0.25**2)
+        raw_ratio.append(raw.sum() / 32**2 / 0.25**2)
+    assert np.mean(ratio) == pytest.approx(((rate - true) ** 2).mean(), abs=4 * np.std(ratio) / 40**0.5)
+    assert np.mean(raw_ratio) == pytest.approx(4.0 / 0.75, rel=0.02)
+
+
+def test_gain_interval_covers_the_truth() -> None:
+    """The 95 % interval of a smoother's dwell gain covers the true one in at least 90 % of simulations."""
+    r, c = np.mgrid[0:64, 0:64]
+    rate = (3 + 2 * np.sin(r / 5) * np.cos(c / 6))[None]
+    hits, noise = 0, NoiseModel.poisson(1)
+    for seed in range(40):
+        data = store(poisson(rate, [1, 1.2], seed))
+        chosen, raw, true_error, true_raw = 0.0, 0.0, 0.0, 0.0
+        for fold in count_folds(data, seed=seed):
+            estimate = smooth(fold.seen.counts[0], fold.seen.exposure[0], 1.6)[None]
+            piece = raw_error(fold, noise, "counts", 8)
+            raw = raw + piece[0]
+            chosen = chosen + error(fold, estimate, piece, "counts", 8)[0]
+            true_error += ((estimate - rate) ** 2).mean()
+            true_raw += ((fold.seen.rate - rate) ** 2).mean()
+        _, low, high = gain_interval(raw, chosen, seed)
+        hits += low <= true_raw / true_error <= (high or np.inf)
+    assert hits >= 36
+
+
+def test_the_gate_takes_raw_unless_something_is_proven_better() -> None:
+    rng = np.random.default_rng(0)
+    raw = np.full(64, 10.0)
+    assert choose({"raw": raw, "pretrained": raw + rng.normal(0, 1, 64) + 2}).estimator == "raw"
+    assert choose({"raw": raw, "pretrained": raw - 0.01 + rng.normal(0, 5, 64)}).estimator == "raw"
+    assert choose({"raw": raw, "pretrained": rng.normal(3, 1, 64)}).estimator == "pretrained"
+    flat = {"raw": raw, "pretrained": rng.normal(1, 1, 64), "constant": rng.normal(1, 1, 64)}
+    assert choose(flat).constant
+    assert not choose({**flat, "constant": np.full(64, 6.0)}).constant
+    assert choose({"raw": np.zeros(5)}).estimator == "raw"
+
+
+def test_unresolved_gains_have_no_upper_end() -> None:
+    rng = np.random.default_rng(0)
+    gain, low, high = gain_interval(np.full(100, 10.0), rng.normal(-0.2, 6, 100), 0)
+    assert high is None and low > 1 and low <= gain < 1000
+
+
+def test_blocks_add_up() -> None:
+    image = np.random.default_rng(0).random((2, 13, 9))
+    np.testing.assert_allclose(block_sums(image, 4).sum(1), image.sum((1, 2)))
+
+
+def test_noise_of_areas_is_measured() -> None:
+    rng = np.random.default_rng(1)
+    rate = np.broadcast_to(np.linspace(5, 400, 80)[None, :, None], (1, 80, 80))
+    share = np.array([0.5, 0.3, 0.2])[:, None, None, None]
+    areas = share * rate + rng.normal(0, np.sqrt(share * (5.0 * rate + 60)))
+    noise = measure_noise(store(areas, "areas"))
+    assert noise.factor[0] == pytest.approx(5, rel=0.15)
+    assert noise.constant[0] == pytest.approx(60, rel=0.8)

@@ -1,0 +1,263 @@
+"""A session: live equals offline, held-out photons stay out, nothing is invented, everything stays finite."""
+
+import numpy as np
+import pytest
+import torch
+
+import quietbeam
+from quietbeam.core.errors import InputError, WeightsError
+from quietbeam.denoiser import networks
+from quietbeam.denoiser.options import DenoiseOptions
+from quietbeam.denoiser.session import DenoiseSession
+
+OPTIONS = DenoiseOptions(threads=1, final_flips=1)
+GAINS = np.array([0.31, 0.27, 0.24, 0.18])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def specimen(size: int = 40) -> np.ndarray:
+    """Three lines of a disc, its rim and a flat: (line, row, col), mean about 1."""
+    r, c = np.mgrid[0:size, 0:size] - size / 2 + 0.5
+    disc = 1 / (1 + np.exp((np.hypot(r, c) - size / 3.2) / 0.7))
+    return np.stack([0.1 + 2.2 * disc, 0.4 + 1.5 * disc * (r > 0), np.ones((size, size))])
+
+
+def draw(rate: np.ndarray, gains=GAINS, seed: int = 0) -> np.ndarray:
+    gains = np.asarray(gains) / np.sum(gains)
+    return np.random.default_rng(seed).poisson(gains[:, None, None, None] * rate).astype(np.uint32)
+
+
+def session_of(counts: np.ndarray, kind="counts", measured=None, **more) -> DenoiseSession:
+    n_det, n_line, rows, cols = counts.shape
+    session = DenoiseSession(
+        lines=[f"L{j}_Ka" for j in range(n_line)],
+        detectors=[f"det{k}" for k in range(n_det)],
+        shape=(rows, cols),
+        kind=kind,
+        device="cpu",
+        settings=OPTIONS,
+        **more,
+    )
+    session.add_rows(0, counts, np.ones((rows, cols), bool) if measured is None else measured)
+    return session
+
+
+def test_published_maps_beat_raw_and_keep_totals() -> None:
+    true = specimen() * 6
+    session = session_of(draw(true))
+    update, evidence = session.finalize(0.0)
+    for j, line in enumerate(evidence.lines):
+        assert ((update.raw[j] - true[j]) ** 2).mean() > 3 * ((update.denoised[j] - true[j]) ** 2).mean()
+        assert update.denoised[j].sum() == pytest.approx(update.raw[j].sum(), rel=0.01)
+        assert line.estimator != "raw" and line.proven
+        assert line.dwell_gain > 1.5
+        assert line.total_ratio == pytest.approx(1, abs=0.1)
+    assert evidence.final and evidence.rows == 40
+    # the line without structure comes out constant
+    assert evidence.lines[2].estimator == "smoother"
+    assert np.ptp(update.denoised[2]) < 1e-3
+
+
+def test_rows_added_live_equal_all_at_once() -> None:
+    counts = draw(specimen() * 4)
+    whole = session_of(counts)
+    live = DenoiseSession(
+        lines=whole.data.lines, detectors=whole.data.detectors, shape=(40, 40), device="cpu", settings=OPTIONS
+    )
+    wrong = counts[:, :, 5:6] + 9
+    live.add_rows(5, wrong, np.ones((1, 40), bool))  # to be replaced: the same row comes again
+    for row in [*range(10, 40), *range(10)]:
+        live.add_rows(row, counts[:, :, row : row + 1], np.ones((1, 40), bool))
+        if row in (13, 30):
+            live.infer((row, row + 1))
+    np.testing.assert_array_equal(live.data.held, whole.data.held)
+    assert live.evaluate() == whole.evaluate()
+    a, b = live.infer(), whole.infer()
+    np.testing.assert_array_equal(a.denoised, b.denoised)
+    np.testing.assert_array_equal(a.raw, counts.sum(0))
+
+
+def test_a_strip_is_nearly_the_whole_map() -> None:
+    session = session_of(draw(specimen(64) * 4))
+    session.evaluate()
+    whole, strip = session.infer(), session.infer((40, 41))
+    assert strip.rows[0] <= 40 < strip.rows[1] and strip.rows[1] - strip.rows[0] < 32
+    rows = slice(*strip.rows)
+    np.testing.assert_array_equal(strip.raw, whole.raw[:, rows])
+    error = (strip.denoised - whole.denoised[:, rows]) / np.sqrt(whole.denoised[:, rows] + 0.1)
+    assert np.sqrt((error**2).mean()) < 0.25
+
+
+def test_the_first_rows_give_a_denoised_map() -> None:
+    counts = draw(specimen() * 4)
+    session = DenoiseSession(lines=list("abc"), detectors=list("wxyz"), shape=(40, 40), device="cpu", settings=OPTIONS)
+    session.add_rows(16, counts[:, :, 16:24], np.ones((8, 40), bool))
+    update = session.infer((16, 24))
+    inside = slice(16 - update.rows[0], 24 - update.rows[0])
+    assert not np.array_equal(update.raw[:, inside], update.denoised[:, inside])
+    assert not update.denoised[:, : inside.start].any()
+
+
+def test_held_out_counts_never_train() -> None:
+    """Changing only the held-out counts changes nothing that fine-tuning sees."""
+    a, b = session_of(draw(specimen() * 4)), session_of(draw(specimen() * 4))
+    b.data.counts += 3 * (b.data.held + 1)
+    b.data.held += 3 * (b.data.held + 1)
+    np.testing.assert_array_equal(a.data.sums("train").counts, b.data.sums("train").counts)
+    assert not np.array_equal(a.data.sums("all").counts, b.data.sums("all").counts)
+    train, held = a.data.sums("train"), a.data.sums("held")
+    np.testing.assert_array_equal(train.counts + held.counts, a.data.sums("all").counts)
+    # independent: no correlation between the two parts of a flat line, and the right share
+    x, h = train.counts[2].ravel(), held.counts[2].ravel()
+    assert abs(np.corrcoef(x, h)[0, 1]) < 4 / np.sqrt(x.size)
+    assert h.sum() / (x.sum() + h.sum()) == pytest.approx(OPTIONS.held_out, abs=0.03)
+
+
+def test_fine_tuning_is_deterministic_interruptible_and_keeps_its_state() -> None:
+    states = []
+    for _ in range(2):
+        session = session_of(draw(specimen() * 3))
+        calls = iter([False, False, False, True])  # asked once before the first step, then after each
+        assert session.fine_tune(60.0, interrupt=lambda calls=calls: next(calls)) == 3
+        states.append(session._tuning.average.head.weight.clone())
+        assert session._tuning._optimizer.state
+    torch.testing.assert_close(states[0], states[1])
+    assert not torch.equal(states[0], session._base.head.weight)
+    assert session.fine_tune(0.0) == 0
+    assert session.fine_tune(10.0, interrupt=lambda: True) == 0
+    evidence = session.evaluate()
+    assert evidence.fine_tune_steps == 3
+    assert "fine_tuned" in evidence.lines[0].candidates
+
+
+def test_harmful_weights_are_not_promoted() -> None:
+    session = session_of(draw(specimen() * 6))
+    session.fine_tune(60.0, interrupt=iter([False, True]).__next__)
+    with torch.no_grad():
+        session._tuning.average.head.weight.normal_(0, 2.0)
+    evidence = session.evaluate()
+    assert all(line.estimator != "fine_tuned" for line in evidence.lines)
+    with torch.no_grad():
+        broken = networks.fresh_copy(session._base, session.device)
+        broken.head.weight.normal_(0, 2.0)
+    session._base = broken
+    evidence = session.evaluate()
+    assert {line.estimator for line in evidence.lines} <= {"raw", "smoother"}
+
+
+@pytest.mark.parametrize("detectors", [1, 2])
+def test_few_detectors(detectors: int) -> None:
+    true = specimen() * 5
+    update, evidence = session_of(draw(true, np.ones(detectors))).finalize(0.0)
+    assert evidence.lines[0].estimator in ("pretrained", "smoother") and evidence.lines[0].proven
+    assert ((update.raw - true) ** 2).mean() > 3 * ((update.denoised - true) ** 2).mean()
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (11, 11), (2, 3), (1, 1), (50, 1)])
+def test_odd_shapes_are_finite(shape: tuple[int, int]) -> None:
+    counts = np.random.default_rng(0).poisson(3.0, (3, 2, *shape))
+    session = session_of(counts)
+    session.infer()
+    session.fine_tune(60.0, interrupt=iter([False, True]).__next__)
+    update, evidence = session.finalize(0.0)
+    for image in (update.raw, update.denoised, update.uncertainty):
+        assert image.shape == (2, *shape) and np.isfinite(image).all()
+    assert len(evidence.lines) == 2
+
+
+def test_empty_and_constant_lines_stay_so() -> None:
+    counts = draw(specimen() * 5)
+    counts[:, 0] = 0
+    counts[:, 1] = 0
+    counts[0, 1, 20, 20] = 3
+    update, evidence = session_of(counts).finalize(0.0)
+    assert not update.denoised[0].any() and evidence.lines[0].estimator == "raw"
+    assert update.denoised[1].sum() == pytest.approx(3, rel=0.3)
+    assert np.isfinite(update.uncertainty).all()
+    empty = session_of(counts, measured=np.zeros((40, 40), bool))
+    update, evidence = empty.finalize(0.0)
+    assert not update.denoised.any() and evidence.rows == 0
+
+
+def test_dead_and_shadowed_detectors_are_excluded_and_named() -> None:
+    counts = draw(specimen() * 40)
+    counts[1] = 0
+    counts[3, 0] = np.random.default_rng(1).poisson(0.004 * counts[0, 0] + 0.01)
+    update, evidence = session_of(counts).finalize(0.0)
+    assert "dead" in evidence.lines[0].excluded_detectors["det1"]
+    assert "shadowed" in evidence.lines[0].excluded_detectors["det3"] or (
+        "dead" in evidence.lines[0].excluded_detectors["det3"]
+    )
+    assert set(evidence.lines[1].excluded_detectors) == {"det1"}
+    np.testing.assert_array_equal(update.raw[0], counts[[0, 2], 0].sum(0))
+    assert any("det1" in note for note in evidence.notes)
+
+
+def test_beam_intensity_and_live_time_are_exposure() -> None:
+    true = specimen() * 30
+    rng = np.random.default_rng(5)
+    i0 = rng.uniform(0.4, 1.6, (40, 40)) * 1e5
+    live = np.broadcast_to(np.linspace(0.6, 1.4, 40)[:, None], (4, 40, 40)).astype(np.float32)
+    exposure = i0 / np.median(i0) * live[0] / np.median(live)
+    counts = rng.poisson((GAINS / GAINS.sum())[:, None, None, None] * true * exposure)
+    session = DenoiseSession(lines=list("abc"), detectors=list("wxyz"), shape=(40, 40), device="cpu", settings=OPTIONS)
+    session.add_rows(0, counts, np.ones((40, 40), bool), i0=i0, live_time_s=live)
+    update, _ = session.finalize(0.0)
+    assert update.raw.mean() == pytest.approx(true.mean(), rel=0.03)
+    assert np.ptp(update.denoised[2]) < 1e-2 * 30  # the flat line shows no trace of the beam
+    assert ((update.raw - true) ** 2).mean() > 2 * ((update.denoised - true) ** 2).mean()
+
+
+def test_areas_with_gaps_and_negatives_are_never_worse_than_raw() -> None:
+    rng = np.random.default_rng(2)
+    true = specimen() * 50
+    share = GAINS[:, None, None, None] / GAINS.sum()
+    areas = share * true + rng.normal(0, np.sqrt(6 * share * true + 3))
+    areas[:, :, 7, 3:9] = np.nan
+    areas[2, 1, 20] = np.nan
+    result = quietbeam.denoise(areas, lines=["a", "b", "c"], device="cpu", options=OPTIONS)
+    assert result.evidence.kind == "areas"
+    assert np.isfinite(result.denoised).all() and not result.denoised[:, 7, 3:9].any()
+    lit = result.measured
+    for j in range(3):
+        raw = ((result.raw[j] - true[j])[lit] ** 2).mean()
+        assert ((result.denoised[j] - true[j])[lit] ** 2).mean() < 1.02 * raw
+    assert {line.estimator for line in result.evidence.lines} != {"raw"}
+    alone = quietbeam.denoise(areas[:1], device="cpu", options=OPTIONS)
+    assert {line.estimator for line in alone.evidence.lines} == {"raw"} and alone.evidence.notes
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (lambda: quietbeam.denoise(np.ones((3, 8, 8))), "axes"),
+        (lambda: quietbeam.denoise(np.ones((2, 0, 8, 8))), "axes"),
+        (lambda: quietbeam.denoise(np.ones((2, 3, 8, 8)), lines=["a"]), "3 lines"),
+        (lambda: quietbeam.denoise(np.ones((2, 2, 8, 8)), lines=["a", "a"]), "differ"),
+        (lambda: quietbeam.denoise(np.full((2, 1, 8, 8), np.nan)), "NaN"),
+        (lambda: quietbeam.denoise(np.full((2, 1, 8, 8), np.inf)), "infinities"),
+        (lambda: quietbeam.denoise(-np.ones((2, 1, 8, 8), int)), "negative"),
+        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), i0=np.ones(8)), "i0"),
+        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), device="toaster"), "device"),
+        (lambda: quietbeam.denoise(np.full((2, 1, 8, 8), "x")), "numbers"),
+        (lambda: session_of(np.full((1, 1, 4, 4), 0.5)), "areas"),
+        (lambda: session_of(-np.ones((1, 1, 4, 4))), "areas"),
+        (lambda: session_of(np.ones((1, 1, 4, 4))).add_rows(3, np.ones((1, 1, 2, 4)), np.ones((2, 4))), "fit"),
+        (lambda: session_of(np.ones((1, 1, 4, 4))).add_rows(0, np.ones((1, 2, 1, 4)), np.ones((1, 4))), "shape|rows"),
+    ],
+)
+def test_bad_input_says_what_to_change(bad, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        bad()
+
+
+def test_missing_weights_are_our_error() -> None:
+    with pytest.raises(WeightsError):
+        DenoiseSession(lines=["a"], detectors=["d"], shape=(4, 4), settings=DenoiseOptions(weights="no-such"))

@@ -1,0 +1,82 @@
+"""Weights are verified, specimens are sane, pretraining resumes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from quietbeam_models import weights
+from quietbeam_models.network import NetworkConfig
+from quietbeam_models.patches import PatchConfig, PatchStream, draw_patch
+from quietbeam_models.pretrain import pretrain
+from quietbeam_models.pretraining import PretrainConfig, learning_progress
+from quietbeam_models.specimens import make_scene
+from quietbeam_models.specimens.scene import MAKERS
+
+
+def test_shipped_weights_match_their_card() -> None:
+    loaded = weights.load_weights()
+    assert loaded.card["sha256"] == loaded.sha256
+    assert loaded.card["minutes"] > 0 and loaded.card["curve"]
+    assert (weights.FOLDER / f"{loaded.name}.safetensors").stat().st_size < 20e6
+
+
+@pytest.mark.parametrize("damage", ["bytes", "missing", "format", "card"])
+def test_damaged_weights_are_refused(tmp_path, damage: str) -> None:
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(weights.FOLDER / f"{weights.DEFAULT}{suffix}", tmp_path)
+    path, card = tmp_path / f"{weights.DEFAULT}.safetensors", tmp_path / f"{weights.DEFAULT}.json"
+    if damage == "bytes":
+        data = bytearray(path.read_bytes())
+        data[-5] ^= 1
+        path.write_bytes(data)
+    elif damage == "missing":
+        path.unlink()
+    elif damage == "format":
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"format": 99}))
+    else:
+        card.write_text("{")
+    with pytest.raises(weights.DamagedWeightsError):
+        weights.load_weights(folder=tmp_path)
+
+
+@pytest.mark.parametrize("maker", [m for m, _ in MAKERS], ids=lambda m: m.__name__)
+def test_structures_are_finite_and_not_negative(maker) -> None:
+    image = maker(np.random.default_rng(4), 64)
+    assert image.shape == (64, 64) and image.dtype == np.float32
+    assert np.isfinite(image).all() and image.min() >= 0
+
+
+def test_scenes_have_lines_of_mean_one_and_patches_follow_their_rate() -> None:
+    rng = np.random.default_rng(0)
+    scene, other = make_scene(rng, 64, 6), make_scene(rng, 64, 6)
+    np.testing.assert_allclose(scene.rates.mean((1, 2)), 1, rtol=1e-3)
+    rates, exposure = draw_patch(rng, scene, other, 4, 32, 48)
+    assert rates.shape == exposure.shape == (4, 32, 48)
+    batch = next(PatchStream(PatchConfig(pixels=20_000, bank=3, size=160)).batches(rng))
+    seen, mean = batch["counts"].sum(), (batch["rate"] * batch["exposure"]).sum()
+    assert float(abs(seen - mean)) < 6 * float(mean) ** 0.5 + 1
+    assert bool((batch["counts"][batch["exposure"] == 0] == 0).all())
+
+
+def test_the_learning_rate_reaches_its_end() -> None:
+    assert learning_progress(0.001) < 0.2
+    assert learning_progress(0.1) == 1.0
+    assert learning_progress(1.0) < 0.01
+
+
+def test_pretraining_resumes_and_exports(tmp_path) -> None:
+    tiny = NetworkConfig(widths=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1,), full_width=4, mix_heads=1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for budget in (1.0, 1.5):
+            config = PretrainConfig(network=tiny, patches=PatchConfig(pixels=4096, bank=2, size=160), budget_s=budget)
+            pretrain(config, work=tmp_path / "work", out=tmp_path, name="tiny", device="cpu", validate_every=10_000)
+            card = json.loads((tmp_path / "tiny.json").read_text())
+            assert card["minutes"] == pytest.approx(budget / 60, abs=0.06)
+    finally:
+        torch.set_num_threads(threads)
+    assert weights.load_weights("tiny", tmp_path).network.config == tiny
