@@ -16,6 +16,7 @@ from .envelope import ERRORS, Envelope, answer, base, unchanged
 
 router = APIRouter(tags=["runs"])
 _RESPONSES: Any = {200: {"model": Envelope}, **ERRORS}
+_LONGEST_S = 30 * 24 * 3600  # a scan that began earlier began on a wrong clock: no estimate
 
 
 @router.get("/runs", responses=_RESPONSES)
@@ -145,7 +146,7 @@ def _progress(status: RunStatus) -> dict[str, Any]:
     pixels = rows * cols
     elapsed = (status.last_document_at or 0.0) - status.info.time_start
     eta = None
-    if status.state is RunState.RUNNING and elapsed > 0 and 0 < status.pixels_measured < pixels:
+    if status.state is RunState.RUNNING and 0 < elapsed < _LONGEST_S and 0 < status.pixels_measured < pixels:
         eta = round(elapsed / status.pixels_measured * (pixels - status.pixels_measured), 1)
     return {
         "rows": rows,

@@ -19,7 +19,7 @@ export class LineCard {
     this.barsBox = this.element.querySelector(".bars");
     this.valuesBox = this.element.querySelector(".values");
     this.maps = new Map();
-    this.remark = "";
+    this.remark = { doubts: "", facts: "" };
   }
 
   /** Show these kinds, in this order. */
@@ -35,6 +35,7 @@ export class LineCard {
 
   resize(width, height, stacked) {
     this.mapsBox.classList.toggle("stacked", stacked);
+    this.narrow = width < 118;
     for (const map of this.maps.values()) map.resize(width, height);
   }
 
@@ -78,7 +79,7 @@ export class LineCard {
       if (style) span.className = style;
       this.verdict.append(span);
     };
-    this.remark = "";
+    this.remark = { doubts: "", facts: "" };
     if (!evidence) add("no evidence yet");
     else if (shownRaw || !evidence.proven) {
       add(shownRaw ? "▲ not proven: raw shown" : "▲ not proven", "warn");
@@ -96,7 +97,7 @@ export class LineCard {
       const doubts = [];
       if (evidence.residual_flag) doubts.push("residual shows structure");
       for (const [name, why] of Object.entries(evidence.excluded_detectors ?? {})) doubts.push(`without ${name}: ${why}`);
-      this.remark = doubts.length ? { warn: true, text: `▲ ${doubts.join("; ")}` } : { text: facts.join(" · ") };
+      this.remark = { doubts: doubts.length ? `▲ ${doubts.join("; ")}` : "", facts: facts.join(" · ") };
       this.element.title = [...facts, ...doubts].join("\n");
     }
     const rows = run.denoise.rows;
@@ -104,7 +105,7 @@ export class LineCard {
     for (const [kind, map] of this.maps) {
       map.figure.dataset.shown = kind === "denoised" && shownRaw ? "raw" : kind;
       map.caption.textContent =
-        kind !== "denoised" ? kind : shownRaw ? "raw shown, not denoised" : `denoised, model ${model || "?"}, ${rows} rows`;
+        kind !== "denoised" ? kind : shownRaw ? "raw shown, not denoised" : `denoised, ${this.narrow ? "" : "model "}${model || "?"}, ${rows} rows`;
       map.caption.title = map.caption.textContent;
     }
   }
@@ -119,6 +120,7 @@ export class LineCard {
         ticks.className = "bar-ticks";
         const middle = low + unscaled(0.5, scale) * (high - low);
         const texts = [number(low), number(middle), `${number(high)} ${unit}`];
+        if (bars.length > 2) texts.splice(1, 1);
         ticks.append(...texts.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
         bar.title = `${kind}: ${texts.join(", ")}, ${scale} scale`;
         bar.append(canvas, ticks);
@@ -141,10 +143,9 @@ export class LineCard {
     const box = this.valuesBox;
     box.classList.toggle("reading", Boolean(hover));
     if (!hover || !this.values) {
-      const span = document.createElement("span");
-      span.textContent = this.remark?.text ?? "";
-      if (this.remark?.warn) span.className = "warn";
-      box.replaceChildren(span);
+      const { doubts, facts } = this.remark;
+      const warning = Object.assign(document.createElement("span"), { textContent: doubts, className: "warn" });
+      box.replaceChildren(warning, doubts && facts ? ` · ${facts}` : facts);
       return;
     }
     const { cols, stride } = this.stacks.raw;

@@ -20,6 +20,7 @@ let cards = [];
 let frame = { run: null, stacks: null };
 let wanted = page.get("run") ?? "latest";
 let shape = "";
+let mapWidth = 100;
 const todo = new Set();
 
 /** For tests and for the curious. */
@@ -92,15 +93,16 @@ function layout() {
   const found = fit({ width: grid.clientWidth, height: grid.clientHeight }, cards.length, options.kinds.length, ...frame.run.shape);
   grid.style.gridTemplateColumns = `repeat(${found.columns}, ${found.cardWidth}px)`;
   grid.classList.toggle("roomy", found.roomy);
+  mapWidth = found.width;
   for (const card of cards) card.resize(found.width, found.height, found.stacked);
 }
 
-/** A round length of about a quarter of the shown width. */
+/** A round length, at most a third of the shown width and 100 CSS pixels. */
 function scaleBar(run) {
   if (!run.step) return null;
   const step = Math.abs(run.step[1]);
   if (!step) return null;
-  const about = (view.width * step) / 3;
+  const about = view.width * step * Math.min(1 / 3, 100 / mapWidth);
   const power = 10 ** Math.floor(Math.log10(about));
   const length = [5, 2, 1].find((n) => n * power <= about) * power;
   const [value, unit] = run.units === "um" && length < 1 ? [length * 1000, "nm"] : [length, run.units === "um" ? "µm" : run.units];
