@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -91,6 +92,37 @@ def test_show_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "redis://user:***@example:6379/0" in shown.output
 
 
+def test_doctor_reports_every_check_and_fails_when_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUIETBEAM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("QUIETBEAM_INGEST__DATA_ROOTS", json.dumps([str(tmp_path / "missing")]))
+    done = CliRunner().invoke(app, ["doctor", "--json"])
+    findings = [json.loads(line) for line in done.output.splitlines() if line.startswith("{")]
+    assert {"Python", "torch", "weights", "profile", "disk", "ports", "Redis", "Tiled"} <= {
+        f["check"] for f in findings
+    }
+    missing = next(f for f in findings if f["check"] == "data roots")
+    assert missing["verdict"] == "failure" and "ingest.data_roots" in missing["remedy"]
+    assert done.exit_code == 1
+    table = CliRunner().invoke(app, ["doctor"])
+    assert table.exit_code == 1 and "what to do" in table.output
+
+
+def test_no_sign_of_life_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, redis_server: str, redis: Any) -> None:
+    from quietbeam.core.stage import heartbeat
+
+    monkeypatch.setenv("REDIS_URL", redis_server)
+    assert CliRunner().invoke(app, ["alive", "ingest"]).exit_code == 1
+    heartbeat(redis, "ingest")
+    assert CliRunner().invoke(app, ["alive", "ingest"]).exit_code == 0
+
+
+def test_version_is_the_one_of_the_package() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert CliRunner().invoke(app, ["--version"]).output.split() == ["quietbeam", project["version"]]
+
+
 # --- install ----------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +139,16 @@ def test_install_asks_for_the_build_that_fits_the_machine() -> None:
     assert install.torch_requirement("auto", "2.13.0", gpu=False) == "torch==2.13.0"
     assert install.torch_requirement("auto", "2.13.0", gpu=True) == "torch===2.13.0"
     assert install.torch_requirement("torch", "2.13.0", gpu=False) == "torch"
+
+
+def test_install_can_leave_out_the_project_or_copy_it() -> None:
+    install = load_install()
+    options = install.argparse.Namespace(extras="test", no_editable=False, only_dependencies=False)
+    assert install.wanted(options) == ["-e", f"{ROOT}[test]"]
+    options.no_editable, options.extras = True, ""
+    assert install.wanted(options) == [str(ROOT)]
+    options.only_dependencies = True
+    assert any(name.startswith("zarr") for name in install.wanted(options))
 
 
 def test_constraints_pin_every_dependency() -> None:
