@@ -219,10 +219,17 @@ def _total(pieces: list[_Judged], name: str) -> Blocks:
 
 
 def _controlled(pieces: list[_Judged], name: str, control: str) -> Blocks:
+    """Return the error over all folds of what may be judged on the first only.
+
+    The control's error on the other folds stands in, by the share to which the two errors go together block by block
+    (a control variate); not at all where the control itself is worse than raw.
+    """
     folds = max(p.index for p in pieces) + 1
     first = [p for p in pieces if p.index == 0]
-    difference = np.concatenate([p.errors[name] - p.errors[control] for p in first], 1)
-    return _total(pieces, control) + folds * difference
+    own, beside, raw = (np.concatenate([p.errors[key] for p in first], 1) for key in (name, control, "raw"))
+    a, b = own - own.mean(1, keepdims=True), beside - beside.mean(1, keepdims=True)
+    share = np.clip((a * b).sum(1) / np.maximum((b * b).sum(1), 1e-12), 0, 1) * (beside.sum(1) < raw.sum(1))
+    return folds * own + share[:, None] * (_total(pieces, control) - folds * beside)
 
 
 def _widths(pieces: list[_Judged], n: int) -> list[float]:

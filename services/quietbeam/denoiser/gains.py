@@ -146,12 +146,8 @@ def _scatter(counts: NDArray[np.floating], exposure: NDArray[np.floating], rate:
     for k in range(n_det):
         p = np.divide(weight[k], shares, out=np.zeros_like(shares), where=shares > 0)
         variance = everything * p * (1 - p)
-        z = np.divide(
-            counts[k] - everything * p,
-            np.sqrt(np.maximum(variance, 0.25)),
-            out=np.zeros_like(variance),
-            where=variance > 0.5,
-        )
+        spread = np.sqrt(np.maximum(variance, 0.25))
+        z = np.where(variance > 0.5, (counts[k] - everything * p) / spread, 0.0)
         used = variance > 0.5
         for j in range(n_line):
             pairs = used[j, :, 1:] & used[j, :, :-1]
