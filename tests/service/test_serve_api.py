@@ -19,7 +19,8 @@ from quietbeam.core.bus import Connection
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.stage import heartbeat
 from quietbeam.core.types import RunState
-from quietbeam.serve import create_app
+from quietbeam.serve import create_app, formats
+from quietbeam.serve.maps import MapReader
 
 KEY = "key-of-the-test"
 HEADER = {"Authorization": f"Apikey {KEY}"}
@@ -279,13 +280,17 @@ def test_latest_without_any_run_says_what_to_do(client: TestClient) -> None:
     assert "start a scan" in problem(client.get("/api/v1/runs/latest"), 404)
 
 
-def test_a_map_too_large_for_json_is_refused_before_it_is_read(
-    client: TestClient, settings: Settings, redis: Connection
+def test_a_map_too_large_for_an_answer_is_refused_before_it_is_read(
+    client: TestClient, run: SyntheticRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    SyntheticRun(settings.runs_dir, redis, uid="wide", shape=(1, 8_000_000), lines=LINES[:1], detectors=1)
-    began = time.monotonic()
-    assert "slice=" in problem(client.get("/api/v1/runs/wide/maps/raw/Ca_Ka"), 400)
-    assert time.monotonic() - began < 1
+    monkeypatch.setattr(formats, "MAX_TEXT_VALUES", 100)
+    monkeypatch.setattr(MapReader, "read", lambda *_: pytest.fail("it was read"))
+    assert "format=npy" in problem(client.get("/api/v1/runs/latest/maps/raw/Ca_Ka"), 400)
+    monkeypatch.setattr(formats, "MAX_BYTES", 1000)
+    assert "slice=" in problem(client.get("/api/v1/runs/latest/maps/raw?format=npy"), 400)
+    assert "slice=" in problem(client.get("/api/v1/runs/latest/maps/raw/Ca_Ka?format=png&zoom=9"), 400)
+    monkeypatch.undo()
+    assert client.get("/api/v1/runs/latest/maps/raw/Ca_Ka?slice=::4,::4").status_code == 200
 
 
 def test_only_reading_is_possible(client: TestClient, run: SyntheticRun) -> None:
