@@ -85,10 +85,11 @@ def watch(
     scan: subprocess.Popen[str],
     report: Callable[[runs.RunStatus], None],
     *,
+    uid: str | None = None,
     timeout_s: float = 240,
     interval_s: float = 0.25,
 ) -> runs.RunStatus:
-    """Report the newest run's status until its final maps are in Tiled.
+    """Report the status of run `uid` (None: the newest) until its final maps are in Tiled.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def watch(
             if scan.poll() not in (None, 0):
                 output = scan.stdout.read() if scan.stdout else ""
                 raise ServiceError(f"the simulated scan failed:\n{output[-2000:]}")
-            uids = runs.list_runs(connection, limit=1)
+            uids = [uid] if uid else runs.list_runs(connection, limit=1)
             status = runs.read_status(connection, uids[0]) if uids else None
             if status is not None:
                 report(status)
