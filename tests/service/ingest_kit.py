@@ -19,6 +19,7 @@ from quietbeam.core import codec, keys, runs
 from quietbeam.core.bus import Connection
 from quietbeam.core.runs import RunStatus
 from quietbeam.core.settings import Settings
+from quietbeam.core.types import RunState
 from quietbeam.ingest.service import IngestStage
 from quietbeam.ingest.sources import DocumentSource, MemorySource
 
@@ -243,6 +244,11 @@ class Pipe:
         status = runs.read_status(self.redis, uid)
         assert status is not None
         return status
+
+    def state(self, uid: str) -> RunState | None:
+        """The state that others see, or None when Redis does not know the run."""
+        status = runs.read_status(self.redis, uid)
+        return status.state if status is not None else None
 
     def buffer(self, uid: str) -> RunBuffer:
         return RunBuffer.open(self.settings.runs_dir, uid)

@@ -44,7 +44,7 @@ def run_path(root: Path, uid: str) -> Path:
     InputError
         The uid could leave `root`.
     """
-    if not _UID.match(uid):
+    if not _UID.fullmatch(uid):
         raise InputError(f"run uid {uid[:80]!r} is not allowed: use letters, digits, '-' and '_' (at most 64)")
     return root / uid
 
@@ -53,7 +53,7 @@ def list_buffers(root: Path) -> list[str]:
     """Return the uids of the runs that are buffered below `root`."""
     if not root.is_dir():
         return []
-    return sorted(p.name for p in root.iterdir() if _UID.match(p.name) and (p / "zarr.json").is_file())
+    return sorted(p.name for p in root.iterdir() if _UID.fullmatch(p.name) and (p / "zarr.json").is_file())
 
 
 class RunBuffer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -85,7 +86,8 @@ def run_stage(
                     log.info("redis_back", away_s=round(time.monotonic() - away_since, 2))
                     away_since = None
                 if time.monotonic() - last_beat >= HEARTBEAT_S:
-                    heartbeat(connection, stage.name, detail=detail())
+                    with contextlib.suppress(redis.OutOfMemoryError):  # a full Redis is the stage's affair
+                        heartbeat(connection, stage.name, detail=detail())
                     last_beat = time.monotonic()
                 if not stage.step():
                     stop.wait(idle_wait_s)

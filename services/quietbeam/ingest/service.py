@@ -111,9 +111,7 @@ class IngestStage:
             if error.errno not in _NO_SPACE:
                 raise
             self._block(f"the disk refuses ({error.strerror}); make room at {self._settings.data_dir}")
-        except redis.ResponseError as error:
-            if "OOM" not in str(error):
-                raise
+        except redis.OutOfMemoryError:
             self._block("Redis is full; raise its maxmemory")
         self._send()
         return worked
@@ -317,9 +315,7 @@ class IngestStage:
         """Wake the others up, then acknowledge: everything before this is on disk."""
         try:
             self._wake_others()
-        except redis.ResponseError as error:
-            if "OOM" not in str(error):
-                raise
+        except redis.OutOfMemoryError:
             log.warning("redis_full", remedy="raise maxmemory; wake-ups are lost, counts are not")
             self._next_trim = 0.0
         for queue in self._acks.values():

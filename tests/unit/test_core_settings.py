@@ -1,0 +1,54 @@
+"""Settings: every mistake is named."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from quietbeam.core.errors import InputError
+from quietbeam.core.settings import configs_dir, keep_secret, load_settings
+
+
+@pytest.mark.parametrize("path", sorted(configs_dir().glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_configs_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(path.stem).ingest.sources
+
+
+def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("serve: {port: 1234}\ningest: {stale_after: PT5S}\n")
+    monkeypatch.setenv("QUIETBEAM_SERVE__PORT", "9000")
+    settings = load_settings(path)
+    assert settings.serve.port == 9000
+    assert settings.ingest.stale_after == timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("serve: {prot: 1}", "serve.prot"),
+        ("- a", "mapping"),
+        ("a: [", "not YAML"),
+        ("ingest: {max_pixels: -1}", "ingest.max_pixels"),
+        ("data_dir: !!python/object/apply:os.getcwd []", "not YAML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        load_settings(path)
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(InputError, match="embedded"):
+        load_settings("no-such-config")
+
+
+def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "secrets" / "key"
+    first = keep_secret(path)
+    assert len(first) == 64 and keep_secret(path) == first
+    assert path.stat().st_mode & 0o077 == 0 and path.parent.stat().st_mode & 0o077 == 0

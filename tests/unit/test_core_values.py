@@ -1,0 +1,63 @@
+"""Values that cross seams survive JSON and the run hash."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from quietbeam.core import runs
+from quietbeam.core.bus import Connection
+from quietbeam.core.evidence import LineEvidence, RunEvidence
+from quietbeam.core.types import RunInfo, RunState
+
+INFO = RunInfo(
+    uid="u",
+    lines=("P_Ka", "Fe_Ka"),
+    detectors=("det1",),
+    shape=(3, 4),
+    step=(0.5, 0.25),
+    snake=True,
+    metadata={"sample": "cell", "nested": {"a": [1, 2]}},
+)
+EVIDENCE = RunEvidence(
+    rows=8,
+    lines=(
+        LineEvidence(line="P_Ka", estimator="fine_tuned", proven=True, dwell_gain=4.5, candidates={"raw": 1.0}),
+        LineEvidence(line="Fe_Ka", estimator="raw", proven=True, excluded_detectors={"det1": "dead"}),
+    ),
+    notes=("a doubt",),
+)
+
+
+def test_values_survive_json() -> None:
+    assert RunInfo.from_dict(orjson.loads(orjson.dumps(INFO.to_dict()))) == INFO
+    assert RunEvidence.from_dict(orjson.loads(orjson.dumps(EVIDENCE.to_dict()))) == EVIDENCE
+
+
+def test_unknown_entries_of_newer_versions_are_ignored() -> None:
+    assert RunInfo.from_dict(INFO.to_dict() | {"colour": "red"}) == INFO
+    newer = EVIDENCE.to_dict() | {"mood": 1}
+    newer["lines"][0]["mood"] = 2
+    assert RunEvidence.from_dict(newer) == EVIDENCE
+    assert EVIDENCE.line("Fe_Ka") is not None and EVIDENCE.line("Au_La") is None
+
+
+def test_the_run_hash_gives_back_what_was_written(redis: Connection) -> None:
+    runs.register_run(redis, "u", 5.0)
+    runs.register_run(redis, "older", 1.0)
+    runs.write_status(redis, "u", info=INFO, state="running", warnings=["w"], evidence=EVIDENCE, rows_measured=3)
+    runs.write_status(redis, "u", time_stop=7.5, reason="r")
+    status = runs.read_status(redis, "u")
+    assert status is not None
+    assert (status.info, status.evidence, status.state) == (INFO, EVIDENCE, RunState.RUNNING)
+    assert (status.warnings, status.rows_measured, status.time_stop, status.reason) == (("w",), 3, 7.5, "r")
+    runs.write_status(redis, "u", time_stop=None)
+    status = runs.read_status(redis, "u")
+    assert status is not None and status.time_stop is None
+    assert runs.list_runs(redis) == ["u", "older"] and runs.list_runs(redis, limit=1) == ["u"]
+    assert runs.read_status(redis, "unknown") is None
+
+
+@pytest.mark.parametrize("state", list(RunState))
+def test_only_running_paused_and_stale_runs_may_go_on(state: RunState) -> None:
+    assert state.ended == (state not in {RunState.RUNNING, RunState.PAUSED, RunState.STALE})
