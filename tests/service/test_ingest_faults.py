@@ -138,6 +138,23 @@ def test_redis_loses_everything(settings: Settings, redis: Connection) -> None:
     pipe.stage.close()
 
 
+def test_a_flush_without_a_disconnection_is_noticed(
+    settings: Settings, redis: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quietbeam.ingest.service.TRIM_S", 0.05)
+    scan = Scan()
+    docs = scan.docs()
+    pipe = Pipe(settings, redis, RedisSource(redis))
+    publish(redis, docs[:9], scan.uid)
+    pipe.until(lambda: pipe.state(scan.uid) and pipe.status(scan.uid).rows_measured == 1)
+    redis.flushall()
+    pipe.until(lambda: pipe.state(scan.uid) is RunState.RUNNING)
+    publish(redis, docs[9:], scan.uid)
+    pipe.until(lambda: pipe.state(scan.uid) is RunState.COMPLETE)
+    same(pipe, scan)
+    pipe.stage.close()
+
+
 def test_full_disk_waits_and_goes_on(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = Scan()
     docs = scan.docs()
@@ -299,6 +316,61 @@ def test_an_end_to_end_scan_of_a_real_engine_over_an_outage(
     pipe.until(lambda: pipe.state(uid) is RunState.COMPLETE)
     assert pipe.status(uid).state is RunState.COMPLETE
     np.testing.assert_array_equal(pipe.counts(uid), counts)
+    pipe.stage.close()
+
+
+def test_pause_and_rewind_of_a_real_engine(settings: Settings, redis: Connection, tmp_path: Path) -> None:
+    """The engine measures four pixels again after a pause: what it measured last is kept."""
+    from bluesky import RunEngine
+    from bluesky.plan_stubs import checkpoint, close_run, create, open_run, pause, read, save, trigger
+    from bluesky.utils import RunEngineInterrupted
+    from ophyd import Component as Cpt
+    from ophyd import Device, Signal
+    from ophyd.status import Status
+
+    from quietbeam.ingest.publisher import RedisPublisher
+
+    class Xs(Device):
+        det1_P_Ka = Cpt(Signal, value=0)
+        det2_P_Ka = Cpt(Signal, value=0)
+        shots = 0
+
+        def trigger(self) -> Status:
+            self.shots += 1
+            self.det1_P_Ka.put(self.shots)
+            self.det2_P_Ka.put(100 + self.shots)
+            status = Status(self)
+            status.set_finished()
+            return status
+
+    device = Xs("", name="xs")
+    publisher = RedisPublisher(str(settings.redis.url), spool_dir=tmp_path / "spool")
+    engine = RunEngine({}, call_returns_result=True)
+    engine.subscribe(publisher)
+
+    def scan() -> Any:
+        yield from open_run({"beamline_id": "quietbeam-simulated", "shape": [3, 5]})
+        for index in range(15):
+            if index == 4:
+                yield from checkpoint()
+            yield from trigger(device, wait=True)
+            yield from create("primary")
+            yield from read(device)
+            yield from save()
+            if index == 7:
+                yield from pause()
+        yield from close_run()
+
+    with pytest.raises(RunEngineInterrupted):
+        engine(scan())
+    result: Any = engine.resume()
+    assert publisher.close(20)
+    uid = result.run_start_uids[0]
+    pipe = Pipe(settings, redis, RedisSource(redis))
+    pipe.until(lambda: pipe.state(uid) is RunState.COMPLETE)
+    shots = np.concatenate([np.arange(1, 5), np.arange(9, 20)]).reshape(3, 5)  # 5 to 8 were measured again
+    np.testing.assert_array_equal(pipe.counts(uid)[0, 0], shots)
+    np.testing.assert_array_equal(pipe.counts(uid)[1, 0], 100 + shots)
     pipe.stage.close()
 
 

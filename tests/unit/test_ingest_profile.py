@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_explained(keys: list[str], words: list[str]) -> No
 def test_datasets_need_names_of_their_axes() -> None:
     simulated = load_profile("simulated")
     simulated = simulated.model_copy(update={"match": {}})
-    with pytest.raises(ProfileError, match="xs_detector_names.*nothing"):
+    with pytest.raises(ProfileError, match=r"xs_detector_names.*nothing"):
         layout(["xs_counts"], of=simulated, configuration={"other": 1})
     found = layout(
         ["xs_counts", "i0_counts"],

@@ -17,6 +17,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Receive Bluesky documents and keep every count, row by row. One per data_dir."""
+        import redis
+        import structlog
+
         from quietbeam.core.bus import connect
         from quietbeam.core.log import configure_logging
         from quietbeam.core.settings import load_settings
@@ -27,4 +30,13 @@ def register(app: typer.Typer) -> None:
         configure_logging("ingest", level=settings.log_level)
         stop = stop_on_signals()
         connection = connect(settings.redis_url)
+        while not stop.is_set():
+            try:
+                connection.ping()
+                break
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                structlog.get_logger().warning("waiting_for_redis", error=str(error))
+                stop.wait(1.0)
+        if stop.is_set():
+            return
         run_stage(IngestStage(settings, connection), connection, stop)

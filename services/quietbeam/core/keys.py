@@ -13,6 +13,9 @@ QUARANTINE = "qb:quarantine"
 RUNS = "qb:runs"
 """Sorted set of run uids by start time."""
 
+EPOCH = "qb:epoch"
+"""String that ingest sets and nobody deletes: when it is gone, Redis lost its data."""
+
 
 def run(uid: str) -> str:
     """Hash with the state of a run; field names are in :mod:`quietbeam.core.runs`."""

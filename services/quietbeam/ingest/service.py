@@ -88,6 +88,7 @@ class IngestStage:
         self._blocked_until = 0.0
         self._backoff = 0.0
         self._rebuild()
+        self._redis.setnx(keys.EPOCH, time.time())
 
     # --- the stage ----------------------------------------------------------------------------------------------
 
@@ -126,6 +127,7 @@ class IngestStage:
                 runs.register_run(self._redis, uid, run.start.time)
             self._write_status(run, force=True)
         self._rebuild()
+        self._redis.setnx(keys.EPOCH, time.time())
         for source in self._sources:
             source.reset()
 
@@ -330,6 +332,9 @@ class IngestStage:
             for uid in [uid for uid, queue in self._acks.items() if not len(queue) and uid not in self._runs]:
                 del self._acks[uid]
             self._forget_runs()
+            if not self._redis.exists(keys.EPOCH):
+                log.error("redis_lost_its_data", remedy="check its persistence and who flushes it")
+                self.recover()
             if any(source.name == "redis" for source in self._sources):
                 bus.trim_acknowledged(self._redis, keys.DOCS)
             bus.trim_older(self._redis, keys.ROWS)
