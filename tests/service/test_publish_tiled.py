@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -253,19 +254,68 @@ def test_subscriber_gets_the_bytes_while_the_scan_runs(published: Settings, redi
         stage.close()
 
 
+def publisher_command(settings: Settings, folder: Path) -> list[str]:
+    """Write a config and return the command that runs the publisher as a process."""
+    config = folder / "publish.yaml"
+    tiled = {"uri": settings.tiled.uri, "api_key": KEY, "interval": 0.01}
+    config.write_text(
+        yaml.safe_dump({"data_dir": str(settings.data_dir), "redis": {"url": settings.redis.url}, "tiled": tiled})
+    )
+    return [sys.executable, "-m", "quietbeam", "publish", "-c", str(config)]
+
+
+@pytest.mark.parametrize("point", ["publish.after_write", "publish.before_close"])
+def test_death_between_two_effects_changes_nothing(
+    published: Settings, redis: Connection, client: Any, tmp_path: Path, point: str
+) -> None:
+    run = Run(published, redis, point.replace(".", "-"))
+    run.finish()
+    command = publisher_command(published, tmp_path)
+    died = subprocess.run(command, env={**os.environ, "QUIETBEAM_FAILPOINT": point}, timeout=60, check=False)
+    assert died.returncode == 99 and run.status().publish_state != "final"
+    faults = Faults()
+    stage = PublishStage(published, redis, transport=faults)
+    turn(stage, lambda: run.status().publish_state == "final")
+    stage.close()
+    run.assert_equal(client)
+    if point == "publish.before_close":
+        assert not [call for call in faults.calls if call[0] in ("PUT", "PATCH")], "the streams may be closed already"
+
+
+def test_a_full_redis_is_waited_out(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "full-redis")
+    run.rows(0, 4)
+    stage = PublishStage(published, redis)
+    redis.config_set("maxmemory", "1")
+    try:
+        for _ in range(3):
+            stage.step()
+    finally:
+        redis.config_set("maxmemory", "0")
+    turn(stage, lambda: run.status().publish_version == 1)
+    run.assert_equal(client)
+    stage.close()
+
+
+def test_redis_that_forgot_everything(published: Settings, redis: Connection, client: Any) -> None:
+    run = Run(published, redis, "forgotten")
+    stage = PublishStage(published, redis)
+    run.rows(0, 4)
+    turn(stage, lambda: run.status().publish_version == 1)
+    redis.flushall()
+    # As ingest and worker do when Redis is back.
+    runs.register_run(redis, "forgotten", 1.0)
+    runs.write_status(redis, "forgotten", info=run.info, state=RunState.RUNNING)
+    stage.recover()
+    run.rows(4, 8)
+    turn(stage, lambda: run.status().publish_version == 2 and run.status().publish_state == "live")
+    run.assert_equal(client)
+    stage.close()
+
+
 def test_a_killed_publisher_loses_nothing(published: Settings, redis: Connection, client: Any, tmp_path: Path) -> None:
     run = Run(published, redis, "killed")
-    config = tmp_path / "publish.yaml"
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "data_dir": str(published.data_dir),
-                "redis": {"url": published.redis.url},
-                "tiled": {"uri": published.tiled.uri, "api_key": KEY, "interval": 0.01},
-            }
-        )
-    )
-    command = [sys.executable, "-m", "quietbeam", "publish", "-c", str(config)]
+    command = publisher_command(published, tmp_path)
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

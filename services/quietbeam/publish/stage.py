@@ -14,12 +14,14 @@ from typing import Any
 
 import httpx
 import orjson
+import redis
 import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core import keys, metrics, runs
 from quietbeam.core.bus import Connection, emit
 from quietbeam.core.errors import NotMeasuredError, ServiceError
+from quietbeam.core.failpoint import failpoint
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RunState
 
@@ -201,6 +203,14 @@ class PublishStage:
     # --- sending ------------------------------------------------------------------------------------------------
 
     def _send(self, active: _Active) -> None:
+        try:
+            self._try_to_send(active)
+        except redis.OutOfMemoryError as error:
+            # What was sent cannot be noted down; sending it again is harmless.
+            active.parcel.failed(f"Redis is full: {error}")
+            log.warning("redis_full", run=active.parcel.uid, error=str(error))
+
+    def _try_to_send(self, active: _Active) -> None:
         parcel = active.parcel
         try:
             final = self._update(active)
@@ -255,6 +265,7 @@ class PublishStage:
             publication.write(0, rows)
         elif parcel.rows is not None:
             publication.write(*parcel.rows)
+        failpoint("publish.after_write")
         sent = version if parcel.whole or final else parcel.version
         if parcel.whole or parcel.rows is not None or final:
             metrics.count(self._redis, "quietbeam_tiled_updates_total")
@@ -284,6 +295,7 @@ class PublishStage:
                 raise TiledBusyError(f"{publication.path} reads back differently; it is written again")
             self._api.replace_metadata(publication.path, {**metadata, "published": {"version": version, "final": True}})
             active.final_version = version
+        failpoint("publish.before_close")
         publication.close_streams()
 
     def _say(self, active: _Active, state: str, reason: str) -> None:
