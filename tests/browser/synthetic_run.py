@@ -11,10 +11,12 @@ import numpy as np
 from quietbeam.buffer import RunBuffer
 from quietbeam.core import runs
 from quietbeam.core.bus import Connection, emit
-from quietbeam.core.evidence import LineEvidence, RunEvidence
+from quietbeam.core.evidence import Estimator, LineEvidence, RunEvidence
 from quietbeam.core.types import RowBlock, RunInfo, RunState
 
 LINES = ("P_K", "S_K", "Cl_K", "K_K", "Ca_K", "Fe_K", "Cu_K", "Zn_K")
+
+ESTIMATORS: tuple[Estimator, ...] = ("combined", "fine_tuned", "smoother")
 
 
 def specimen(shape: tuple[int, int], n_line: int, seed: int) -> np.ndarray[Any, Any]:
@@ -135,11 +137,11 @@ class SyntheticRun:
             lines.append(
                 LineEvidence(
                     line=name,
-                    estimator=("fine_tuned" if n % 3 else "combined") if good else "raw",
+                    estimator=ESTIMATORS[n % len(ESTIMATORS)] if good else "raw",
                     proven=good,
                     dwell_gain=gain if good else 1.0,
                     dwell_gain_low=gain * 0.86 if good else None,
-                    dwell_gain_high=gain * 1.15 if good else None,
+                    dwell_gain_high=gain * 1.15 if good and n else None,
                     candidates={"smoother": gain * 0.5, "pretrained": gain * 0.8},
                     total_ratio=1.002,
                     slope=0.99,

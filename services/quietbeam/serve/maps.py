@@ -37,12 +37,15 @@ class MapStack:
         (line, row, col) float32 [counts], NaN where there is no value; (row, col) bool for ``measured``.
     tag
         Changes whenever the values may have changed: the ETag.
+    denoised
+        (row, col) bool: pixels that the denoise worker has reached.
     plain_rows
         Rows of ``raw`` that the denoise worker has not reached yet, shown as the plain sum over detectors.
     """
 
     values: npt.NDArray[Any]
     tag: str
+    denoised: BoolArray
     plain_rows: int = 0
 
 
@@ -70,44 +73,58 @@ class MapReader:
         """
         if kind not in KINDS:
             raise NotMeasuredError(f"no maps of kind {str(kind)[:40]!r}; there are {', '.join(KINDS)}")
-        tag = map_tag(status, kind)
+        kept = self._find(status, kind)
+        if kept is None:
+            with self._reading:  # one viewer reads, the others find it kept
+                kept = self._find(status, kind) or self._read(status, kind)
+        return kept
+
+    def _find(self, status: RunStatus, kind: Kind) -> MapStack | None:
         key = (status.uid, kind)
         with self._lock:
-            if key in self._kept and self._kept[key].tag == tag:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        with self._reading:  # one viewer reads, the others find it kept
-            with self._lock:
-                if key in self._kept and self._kept[key].tag == tag:
-                    return self._kept[key]
-            stack = self._load(status, kind, tag)
-            with self._lock:
-                self._kept[key] = stack
-                self._kept.move_to_end(key)
-                while len(self._kept) > 1 and sum(s.values.nbytes for s in self._kept.values()) > _CACHE_BYTES:
-                    self._kept.popitem(last=False)
+            stack = self._kept.get(key)
+            if stack is None or stack.tag != map_tag(status, kind):
+                return None
+            self._kept.move_to_end(key)
+            return stack
+
+    def _read(self, status: RunStatus, kind: Kind) -> MapStack:
+        stack = self._load(status, kind)
+        key = (status.uid, kind)
+        with self._lock:
+            self._kept[key] = stack
+            self._kept.move_to_end(key)
+            while len(self._kept) > 1 and sum(s.values.nbytes for s in self._kept.values()) > _CACHE_BYTES:
+                self._kept.popitem(last=False)
         return stack
 
-    def _load(self, status: RunStatus, kind: Kind, tag: str) -> MapStack:
+    def _load(self, status: RunStatus, kind: Kind) -> MapStack:
         try:
             buffer = RunBuffer.open(self._root, status.uid)
         except NotMeasuredError as error:
             why = f": {status.reason}" if status.reason else " yet"
             raise NotMeasuredError(f"run {status.uid} has no maps{why}") from error
-        measured = buffer.measured()
+        tag = map_tag(status, kind)
         if kind == "measured":
-            return MapStack(values=_sealed(measured), tag=tag)
-        raw = buffer.read_map("raw")
-        covered = _covered(raw, measured)
+            measured = buffer.measured()
+            return MapStack(values=_sealed(measured), tag=tag, denoised=measured)
         if kind == "raw":
+            measured, raw = buffer.measured(), buffer.read_map("raw")
+            covered = _covered(raw, measured)
             plain = _add_plain_sums(buffer, raw, measured, covered)
-            values, shown = raw, measured
-        else:
-            plain, shown = 0, measured & covered[:, None]
-            stored = buffer.read_map("denoised" if kind == "residual" else cast(MapKind, kind))
-            values = raw - stored if kind == "residual" else stored
-        values = np.where(shown, values, np.float32("nan")).astype("<f4", copy=False)
-        return MapStack(values=_sealed(values), tag=tag, plain_rows=plain)
+            raw[:, ~measured] = np.nan
+            return MapStack(
+                values=_sealed(raw.astype("<f4", copy=False)),
+                tag=tag,
+                denoised=measured & covered[:, None],
+                plain_rows=plain,
+            )
+        shown = self._find(status, "raw") or self._read(status, "raw")
+        values = buffer.read_map("denoised" if kind == "residual" else cast(MapKind, kind))
+        if kind == "residual":
+            values = shown.values - values
+        values[:, ~shown.denoised] = np.nan
+        return MapStack(values=_sealed(values.astype("<f4", copy=False)), tag=tag, denoised=shown.denoised)
 
 
 def _covered(raw: FloatArray, measured: BoolArray) -> BoolArray:

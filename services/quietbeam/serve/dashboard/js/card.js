@@ -87,7 +87,9 @@ export class LineCard {
       if (evidence.dwell_gain !== null) {
         add(gain(evidence.dwell_gain), "gain");
         const [low, high] = [evidence.dwell_gain_low, evidence.dwell_gain_high];
-        add(low !== null && high !== null ? ` dwell gain (${low.toFixed(1)}–${high.toFixed(1)})` : " dwell gain");
+        let interval = "";
+        if (low !== null) interval = high !== null ? ` (${low.toFixed(1)}–${high.toFixed(1)})` : ` (at least ${low.toFixed(1)})`;
+        add(` dwell gain${interval}`);
       }
     }
     if (evidence) {
@@ -101,11 +103,12 @@ export class LineCard {
       this.element.title = [...facts, ...doubts].join("\n");
     }
     const rows = run.denoise.rows;
-    const model = run.denoise.model || run.evidence?.model;
+    const model = run.denoise.model || run.evidence?.model || "?";
+    const by = evidence?.estimator === "smoother" ? "smoother" : this.narrow ? model : `model ${model}`;
     for (const [kind, map] of this.maps) {
       map.figure.dataset.shown = kind === "denoised" && shownRaw ? "raw" : kind;
       map.caption.textContent =
-        kind !== "denoised" ? kind : shownRaw ? "raw shown, not denoised" : `denoised, ${this.narrow ? "" : "model "}${model || "?"}, ${rows} rows`;
+        kind !== "denoised" ? kind : shownRaw ? "raw shown, not denoised" : `denoised, ${by}, ${rows} rows`;
       map.caption.title = map.caption.textContent;
     }
   }

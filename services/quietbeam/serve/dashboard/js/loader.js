@@ -4,7 +4,7 @@ import { ApiError, getRun, getStack } from "./api.js";
 
 const KINDS = ["raw", "denoised", "uncertainty"];
 const MAX_VALUES = 6e6; // a kind, all lines; larger maps are thinned out
-const REST_MS = 120;
+const REST_MS = 60;
 
 export class Loader {
   constructor(onFrame, onError) {
