@@ -22,6 +22,9 @@ def register(app: typer.Typer) -> None:
         name: Annotated[
             str | None, typer.Option(help="Name in leases; a restarted worker of that name gets its runs back at once.")
         ] = None,
+        threads: Annotated[
+            int, typer.Option(min=0, help="CPU threads of torch; 0: all cores but one, which belongs to ingest.")
+        ] = 0,
         nice: Annotated[int, typer.Option(help="Added niceness, so that ingest always comes first.")] = 5,
     ) -> None:
         """Denoise runs as their rows arrive: one process per device."""
@@ -38,8 +41,11 @@ def register(app: typer.Typer) -> None:
         configure_logging("worker", level=settings.log_level)
         stop = stop_on_signals()
         os.nice(nice)
+        import torch
+
         from quietbeam.denoiser.worker import DenoiseStage
 
+        torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
         connection = connect(settings.redis_url)
         owner = name or f"{socket.gethostname()}:{settings.denoise.device}"
         run_stage(DenoiseStage(settings, connection, owner=owner, stop=stop), connection, stop)

@@ -21,6 +21,7 @@ from .session import DenoiseSession
 log = structlog.get_logger()
 
 _STATE_EVERY_S = 0.5
+_BAND_ROWS = 64
 _FINAL_STATES = (
     RunState.COMPLETE,
     RunState.INCOMPLETE,
@@ -59,7 +60,7 @@ class LiveRun:
         self._state = RunState.RUNNING
         self._state_at = -_STATE_EVERY_S
         self._spent_s = self._final_spent_s = 0.0
-        self._steps = 0
+        self._steps = self._taken = 0
         self._evaluated_at = -settings.evaluate_every.total_seconds()
         self._evaluated: tuple[int, int] | None = None
         n_det, n_line, (rows, cols) = len(self.info.detectors), len(self.info.lines), self.info.shape
@@ -113,14 +114,17 @@ class LiveRun:
 
     # --- learning -----------------------------------------------------------------------------------------------
 
-    def learn(self, interrupt: Callable[[], bool]) -> bool:
-        """Evaluate, fine-tune for at most one burst, or (when the run has ended) finish. False when idle."""
+    def learn(self, interrupt: Callable[[], bool], between: Callable[[], object]) -> bool:
+        """Evaluate, fine-tune for at most one burst, or (when the run has ended) finish. False when idle.
+
+        `interrupt()` True ends a burst; `between()` is called between tiles of an evaluation, to serve rows that wait.
+        """
         if self._ended:
-            return self._finish(interrupt)
+            return self._finish(interrupt, between)
         if self._raw_only:
             return False
         if self._evaluation_due:
-            self._evaluate()
+            self._evaluate(between)
             return True
         if self._may_fine_tune:
             self._spent_s += self._burst(self._settings.live_budget.total_seconds() - self._spent_s, interrupt)
@@ -166,17 +170,22 @@ class LiveRun:
         metrics.count(self._redis, "quietbeam_fine_tune_steps_total", steps)
         return max(time.monotonic() - started, 1e-3)
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, between: Callable[[], object]) -> None:
         session = self._denoiser()
-        self._evidence = session.evaluate()
-        self._evaluated = (self.rows, self._steps)
-        update = session.infer(None)
-        self._write(update.rows[0], update.raw, update.denoised, update.uncertainty)
+        judged = (self.rows, self._steps)
+        self._evidence = session.evaluate(between)
+        self._evaluated = judged
+        for first in range(0, self.info.shape[0], _BAND_ROWS):
+            band = self._known[first : first + _BAND_ROWS].any(axis=1)
+            if band.any():
+                between()
+                update = session.infer((first, first + int(np.flatnonzero(band)[-1]) + 1))
+                self._write(update.rows[0], update.raw, update.denoised, update.uncertainty)
         # Measured from its end, so that evaluation never takes more than its share on a slow machine.
         self._evaluated_at = time.monotonic()
-        self._notify(update.rows, lag_s=None)
+        self._notify((0, self.info.shape[0]), lag_s=None)
 
-    def _finish(self, interrupt: Callable[[], bool]) -> bool:
+    def _finish(self, interrupt: Callable[[], bool], between: Callable[[], object]) -> bool:
         """Spend the final budget burst by burst, so that other runs stay live, then write the final maps."""
         final_s = self._settings.final_budget.total_seconds()
         missed = self.buffer.measured() != self._known
@@ -189,7 +198,10 @@ class LiveRun:
         if self._settings.fine_tune and self._final_spent_s < final_s:
             self._final_spent_s += self._burst(final_s - self._final_spent_s, interrupt)
             return True
-        update, evidence = self._denoiser().finalize(0.0)
+        taken = self._taken
+        update, evidence = self._denoiser().finalize(0.0, between=between)
+        if self._taken != taken:
+            return True  # a row came late: finish again with it
         self._write(update.rows[0], update.raw, update.denoised, update.uncertainty)
         self._close_run(evidence)
         return True
@@ -218,6 +230,7 @@ class LiveRun:
         blocks = [self.buffer.read_row(row) for row in range(start, stop)]
         measured = np.stack([block.measured for block in blocks])
         self._known[start:stop] = measured
+        self._taken += 1
         if self._raw_only:
             return
         self._denoiser().add_rows(

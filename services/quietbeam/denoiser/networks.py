@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from .counts import Sums
 
 Array = NDArray[np.float32]
 TILE_HALO = 32
+BAND_ROWS = 64
 
 
 def pick_device(name: str) -> torch.device:
@@ -104,7 +106,15 @@ def unturned(image: Array, code: int) -> Array:
 
 
 @torch.no_grad()
-def predict(network: Denoiser, sums: Sums, device: torch.device, *, tile: int = 256, flips: int = 1) -> Array:
+def predict(
+    network: Denoiser,
+    sums: Sums,
+    device: torch.device,
+    *,
+    tile: int = 256,
+    flips: int = 1,
+    between: Callable[[], object] | None = None,
+) -> Array:
     """Return the network's rate (line, row, col) [counts at exposure 1], 0 for lines without a count.
 
     Parameters
@@ -113,6 +123,8 @@ def predict(network: Denoiser, sums: Sums, device: torch.device, *, tile: int = 
         Maps larger than this are computed in tiles with a halo, so that memory stays bounded.
     flips
         Flips and turns to average.
+    between
+        Called between tiles, which then have at most `BAND_ROWS` rows: whoever waits can be served.
     """
     lines, rows, cols = sums.counts.shape
     measured = sums.exposure > 0
@@ -127,22 +139,32 @@ def predict(network: Denoiser, sums: Sums, device: torch.device, *, tile: int = 
     total = np.zeros_like(counts)
     for code in range(flips):
         a, b = np.ascontiguousarray(turned(counts, code)), np.ascontiguousarray(turned(exposure, code))
-        total += unturned(_tiles(network, a, b, device, tile), code)
+        total += unturned(_tiles(network, a, b, device, tile, between), code)
     out[live] = total / flips / usual[live, None, None]
     return out
 
 
-def _tiles(network: Denoiser, counts: Array, exposure: Array, device: torch.device, tile: int) -> Array:
+def _tiles(
+    network: Denoiser,
+    counts: Array,
+    exposure: Array,
+    device: torch.device,
+    tile: int,
+    between: Callable[[], object] | None,
+) -> Array:
     rows, cols = counts.shape[-2:]
-    if rows <= tile + TILE_HALO and cols <= tile + TILE_HALO:
+    height = tile if between is None else min(tile, BAND_ROWS)
+    if rows <= height + TILE_HALO and cols <= tile + TILE_HALO:
         return _forward(network, counts, exposure, device)
     out = np.empty_like(counts)
-    for r in range(0, rows, tile):
+    for r in range(0, rows, height):
         for c in range(0, cols, tile):
-            r0, r1 = max(r - TILE_HALO, 0), min(r + tile + TILE_HALO, rows)
+            if between is not None and r + c > 0:
+                between()
+            r0, r1 = max(r - TILE_HALO, 0), min(r + height + TILE_HALO, rows)
             c0, c1 = max(c - TILE_HALO, 0), min(c + tile + TILE_HALO, cols)
             part = _forward(network, counts[:, r0:r1, c0:c1], exposure[:, r0:r1, c0:c1], device)
-            r2, c2 = min(r + tile, rows), min(c + tile, cols)
+            r2, c2 = min(r + height, rows), min(c + tile, cols)
             out[:, r:r2, c:c2] = part[:, r - r0 : r2 - r0, c - c0 : c2 - c0]
     return out
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ class DenoiseSession:
         self._noise = NoiseModel.poisson(len(self.data.lines))
         self._dirty = True
         self._final = False
+        self._between: Callable[[], object] | None = None
 
     # -- rows in ------------------------------------------------------------------------------------------------
     def add_rows(
@@ -153,7 +155,7 @@ class DenoiseSession:
         """Return a network's rate of ``sums`` (line, row, col)."""
         network = self._tuning.average if name == "fine_tuned" and self._tuning is not None else self._base
         effective = self._noise.to_counts(sums) if self.data.kind == "areas" else sums
-        rate = predict(network, effective, self.device, tile=self.options.tile, flips=flips)
+        rate = predict(network, effective, self.device, tile=self.options.tile, flips=flips, between=self._between)
         return self._noise.from_rate(rate).astype(np.float32) if self.data.kind == "areas" else rate
 
     # -- learning -----------------------------------------------------------------------------------------------
@@ -169,8 +171,15 @@ class DenoiseSession:
         return self._tuning.burst(self.data.sums("train"), budget_s, interrupt)
 
     # -- evidence -----------------------------------------------------------------------------------------------
-    def evaluate(self) -> RunEvidence:
-        """Judge every estimate on held-out photons and choose what :meth:`infer` publishes, line by line."""
+    def evaluate(self, between: Callable[[], object] | None = None) -> RunEvidence:
+        """Judge every estimate on held-out photons and choose what :meth:`infer` publishes, line by line.
+
+        ``between()`` is called every fraction of a second; it may add rows and infer them.
+        """
+        with self._giving_way(between):
+            return self._evaluate()
+
+    def _evaluate(self) -> RunEvidence:
         self._prepare()
         tuned = self._tuning is not None and self._tuning.steps > 0
         names = ("pretrained", "fine_tuned") if tuned else ("pretrained",)
@@ -179,12 +188,21 @@ class DenoiseSession:
         return self._evidence()
 
     def finalize(
-        self, budget_s: float, progress: Callable[[str, float], None] | None = None
+        self,
+        budget_s: float,
+        progress: Callable[[str, float], None] | None = None,
+        between: Callable[[], object] | None = None,
     ) -> tuple[MapUpdate, RunEvidence]:
         """Fine-tune once more, judge, and return the final maps (averaged over flips) and evidence.
 
-        ``progress(what, share)`` is told how far it is.
+        ``progress(what, share)`` is told how far it is; ``between`` as in :meth:`evaluate`.
         """
+        with self._giving_way(between):
+            return self._finalize(budget_s, progress)
+
+    def _finalize(
+        self, budget_s: float, progress: Callable[[str, float], None] | None
+    ) -> tuple[MapUpdate, RunEvidence]:
         tell = progress or (lambda *_: None)
         tell("fine-tune", 0.0)
         spent, piece = 0.0, max(budget_s / 20, 1.0)
@@ -197,7 +215,7 @@ class DenoiseSession:
             tell("fine-tune", min(spent / budget_s, 1.0))
         tell("evaluate", 0.0)
         self._final = True
-        evidence = self.evaluate()
+        evidence = self._evaluate()
         tell("denoise", 0.0)
         everything = (0, self.data.shape[0])
         update = self._maps(everything, everything, flips=self.options.final_flips)
@@ -205,6 +223,23 @@ class DenoiseSession:
         return update, evidence
 
     # -- inside -------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _giving_way(self, between: Callable[[], object] | None) -> Iterator[None]:
+        """Let `between` in between tiles; what it asks of this session is done in one go."""
+
+        def call() -> None:
+            self._between = None
+            try:
+                between()  # type: ignore[misc]
+            finally:
+                self._between = call
+
+        self._between = call if between is not None else None
+        try:
+            yield
+        finally:
+            self._between = None
+
     _evaluated_rows: int = 0
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -68,18 +69,10 @@ class DenoiseStage:
     def step(self) -> bool:
         """Take in new rows, show them, then spend at most one burst on learning. False when there was nothing to do."""
         busy = any(run.wants_time for run in self._runs.values())
-        rows = self._read_rows(block_ms=0 if busy else 250)
-        self._keep_leases()
-        worked = False
-        for uid, numbers in rows.items():
-            run = self._runs.get(uid) or self._take(uid)
-            if run is not None:
-                run.mark_dirty(numbers)
+        worked = self._serve_rows(block_ms=0 if busy else 250)
         for run in list(self._runs.values()):
-            worked |= self._guard(run, run.refresh)
-        for run in list(self._runs.values()):
-            if not rows and not self._rows_waiting():
-                worked |= self._guard(run, lambda run=run: run.learn(interrupt=self._interrupted))  # type: ignore[misc]
+            if not self._rows_waiting():
+                worked |= self._guard(run, partial(run.learn, self._interrupted, self._serve_rows))
             if run.finished:
                 self._release(run)
         if time.monotonic() >= self._next_trim:
@@ -103,6 +96,19 @@ class DenoiseStage:
             self._release(run)
 
     # --- rows ---------------------------------------------------------------------------------------------------
+
+    def _serve_rows(self, block_ms: int = 0) -> bool:
+        """Take in the rows that wait and show them; True when there were any."""
+        rows = self._read_rows(block_ms)
+        self._keep_leases()
+        for uid, numbers in rows.items():
+            run = self._runs.get(uid) or self._take(uid)
+            if run is not None:
+                run.mark_dirty(numbers)
+        worked = False
+        for run in list(self._runs.values()):
+            worked |= self._guard(run, run.refresh)
+        return worked
 
     def _find_work(self) -> None:
         last: Any = self._redis.xrevrange(keys.ROWS, count=1)
