@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     bench = typer.Typer(help="Measure quality and speed of the denoiser.", no_args_is_help=True)
     bench.command("quality")(benchmark_quality)
     bench.command("speed")(benchmark_speed)
+    bench.command("live")(benchmark_live)
     app.add_typer(bench, name="benchmark")
 
 
@@ -129,3 +130,28 @@ def benchmark_speed(
     from quietbeam.denoiser.benchmark import run_speed
 
     Console().print(run_speed(device))
+
+
+def benchmark_live(
+    out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("docs/benchmarks"),
+    shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "128x128",
+    dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.008,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Measure the live path: from a row's last document to disk and to its denoised map, with and without learning."""
+    import sys
+    import tempfile
+
+    from quietbeam.app.demo import forget_facility
+    from quietbeam.app.live_benchmark import LiveBenchmark, measure, report
+
+    forget_facility()
+    rows, _, cols = shape.partition("x")
+    options = LiveBenchmark(shape=(int(rows), int(cols)), dwell_s=dwell, seed=seed)
+    with tempfile.TemporaryDirectory(prefix="quietbeam-live-") as folder:
+        learning = measure(options, Path(folder) / "learning", fine_tune=True)
+        idle = measure(options, Path(folder) / "idle", fine_tune=False)
+    text = report(options, learning, idle, " ".join(["quietbeam", *sys.argv[1:]]))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "live.md").write_text(text)
+    typer.echo(text)
