@@ -43,8 +43,8 @@ class DenoiseOptions:
     held_out: float = 0.25
     crop: int = 64
     lines_per_step: int = 8
-    lr: float = 3e-4
-    muon_lr: float = 1.5e-3
+    lr: float = 1e-3
+    muon_lr: float = 4e-3
     halo: int = 24
     tile: int = 256
     final_flips: int = 8
