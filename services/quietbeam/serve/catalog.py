@@ -75,7 +75,8 @@ class RunCatalog:
         """Return the uid that ``latest`` stands for, any other unchanged."""
         if uid != "latest":
             return uid
-        order = self._order()
+        nothing: list[str] = []
+        order = self.ask(lambda connection: runs.list_runs(connection, limit=1), nothing) or self._order()
         if not order:
             raise NotMeasuredError("there is no run yet; start a scan, or look at /readyz for what ingest waits for")
         return order[0]
