@@ -3,7 +3,7 @@
 DOCS = "qb:docs"
 """Stream: the ingest log when Redis is the transport. Fields ``name``, ``run``, ``doc`` (msgpack)."""
 ROWS = "qb:rows"
-"""Stream: a row was committed. Fields ``run``, ``row``, ``at`` (wall clock, display only). A wake-up; zarr is the truth."""
+"""Stream: a row was committed. Fields ``run``, ``row``, ``at`` (wall clock). A wake-up; zarr is the truth."""
 MAPS = "qb:maps"
 """Stream: maps changed. Fields ``run``, ``first_row``, ``stop_row``, ``version``, ``final``. A wake-up."""
 EVENTS = "qb:events"

@@ -50,7 +50,8 @@ class IngestSettings(Section):
 
     sources: tuple[str, ...] = Field(
         default=("redis",),
-        description="Document sources: 'redis' (the stream qb:docs) and/or 'zmq://HOST:PORT' (out side of a bluesky 0MQ proxy).",
+        description="Document sources: 'redis' (the stream qb:docs) and/or 'zmq://HOST:PORT' "
+        "(out side of a bluesky 0MQ proxy).",
     )
     profiles: tuple[str, ...] = Field(
         default=("simulated", "generic"),
@@ -145,11 +146,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file."""
         return env_settings, init_settings

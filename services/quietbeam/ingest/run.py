@@ -230,7 +230,7 @@ class LiveRun:
             self._hold(document, pending, now)
             return
         if descriptor.stream == "interruptions" and isinstance(document, Event):
-            paused = document.data.get("interruption") == "pause"
+            paused = document.data.get("interruption") != "resume"  # "pause", or why a suspender tripped
             if not self.state.ended:
                 self._become(RunState.PAUSED if paused else RunState.RUNNING, "")
             return
