@@ -25,8 +25,8 @@ LINE_PIXELS = 400_000
 """Larger maps are judged on three bands of rows of this size together."""
 RESIDUAL_LIMIT = 1.6
 EXPOSURE_EXPONENT = 0.35
-"""Dwell gain falls with exposure as ``exposure**-0.35`` (simulations: 0.23 to 0.45): carries a gain that was measured at
-three quarters of the exposure over to the published map, which uses all counts. A constant keeps its gain."""
+"""Dwell gain falls with exposure as ``exposure**-0.35`` (simulations: 0.23 to 0.45): carries a gain that was measured
+at three quarters of the exposure over to the published map, which uses all counts. A constant keeps its gain."""
 
 
 def calibrated(rate: Array, sums: Sums) -> tuple[Array, Array]:
