@@ -67,9 +67,12 @@ def dashboard(settings: Settings) -> Iterator[Dashboard]:
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium without WebGL, as on a control-room machine without a GPU."""
+    """A headless Chromium without WebGL, as on a control-room machine without a GPU.
+
+    It ends with this folder's tests: Playwright keeps an event loop running, in which no asynchronous test can run.
+    """
     if not Path(CHROMIUM).exists():
         message = f"no Chromium at {CHROMIUM}: apt-get install chromium, or set CHROMIUM"
         if os.environ.get("CI"):
