@@ -258,6 +258,24 @@ def test_bad_input_says_what_to_change(bad, says: str) -> None:
         bad()
 
 
+def test_tiles_have_no_seams() -> None:
+    session = session_of(draw(specimen(96) * 4))
+    sums = session.data.sums("all")
+    whole = networks.predict(session._base, sums, session.device)
+    tiled = networks.predict(session._base, sums, session.device, tile=40)
+    noise = np.sqrt(whole)
+    assert np.abs((tiled - whole) / noise).mean() < 0.05
+    # pixels on both sides of a tile border differ no more than elsewhere
+    step = np.abs(np.diff(tiled - whole, axis=2) / noise[:, :, 1:]).mean((0, 1))
+    assert step[[39, 79]].mean() < 0.1
+
+
+def test_flips_average_and_come_back() -> None:
+    image = np.random.default_rng(0).random((2, 5, 7)).astype(np.float32)
+    for code in range(8):
+        np.testing.assert_array_equal(networks.unturned(networks.turned(image, code), code), image)
+
+
 def test_missing_weights_are_our_error() -> None:
     with pytest.raises(WeightsError):
         DenoiseSession(lines=["a"], detectors=["d"], shape=(4, 4), settings=DenoiseOptions(weights="no-such"))

@@ -164,7 +164,7 @@ def _table(report: dict[str, Any]) -> str:
             "",
             "Dwell gain (raw error over error, both against the truth), geometric mean over lines with "
             "structure. `counts` is the mean per pixel and line of the detector sum. `*`: parameter chosen with the "
-            "truth, line by line, which no user can do. Our columns are what would be published: the gate's choice per line.",
+            "truth, line by line, which no user can do. Ours are what is published: the gate's choice per line.",
             "",
             *rows,
             "",

@@ -85,11 +85,11 @@ def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 400) -> t
     weights = np.random.default_rng([seed, 5]).multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
     ratio = (weights @ chosen) / np.maximum(weights @ raw, 1e-12)
     middle, spread = float(chosen.sum() / raw.sum()), float(ratio.std())
-    middle = max(middle, -2.0 * spread)
-    low, high = np.quantile(ratio, [0.025, 0.975])
-    point = middle if middle > 2 * spread else _mean_above_zero(middle, spread)
-    upper = float(1.0 / low) if low > 0.05 * max(high, 1e-12) else None
-    lower = float(1.0 / max(high, 1e-6))
+    low, high = (float(q) for q in np.quantile(ratio, [0.025, 0.975]))
+    high = max(high, 1.96 * spread)  # an error cannot be negative, so neither is its upper limit
+    point = middle if middle > 2 * spread else _mean_above_zero(max(middle, -2.0 * spread), spread)
+    upper = 1.0 / low if low > 0.05 * max(high, 1e-12) else None
+    lower = 1.0 / max(high, 1e-6)
     return float(np.clip(1.0 / max(point, 1e-6), lower, upper or np.inf)), lower, upper
 
 
