@@ -45,13 +45,15 @@ class FineTuning(L.LightningModule):
         self._optimizer = MuonAdamW(self.network.parameters(), lr=options.lr, muon_lr=options.muon_lr)
         self._data: Sums | None = None
         self._order = np.arange(0)
-        self._deadline = 0.0
+        self._deadline = self._anneal_s = 0.0
         self._interrupt: Callable[[], bool] = never
         self._usual_norm = 0.0
         self._device = device
 
-    def burst(self, data: Sums, budget_s: float, interrupt: Callable[[], bool] = never) -> int:
+    def burst(self, data: Sums, budget_s: float, interrupt: Callable[[], bool] = never, *, anneal: bool = False) -> int:
         """Take steps until the time is up or ``interrupt()`` is true; return how many.
+
+        ``anneal`` lowers the learning rate to nearly 0 over the second half of the budget: for the last burst of a run.
 
         Parameters
         ----------
@@ -62,6 +64,7 @@ class FineTuning(L.LightningModule):
             return 0
         started, before = time.monotonic(), self.steps
         self._data, self._interrupt, self._deadline = data, interrupt, started + budget_s
+        self._anneal_s = 0.5 * budget_s if anneal else 0.0
         with _quiet():
             trainer = L.Trainer(
                 accelerator={"cuda": "gpu"}.get(self._device.type, self._device.type),
@@ -133,6 +136,9 @@ class FineTuning(L.LightningModule):
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
         self._usual_norm += (0.05 if self._usual_norm else 1.0) * (min(norm, limit) - self._usual_norm)
         factor = min(1.0, (self.steps + 1) / 10)
+        if self._anneal_s:
+            left = (self._deadline - time.monotonic()) / self._anneal_s
+            factor *= float(np.clip(left, 0.05, 1.0))
         for group in optimizer.param_groups:
             group["lr"] = factor * (self.options.muon_lr if group["muon"] else self.options.lr)
 

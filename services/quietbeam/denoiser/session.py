@@ -159,16 +159,17 @@ class DenoiseSession:
         return self._noise.from_rate(rate).astype(np.float32) if self.data.kind == "areas" else rate
 
     # -- learning -----------------------------------------------------------------------------------------------
-    def fine_tune(self, budget_s: float, interrupt: Callable[[], bool] = never) -> int:
+    def fine_tune(self, budget_s: float, interrupt: Callable[[], bool] = never, *, anneal: bool = False) -> int:
         """Learn from the rows so far for at most ``budget_s``; return the steps done.
 
-        Held-out counts are not used. Fitted areas are not fine-tuned.
+        Held-out counts are not used. Fitted areas are not fine-tuned. ``anneal`` lowers the learning rate towards the
+        end of the budget: for the last burst of a run.
         """
         if self.data.kind != "counts" or not self.data.measured.any():
             return 0
         if self._tuning is None:
             self._tuning = FineTuning(self._base, self.device, self.options, self.seed)
-        return self._tuning.burst(self.data.sums("train"), budget_s, interrupt)
+        return self._tuning.burst(self.data.sums("train"), budget_s, interrupt, anneal=anneal)
 
     # -- evidence -----------------------------------------------------------------------------------------------
     def evaluate(self, between: Callable[[], object] | None = None) -> RunEvidence:
@@ -204,15 +205,14 @@ class DenoiseSession:
         self, budget_s: float, progress: Callable[[str, float], None] | None
     ) -> tuple[MapUpdate, RunEvidence]:
         tell = progress or (lambda *_: None)
-        tell("fine-tune", 0.0)
-        spent, piece = 0.0, max(budget_s / 20, 1.0)
-        while spent < budget_s:
-            before = self._tuning.seconds if self._tuning else 0.0
-            if not self.fine_tune(min(piece, budget_s - spent)):
-                break
-            assert self._tuning is not None
-            spent += max(self._tuning.seconds - before, 1e-3)
-            tell("fine-tune", min(spent / budget_s, 1.0))
+        started = time.monotonic()
+
+        def tell_time() -> bool:
+            tell("fine-tune", min((time.monotonic() - started) / budget_s, 1.0))
+            return False
+
+        if budget_s > 0:
+            self.fine_tune(budget_s, tell_time, anneal=True)
         tell("evaluate", 0.0)
         self._final = True
         evidence = self._evaluate()
