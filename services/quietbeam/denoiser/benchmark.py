@@ -20,7 +20,11 @@ from .phantoms import PHANTOMS, expose
 from .session import DenoiseSession
 from .yardsticks import FILTERS, best_error
 
-QUICK = [("star", 4, 4, c) for c in (0.5, 2.0, 8.0, 32.0)] + [("cell", 8, 4, c) for c in (0.5, 2.0, 8.0, 32.0)]
+QUICK = [
+    *(("star", 4, 4, c) for c in (0.5, 2.0, 8.0, 32.0)),
+    *(("cell", 8, 4, c) for c in (0.5, 2.0, 8.0, 32.0)),
+    *(("rock", 8, 4, c) for c in (2.0, 32.0)),
+]
 FULL = [
     (name, lines, detectors, counts)
     for name in PHANTOMS
