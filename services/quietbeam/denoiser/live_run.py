@@ -162,10 +162,10 @@ class LiveRun:
             and self._spent_s < self._settings.live_budget.total_seconds()
         )
 
-    def _burst(self, left_s: float, interrupt: Callable[[], bool]) -> float:
+    def _burst(self, left_s: float, interrupt: Callable[[], bool], *, last: bool = False) -> float:
         started = time.monotonic()
-        burst = min(self._settings.burst.total_seconds(), left_s)
-        steps = self._denoiser().fine_tune(burst, interrupt=interrupt)
+        burst = left_s if last else min(self._settings.burst.total_seconds(), left_s)
+        steps = self._denoiser().fine_tune(burst, interrupt=interrupt, anneal=last)
         self._steps += steps
         metrics.count(self._redis, "quietbeam_fine_tune_steps_total", steps)
         return max(time.monotonic() - started, 1e-3)
@@ -186,7 +186,7 @@ class LiveRun:
         self._notify((0, self.info.shape[0]), lag_s=None)
 
     def _finish(self, interrupt: Callable[[], bool], between: Callable[[], object]) -> bool:
-        """Spend the final budget burst by burst, so that other runs stay live, then write the final maps."""
+        """Spend the final budget (rows of other runs interrupt it), then write the final maps."""
         final_s = self._settings.final_budget.total_seconds()
         missed = self.buffer.measured() != self._known
         if missed.any():
@@ -196,7 +196,7 @@ class LiveRun:
             self._close_run(None)
             return True
         if self._settings.fine_tune and self._final_spent_s < final_s:
-            self._final_spent_s += self._burst(final_s - self._final_spent_s, interrupt)
+            self._final_spent_s += self._burst(final_s - self._final_spent_s, interrupt, last=True)
             return True
         taken = self._taken
         update, evidence = self._denoiser().finalize(0.0, between=between)

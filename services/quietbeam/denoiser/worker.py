@@ -21,6 +21,7 @@ from quietbeam.core import keys, runs
 from quietbeam.core.bus import Connection, emit, trim_older
 from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.settings import Settings
+from quietbeam.core.stage import heartbeat
 
 from .live_run import LiveRun
 
@@ -182,6 +183,7 @@ class DenoiseStage:
             return
         lease_s = self._settings.denoise.lease.total_seconds()
         self._next_renew = now + lease_s / 4
+        heartbeat(self._redis, self.name, detail=f"{len(self._runs)} runs leased")  # a step may take longer than a beat
         for uid, run in list(self._runs.items()):
             if not self._renew(keys=[keys.lease(uid)], args=[self._owner, int(lease_s * 1000)]) and not self._redis.set(
                 keys.lease(uid), self._owner, nx=True, px=int(lease_s * 1000)
