@@ -247,7 +247,7 @@ class LiveRun:
         """Write the plain detector sum as both maps, its counting error as uncertainty."""
         for row in range(start, stop):
             counts: Any = self.buffer.read_row(row).counts
-            raw = np.nansum(counts, axis=0, dtype=np.float64).astype(np.float32)[:, None, :]
+            raw = np.asarray(np.nansum(counts, axis=0, dtype=np.float64), np.float32)[:, None, :]
             self._write(row, raw, raw, np.sqrt(np.abs(raw)))
         self._notify((start, stop), lag_s=None)
 
