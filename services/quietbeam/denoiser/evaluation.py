@@ -24,6 +24,7 @@ Estimate = Callable[[str, Sums], Array]
 LINE_PIXELS = 400_000
 """Larger maps are judged on three bands of rows of this size together."""
 RESIDUAL_LIMIT = 1.6
+SCATTER_LIMIT = 2.0
 EXPOSURE_EXPONENT = 0.35
 """Dwell gain falls with exposure as ``exposure**-0.35`` (simulations: 0.23 to 0.45): carries a gain that was measured
 at three quarters of the exposure over to the published map, which uses all counts. A constant keeps its gain."""
@@ -319,6 +320,14 @@ def _notes(data: RunCounts, choices: list[Choice]) -> list[str]:
             notes.append(
                 f"detector {name} differs smoothly from the others by {100 * drift:.0f} % over the map "
                 "(rough specimen or drift); the published map is that of the detectors' sum"
+            )
+    scatter = np.where(data.gains.included, data.gains.scatter, np.nan)
+    if data.kind == "counts" and np.isfinite(scatter).any():
+        worst = np.nanmax(np.nan_to_num(scatter, nan=0.0), axis=0)
+        loud = [f"{n} ({w:.1f})" for n, w in zip(data.lines, worst, strict=True) if w > SCATTER_LIMIT]
+        if loud:
+            notes.append(
+                "detectors differ from pixel to pixel by more than counting noise (variance ratio): " + ", ".join(loud)
             )
     raw = [n for n, c in zip(data.lines, choices, strict=True) if c.estimator == "raw"]
     if raw:
