@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 from typing import Annotated
@@ -22,8 +21,6 @@ MODULES = (
     "serve",
     "beamline",
     "denoise",
-    "pretrain",
-    "benchmark",
     "tools",
 )
 """Modules of this package with a ``register(app)``, in the order of ``quietbeam --help``; absent ones are skipped."""
@@ -61,13 +58,8 @@ def root(
         os.environ["QUIETBEAM_DEBUG"] = "1"
 
 
-def _register_all() -> None:
-    for name in MODULES:
-        if importlib.util.find_spec(f"{__name__}.{name}") is not None:
-            importlib.import_module(f"{__name__}.{name}").register(app)
-
-
-_register_all()
+for _name in MODULES:
+    importlib.import_module(f"{__name__}.{_name}").register(app)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         threads: Annotated[
             int, typer.Option(min=0, help="CPU threads of torch; 0: all cores but one, which belongs to ingest.")
         ] = 0,
-        nice: Annotated[int, typer.Option(help="Added niceness, so that ingest always comes first.")] = 5,
+        nice: Annotated[int, typer.Option(help="Added niceness, so that ingest always comes first.")] = 10,
     ) -> None:
         """Denoise runs as their rows arrive: one process per device."""
         import socket
