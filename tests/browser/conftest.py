@@ -1,22 +1,19 @@
-"""A real Chromium and a real server for the dashboard's tests."""
+"""A real server for the dashboard's tests."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Page
 
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.serve.server import bind, make_server
 
 KEY = "key-of-the-test"
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 
 def until(page: Page, predicate: str | Callable[[], Any], what: str, within_s: float = 15) -> Any:
@@ -65,45 +62,3 @@ def dashboard(settings: Settings) -> Iterator[Dashboard]:
     running = Dashboard(settings.model_copy(update={"serve": ServeSettings(port=0, api_key=KEY)}))  # type: ignore[arg-type]
     yield running
     running.stop()
-
-
-@pytest.fixture(scope="package")
-def chromium() -> Iterator[Browser]:
-    """A headless Chromium without WebGL, as on a control-room machine without a GPU.
-
-    It ends with this folder's tests: Playwright keeps an event loop running, in which no asynchronous test can run.
-    """
-    if not Path(CHROMIUM).exists():
-        message = f"no Chromium at {CHROMIUM}: apt-get install chromium, or set CHROMIUM"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--disable-dev-shm-usage", "--disable-3d-apis", "--disable-webgl"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page of 1366 x 768 whose errors fail the test."""
-    context = chromium.new_context(viewport={"width": 1366, "height": 768})
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-
-    def note(message: ConsoleMessage) -> None:
-        # A server that is away is reported by Chromium itself; everything else is ours.
-        if (
-            message.type == "error"
-            and "net::ERR_" not in message.text
-            and "Failed to load resource" not in message.text
-        ):
-            errors.append(message.text)
-
-    page.on("console", note)
-    yield page
-    context.close()
-    assert not errors, errors

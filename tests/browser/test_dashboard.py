@@ -99,7 +99,7 @@ def test_the_evidence_is_told_in_words(page: Page, dashboard: Dashboard, run: Sy
     expect(iron.locator(".values")).to_contain_text("proven on held-out photons")
     expect(iron.locator('[data-kind="denoised"] figcaption')).to_have_text("denoised, model quietbeam-1, 10 rows")
     calcium, copper = page.locator('.card[data-line="Ca_Ka"]'), page.locator('.card[data-line="Cu_Ka"]')
-    expect(calcium.locator(".verdict")).to_contain_text("dwell gain (at least 1.7)")
+    expect(calcium.locator(".verdict")).to_have_text("at least ×1.7 dwell gain")
     expect(copper.locator('[data-kind="denoised"] figcaption')).to_have_text("denoised, smoother, 10 rows")
     expect(zinc.locator(".verdict")).to_contain_text("not proven: raw shown")
     expect(zinc.locator('[data-kind="denoised"] figcaption')).to_have_text("raw shown, not denoised")
@@ -261,6 +261,53 @@ def test_an_aborted_run_tells_why(page: Page, dashboard: Dashboard, run: Synthet
     open_page(page, dashboard)
     expect(page.locator("#run-state")).to_have_text("aborted")
     expect(page.locator("#notice")).to_contain_text("the shutter closed <b>in row 11</b>")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (RunState.ABORTED, "aborted"),
+        (RunState.FAILED, "failed"),
+        (RunState.STALE, "silent"),
+        (RunState.INCOMPLETE, "ended, pixels missing"),
+        (RunState.PAUSED, "paused"),
+    ],
+)
+def test_the_state_is_told_in_words(
+    page: Page, dashboard: Dashboard, run: SyntheticRun, state: RunState, words: str
+) -> None:
+    run.finish(state, "a sentence about it")
+    open_page(page, dashboard)
+    expect(page.locator("#run-state")).to_have_text(words)
+    expect(page.locator("#notice")).to_contain_text("a sentence about it")
+    page.locator("#run-button").click()
+    expect(page.locator("#runs-list button")).to_contain_text(words)
+
+
+def test_a_run_that_cannot_be_mapped_says_why(page: Page, dashboard: Dashboard, redis: Connection) -> None:
+    runs.register_run(redis, "run-9", time.time())
+    why = "no profile matches its keys: xs_roi1"
+    runs.write_status(redis, "run-9", state=RunState.UNUSABLE, reason=why)
+    open_page(page, dashboard)
+    expect(page.locator("#run-state")).to_have_text("cannot be mapped")
+    expect(page.locator("#grid")).to_have_text(why)
+
+
+def test_what_may_be_cut_is_whole_in_its_tooltip(
+    page: Page, dashboard: Dashboard, run: SyntheticRun, redis: Connection
+) -> None:
+    why = "Tiled at http://tiled.example does not answer (connection refused)"
+    runs.write_status(redis, run.uid, publish_state="live", publish_reason=why)
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    expect(page.locator("#published")).to_have_text(f"Tiled: live, {why}")
+    page.locator("#run-button").click()
+    expect(page.locator("#runs-list button")).to_have_count(1)
+    cut = page.evaluate("""() => [...document.querySelectorAll("body *")]
+        .filter((e) => getComputedStyle(e).textOverflow === "ellipsis" && e.textContent.trim())
+        .filter((e) => !e.closest("[title]")?.title.replace(/\\s+/g, " ").includes(e.textContent.trim().slice(0, 20)))
+        .map((e) => `${e.className} ${e.id}: ${e.textContent}`)""")
+    assert cut == []
 
 
 def test_a_page_without_runs_waits_and_then_shows_the_first(

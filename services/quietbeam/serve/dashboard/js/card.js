@@ -2,7 +2,7 @@
 
 import { rangeOf, unscaled } from "./colour.js";
 import { MapCanvas } from "./map.js";
-import { ESTIMATORS, gain, lineName, number } from "./text.js";
+import { ESTIMATORS, gainText, lineName, number } from "./text.js";
 
 export class LineCard {
   constructor(line, index, view) {
@@ -84,13 +84,9 @@ export class LineCard {
     else if (shownRaw || !evidence.proven) {
       add(shownRaw ? "▲ not proven: raw shown" : "▲ not proven", "warn");
     } else {
-      if (evidence.dwell_gain !== null) {
-        add(gain(evidence.dwell_gain), "gain");
-        const [low, high] = [evidence.dwell_gain_low, evidence.dwell_gain_high];
-        let interval = "";
-        if (low !== null) interval = high !== null ? ` (${low.toFixed(1)}–${high.toFixed(1)})` : ` (at least ${low.toFixed(1)})`;
-        add(` dwell gain${interval}`);
-      }
+      const { figure, meaning } = gainText(evidence);
+      if (figure) add(figure, "gain");
+      add(meaning);
     }
     if (evidence) {
       const facts = [`estimator: ${ESTIMATORS[evidence.estimator] ?? evidence.estimator}`];
@@ -100,8 +96,9 @@ export class LineCard {
       if (evidence.residual_flag) doubts.push("residual shows structure");
       for (const [name, why] of Object.entries(evidence.excluded_detectors ?? {})) doubts.push(`without ${name}: ${why}`);
       this.remark = { doubts: doubts.length ? `▲ ${doubts.join("; ")}` : "", facts: facts.join(" · ") };
-      this.element.title = [...facts, ...doubts].join("\n");
     }
+    this.verdict.title = this.verdict.textContent;
+    this.valuesBox.title = [this.remark.doubts, this.remark.facts].filter(Boolean).join("\n");
     const rows = run.denoise.rows;
     const model = run.denoise.model || run.evidence?.model || "?";
     const by = evidence?.estimator === "smoother" ? "smoother" : this.narrow ? model : `model ${model}`;

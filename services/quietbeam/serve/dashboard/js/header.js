@@ -17,7 +17,7 @@ export class Header {
     this.at = performance.now();
     byId("run-name").textContent = run.scan_id === null ? `Run ${run.uid.slice(0, 8)}` : `Scan ${run.scan_id}`;
     byId("run-plan").textContent = run.plan;
-    byId("run-button").title = `run ${run.uid}`;
+    byId("run-button").title = [byId("run-name").textContent, run.plan, `run ${run.uid}`].filter(Boolean).join(", ");
     byId("run-state").dataset.state = run.state;
     byId("run-state-text").textContent = STATES[run.state] ?? run.state;
     document.title = `${byId("run-name").textContent} · quietbeam`;
@@ -30,8 +30,9 @@ export class Header {
     if (progress.eta_s !== null && progress.eta_s !== undefined) text += `, ${duration(progress.eta_s)} left`;
     byId("progress-text").textContent = text;
     byId("progress").setAttribute("aria-valuetext", text);
-    byId("denoiser").textContent = denoiserText(run);
-    byId("published").textContent = publishedText(run.publish);
+    for (const [id, words] of [["denoiser", denoiserText(run)], ["published", publishedText(run.publish)]]) {
+      byId(id).textContent = byId(id).title = words;
+    }
     this.#notice(run);
     this.#age();
   }
@@ -82,6 +83,6 @@ function denoiserText({ denoise, evidence }) {
 }
 
 function publishedText(publish) {
-  if (!publish || publish.state === "waiting") return "";
-  return publish.tiled_path ? `Tiled: ${publish.state}, ${publish.tiled_path}` : `Tiled: ${publish.state}`;
+  if (!publish || (publish.state === "waiting" && !publish.reason)) return "";
+  return `Tiled: ${[publish.state, publish.reason || publish.tiled_path].filter(Boolean).join(", ")}`;
 }

@@ -1,6 +1,6 @@
 // Fetches what changed, one fetch of each kind at a time; while it is busy the newest request wins.
 
-import { ApiError, getRun, getStack } from "./api.js";
+import { ApiError, getRun, getRuns, getStack } from "./api.js";
 
 const KINDS = ["raw", "denoised", "uncertainty"];
 const MAX_VALUES = 6e6; // a kind, all lines; larger maps are thinned out
@@ -13,6 +13,7 @@ export class Loader {
     this.busy = false;
     this.pending = null;
     this.seen = "";
+    this.anyRun = false;
   }
 
   /** Ask for the newest state of a run. */
@@ -39,9 +40,14 @@ export class Loader {
   }
 
   async #load(uid) {
+    if (uid === "latest" && !this.anyRun) {
+      // The list may be empty; `latest` without a run would be a 404, which browsers log as an error.
+      this.anyRun = (await getRuns(1)).length > 0;
+      if (!this.anyRun) return { run: null, stacks: null };
+    }
     const run = await getRun(uid);
     const seen = `${run.uid} ${run.maps_version} ${run.progress.pixels_measured}`;
-    if (!run.shape || seen === this.seen) return { run, stacks: null };
+    if (!run.shape || !run.progress.pixels_measured || seen === this.seen) return { run, stacks: null };
     const [rows, cols] = run.shape;
     const stride = Math.max(1, Math.ceil(Math.sqrt((rows * cols * run.lines.length) / MAX_VALUES)));
     try {

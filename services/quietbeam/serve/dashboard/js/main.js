@@ -43,6 +43,10 @@ function choose(uid, follow) {
 }
 
 function takeFrame({ run, stacks, missing }) {
+  if (!run) {
+    empty("No run yet: start a scan", "The maps appear here with the first measured row.");
+    return;
+  }
   header.update(run);
   list.current = run.uid;
   const changed = `${run.uid} ${run.lines} ${run.shape}`;
@@ -51,7 +55,8 @@ function takeFrame({ run, stacks, missing }) {
   if (!frame.stacks) {
     cards = [];
     shape = "";
-    empty(missing ?? run.reason ?? "Waiting for the first row", "The maps appear here with the first measured row.");
+    const text = run.ended ? "" : "The maps appear here with the first measured row.";
+    empty(missing || run.reason || (run.ended ? "This run has no measured row" : "Waiting for the first row"), text);
     return;
   }
   if (changed !== shape) {

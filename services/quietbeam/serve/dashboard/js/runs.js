@@ -51,6 +51,7 @@ export class RunList {
       [`${STATES[run.state] ?? run.state}${percent}`, ""],
       [clock(run.time_start), "soft"],
     ];
+    button.title = [...cells.map(([text]) => text), run.reason, `run ${run.uid}`].filter(Boolean).join("\n");
     button.append(...cells.map(([text, style]) => Object.assign(document.createElement("span"), { textContent: text, className: style })));
     button.addEventListener("click", () => {
       this.dialog.close();

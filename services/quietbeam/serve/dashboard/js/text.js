@@ -23,9 +23,13 @@ export function number(value) {
   return value.toExponential(1);
 }
 
-/** A dwell gain: "×8.1". */
-export function gain(value) {
-  return value >= 100 ? `×${value.toFixed(0)}` : `×${value.toFixed(1)}`;
+/** A dwell gain with what is known of it: "×8.1" and " dwell gain (6.0–11.2)"; the lower bound alone where the upper is open. */
+export function gainText({ dwell_gain: value, dwell_gain_low: low, dwell_gain_high: high }) {
+  const times = (gain) => (gain >= 100 ? `×${gain.toFixed(0)}` : `×${gain.toFixed(1)}`);
+  if (value === null) return { figure: "", meaning: "proven; dwell gain not measured" };
+  if (low === null) return { figure: times(value), meaning: " dwell gain, interval not known" };
+  if (high === null) return { figure: `at least ${times(low)}`, meaning: " dwell gain" };
+  return { figure: times(value), meaning: ` dwell gain (${low.toFixed(1)}–${high.toFixed(1)})` };
 }
 
 /** Seconds as "12 s", "3 min 20 s", "2 h 05 min". */
