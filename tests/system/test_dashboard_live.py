@@ -1,0 +1,107 @@
+"""The dashboard in a real Chromium without WebGL, while a real scan runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from quietbeam.serve.colormaps import NOT_MEASURED_RGB
+
+from .conftest import LINES, Installation, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.system, pytest.mark.browser]
+
+ROWS, COLS = 24, 24
+SIZES = ((1366, 768), (1600, 1000))
+SCREENSHOTS = os.environ.get("QUIETBEAM_SCREENSHOTS")
+"""Folder for pictures; read here because a test sees no such variable."""
+
+SEEN = """([line, kind, grey, rows]) => {
+  const canvas = document.querySelector(`.card[data-line="${line}"] .map[data-kind="${kind}"] canvas`);
+  if (!canvas) return null;
+  const {width, height} = canvas;
+  const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  const colours = new Set();
+  const unmeasured = [];
+  for (let row = 0; row < rows; row++) {
+    const y = Math.floor((row + 0.5) * height / rows);
+    let n = 0;
+    for (let x = width >> 1; x < width; x++) {
+      const i = 4 * (y * width + x);
+      if (grey.every((value, c) => data[i + c] === value)) n++;
+      else colours.add(data[i] * 65536 + data[i + 1] * 256 + data[i + 2]);
+    }
+    unmeasured.push(n / (width - (width >> 1)));
+  }
+  return {colours: colours.size, unmeasured};
+}"""
+"""Distinct colours of a canvas, and the grey fraction of each row of the map; right half: the left has a scale bar."""
+
+
+def seen(page: Page, line: str, kind: str) -> dict[str, Any]:
+    """Return what is drawn of one map."""
+    return page.evaluate(SEEN, [line, kind, NOT_MEASURED_RGB, ROWS])
+
+
+def rows(page: Page) -> tuple[int, int]:
+    """Return the rows measured and denoised in the frame that is drawn, once it is."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    counts = page.evaluate(
+        "quietbeam.run && quietbeam.drawn && [quietbeam.run.progress.rows_measured, quietbeam.run.denoise.rows]"
+    )
+    return tuple(counts) if counts else (0, 0)
+
+
+def take_pictures(page: Page, moment: str) -> None:
+    """Keep screenshots when a folder for them is named."""
+    if SCREENSHOTS:
+        for width, height in SIZES:
+            page.set_viewport_size({"width": width, "height": height})
+            page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            page.screenshot(path=Path(SCREENSHOTS) / f"dashboard-{moment}-{width}x{height}.png")
+
+
+def test_a_live_scan_on_the_page(installation: Installation, page: Page, tmp_path: Path) -> None:
+    known = set(installation.uids())
+    url = f"http://127.0.0.1:{installation.settings.serve.port}/?api_key={installation.settings.serve_api_key()}"
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    page.goto(url)
+    wait_until(lambda: page.evaluate("window.quietbeam?.connection === 'live'"), 30, "the live connection")
+    assert page.evaluate("document.createElement('canvas').getContext('webgl')") is None, "WebGL must be off here"
+
+    options = ("--shape", f"{ROWS}x{COLS}", "--mode", "snake", "--dwell", "0.025", "--seed", "4", "--counts", "40")
+    scan = installation.scan(tmp_path / "truth.npz", *options)
+    uid = installation.new_run(known)
+    wait_until(lambda: page.evaluate("quietbeam.run?.uid") == uid, 30, "the page to follow the new run")
+    wait_until(lambda: rows(page)[1] >= ROWS // 2, 60, "half of the map, denoised, on the page")
+    before, _ = rows(page)
+    assert scan.poll() is None, "the page showed the maps only after the scan"
+    assert page.locator("#run-state").text_content() == "measuring"
+    for line in LINES:
+        for kind in ("raw", "denoised"):
+            drawn = seen(page, line, kind)
+            assert drawn["colours"] > 8, (line, kind, drawn)
+            assert max(drawn["unmeasured"][: ROWS // 2]) == 0, (line, kind, drawn)
+            assert drawn["unmeasured"][-1] == 1, (line, kind, drawn)
+    take_pictures(page, "live")
+    wait_until(lambda: rows(page)[0] > before, 60, "progress on the page")
+
+    installation.finished(scan)
+    installation.final(uid)
+    wait_until(lambda: page.locator("#run-state").text_content() == "complete", 30, "the end of the run on the page")
+    wait_until(lambda: "final" in (page.locator("#denoiser").text_content() or ""), 30, "the final maps on the page")
+    assert rows(page) == (ROWS, ROWS)
+    for line in LINES:
+        for kind in ("raw", "denoised"):
+            drawn = seen(page, line, kind)
+            assert drawn["colours"] > 8, (line, kind, drawn)
+            assert max(drawn["unmeasured"]) == 0, (line, kind, drawn)
+        verdict = page.locator(f'.card[data-line="{line}"] .verdict').text_content() or ""
+        assert "dwell gain" in verdict or "not proven" in verdict, verdict
+    take_pictures(page, "final")
