@@ -1,6 +1,8 @@
 """Files in and out, and the command."""
 
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import zarr
 from typer.testing import CliRunner
 
+import quietbeam
 from quietbeam.cli import app
 from quietbeam.core.errors import FileFormatError, InputError
 from quietbeam.denoiser.files import read_map
@@ -80,3 +83,10 @@ def test_the_command_writes_nexus(tmp_path, counts: np.ndarray) -> None:
         assert [line["line"] for line in evidence["lines"]] == ["Fe_Ka", "P_K"]
         assert entry["evidence/P_K"].attrs["estimator"] == evidence["lines"][1]["estimator"]
     assert not list(out.parent.glob("*.partial"))
+
+
+def test_importing_quietbeam_does_not_load_torch() -> None:
+    code = "import sys, quietbeam; assert 'torch' not in sys.modules; assert quietbeam.__version__"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    with pytest.raises(AttributeError, match="nothing"):
+        quietbeam.nothing  # noqa: B018
