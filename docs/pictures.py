@@ -1,4 +1,4 @@
-"""Make the pictures of measured data that quietbeam denoised: replay each file through the whole path, draw what came out.
+"""Pictures of measured data after the whole path: replay each file, draw raw above what was published.
 
     python docs/pictures.py ../shared/data docs/images      (needs the bench extra: matplotlib)
 """
