@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgpack
 import numpy as np
 import pytest
 from ingest_kit import Pipe, Scan, same
@@ -191,81 +190,6 @@ def test_redis_full_is_back_pressure(settings: Settings, valkey_process: ValkeyP
     pipe.until(lambda: pipe.state(scan.uid) is RunState.COMPLETE)
     same(pipe, scan)
     pipe.stage.close()
-
-
-def deep(n: int) -> bytes:
-    return b"\x81\xa1a" * n + b"\xc0"
-
-
-class Bomb:
-    """Would leave a file behind if anything unpickled it."""
-
-    def __reduce__(self) -> Any:
-        return (Path("/tmp/quietbeam-test-was-unpickled").touch, ())
-
-
-def hostile() -> list[tuple[str, bytes]]:
-    import pickle  # noqa: TID251  (the very thing that must never be executed)
-
-    bomb = pickle.dumps(Bomb())
-    array = {"__nd__": ["|O", [1]], "b": bomb}
-    corpus: list[tuple[str, bytes]] = [(name, bomb) for name in ("start", "event", "stop")]
-    corpus += [(name, junk) for name in ("start", "event") for junk in (b"", b"\xc1", b"\xff" * 1000, os.urandom(5000))]
-    corpus += [("event", deep(n)) for n in (600, 5000, 200_000)]
-    corpus += [
-        ("event", b"\xdd\xff\xff\xff\xff"),  # an array of 4 billion entries
-        ("event", b"\xc6\x7f\xff\xff\xff" + b"x"),  # 2 GB of bytes, it says
-        ("start", msgpack.packb({"uid": b"\xff\xfe"})),
-        ("start", b"\x81\xa3uid\xa4\xff\xfe\xfd\xfc"),  # bad UTF-8
-        ("start", msgpack.packb({"uid": "../../etc/cron.d/x", "time": 0})),
-        ("start", msgpack.packb({"uid": "a" * 500, "time": 0})),
-        ("start", msgpack.packb({"uid": 3})),
-        ("start", msgpack.packb([1, 2])),
-        ("nonsense", msgpack.packb({})),
-        ("\x00" * 100, msgpack.packb({})),
-        ("bulk_events", msgpack.packb({})),
-        ("event", msgpack.packb({"descriptor": "d", "seq_num": float("nan"), "data": {}})),
-        ("event", msgpack.packb({"descriptor": "d", "seq_num": -4, "data": {}})),
-        ("event", msgpack.packb({"descriptor": "d", "seq_num": 1, "data": [1]})),
-        ("event", msgpack.packb({"descriptor": "d", "seq_num": 1, "data": {"x": array}})),
-        (
-            "event",
-            msgpack.packb({"descriptor": "d", "seq_num": 1, "data": {"x": {"__nd__": ["<f8", [10**9]], "b": b""}}}),
-        ),
-        ("event", msgpack.packb({"descriptor": "d", "seq_num": 1, "data": {"x": {"__nd__": ["<f8", [-1]], "b": b""}}})),
-        ("event_page", msgpack.packb({"descriptor": "d", "seq_num": [1, 2], "data": {"x": [1]}})),
-        ("stream_datum", msgpack.packb({"descriptor": "d", "stream_resource": "r", "indices": {"start": 0}})),
-        (
-            "stream_datum",
-            msgpack.packb(
-                {
-                    "descriptor": "d",
-                    "stream_resource": "r",
-                    "indices": {"start": 0, "stop": 2**62},
-                    "seq_nums": {"start": 1, "stop": 2},
-                }
-            ),
-        ),
-    ]
-    return corpus
-
-
-def test_poison_is_set_aside_and_the_scan_goes_on(pipe: Pipe) -> None:
-    marker = Path("/tmp/quietbeam-test-was-unpickled")
-    marker.unlink(missing_ok=True)
-    scan = Scan()
-    corpus = hostile()
-    assert pipe.source.name == "memory"
-    for i, doc in enumerate(scan.docs()):
-        for name, payload in corpus[i * 2 : i * 2 + 2] if i else corpus[40:] + corpus[:2]:
-            pipe.source.send(name, payload, scan.uid)  # type: ignore[attr-defined]
-        pipe.send([doc])
-    pipe.drain()
-    same(pipe, scan)
-    assert pipe.status(scan.uid).state is RunState.COMPLETE
-    assert not marker.exists()
-    assert all(entry["reason"] for entry in pipe.quarantined())
-    assert len(pipe.quarantined()) >= len(corpus) - 3  # some only speak of unknown descriptors
 
 
 def test_an_end_to_end_scan_of_a_real_engine_over_an_outage(

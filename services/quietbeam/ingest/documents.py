@@ -121,7 +121,12 @@ def decode(name: str, payload: bytes) -> Document:
     parse = _PARSERS.get(name)
     if parse is None:
         raise DocumentError(f"unknown document name {name[:40]!r}; known are {_NAMES}")
-    return parse(doc)
+    try:
+        return parse(doc)
+    except DocumentError:
+        raise
+    except Exception as error:  # whatever a sender thinks of, it must not end ingest
+        raise DocumentError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 def _get(doc: Mapping[str, Any], name: str, key: str, kind: type | tuple[type, ...]) -> Any:
@@ -195,7 +200,8 @@ def _event_page(doc: dict[str, Any]) -> EventPage:
         raise DocumentError(f"event_page: seq_num must be a list of at most {MAX_PAGE} numbers")
     data = _get(doc, "event_page", "data", dict)
     for key, column in data.items():
-        if not isinstance(column, list | np.ndarray) or np.ndim(column) == 0 or len(column) != len(seq_nums):
+        scalar = isinstance(column, np.ndarray) and column.ndim == 0
+        if scalar or not isinstance(column, list | np.ndarray) or len(column) != len(seq_nums):
             raise DocumentError(f"event_page: {str(key)[:80]!r} must hold one value per seq_num ({len(seq_nums)})")
     return EventPage(
         descriptor=_uid(doc, "event_page", "descriptor"),
@@ -242,7 +248,7 @@ def _stop(doc: dict[str, Any]) -> Stop:
         run=_uid(doc, "stop", "run_start"),
         time=_time(doc),
         exit_status=str(doc.get("exit_status", "success")),
-        reason=str(doc.get("reason") or "")[:1000],
+        reason=doc["reason"][:1000] if isinstance(doc.get("reason"), str) else "",
         num_events={str(k): v for k, v in counts.items() if isinstance(v, int)} if isinstance(counts, dict) else {},
     )
 

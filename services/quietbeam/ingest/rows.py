@@ -51,6 +51,12 @@ class OpenRow:
     changed_at: float = 0.0
     pending: list[Pending] = field(default_factory=list)
 
+    def release(self) -> None:
+        """Let the documents of this row be acknowledged."""
+        for pending in self.pending:
+            pending.waiting -= 1
+        self.pending.clear()
+
 
 class RowAssembler:
     """Collects the frames of one run and writes its rows.
@@ -175,7 +181,7 @@ class RowAssembler:
         return row
 
     def flush(self, now: float, *, everything: bool = False) -> list[int]:
-        """Write the rows that are due and return their numbers.
+        """Write the rows that are due and return their numbers; with `everything`, nothing is waited for any more.
 
         Raises
         ------
@@ -186,6 +192,8 @@ class RowAssembler:
         for number in list(self._rows):
             row = self._rows[number]
             if row.dirty_since is None:
+                if everything:
+                    row.release()
                 continue
             whole = row.n_whole == len(row.seen)
             due = (
@@ -218,9 +226,7 @@ class RowAssembler:
         # A pixel of which only a part came is not restored from disk after a kill: its documents must come again.
         partly = bool(((row.seen != 0) & (row.seen != self._needed)).any())
         if final or not partly:
-            for pending in row.pending:
-                pending.waiting -= 1
-            row.pending.clear()
+            row.release()
 
 
 class AckQueue:

@@ -36,6 +36,15 @@ log = structlog.get_logger()
 ORPHAN_S = 5.0
 """How long documents wait for the start (or descriptor) they need."""
 MAX_HELD = 20_000
+_NAMES: dict[type, str] = {
+    Descriptor: "descriptor",
+    Event: "event",
+    EventPage: "event_page",
+    StreamResource: "stream_resource",
+    StreamDatum: "stream_datum",
+    Stop: "stop",
+    Ignored: "resource",
+}
 
 
 class LiveRun:
@@ -80,7 +89,7 @@ class LiveRun:
         """(document name, reason) of what was given up since the service last looked."""
         self._layout_error = ""
         self._warnings: dict[str, int] = {}
-        self._finished = self._reused = False
+        self._finished = self._reused = self._given_up = False
         self._frames_per_event = 1
 
     # --- what others read ---------------------------------------------------------------------------------------
@@ -316,7 +325,7 @@ class LiveRun:
                 else:
                     self.take(document, pending, now)
             except DocumentError as error:
-                self._set_aside(type(document).__name__.lower(), str(error))
+                self._set_aside(_NAMES[type(document)], str(error))
             except OSError:
                 pending.waiting += 1
                 self._held = held[i:] + self._held
@@ -351,6 +360,8 @@ class LiveRun:
         OSError
             The disk refuses; call again.
         """
+        if self._given_up:
+            return []
         if self._held and now - self._held_since > (1.0 if self.start is not None else ORPHAN_S):
             self._give_up_waiting(now)
         if self._files and self.layout is not None:
@@ -359,7 +370,7 @@ class LiveRun:
                 self._set_aside("stream_datum", problem)
         written: list[int] = []
         if self.rows is not None:
-            over = self.stop is not None and not self._files and not self._held
+            over = (self.stop is not None and not self._files and not self._held) or self.state is RunState.STALE
             written = self.rows.flush(now, everything=over)
             self.changed |= bool(written)
         if self.stop is not None and not self._finished and self.idle:
@@ -375,6 +386,11 @@ class LiveRun:
             self._become(RunState.STALE, f"no document for {seconds} s and no stop document")
         return written
 
+    def give_up(self, reason: str) -> None:
+        """Stop working on the run; what is not on disk stays unacknowledged, so that a mended ingest gets it again."""
+        self._given_up = True
+        self._become(RunState.UNUSABLE, f"run {self.uid}: {reason}; its documents are kept until ingest is restarted")
+
     def _give_up_waiting(self, now: float) -> None:
         if self.start is not None:
             self._replay_held(now, guess=True)
@@ -388,7 +404,7 @@ class LiveRun:
             )
             self._become(RunState.UNUSABLE, reason)
         if left:
-            self._set_aside(type(left[0][0]).__name__.lower(), f"{len(left)} documents given up: {reason}")
+            self._set_aside(_NAMES[type(left[0][0])], f"{len(left)} documents given up: {reason}")
         for _, pending in left:
             pending.waiting -= 1
         self._held = []

@@ -172,21 +172,31 @@ class IngestStage:
             return
         pending = self._acks.setdefault(uid, AckQueue()).deliver(source, received.token)
         try:
-            run = self._runs.get(uid) or self._open(uid, source)
-            if isinstance(document, Start | Descriptor | StreamResource | Stop):
-                self._keep_context(uid, document, received)
-            run.take(document, pending, now)
-            if isinstance(document, Start):
-                self._registered(run)
-        except DocumentError as error:
-            self._quarantine(received, uid, str(error))
+            refused = self._take(uid, source, document, received, pending)
+            if refused:
+                self._quarantine(received, uid, refused)
         except (OSError, redis.RedisError):
             self._acks[uid].withdraw(pending)
             raise  # it stays in the inbox and is taken again
+        pending.waiting -= 1
+
+    def _take(self, uid: str, source: int, document: Document, received: ReceivedDocument, pending: Pending) -> str:
+        """Give a document to its run; return why it cannot be used, or ''."""
+        try:
+            run = self._runs.get(uid) or self._open(uid, source)
+            if isinstance(document, Start | Descriptor | StreamResource | Stop):
+                self._keep_context(uid, document, received)
+            run.take(document, pending, time.monotonic())
+            if isinstance(document, Start):
+                self._registered(run)
+        except DocumentError as error:
+            return str(error)
+        except (OSError, redis.RedisError):
+            raise
         except Exception as error:
             log.exception("document_failed", run=uid, name=received.name)
-            self._quarantine(received, uid, f"internal error: {type(error).__name__}: {error}")
-        pending.waiting -= 1
+            return f"internal error: {type(error).__name__}: {error}"
+        return ""
 
     def _uid_of(self, document: Document, run: str) -> str:
         uid: str = getattr(document, "run", "") or run
@@ -264,7 +274,13 @@ class IngestStage:
         self._retry_strays(now)
         written = False
         for run in list(self._runs.values()):
-            written |= bool(run.turn(now))
+            try:
+                written |= bool(run.turn(now))
+            except (OSError, redis.RedisError):
+                raise
+            except Exception as error:  # one run's trouble never ends the others
+                log.exception("run_failed", run=run.uid)
+                run.give_up(f"internal error: {type(error).__name__}: {error}")
             for name, reason in run.set_aside:
                 self._quarantine(ReceivedDocument(token=b"", name=name, run=run.uid, payload=b""), run.uid, reason)
             run.set_aside.clear()
@@ -274,7 +290,7 @@ class IngestStage:
     def _retry_strays(self, now: float) -> None:
         """Look again at documents of an unknown run: their descriptor may have come."""
         for _ in range(len(self._stray)):
-            since, source, received = self._stray.popleft()
+            since, source, received = self._stray[0]
             uid = self._uid_of(documents.decode(received.name, received.payload), "")
             if uid:
                 self._handle(source, received)
@@ -283,6 +299,7 @@ class IngestStage:
                 self._done("", source, received.token)
             else:
                 self._stray.append((since, source, received))
+            self._stray.popleft()
 
     def _write_status(self, run: LiveRun, *, force: bool = False) -> None:
         now = time.monotonic()
