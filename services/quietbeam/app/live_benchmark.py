@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import yaml
 
 from quietbeam.core import codec, keys, runs
-from quietbeam.core.bus import Connection, connect
+from quietbeam.core.bus import Connection, connect, entries
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import load_settings
 
@@ -69,15 +70,11 @@ class _Watch:
 
     def look(self) -> None:
         reply: Any = self._redis.xread(self._cursors, count=2000, block=20)  # type: ignore[arg-type]
-        items = reply.items() if isinstance(reply, dict) else reply or []
-        for stream, batch in items:
-            entries = batch[0] if batch and isinstance(batch[0], list) else batch
-            name = stream.decode()
-            for entry_id, fields in entries:
-                self._cursors[name] = entry_id
-                self._note(name, _milliseconds(entry_id), fields)
+        for stream, entry in entries(reply):
+            self._cursors[stream] = entry.id
+            self._note(stream, _milliseconds(entry.id), entry.fields)
 
-    def _note(self, stream: str, at: int, fields: dict[bytes, bytes]) -> None:
+    def _note(self, stream: str, at: int, fields: Mapping[bytes, bytes]) -> None:
         if stream == keys.DOCS:
             if fields[b"name"] == b"event":
                 number = codec.unpack(fields[b"doc"])["seq_num"] - 1

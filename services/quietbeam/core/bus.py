@@ -89,19 +89,19 @@ class GroupReader:
             log.warning("consumer_group_lost", stream=self._stream, group=self._group)
             self.restart()
             return []
-        return list(_messages(reply))
+        return [message for _, message in entries(reply) if message.fields]
 
     def _pending(self, count: int) -> list[Message]:
         assert self._own is not None
         reply: Any = self._redis.xreadgroup(self._group, self._consumer, {self._stream: self._own}, count=count)
-        everything = [(i, f) for _, batch in _streams(reply) for i, f in batch]
+        everything = [message for _, message in entries(reply)]
         if everything:
-            self._own = everything[-1][0].decode()
-        gone = [i for i, f in everything if not f]
+            self._own = everything[-1].id.decode()
+        gone = [message.id for message in everything if not message.fields]
         if gone:
             self.acknowledge(gone)
             log.error("pending_entries_deleted", stream=self._stream, n=len(gone))
-        return [Message(id=i, fields=f) for i, f in everything if f]
+        return [message for message in everything if message.fields]
 
     def _claim(self, count: int) -> list[Message]:
         cursor: Any = "0-0"
@@ -126,21 +126,16 @@ class GroupReader:
             self._redis.xack(self._stream, self._group, *ids[first : first + 512])
 
 
-def _streams(reply: Any) -> Iterator[tuple[Any, Any]]:
-    if not reply:
-        return
-    items = reply.items() if isinstance(reply, dict) else reply
-    for stream, batch in items:
-        if batch and isinstance(reply, dict) and isinstance(batch[0], list):
+def entries(reply: Any) -> Iterator[tuple[str, Message]]:
+    """Yield (stream, entry) of an XREAD or XREADGROUP reply, whichever protocol version shaped it.
+
+    Entries that were deleted while they were pending have no fields.
+    """
+    for stream, batch in reply.items() if isinstance(reply, dict) else reply or ():
+        if isinstance(reply, dict) and batch and isinstance(batch[0], list):
             batch = batch[0]
-        yield stream, batch
-
-
-def _messages(reply: Any) -> Iterator[Message]:
-    for _, batch in _streams(reply):
         for entry_id, entry_fields in batch:
-            if entry_fields:
-                yield Message(id=entry_id, fields=entry_fields)
+            yield stream.decode(), Message(id=entry_id, fields=entry_fields or {})
 
 
 def trim_acknowledged(connection: Connection, stream: str) -> int:

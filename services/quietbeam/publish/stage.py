@@ -19,7 +19,7 @@ import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core import keys, metrics, runs
-from quietbeam.core.bus import Connection, emit
+from quietbeam.core.bus import Connection, emit, entries
 from quietbeam.core.errors import NotMeasuredError, ServiceError
 from quietbeam.core.failpoint import failpoint
 from quietbeam.core.settings import Settings
@@ -139,19 +139,19 @@ class PublishStage:
             self._cursor = last[0][0] if last else b"0-0"
         wait = _BLOCK_MS if block and self._next() is None else None
         reply: Any = self._redis.xread({keys.MAPS: self._cursor}, count=1024, block=wait)
-        entries = [e for _, batch in _batches(reply) for e in batch]
-        for entry_id, fields in entries:
-            self._cursor = entry_id
+        heard = False
+        for _, entry in entries(reply):
+            heard, self._cursor = True, entry.id
             try:
-                uid = fields[b"run"].decode()
-                change = int(fields[b"first_row"]), int(fields[b"stop_row"]), int(fields[b"version"])
+                uid = entry.fields[b"run"].decode()
+                first, stop, version = (int(entry.fields[name]) for name in (b"first_row", b"stop_row", b"version"))
             except (KeyError, ValueError):
-                log.warning("map_entry_refused", entry=str(entry_id))
+                log.warning("map_entry_refused", entry=str(entry.id))
                 continue
             self._done.discard(uid)
             if (active := self._active.get(uid) or self._take(uid)) is not None:
-                active.parcel.changed(*change)
-        return bool(entries)
+                active.parcel.changed(first, stop, version)
+        return heard
 
     def _scan(self) -> None:
         """Find new runs, changed states and missed wake-ups."""
@@ -309,9 +309,3 @@ class PublishStage:
 
 def _digest(metadata: Mapping[str, Any]) -> bytes:
     return orjson.dumps(metadata, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS)
-
-
-def _batches(reply: Any) -> list[tuple[Any, Any]]:
-    if isinstance(reply, dict):
-        return [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in reply.items()]
-    return reply or []

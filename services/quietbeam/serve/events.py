@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from quietbeam.core import keys
+from quietbeam.core.bus import entries
 from quietbeam.core.errors import InputError, ServiceError
 
 log = structlog.get_logger()
@@ -71,7 +72,7 @@ class Event:
     data: bytes
 
     @classmethod
-    def from_entry(cls, entry_id: bytes, entry: dict[bytes, bytes]) -> Event:
+    def from_entry(cls, entry_id: bytes, entry: Mapping[bytes, bytes]) -> Event:
         """Build from a stream entry; the run's uid joins the data."""
         run = entry.get(b"run", b"").decode(errors="replace")
         try:
@@ -161,11 +162,8 @@ class EventHub:
         reply: Any = await self._redis.xread({keys.EVENTS: str(self._newest)}, count=PAGE, block=_BLOCK_MS)
         if not reply:
             return
-        entries = next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]
-        if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], tuple | list):
-            entries = entries[0]
-        for entry_id, entry in entries:
-            event = Event.from_entry(entry_id, entry)
+        for _, entry in entries(reply):
+            event = Event.from_entry(entry.id, entry.fields)
             if len(self._kept) == self._kept.maxlen:
                 self._floor = self._kept[0].id
             self._kept.append(event)
@@ -215,10 +213,10 @@ class EventHub:
             return [event for event in self._kept if event.id > position][:PAGE]
         assert self._redis is not None
         try:
-            entries: Any = await self._redis.xrange(keys.EVENTS, min=f"({position}", count=PAGE)
+            found: Any = await self._redis.xrange(keys.EVENTS, min=f"({position}", count=PAGE)
         except (redis.RedisError, OSError):
             return []
-        return [Event.from_entry(entry_id, entry) for entry_id, entry in entries]
+        return [Event.from_entry(entry_id, entry) for entry_id, entry in found]
 
     async def _was_trimmed(self, position: EventId) -> bool:
         """True when events after `position` may have left the stream; then `position` itself has."""
