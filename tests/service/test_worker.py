@@ -11,6 +11,7 @@ import pytest
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core import keys, runs
+from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RowBlock, RunInfo, RunState
 from quietbeam.denoiser.worker import DenoiseStage
@@ -193,3 +194,45 @@ def test_after_redis_lost_everything_the_maps_go_on(settings: Settings, redis) -
     beamline.buffer.write_row(8, RowBlock(counts=beamline.counts[:, :, 8], measured=np.ones(SHAPE[1], bool)))
     stage.recover()
     turn(stage, lambda: beamline.status().denoise_rows == 9)
+
+
+def test_a_full_redis_is_waited_out(settings: Settings, valkey_process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run keeps its denoiser, and a worker that starts while Redis is full does not die of it."""
+    from quietbeam.core.bus import connect
+    from quietbeam.denoiser import worker
+
+    monkeypatch.setattr(worker, "_FULL_S", 0.01)
+    redis = connect(valkey_process.url)
+    beamline = Beamline(settings, redis)
+    stage = DenoiseStage(settings, redis, owner="here")
+    beamline.commit(*range(8))
+    turn(stage, lambda: beamline.status().denoise_rows == 8)
+    beamline.commit(*range(8, SHAPE[0]))
+    beamline.stop()
+    redis.config_set("maxmemory", "1")
+    for _ in range(3):
+        assert not stage.step()
+    stage.close()
+    stage = DenoiseStage(settings, redis, owner="here")
+    assert not stage.step()
+    redis.config_set("maxmemory", "0")
+    turn(stage, lambda: beamline.status().denoise_state == "final")
+    assert beamline.status().denoise_reason == "" and beamline.status().denoise_rows == SHAPE[0]
+    assert beamline.status().evidence is not None
+
+
+def test_a_device_that_is_not_there_is_refused_at_once(settings: Settings, redis) -> None:
+    elsewhere = settings.model_copy(update={"denoise": settings.denoise.model_copy(update={"device": "meta"})})
+    with pytest.raises(InputError, match="not available here"):
+        DenoiseStage(elsewhere, redis, owner="here")
+
+
+def test_wake_ups_of_no_run_are_passed_over(settings: Settings, redis) -> None:
+    beamline = Beamline(settings, redis)
+    stage = DenoiseStage(settings, redis, owner="here")
+    stage.step()
+    for fields in ({"junk": "1"}, {"run": "../../etc", "row": "1"}, {"run": "unknown", "row": "-1"}, {"run": b"\xff"}):
+        redis.xadd(keys.ROWS, fields)
+    redis.xadd(keys.ROWS, {"run": beamline.uid, "row": SHAPE[0] + 7})
+    beamline.commit(*range(8))
+    turn(stage, lambda: beamline.status().denoise_rows == 8)

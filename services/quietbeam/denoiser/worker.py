@@ -18,17 +18,19 @@ import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core import keys, runs
-from quietbeam.core.bus import Connection, emit, trim_older
-from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.bus import Connection, emit, entries, trim_older
+from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.settings import Settings
 from quietbeam.core.stage import heartbeat
 
 from .live_run import LiveRun
+from .networks import pick_device
 
 log = structlog.get_logger()
 
 _TRIM_EVERY_S = 60.0
 _LOOK_EVERY_S = 0.05
+_FULL_S = 1.0
 
 _RENEW = """
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end
@@ -49,26 +51,41 @@ class DenoiseStage:
         Name in leases; a restarted worker keeps its name and so gets its runs back at once.
     stop
         Set when the process should end; ends a learning burst early.
+
+    Raises
+    ------
+    InputError
+        The device is unknown or not there.
     """
 
     name = "worker"
 
     def __init__(self, settings: Settings, connection: Connection, *, owner: str, stop: Event | None = None) -> None:
+        pick_device(settings.denoise.device)  # refuse now, not run by run
         self._stop = stop or Event()
         self._settings = settings
         self._redis = connection
         self._owner = owner
         self._runs: dict[str, LiveRun] = {}
-        self._foreign: dict[str, float] = {}
-        self._cursor = b"0-0"
+        self._cursor: bytes | None = None
         self._next_look = self._next_renew = self._next_trim = 0.0
         self._renew = connection.register_script(_RENEW)
-        self._find_work()
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
         """Take in new rows, show them, then spend at most one burst on learning. False when there was nothing to do."""
+        try:
+            if self._cursor is None:
+                self._find_work()
+            return self._turn()
+        except redis.OutOfMemoryError as error:
+            log.warning("redis_full", error=str(error), remedy="raise its maxmemory; the maps are kept and shown then")
+            self.recover()
+            self._stop.wait(_FULL_S)
+            return False
+
+    def _turn(self) -> bool:
         busy = any(run.wants_time for run in self._runs.values())
         worked = self._serve_rows(block_ms=0 if busy else 250)
         for run in list(self._runs.values()):
@@ -89,7 +106,7 @@ class DenoiseStage:
         for run in self._runs.values():
             run.mark_all_dirty()
         self._next_renew = 0.0
-        self._find_work()
+        self._cursor = None
 
     def close(self) -> None:
         """Give the leases back so that another worker can go on at once."""
@@ -128,18 +145,15 @@ class DenoiseStage:
     def _read_rows(self, block_ms: int) -> dict[str, set[int]]:
         """Return committed rows by run since the last call; empty sets never appear."""
         found: dict[str, set[int]] = {}
-        reply: Any = self._redis.xread({keys.ROWS: self._cursor}, count=4096, block=block_ms or None)
-        batches = reply.values() if isinstance(reply, dict) else [batch for _, batch in reply or []]
-        for batch in batches:
-            entries = batch[0] if batch and isinstance(batch[0], list) else batch
-            for entry_id, fields in entries:
-                self._cursor = entry_id
-                try:
-                    uid, row = fields[b"run"].decode(), int(fields[b"row"])
-                except (KeyError, ValueError):
-                    log.warning("row_entry_refused", entry=str(entry_id))
-                    continue
-                found.setdefault(uid, set()).add(row)
+        reply: Any = self._redis.xread({keys.ROWS: self._cursor or b"0-0"}, count=4096, block=block_ms or None)
+        for _, entry in entries(reply):
+            self._cursor = entry.id
+            try:
+                uid, row = entry.fields[b"run"].decode(), int(entry.fields[b"row"])
+            except (KeyError, ValueError):
+                log.warning("row_entry_refused", entry=str(entry.id))
+                continue
+            found.setdefault(uid, set()).add(row)
         return found
 
     def _rows_waiting(self) -> bool:
@@ -157,7 +171,7 @@ class DenoiseStage:
         try:
             self._keep_leases()
             return self._rows_waiting()
-        except (redis.ConnectionError, redis.TimeoutError):
+        except (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError):
             return True
 
     # --- leases -------------------------------------------------------------------------------------------------
@@ -169,7 +183,7 @@ class DenoiseStage:
             return None
         try:
             buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
-        except NotMeasuredError:
+        except (NotMeasuredError, InputError):
             self._redis.delete(keys.lease(uid))
             return None
         run = LiveRun(buffer, self._redis, self._settings.denoise)
@@ -203,7 +217,7 @@ class DenoiseStage:
             return False
         try:
             return work()
-        except (redis.ConnectionError, redis.TimeoutError):
+        except (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError):
             raise
         except Exception as error:
             log.exception("denoiser_failed", run=run.info.uid)
