@@ -107,6 +107,33 @@ def test_doctor_reports_every_check_and_fails_when_one_does(tmp_path: Path, monk
     assert table.exit_code == 1 and "what to do" in table.output
 
 
+def test_a_tiled_without_its_key_is_found_and_nothing_is_started(tmp_path: Path) -> None:
+    environment = {
+        "QUIETBEAM_DATA_DIR": str(tmp_path),
+        "QUIETBEAM_TILED__URI": "http://127.0.0.1:1/api/v1",
+        "REDIS_URL": "redis://127.0.0.1:1",
+    }
+    findings = map(json.loads, quietbeam("doctor", "--json", **environment).stdout.splitlines())
+    tiled = next(f for f in findings if f["check"] == "Tiled")
+    assert tiled["verdict"] == "failure" and tiled["remedy"] == "set QUIETBEAM_TILED__API_KEY"
+    done = quietbeam("up", **environment)
+    assert done.returncode == 2
+    assert done.stderr == "quietbeam: tiled.uri is set without a key: set QUIETBEAM_TILED__API_KEY\n"
+    assert not (tmp_path / "logs").exists()
+
+
+def test_keys_that_were_given_are_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from quietbeam.cli.up import where
+
+    monkeypatch.setenv("QUIETBEAM_DATA_DIR", str(tmp_path))
+    made = "\n".join(where(load_settings()))
+    assert made.count("?api_key=") == 2, "keys made here are known to nobody else"
+    monkeypatch.setenv("REDIS_URL", "redis://user:hunter2@example:6379/0")
+    monkeypatch.setenv("QUIETBEAM_TILED__API_KEY", "hunter3")
+    monkeypatch.setenv("QUIETBEAM_SERVE__API_KEY", "hunter4")
+    assert "hunter" not in "\n".join(where(load_settings()))
+
+
 def test_no_sign_of_life_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, redis_server: str, redis: Any) -> None:
     from quietbeam.core.stage import heartbeat
 

@@ -215,7 +215,12 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 def _tiled(settings: Settings) -> Iterator[Finding]:
     from quietbeam.publish.tiled_api import TiledApi, TiledAwayError
 
-    key = settings.tiled_api_key()
+    try:
+        key = settings.tiled_api_key()
+    except QuietbeamError as error:
+        found, _, remedy = str(error).partition(": ")
+        yield Finding(check="Tiled", verdict="failure", found=found, remedy=remedy)
+        return
     api = TiledApi(settings.tiled_uri, key)
     try:
         api.node("")
@@ -234,7 +239,10 @@ def _tiled(settings: Settings) -> Iterator[Finding]:
         else:
             yield Finding(check="Tiled", verdict="ok", found=f"embedded, started by `up` at {settings.tiled_uri}")
     except QuietbeamError as error:
-        yield Finding(check="Tiled", verdict="failure", found=str(error), remedy="set QUIETBEAM_TILED__API_KEY")
+        found, _, remedy = str(error).partition(": set ")
+        yield Finding(
+            check="Tiled", verdict="failure", found=found, remedy=f"set {remedy}" if remedy else "correct tiled.uri"
+        )
     else:
         yield Finding(check="Tiled", verdict="ok", found=f"{api.uri} takes the key")
     finally:

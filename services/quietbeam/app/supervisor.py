@@ -92,10 +92,13 @@ class Supervisor:
         ------
         ServiceError
             Another supervisor has this data folder, a port is taken, or a server cannot be run here.
+        InputError
+            A setting is missing or wrong.
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _take_lock(self._folder / "up.lock", self._folder)
         try:
+            self.settings.tiled_api_key()
             check_ports(self.settings)
             logs = self._folder / "logs"
             logs.mkdir(exist_ok=True)

@@ -52,15 +52,18 @@ def up(
 
 
 def where(settings: object) -> list[str]:
-    """Return where to find what `up` runs, one line each."""
+    """Return where to find what `up` runs, one line each; with the keys made here, without those that were given."""
+    from quietbeam.app.doctor import masked
     from quietbeam.core.settings import Settings
 
     assert isinstance(settings, Settings)
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.serve.host, settings.serve.host)
+    serve_key = "" if settings.serve.api_key else f"?api_key={settings.serve_api_key()}"
+    tiled_key = "" if settings.tiled.api_key else f"?api_key={settings.tiled_api_key()}"
     lines = [
-        f"Dashboard  http://{host}:{settings.serve.port}/?api_key={settings.serve_api_key()}",
-        f"Tiled      {settings.tiled_uri}?api_key={settings.tiled_api_key()}",
-        f"Redis      {settings.redis_url}",
+        f"Dashboard  http://{host}:{settings.serve.port}/{serve_key}",
+        f"Tiled      {settings.tiled_uri}{tiled_key}",
+        f"Redis      {masked(settings.redis_url)}",
     ]
     if settings.embedded.zmq_in:
         lines.append(f"0MQ        publish to {settings.embedded.zmq_in}, subscribe to {settings.embedded.zmq_out}")
