@@ -80,6 +80,7 @@ export class LineCard {
       this.verdict.append(span);
     };
     this.remark = { doubts: "", facts: "" };
+    let told = [];
     if (!evidence) add("no evidence yet");
     else if (shownRaw || !evidence.proven) {
       add(shownRaw ? "▲ not proven: raw shown" : "▲ not proven", "warn");
@@ -89,16 +90,20 @@ export class LineCard {
       add(meaning);
     }
     if (evidence) {
-      const facts = [`estimator: ${ESTIMATORS[evidence.estimator] ?? evidence.estimator}`];
-      if (evidence.proven && !shownRaw) facts.unshift("proven on held-out photons");
-      facts.push(`mean ${number(evidence.mean_counts)} counts a pixel`);
+      const proven = evidence.proven && !shownRaw;
+      const name = ESTIMATORS[evidence.estimator] ?? evidence.estimator;
+      const mean = number(evidence.mean_counts);
       const doubts = [];
       if (evidence.residual_flag) doubts.push("residual shows structure");
-      for (const [name, why] of Object.entries(evidence.excluded_detectors ?? {})) doubts.push(`without ${name}: ${why}`);
-      this.remark = { doubts: doubts.length ? `▲ ${doubts.join("; ")}` : "", facts: facts.join(" · ") };
+      for (const [detector, why] of Object.entries(evidence.excluded_detectors ?? {})) doubts.push(`without ${detector}: ${why}`);
+      this.remark = {
+        doubts: doubts.length ? `▲ ${doubts.join("; ")}` : "",
+        facts: [proven ? "proven" : "", name, `${mean} counts/pixel`].filter(Boolean).join(" · "),
+      };
+      told = [proven ? "proven on held-out photons" : "", `estimator: ${name}`, `mean ${mean} counts a pixel`, ...doubts];
     }
+    this.valuesBox.title = told.filter(Boolean).join("\n");
     this.verdict.title = this.verdict.textContent;
-    this.valuesBox.title = [this.remark.doubts, this.remark.facts].filter(Boolean).join("\n");
     const rows = run.denoise.rows;
     const model = run.denoise.model || run.evidence?.model || "?";
     const by = evidence?.estimator === "smoother" ? "smoother" : this.narrow ? model : `model ${model}`;
