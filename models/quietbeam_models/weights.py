@@ -38,6 +38,7 @@ def save_weights(network: Denoiser, folder: Path, name: str, card: dict[str, Any
     tensors = {k: v.detach().to(torch.float16).contiguous() for k, v in network.state_dict().items()}
     path = folder / f"{name}.safetensors"
     safetensors.torch.save_file(tensors, path)
+    path.chmod(0o644)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     card = {"format": FORMAT, "name": name, "sha256": checksum, "network": network.config.to_dict(), **card}
     (folder / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n")
