@@ -298,6 +298,12 @@ def test_warnings_of_children_are_repeated_and_their_logs_rotated(
     assert (logs / "ingest.log.1").read_text() == "an old and long log\n"
 
 
+def test_warnings_of_an_earlier_installation_are_no_news(tmp_path: Path) -> None:
+    (tmp_path / "ingest.log").write_text('{"level": "error", "event": "yesterday"}\n')
+    waiting = child.Child(program("ingest", SLEEP), tmp_path, {})
+    assert list(waiting.complaints()) == []
+
+
 def test_children_get_the_settings_but_no_secret_on_disk(alone: Settings) -> None:
     changed = alone.model_copy(update={"tiled": TiledSettings(uri="http://127.0.0.1:9/api/v1", api_key="abc123secret")})
     with Supervisor(changed, only=["zmq"]) as up:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from quietbeam.core import bus, keys
 from quietbeam.core.bus import Connection, GroupReader
+from quietbeam.core.errors import InputError
 
 
 def fill(redis: Connection, n: int, first: int = 0) -> None:
@@ -72,3 +75,21 @@ def test_quarantine_keeps_the_reason_and_cuts_the_bytes(redis: Connection) -> No
     assert fields[b"reason"] == b"negative counts" and len(fields[b"doc"]) == 65536
     ((_, event),) = redis.xrange(keys.EVENTS)  # type: ignore[misc]
     assert event[b"type"] == b"warning" and b"negative counts" in event[b"data"]
+
+
+@pytest.mark.parametrize("url", ["http://somewhere", "redis:6379", "redis://host:port"])
+def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(InputError, match=r"redis\.url") as caught:
+        bus.connect(url)
+    assert url not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_replies_of_both_protocols_read_alike(redis_server: str, protocol: int) -> None:
+    client = bus.connect(f"{redis_server}?protocol={protocol}")
+    fill(client, 2)
+    client.xadd("t", {"i": 7})
+    found = [(stream, int(m.fields[b"i"])) for stream, m in bus.entries(client.xread({"s": "0", "t": "0"}))]
+    assert sorted(found) == [("s", 0), ("s", 1), ("t", 7)]
+    assert list(bus.entries(client.xread({"s": "$"}))) == []
+    client.close()

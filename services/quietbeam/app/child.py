@@ -78,7 +78,8 @@ class Child:
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._next_start = self._next_look = 0.0
-        self._log_offset = 0
+        # What an earlier installation logged is no news.
+        self._log_offset = self.log_path.stat().st_size if self.log_path.exists() else 0
         self._ever_ready = False
 
     @property

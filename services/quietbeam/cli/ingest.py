@@ -30,12 +30,16 @@ def register(app: typer.Typer) -> None:
         configure_logging("ingest", level=settings.log_level)
         stop = stop_on_signals()
         connection = connect(settings.redis_url)
+        waiting = False
         while not stop.is_set():
             try:
                 connection.ping()
                 break
             except (redis.ConnectionError, redis.TimeoutError) as error:
-                structlog.get_logger().warning("waiting_for_redis", error=str(error))
+                if not waiting:
+                    remedy = "start it, or correct redis.url (REDIS_URL)"
+                    structlog.get_logger().warning("waiting_for_redis", error=str(error), remedy=remedy)
+                waiting = True
                 stop.wait(1.0)
         if stop.is_set():
             return

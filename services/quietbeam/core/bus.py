@@ -12,6 +12,7 @@ import redis
 import structlog
 
 from . import keys
+from .errors import InputError
 
 log = structlog.get_logger()
 
@@ -22,8 +23,17 @@ Connection = redis.Redis
 
 
 def connect(url: str) -> Connection:
-    """Return a client whose socket timeout is above every blocking read (redis-py 8 defaults to 5 s)."""
-    return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=15)
+    """Return a client whose socket timeout is above every blocking read (redis-py 8 defaults to 5 s).
+
+    Raises
+    ------
+    InputError
+        `url` is none; it is not shown, for it may hold a password.
+    """
+    try:
+        return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=15)
+    except ValueError as error:
+        raise InputError(f"redis.url (or REDIS_URL) cannot be used: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
