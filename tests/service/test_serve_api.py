@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun  # tests/ is on the path: tests/conftest.py
-from quietbeam.core import keys, metrics
+from quietbeam.core import keys, metrics, runs
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.stage import heartbeat
@@ -245,6 +246,14 @@ def test_maps_are_listed_with_links_that_work(client: TestClient, run: Synthetic
         ("runs/nobody/maps/raw", 404, "no run"),
         ("runs/nobody/evidence", 404, "no run"),
         ("runs/nobody/events", 404, "no run"),
+        ("runs/nobody/advice", 404, "no run"),
+        ("runs/latest/advice?snr=0", 422, "snr"),
+        ("runs/latest/advice?snr=-3", 422, "snr"),
+        ("runs/latest/advice?snr=1001", 422, "snr"),
+        ("runs/latest/advice?snr=nan", 422, "snr"),
+        ("runs/latest/advice?snr=inf", 422, "snr"),
+        ("runs/latest/advice?snr=", 422, "snr"),
+        ("runs/latest/advice?snr=ten", 422, "snr"),
         ("runs?page[limit]=0", 422, "page[limit]"),
         ("runs?page[limit]=1000", 422, "page[limit]"),
         ("runs?page[offset]=-1", 422, "page[offset]"),
@@ -298,6 +307,38 @@ def test_only_reading_is_possible(client: TestClient, run: SyntheticRun) -> None
         problem(client.request(method, "/api/v1/runs/run-1"), 405)
 
 
+def test_advice_says_what_a_wanted_snr_takes(client: TestClient, redis: Connection, run: SyntheticRun) -> None:
+    evidence = run.evidence(final=False, proven=True)
+    lines = tuple(replace(line, mean_counts=mean) for line, mean in zip(evidence.lines, (6.25, 25.0, 4.0), strict=True))
+    lines = (replace(lines[0], dwell_gain=10.0, dwell_gain_low=8.0), *lines[1:])
+    runs.write_status(redis, "run-1", evidence=replace(evidence, lines=lines))
+    answer = client.get("/api/v1/runs/latest/advice?snr=5")
+    body = answer.json()
+    assert body["data"]["snr"] == 5
+    assert body["data"]["dwell_s"] == 0.02
+    calcium, iron, zinc = body["data"]["lines"]
+    assert calcium["line"] == "Ca_Ka"
+    assert calcium["snr_raw"] == 2.5
+    assert calcium["snr_denoised"] == pytest.approx(2.5 * 10**0.5)
+    assert calcium["factor_raw"] == calcium["passes_raw"] == 4
+    assert calcium["factor_denoised"] == 0.5
+    assert calcium["dwell_denoised_s"] == pytest.approx(0.01)
+    assert iron["passes_raw"] == 1
+    assert zinc["factor_raw"] == 6.25
+    assert zinc["snr_denoised"] is None
+    assert "proven" in zinc["reason"]
+    assert client.get(body["links"]["self"]).json() == body
+    assert client.get(body["links"]["evidence"]).status_code == 200
+    again = client.get("/api/v1/runs/latest/advice?snr=5", headers={"If-None-Match": answer.headers["etag"]})
+    assert again.status_code == 304
+    other = client.get("/api/v1/runs/latest/advice", headers={"If-None-Match": answer.headers["etag"]})
+    assert other.json()["data"]["snr"] == 10
+    redis.hdel(keys.run("run-1"), "evidence")
+    body = client.get("/api/v1/runs/latest/advice").json()
+    assert body["data"] is None
+    assert "no evidence yet" in body["meta"]["reason"]
+
+
 # --- keys and cookies -----------------------------------------------------------------------------------------------
 
 
@@ -308,7 +349,15 @@ def stranger(settings: Settings) -> Iterator[TestClient]:
 
 
 def test_nothing_but_health_is_open(stranger: TestClient) -> None:
-    for path in ("/api/v1/", "/api/v1/runs", "/api/v1/events", "/api/v1/openapi.json", "/metrics", "/api/v1/nothing"):
+    for path in (
+        "/api/v1/",
+        "/api/v1/runs",
+        "/api/v1/runs/latest/advice",
+        "/api/v1/events",
+        "/api/v1/openapi.json",
+        "/metrics",
+        "/api/v1/nothing",
+    ):
         answer = stranger.get(path)
         assert "Authorization: Apikey" in problem(answer, 401)
         assert answer.headers["www-authenticate"].startswith("Apikey")

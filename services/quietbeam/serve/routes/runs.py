@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from quietbeam.core.advice import advise
 from quietbeam.core.errors import InputError
 from quietbeam.core.runs import RunStatus
 from quietbeam.core.types import RunState
@@ -69,13 +70,43 @@ def get_evidence(uid: str, request: Request, shared: Shared) -> Response:
         return Response(status_code=304, headers=headers)
     meta: dict[str, Any] = {"denoise_state": status.denoise_state, "maps_version": status.maps_version}
     if status.evidence is None:
-        meta["reason"] = status.denoise_reason or "no evidence yet: the first rows are still being measured"
+        meta["reason"] = _no_evidence(status)
     return answer(
         status.evidence.to_dict() if status.evidence else None,
         links={"self": f"{here}/runs/{status.uid}/evidence", "run": f"{here}/runs/{status.uid}"},
         meta=meta,
         headers=headers,
     )
+
+
+@router.get("/runs/{uid}/advice", responses={**_RESPONSES, 304: {"description": "Not changed."}})
+def get_advice(
+    uid: str,
+    request: Request,
+    shared: Shared,
+    snr: Annotated[float, Query(ge=0.1, le=1000, description="Wanted signal-to-noise ratio of a pixel.")] = 10,
+) -> Response:
+    """How long to count: each line's SNR now, raw and denoised, and the dwell or passes that the wanted SNR takes."""
+    status = shared.catalog.status(shared.catalog.resolve(uid))
+    here = f"{base(request)}/runs/{status.uid}"
+    tag = f"{status.uid}.{status.maps_version}.advice.{snr!r}"
+    headers = {"ETag": f'"{tag}"'}
+    if unchanged(request, tag):
+        return Response(status_code=304, headers=headers)
+    meta: dict[str, Any] = {"denoise_state": status.denoise_state, "maps_version": status.maps_version}
+    if status.evidence is None:
+        meta["reason"] = _no_evidence(status)
+    advice = advise(status.info, status.evidence, snr) if status.info and status.evidence else None
+    return answer(
+        advice.to_dict() if advice else None,
+        links={"self": f"{here}/advice?snr={snr!r}", "evidence": f"{here}/evidence", "run": here},
+        meta=meta,
+        headers=headers,
+    )
+
+
+def _no_evidence(status: RunStatus) -> str:
+    return status.denoise_reason or "no evidence yet: the first rows are still being measured"
 
 
 def _parse_states(text: str) -> frozenset[RunState]:
@@ -87,7 +118,7 @@ def _parse_states(text: str) -> frozenset[RunState]:
 
 def _links(uid: str, here: str) -> dict[str, str | None]:
     run = f"{here}/runs/{uid}"
-    return {"self": run, "maps": f"{run}/maps", "evidence": f"{run}/evidence", "events": f"{run}/events"}
+    return {"self": run, **{name: f"{run}/{name}" for name in ("maps", "evidence", "advice", "events")}}
 
 
 def describe(status: RunStatus, here: str, *, brief: bool = False) -> dict[str, Any]:
