@@ -20,7 +20,7 @@ import redis as redis_py
 from quietbeam.app import Supervisor, child, supervisor
 from quietbeam.app.child import Child, Program
 from quietbeam.app.doctor import examine
-from quietbeam.core.errors import ServiceError
+from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import EmbeddedSettings, ServeSettings, Settings, TiledSettings
 from quietbeam.embedded import valkey
 
@@ -300,8 +300,14 @@ def test_warnings_of_children_are_repeated_and_their_logs_rotated(
 
 def test_warnings_of_an_earlier_installation_are_no_news(tmp_path: Path) -> None:
     (tmp_path / "ingest.log").write_text('{"level": "error", "event": "yesterday"}\n')
-    waiting = child.Child(program("ingest", SLEEP), tmp_path, {})
-    assert list(waiting.complaints()) == []
+    waiting = Child(program("ingest", SLEEP), tmp_path, {})
+    assert list(waiting.complaints()) == [] and waiting.tail() == ""
+
+
+def test_a_wrong_redis_url_is_refused_before_anything_starts(alone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis-without-scheme:6379")
+    with pytest.raises(InputError, match="REDIS_URL"):
+        Supervisor(alone).start()
 
 
 def test_children_get_the_settings_but_no_secret_on_disk(alone: Settings) -> None:

@@ -78,8 +78,8 @@ class Child:
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._next_start = self._next_look = 0.0
-        # What an earlier installation logged is no news.
-        self._log_offset = self.log_path.stat().st_size if self.log_path.exists() else 0
+        # What an earlier process logged is no news.
+        self._log_offset = self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self._ever_ready = False
 
     @property
@@ -102,7 +102,7 @@ class Child:
         self.program.before()
         self._rotate()
         with self.log_path.open("ab") as log:
-            self._log_offset = log.tell()
+            self._log_offset = self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), *self.program.argv],
                 stdin=subprocess.DEVNULL,
@@ -186,10 +186,10 @@ class Child:
                 yield f"{self.name}: {level}: {event} {rest}".rstrip()
 
     def tail(self, lines: int = 12) -> str:
-        """Return the last lines of the log."""
+        """Return the last lines that the process logged since it was started."""
         try:
             with self.log_path.open("rb") as log:
-                log.seek(max(0, self.log_path.stat().st_size - 16384))
+                log.seek(max(self._log_start, self.log_path.stat().st_size - 16384))
                 return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
         except FileNotFoundError:
             return ""

@@ -15,6 +15,7 @@ from typing import Self, TextIO
 import structlog
 import yaml
 
+from quietbeam.core.bus import connect
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import Settings
 
@@ -100,6 +101,7 @@ class Supervisor:
         try:
             self.settings.tiled_api_key()
             check_ports(self.settings)
+            connect(self.settings.redis_url).close()  # refuses a wrong URL; the server itself may come later
             logs = self._folder / "logs"
             logs.mkdir(exist_ok=True)
             chosen = self._programs()
