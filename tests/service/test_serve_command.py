@@ -12,8 +12,10 @@ from pathlib import Path
 
 import httpx
 
+from quietbeam.app.doctor import examine
 from quietbeam.core import keys
 from quietbeam.core.bus import Connection
+from quietbeam.core.settings import load_settings
 
 
 def free_port() -> int:
@@ -27,6 +29,7 @@ def test_the_command_serves_beats_and_ends(tmp_path: Path, redis_server: str, re
     config = tmp_path / "config.yaml"
     config.write_text(
         f"data_dir: {tmp_path}/data\nredis: {{url: '{redis_server}'}}\nserve: {{port: {port}, api_key: secret-key}}\n"
+        f"embedded: {{tiled_port: {free_port()}}}\n"
     )
     command = [sys.executable, "-c", "from quietbeam.cli import main; main()", "serve", "-c", str(config)]
     with (tmp_path / "log").open("wb") as log:
@@ -38,6 +41,8 @@ def test_the_command_serves_beats_and_ends(tmp_path: Path, redis_server: str, re
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.05)
         assert int(redis.hget(keys.stage("serve"), "pid") or 0) == process.pid
+        ports = next(f for f in examine(load_settings(config)) if f.check == "ports")
+        assert ports.verdict == "ok" and "answers" in ports.found, "a port of our own is not taken by somebody else"
         with httpx.stream(
             "GET", f"http://127.0.0.1:{port}/api/v1/events", headers={"Authorization": "Apikey secret-key"}
         ) as answer:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from quietbeam.core.errors import QuietbeamError, ServiceError
 from quietbeam.core.settings import Settings
 
-from .programs import check_ports, listeners
+from .programs import check_ports, listeners, serves_quietbeam
 
 Verdict = Literal["ok", "warning", "failure"]
 
@@ -154,13 +154,15 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     if pid := _is_up(settings):
         yield Finding(check="ports", verdict="ok", found=f"{where}: used by quietbeam itself (pid {pid})")
         return
+    serving = serves_quietbeam(settings)
     try:
-        check_ports(settings, patience_s=0)
+        check_ports(settings, patience_s=0, except_for=("serve.port",) if serving else ())
     except QuietbeamError as error:
         reason, _, remedy = str(error).partition(": stop")
         yield Finding(check="ports", verdict="failure", found=reason, remedy=f"stop{remedy}" if remedy else "")
     else:
-        yield Finding(check="ports", verdict="ok", found=f"{where}: free")
+        state = "`quietbeam serve` answers, the others are free" if serving else "free"
+        yield Finding(check="ports", verdict="ok", found=f"{where}: {state}")
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

@@ -103,8 +103,20 @@ def listeners(settings: Settings) -> Mapping[str, tuple[str, int]]:
     return found
 
 
-def check_ports(settings: Settings, *, patience_s: float = 3.0) -> None:
-    """Make sure that every port is free; processes that are just going get a moment.
+def serves_quietbeam(settings: Settings) -> bool:
+    """Return True when a quietbeam answers at the port of `serve`."""
+    client = http.client.HTTPConnection(_reachable(settings.serve.host), settings.serve.port, timeout=2.0)
+    try:
+        client.request("GET", "/healthz")
+        return client.getresponse().getheader("X-Quietbeam-Version") is not None
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        client.close()
+
+
+def check_ports(settings: Settings, *, patience_s: float = 3.0, except_for: tuple[str, ...] = ()) -> None:
+    """Make sure that every port (`except_for` some settings) is free; processes that are just going get a moment.
 
     Raises
     ------
@@ -113,6 +125,8 @@ def check_ports(settings: Settings, *, patience_s: float = 3.0) -> None:
     """
     deadline = time.monotonic() + patience_s
     for setting, (host, port) in listeners(settings).items():
+        if setting in except_for:
+            continue
         if port == 0:
             raise InputError(f"{setting} is 0: give a port, so that clients know where to connect")
         while (reason := _taken(host, port)) and time.monotonic() < deadline:
