@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,6 +110,46 @@ def test_the_evidence_is_told_in_words(page: Page, dashboard: Dashboard, run: Sy
     assert re.match(
         r"Fe_Ka denoised, model quietbeam-1, 10 rows: 0 to \S+, linear scale, 10 of 40 rows measured", label
     )
+
+
+def test_a_card_says_how_long_to_count_for_the_wanted_snr(
+    page: Page, dashboard: Dashboard, run: SyntheticRun, redis: Connection
+) -> None:
+    evidence = run.evidence(final=False, proven=True)
+    calcium = replace(evidence.lines[0], mean_counts=6.25, dwell_gain=10.0, dwell_gain_low=8.0)
+    zinc = replace(evidence.lines[-1], mean_counts=4.0)
+    dark = replace(evidence.lines[1], mean_counts=0.001)
+    lines = (calcium, dark, evidence.lines[2], zinc)
+    runs.write_status(redis, run.uid, evidence=replace(evidence, lines=lines))
+    page.set_viewport_size({"width": 1366, "height": 768})
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    values = {line: page.locator(f'.card[data-line="{line}"] .values') for line in ("Ca_Ka", "Fe_Ka", "Zn_Ka")}
+    expect(values["Ca_Ka"]).to_contain_text("SNR 2.5 → 7.9; 10: ×16 → ×3.5")
+    expect(values["Ca_Ka"]).to_have_attribute(
+        "title", re.compile(r"SNR now 2.5 raw, 7.9 denoised\nfor 10: dwell ×16 \(0.32 s a pixel\) raw, ×3.5 \(0.07")
+    )
+    expect(values["Fe_Ka"]).to_contain_text("no signal")
+    expect(values["Zn_Ka"]).to_contain_text("SNR 2; 10: ×25")
+    tools = page.locator(".tools").bounding_box()
+    assert tools
+    assert tools["height"] < 50, "the tools stand in one row"
+    field = page.get_by_label("Wanted SNR")
+    field.fill("4")
+    field.press("Enter")
+    expect(values["Ca_Ka"]).to_contain_text("SNR 2.5 → 7.9; 4: ×2.6 → reached")
+    for wrong in ("0", "5000", ""):
+        field.fill(wrong)
+        field.press("Enter")
+        expect(field).to_have_value("4")
+    page.reload()
+    until(page, "window.quietbeam?.connection === 'live'", "the live connection")
+    wait_for_rows(page, 10)
+    expect(field).to_have_value("4")
+    expect(values["Ca_Ka"]).to_contain_text("4: ×2.6 → reached")
+    page.get_by_role("button", name="Denoised").click()
+    page.set_viewport_size({"width": 1120, "height": 1600})  # the maps fill the width, so that text has room below
+    expect(values["Ca_Ka"]).to_contain_text("SNR 2.5 raw, 7.9 denoised; for 4: dwell ×2.6 raw, reached denoised")
 
 
 def test_pointing_at_one_map_reads_all_of_them(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:

@@ -27,6 +27,11 @@ export async function getRun(uid) {
   return (await (await ask(`runs/${encodeURIComponent(uid)}`)).json()).data.attributes;
 }
 
+/** What the wanted SNR takes, per line; null before there is evidence. */
+export async function getAdvice(uid, snr) {
+  return (await (await ask(`runs/${encodeURIComponent(uid)}/advice?snr=${snr}`)).json()).data;
+}
+
 export async function getRuns(limit = 200) {
   const body = await (await ask(`runs?page[limit]=${limit}`)).json();
   return body.data.map((run) => run.attributes);

@@ -2,7 +2,7 @@
 
 import { rangeOf, unscaled } from "./colour.js";
 import { MapCanvas } from "./map.js";
-import { ESTIMATORS, gainText, lineName, number } from "./text.js";
+import { adviceText, ESTIMATORS, gainText, lineName, number } from "./text.js";
 
 export class LineCard {
   constructor(line, index, view) {
@@ -19,7 +19,7 @@ export class LineCard {
     this.barsBox = this.element.querySelector(".bars");
     this.valuesBox = this.element.querySelector(".values");
     this.maps = new Map();
-    this.remark = { doubts: "", facts: "" };
+    this.remark = { doubts: "", brief: "", sentence: "", facts: "" };
   }
 
   /** Show these kinds, in this order. */
@@ -79,7 +79,7 @@ export class LineCard {
       if (style) span.className = style;
       this.verdict.append(span);
     };
-    this.remark = { doubts: "", facts: "" };
+    this.remark = { doubts: "", brief: "", sentence: "", facts: "" };
     let told = [];
     if (!evidence) add("no evidence yet");
     else if (shownRaw || !evidence.proven) {
@@ -93,14 +93,17 @@ export class LineCard {
       const proven = evidence.proven && !shownRaw;
       const name = ESTIMATORS[evidence.estimator] ?? evidence.estimator;
       const mean = number(evidence.mean_counts);
+      const advice = adviceText(run.advice?.lines.find((one) => one.line === this.line), run.advice?.snr);
       const doubts = [];
       if (evidence.residual_flag) doubts.push("residual shows structure");
       for (const [detector, why] of Object.entries(evidence.excluded_detectors ?? {})) doubts.push(`without ${detector}: ${why}`);
       this.remark = {
         doubts: doubts.length ? `▲ ${doubts.join("; ")}` : "",
-        facts: [proven ? "proven" : "", name, `${mean} counts/pixel`].filter(Boolean).join(" · "),
+        brief: advice.brief,
+        sentence: advice.sentence,
+        facts: [proven ? "proven" : "", name, advice.brief ? "" : `${mean} counts/pixel`].filter(Boolean).join(" · "),
       };
-      told = [proven ? "proven on held-out photons" : "", `estimator: ${name}`, `mean ${mean} counts a pixel`, ...doubts];
+      told = [proven ? "proven on held-out photons" : "", `estimator: ${name}`, `mean ${mean} counts a pixel`, ...advice.told, ...doubts];
     }
     this.valuesBox.title = told.filter(Boolean).join("\n");
     this.verdict.title = this.verdict.textContent;
@@ -148,7 +151,8 @@ export class LineCard {
     const box = this.valuesBox;
     box.classList.toggle("reading", Boolean(hover));
     if (!hover || !this.values) {
-      const { doubts, facts } = this.remark;
+      const { doubts, brief, sentence } = this.remark;
+      const facts = [box.closest(".roomy") ? sentence : brief, this.remark.facts].filter(Boolean).join(" · ");
       const warning = Object.assign(document.createElement("span"), { textContent: doubts, className: "warn" });
       box.replaceChildren(warning, doubts && facts ? ` · ${facts}` : facts);
       return;

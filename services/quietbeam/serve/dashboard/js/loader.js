@@ -1,18 +1,22 @@
 // Fetches what changed, one fetch of each kind at a time; while it is busy the newest request wins.
 
-import { ApiError, getRun, getRuns, getStack } from "./api.js";
+import { ApiError, getAdvice, getRun, getRuns, getStack } from "./api.js";
 
 const KINDS = ["raw", "denoised", "uncertainty"];
 const MAX_VALUES = 6e6; // a kind, all lines; larger maps are thinned out
 const REST_MS = 60;
 
 export class Loader {
-  constructor(onFrame, onError) {
+  /** `wantedSnr()` is asked with every load. */
+  constructor(wantedSnr, onFrame, onError) {
+    this.wantedSnr = wantedSnr;
     this.onFrame = onFrame;
     this.onError = onError;
     this.busy = false;
     this.pending = null;
     this.seen = "";
+    this.advised = "";
+    this.advice = null;
     this.anyRun = false;
   }
 
@@ -46,6 +50,7 @@ export class Loader {
       if (!this.anyRun) return { run: null, stacks: null };
     }
     const run = await getRun(uid);
+    run.advice = await this.#advise(run);
     const seen = `${run.uid} ${run.maps_version} ${run.progress.pixels_measured}`;
     if (!run.shape || !run.progress.pixels_measured || seen === this.seen) return { run, stacks: null };
     const [rows, cols] = run.shape;
@@ -58,5 +63,18 @@ export class Loader {
       if (error instanceof ApiError && error.status === 404) return { run, stacks: null, missing: error.message };
       throw error;
     }
+  }
+
+  async #advise(run) {
+    const snr = this.wantedSnr();
+    const wanted = `${run.uid} ${run.maps_version} ${snr}`;
+    if (wanted === this.advised) return this.advice;
+    try {
+      this.advice = run.evidence ? await getAdvice(run.uid, snr) : null;
+      this.advised = wanted;
+    } catch {
+      this.advice = null; // the maps do not wait for it
+    }
+    return this.advice;
   }
 }

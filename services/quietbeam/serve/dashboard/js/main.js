@@ -32,8 +32,11 @@ function schedule(what) {
 }
 
 const view = new View(() => schedule("draw"));
-const options = new Options(colours.names, () => ["cards", "colour", "layout", "draw"].forEach(schedule));
-const loader = new Loader(takeFrame, (error) => empty("The server does not answer as it should", error.message));
+const options = new Options(colours.names, () => {
+  ["cards", "colour", "layout", "draw"].forEach(schedule);
+  if (frame.run?.advice && frame.run.advice.snr !== options.snr) loader.request(wanted);
+});
+const loader = new Loader(() => options.snr, takeFrame, (error) => empty("The server does not answer as it should", error.message));
 const list = new RunList((uid) => choose(uid, false));
 
 function choose(uid, follow) {

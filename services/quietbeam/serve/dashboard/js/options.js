@@ -4,6 +4,7 @@ const KEY = "quietbeam.options";
 const byId = (id) => document.getElementById(id);
 export const KINDS = ["raw", "denoised", "uncertainty", "residual"];
 const SCALES = ["linear", "sqrt", "log"];
+const isSnr = (value) => typeof value === "number" && value >= 0.1 && value <= 1000; // as the API takes it
 
 export class Options {
   constructor(names, onChange) {
@@ -13,6 +14,7 @@ export class Options {
     this.cmap = "viridis";
     this.clip = 0.5;
     this.sameRange = true;
+    this.snr = 10;
     this.#restore(names);
     byId("cmap").append(...names.map((name) => new Option(name, name)));
     byId("kinds").addEventListener("click", (event) => event.target.dataset.kind && this.toggle(event.target.dataset.kind));
@@ -20,6 +22,7 @@ export class Options {
     byId("cmap").addEventListener("change", (event) => this.set({ cmap: event.target.value }));
     byId("clip").addEventListener("change", (event) => this.set({ clip: Number(event.target.value) }));
     byId("same-range").addEventListener("change", (event) => this.set({ sameRange: event.target.checked }));
+    byId("snr").addEventListener("change", (event) => this.set(isSnr(event.target.valueAsNumber) ? { snr: event.target.valueAsNumber } : {}));
     this.#show();
   }
 
@@ -34,9 +37,9 @@ export class Options {
 
   set(values) {
     Object.assign(this, values);
-    const { kinds, scale, cmap, clip, sameRange } = this;
+    const { kinds, scale, cmap, clip, sameRange, snr } = this;
     try {
-      localStorage.setItem(KEY, JSON.stringify({ kinds, scale, cmap, clip, sameRange }));
+      localStorage.setItem(KEY, JSON.stringify({ kinds, scale, cmap, clip, sameRange, snr }));
     } catch {
       // storage may be off; the options then last as long as the page
     }
@@ -57,6 +60,7 @@ export class Options {
     if (names.includes(kept.cmap)) this.cmap = kept.cmap;
     if ([0, 0.5, 1, 2, 5].includes(kept.clip)) this.clip = kept.clip;
     if (typeof kept.sameRange === "boolean") this.sameRange = kept.sameRange;
+    if (isSnr(kept.snr)) this.snr = kept.snr;
   }
 
   #show() {
@@ -65,5 +69,6 @@ export class Options {
     byId("cmap").value = this.cmap;
     byId("clip").value = String(this.clip);
     byId("same-range").checked = this.sameRange;
+    byId("snr").value = String(this.snr);
   }
 }

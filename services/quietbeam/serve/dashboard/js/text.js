@@ -32,6 +32,26 @@ export function gainText({ dwell_gain: value, dwell_gain_low: low, dwell_gain_hi
   return { figure: times(value), meaning: ` dwell gain (${low.toFixed(1)}–${high.toFixed(1)})` };
 }
 
+/** What a wanted SNR takes: in few words, in a sentence, and in full for the tooltip. */
+export function adviceText(line, snr) {
+  if (!line) return { brief: "", sentence: "", told: [] };
+  const two = (value) => number(Number(value.toPrecision(2)));
+  if (line.snr_raw === null) {
+    const short = line.reason.split(":")[0];
+    return { brief: short, sentence: short, told: [line.reason] };
+  }
+  const ways = line.snr_denoised === null ? ["raw"] : ["raw", "denoised"];
+  const now = ways.map((way) => two(line[`snr_${way}`]));
+  const takes = ways.map((way) => (line[`factor_${way}`] <= 1 ? "reached" : `×${two(line[`factor_${way}`])}`));
+  const seconds = ways.map((way) => (line[`dwell_${way}_s`] === null ? "" : ` (${two(line[`dwell_${way}_s`])} s a pixel)`));
+  const each = (values) => values.map((value, i) => `${value} ${ways[i]}`).join(", ");
+  return {
+    brief: `SNR ${now.join(" → ")}; ${number(snr)}: ${takes.join(" → ")}`,
+    sentence: `SNR ${each(now)}; for ${number(snr)}: dwell ${each(takes)}`,
+    told: [`SNR now ${each(now)}`, `for ${number(snr)}: dwell ${each(takes.map((text, i) => text + (text === "reached" ? "" : seconds[i])))}`, line.reason],
+  };
+}
+
 /** Seconds as "12 s", "3 min 20 s", "2 h 05 min". */
 export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
