@@ -50,6 +50,12 @@ def test_error_of_ours_is_one_line_and_exit_code_2() -> None:
     assert done.stderr.startswith("quietbeam: no config 'no-such-config'") and done.stderr.count("\n") == 1
 
 
+def test_a_source_that_is_none_is_refused_by_name() -> None:
+    done = quietbeam("up", QUIETBEAM_INGEST__SOURCES='["kafka://broker:9092"]')
+    assert done.returncode == 2
+    assert done.stderr.startswith("quietbeam:") and "ingest.sources.0" in done.stderr
+
+
 def test_debug_shows_the_traceback() -> None:
     done = quietbeam("--debug", "config", "show", "-c", "no-such-config")
     assert done.returncode == 1 and "Traceback" in done.stderr
@@ -95,11 +101,14 @@ def test_show_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doctor_reports_every_check_and_fails_when_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUIETBEAM_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("QUIETBEAM_INGEST__DATA_ROOTS", json.dumps([str(tmp_path / "missing")]))
+    monkeypatch.setenv("QUIETBEAM_INGEST__SOURCES", json.dumps(["redis", "zmq://127.0.0.1:1"]))
     done = CliRunner().invoke(app, ["doctor", "--json"])
     findings = [json.loads(line) for line in done.output.splitlines() if line.startswith("{")]
     assert {"Python", "torch", "weights", "profile", "disk", "ports", "Redis", "Tiled"} <= {
         f["check"] for f in findings
     }
+    source = next(f for f in findings if f["check"] == "source")
+    assert source["verdict"] == "warning" and "zmq://127.0.0.1:1:" in source["found"]
     missing = next(f for f in findings if f["check"] == "data roots")
     assert missing["verdict"] == "failure" and "ingest.data_roots" in missing["remedy"]
     assert done.exit_code == 1

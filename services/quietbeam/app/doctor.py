@@ -14,7 +14,7 @@ from typing import Any, Literal
 from quietbeam.core.errors import QuietbeamError, ServiceError
 from quietbeam.core.settings import Settings
 
-from .programs import check_ports, listeners, serves_quietbeam
+from .programs import check_ports, listeners, listens, serves_quietbeam
 
 Verdict = Literal["ok", "warning", "failure"]
 
@@ -35,7 +35,7 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield a finding for every check; a check that breaks is a failure, not an end."""
-    for check in (_python, _torch, _weights, _profiles, _disk, _data_roots, _ports, _redis, _tiled):
+    for check in (_python, _torch, _weights, _profiles, _disk, _data_roots, _sources, _ports, _redis, _tiled):
         name = check.__name__.strip("_").replace("_", " ")
         try:
             yield from check(settings)
@@ -133,6 +133,23 @@ def _data_roots(settings: Settings) -> Iterator[Finding]:
                 verdict="failure",
                 found=f"{root} cannot be read",
                 remedy="mount it, or correct ingest.data_roots; detector files there are refused until then",
+            )
+
+
+def _sources(settings: Settings) -> Iterator[Finding]:
+    own = settings.embedded.zmq_out
+    for source in settings.ingest.sources:
+        address = source.removeprefix("zmq://")
+        if source == "redis" or address == own:
+            continue
+        if listens(address):
+            yield Finding(check="source", verdict="ok", found=f"{source}: somebody listens")
+        else:
+            yield Finding(
+                check="source",
+                verdict="warning",
+                found=f"{source}: nobody listens; what is sent meanwhile is lost",
+                remedy="start the 0MQ proxy (ingest connects when it is there), or correct ingest.sources",
             )
 
 

@@ -58,7 +58,7 @@ def programs(settings: Settings, config: str) -> list[Program]:
             Program(
                 name="zmq",
                 argv=quietbeam("_zmq-proxy"),
-                ready=lambda _: all(_listens(*_host_port(side)) for side in sides),
+                ready=lambda _: all(listens(side) for side in sides),
                 server=True,
             )
         )
@@ -159,7 +159,9 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def _listens(host: str, port: int) -> bool:
+def listens(side: str) -> bool:
+    """Return True when somebody listens at HOST:PORT."""
+    host, port = _host_port(side)
     try:
         socket.create_connection((_reachable(host), port), timeout=0.5).close()
     except OSError:

@@ -8,7 +8,7 @@ import secrets
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -48,7 +48,7 @@ class TiledSettings(Section):
 class IngestSettings(Section):
     """Where documents come from and how they are understood."""
 
-    sources: tuple[str, ...] = Field(
+    sources: tuple[Annotated[str, Field(pattern=r"^(redis|zmq://\S+:\d{1,5})$")], ...] = Field(
         default=("redis",),
         description="Document sources: 'redis' (the stream qb:docs) and/or 'zmq://HOST:PORT' "
         "(out side of a bluesky 0MQ proxy).",
