@@ -67,8 +67,9 @@ def map_of(documents: Documents, shape: tuple[int, int] = SHAPE) -> tuple[np.nda
         elif name == "stream_datum" and doc["stream_resource"] in files:
             path, dataset = files[doc["stream_resource"]]
             with h5py.File(path, "r") as file:
-                for index in range(doc["indices"]["start"], doc["indices"]["stop"]):
-                    place(index, file[dataset][index])
+                # The RunEngine numbers frames, not the file: after a pause it may count again.
+                for offset in range(doc["indices"]["stop"] - doc["indices"]["start"]):
+                    place(doc["seq_nums"]["start"] - 1 + offset, file[dataset][doc["indices"]["start"] + offset])
     return counts, measured
 
 

@@ -32,7 +32,8 @@ class FlyDetector:
 
     A row is prepared, kicked off, and written frame by frame in the order of time while it lasts; frames become
     readable in bursts. One burst is announced per :meth:`collect_asset_docs`, so that the documents of a scan do
-    not depend on timing. All calls can be repeated, as the RunEngine does after a pause: a row under way goes on.
+    not depend on timing. All calls can be repeated, as the RunEngine does after a pause: a row under way goes on, and
+    what was announced since it was prepared is announced again, because the RunEngine counts again from there.
 
     Parameters
     ----------
@@ -81,6 +82,7 @@ class FlyDetector:
         self._written: deque[list[Frame]] = deque()  # bursts in the file, not yet announced
         self._readable = 0
         self._announced = 0
+        self._since_prepared: list[list[Frame]] = []
 
     # -- what it is -------------------------------------------------------------------------------------------------
 
@@ -156,8 +158,12 @@ class FlyDetector:
         self._going.set()
 
     def prepare(self, row: int) -> Exposure:
-        """Choose the row to scan next."""
-        self._row = row
+        """Choose the row to scan next; the same row again: the RunEngine was paused and rewinds."""
+        if row == self._row:
+            with self._lock:
+                self._written.extendleft(reversed(self._since_prepared))
+                self._announced -= sum(map(len, self._since_prepared))
+        self._row, self._since_prepared = row, []
         return Exposure.done_at_once()
 
     def kickoff(self) -> Exposure:
@@ -236,7 +242,10 @@ class FlyDetector:
         if index is not None and stop > index:
             return
         self._announced = stop
-        for frame in self._written.popleft():
+        with self._lock:
+            burst = self._written.popleft()
+        self._since_prepared.append(burst)
+        for frame in burst:
             self._experiment.report(frame)
         for key, (shape, _) in self._shapes.items():
             if key not in self._bundles:
