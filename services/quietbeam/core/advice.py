@@ -26,9 +26,9 @@ from typing import Any
 from .evidence import LineEvidence, RunEvidence
 from .types import RunInfo
 
-GAIN_FALL = 0.45
-"""Exponent by which the dwell gain falls with exposure: the steepest of the simulations (0.23 to 0.45,
-docs/science.md), so that the advised dwell is rather too long than too short."""
+GAIN_FALL = 0.35
+"""Exponent by which the dwell gain falls with exposure, as the evidence assumes too (docs/science.md). With the lower
+end of the interval it makes the advised dwell rather too long than too short (docs/how-to/how-long-to-count.md)."""
 MIN_COUNTS = 100
 """Counts of a line in all measured pixels, below which its mean (then worse than 10 %) says nothing about its SNR."""
 
@@ -103,7 +103,7 @@ def _advise_line(info: RunInfo, evidence: RunEvidence, line: LineEvidence, snr: 
         return LineAdvice(line=line.line, reason="fitted areas: their counts, and so their SNR, are not known")
     mean = line.mean_counts
     if not mean * evidence.rows * info.shape[1] >= MIN_COUNTS:  # also for NaN
-        return LineAdvice(line=line.line, reason=f"no signal: fewer than {MIN_COUNTS} counts in the whole map")
+        return LineAdvice(line=line.line, reason=f"too few counts yet: fewer than {MIN_COUNTS} in {evidence.rows} rows")
     factor_raw = snr**2 / mean
     raw: dict[str, Any] = {
         "line": line.line,
