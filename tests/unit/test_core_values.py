@@ -7,7 +7,7 @@ import pytest
 
 from quietbeam.core import runs
 from quietbeam.core.bus import Connection
-from quietbeam.core.evidence import LineEvidence, RunEvidence
+from quietbeam.core.evidence import LineEvidence, RunEvidence, interval
 from quietbeam.core.types import RunInfo, RunState
 
 INFO = RunInfo(
@@ -40,6 +40,17 @@ def test_unknown_entries_of_newer_versions_are_ignored() -> None:
     newer["lines"][0]["mood"] = 2
     assert RunEvidence.from_dict(newer) == EVIDENCE
     assert EVIDENCE.line("Fe_Ka") is not None and EVIDENCE.line("Au_La") is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"), [(1.23, 4.0, "1.2 to 4.0"), (1.23, None, "at least 1.2"), (None, None, "not known")]
+)
+def test_an_interval_is_never_a_bare_number(low: float | None, high: float | None, words: str) -> None:
+    line = LineEvidence(
+        line="Fe_Ka", estimator="fine_tuned", proven=True, dwell_gain=9.0, dwell_gain_low=low, dwell_gain_high=high
+    )
+    assert interval(line) == words
+    assert interval(LineEvidence(line="Fe_Ka", estimator="raw", proven=True, dwell_gain=1.0)) == "-"
 
 
 def test_the_run_hash_gives_back_what_was_written(redis: Connection) -> None:

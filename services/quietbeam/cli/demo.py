@@ -65,7 +65,9 @@ class Progress:
 
 
 def _note(status: RunStatus) -> str:
-    gains = [line.dwell_gain for line in status.evidence.lines if line.dwell_gain] if status.evidence else []
+    lines = status.evidence.lines if status.evidence else ()
+    bounded = (line.dwell_gain if line.dwell_gain_high is not None else line.dwell_gain_low for line in lines)
+    gains = [gain for gain in bounded if gain]
     if status.state.ended and status.denoise_state == "live":
         return "last fine-tuning"
     if not gains:
@@ -76,6 +78,8 @@ def _note(status: RunStatus) -> str:
 def show_table(console: Any, table: list[DemoLine]) -> None:
     """Print the closing table."""
     from rich.table import Table
+
+    from quietbeam.core.evidence import interval
 
     shown = Table(
         title="What held-out counts say, beside the truth that only the simulator knows", title_justify="left"
@@ -93,17 +97,12 @@ def show_table(console: Any, table: list[DemoLine]) -> None:
     for row in table:
         e = row.evidence
         measured = "-" if e.dwell_gain is None else f"{e.dwell_gain:.1f}"
-        interval = (
-            "-"
-            if e.dwell_gain_low is None or e.dwell_gain_high is None
-            else f"{e.dwell_gain_low:.1f} to {e.dwell_gain_high:.1f}"
-        )
         estimator = str(e.estimator) if e.proven else f"{e.estimator} (unproven)"
         shown.add_row(
             e.line,
             f"{e.mean_counts:.2f}",
             measured,
-            interval,
+            interval(e),
             f"{row.true_dwell_gain:.1f}",
             f"{row.total_ratio:.3f}",
             estimator,

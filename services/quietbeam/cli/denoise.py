@@ -35,6 +35,7 @@ def denoise(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
+    from quietbeam.core.evidence import interval
     from quietbeam.denoiser.files import read_map, write_nexus
     from quietbeam.denoiser.offline import denoise as run
 
@@ -63,13 +64,11 @@ def denoise(
     write_nexus(output, result, source=source.name, settings=settings)
     table = Table("line", "published", "dwell gain", "95 % interval", "counts / pixel", "left out")
     for line in result.evidence.lines:
-        high = "..." if line.dwell_gain_high is None else f"{line.dwell_gain_high:.1f}"
-        interval = "" if line.dwell_gain_low is None else f"{line.dwell_gain_low:.1f} - {high}"
         table.add_row(
             line.line,
             line.estimator,
             "" if line.dwell_gain is None else f"{line.dwell_gain:.1f}",
-            interval,
+            interval(line),
             f"{line.mean_counts:.3g}",
             ", ".join(line.excluded_detectors),
         )

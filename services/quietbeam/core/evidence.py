@@ -113,3 +113,11 @@ class RunEvidence:
     def line(self, name: str) -> LineEvidence | None:
         """Return the evidence of line ``name``, or None."""
         return next((line for line in self.lines if line.line == name), None)
+
+
+def interval(line: LineEvidence) -> str:
+    """Return the 95 % interval of the dwell gain in words; where it has no upper end, the lower bound."""
+    low, high = line.dwell_gain_low, line.dwell_gain_high
+    if low is None:
+        return "not known" if line.dwell_gain is not None and line.estimator != "raw" else "-"
+    return f"{low:.1f} to {high:.1f}" if high is not None else f"at least {low:.1f}"
