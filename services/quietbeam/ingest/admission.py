@@ -31,7 +31,10 @@ def admit(info: RunInfo, settings: Settings) -> list[str]:
     n_line, n_det = len(info.lines), len(info.detectors)
     size = pixels * (4 * n_det * n_line + 12 * n_line + 4 * n_det + 5)
     if pixels > limits.max_pixels:
-        raise InputError(f"run {info.uid}: {pixels} pixels are more than ingest.max_pixels ({limits.max_pixels})")
+        raise InputError(
+            f"run {info.uid}: {pixels} pixels are more than ingest.max_pixels ({limits.max_pixels}); raise the limit, "
+            "or check where geometry.shape of the profile points"
+        )
     if size > limits.max_buffer_bytes:
         raise InputError(
             f"run {info.uid}: its buffer would take {size} bytes, more than ingest.max_buffer_bytes "

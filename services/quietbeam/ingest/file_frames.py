@@ -70,7 +70,7 @@ class FileFrames:
                 if now < announced.deadline:
                     waiting.append(announced)
                     continue
-                problems.append(f"{error}; waited {self._timeout_s:g} s")
+                problems.append(f"{error}; waited {self._timeout_s:g} s (ingest.file_timeout)")
             except DocumentError as error:
                 problems.append(str(error))
             announced.pending.waiting -= 1

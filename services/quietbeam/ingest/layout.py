@@ -148,7 +148,7 @@ def _match_keys(
     if not table:
         shown = ", ".join(sorted(keys)[:40]) + (" ..." if len(keys) > 40 else "")
         raise ProfileError(
-            f"profile {profile.name!r} finds no counts: no key matches {' or '.join(map(repr, profile.counts.keys))}; "
+            f"profile {profile.name!r} finds no counts: no key matches {' or '.join(profile.counts.keys)}; "
             f"keys there are: {shown or 'none'}; correct counts.keys of the profile"
         )
     detectors = tuple(dict.fromkeys(detector for detector, _ in table))

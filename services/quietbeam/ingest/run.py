@@ -104,7 +104,8 @@ class LiveRun:
         """Sentences for people."""
         sentences = [text if n == 1 else f"{text} ({n} times)" for text, n in self._warnings.items()]
         if self._refused:
-            sentences.append(f"{self._refused} document(s) could not be used, the first: {self._first_refusal}")
+            first = "" if self._first_refusal == self.reason else f", the first: {self._first_refusal}"
+            sentences.append(f"{self._refused} document(s) could not be used{first}")
         return sentences
 
     @property
