@@ -161,6 +161,24 @@ def test_a_silent_run_is_stale_and_comes_back(settings: Settings, redis: Connect
     pipe.stage.close()
 
 
+def test_a_stale_run_goes_on_although_ingest_was_restarted(settings: Settings, redis: Connection) -> None:
+    """Events over 0MQ name their descriptor only."""
+    pipe = Pipe(with_ingest(settings, stale_after=timedelta(seconds=0.3)), redis)
+    scan = Scan()
+    docs = scan.docs()
+    pipe.send(docs[:8])
+    pipe.until(lambda: pipe.state(scan.uid) is RunState.STALE)
+    pipe.stage.close()
+    pipe = pipe.again()
+    pipe.stage.step()
+    assert pipe.state(scan.uid) is RunState.STALE
+    pipe.send(docs[8:])
+    pipe.drain()
+    same(pipe, scan)
+    assert pipe.status(scan.uid).state is RunState.COMPLETE
+    pipe.stage.close()
+
+
 def test_joining_in_the_middle_says_what_to_do(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quietbeam.ingest.run.ORPHAN_S", 0.2)
     scan = Scan()
@@ -316,7 +334,8 @@ def test_a_uid_that_is_used_twice_keeps_the_first_run(pipe: Pipe) -> None:
     assert any("started twice" in w for w in pipe.status("same-uid").warnings)
 
 
-def test_pause_is_shown_when_the_engine_records_it(pipe: Pipe) -> None:
+def test_pause_is_shown_when_the_engine_records_it(settings: Settings, redis: Connection) -> None:
+    pipe = Pipe(settings, redis)
     scan = Scan()
     docs = scan.docs()
     descriptor = {"uid": "i", "run_start": scan.uid, "name": "interruptions", "time": 0.0, "data_keys": {}}
@@ -326,10 +345,15 @@ def test_pause_is_shown_when_the_engine_records_it(pipe: Pipe) -> None:
 
     pipe.send([*docs[:6], ("descriptor", descriptor), interruption("pause")])
     pipe.until(lambda: pipe.state(scan.uid) is RunState.PAUSED)
+    pipe.stage.close()
+    pipe = pipe.again()
+    pipe.stage.step()
+    assert pipe.state(scan.uid) is RunState.PAUSED, "also after a restart"
     pipe.send([interruption("resume"), *docs[4:]])
     pipe.drain()
     same(pipe, scan)
     assert pipe.status(scan.uid).state is RunState.COMPLETE
+    pipe.stage.close()
 
 
 @pytest.mark.parametrize("leading_one", [False, True])

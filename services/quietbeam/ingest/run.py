@@ -138,9 +138,11 @@ class LiveRun:
         self._refused += 1
         self.changed = True
 
-    def restore_warnings(self, warnings: Sequence[str]) -> None:
-        """Take over the warnings of an earlier process."""
+    def restore(self, state: RunState, warnings: Sequence[str]) -> None:
+        """Take over what an earlier process said: its warnings, and that the scan is paused."""
         self._warnings = dict.fromkeys(warnings, 1) | self._warnings
+        if state is RunState.PAUSED and not self.state.ended:
+            self._become(state, "")
 
     # --- documents ----------------------------------------------------------------------------------------------
 

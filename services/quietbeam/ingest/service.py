@@ -227,7 +227,7 @@ class IngestStage:
                 log.warning("context_refused", run=uid, name=name, rank=rank, error=str(error))
         status = runs.read_status(self._redis, uid)
         if known and status is not None:
-            run.restore_warnings(status.warnings)
+            run.restore(status.state, status.warnings)
         if run.buffer is not None:
             run.buffer.sweep_partials()
         if known:
@@ -439,6 +439,15 @@ class IngestStage:
             waiting = status is not None and status.state in (RunState.RUNNING, RunState.PAUSED)
             if uid not in self._runs and waiting and self._redis.exists(keys.context(uid)):
                 self._open(uid, 0)
+            elif status is not None and status.state is RunState.STALE:
+                self._know_descriptors(uid)  # a transport that does not name the run may still bring its events
+
+    def _know_descriptors(self, uid: str) -> None:
+        fields: Any = self._redis.hkeys(keys.context(uid))
+        for field in fields:
+            _, name, own = field.decode(errors="replace").split(":", 2)
+            if name == "descriptor":
+                self._run_of_descriptor[own] = uid
 
 
 def _single_writer(settings: Settings) -> int:
