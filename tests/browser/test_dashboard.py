@@ -127,7 +127,10 @@ def test_a_card_says_how_long_to_count_for_the_wanted_snr(
     values = {line: page.locator(f'.card[data-line="{line}"] .values') for line in ("Ca_Ka", "Fe_Ka", "Zn_Ka")}
     expect(values["Ca_Ka"]).to_contain_text("SNR 2.5 → 7.9; 10: ×16 → ×2.9")
     expect(values["Ca_Ka"]).to_have_attribute(
-        "title", re.compile(r"SNR now 2.5 raw, 7.9 denoised\nfor 10: dwell ×16 \(0.32 s a pixel\) raw, ×2.9 \(0.06")
+        "title",
+        re.compile(
+            r"judged on 10 rows\nSNR now 2.5 raw, 7.9 denoised\nfor 10: dwell ×16 \(0.32 s a pixel\) raw, ×2.9 \(0.06"
+        ),
     )
     expect(values["Fe_Ka"]).to_contain_text("too few counts yet")
     expect(values["Zn_Ka"]).to_contain_text("SNR 2; 10: ×25")

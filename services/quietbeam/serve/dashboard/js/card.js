@@ -103,7 +103,7 @@ export class LineCard {
         sentence: advice.sentence,
         facts: [proven ? "proven" : "", name, advice.brief ? "" : `${mean} counts/pixel`].filter(Boolean).join(" · "),
       };
-      told = [proven ? "proven on held-out photons" : "", `estimator: ${name}`, `mean ${mean} counts a pixel`, ...advice.told, ...doubts];
+      told = [proven ? "proven on held-out photons" : "", `estimator: ${name}`, `mean ${mean} counts a pixel, judged on ${run.evidence.rows} rows`, ...advice.told, ...doubts];
     }
     this.valuesBox.title = told.filter(Boolean).join("\n");
     this.verdict.title = this.verdict.textContent;
