@@ -137,6 +137,7 @@ def test_a_replay_reaches_redis(config: Path, tmp_path: Path, redis: Connection)
     ("options", "words"),
     [
         (("simulate", "--shape", "64"), "ROWSxCOLS"),
+        (("simulate", "--shape", "99999x99999"), "pixels"),
         (("simulate", "--lines", "Iron"), "Fe_Ka"),
         (("simulate", "--specimen", "rock"), "cell"),
         (("simulate", "--truth", "t.npz", "--repeat", "2"), "folder"),

@@ -24,6 +24,7 @@ SCATTER_FRACTION = 3.0
 """Elastic, Compton and background photons in a detector, per fluorescence photon of the mean pixel."""
 I0_COUNTS_PER_S = 4e8
 """Of the scaled ion chamber, at the nominal beam."""
+MAX_PIXELS = 2**24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class ExperimentOptions:
     def __post_init__(self) -> None:
         checks = {
             f"shape {self.shape} must be at least 1x1": min(self.shape) >= 1,
+            f"shape {self.shape} has more than {MAX_PIXELS} pixels": self.shape[0] * self.shape[1] <= MAX_PIXELS,
             f"detectors {self.detectors} must be 1 to 1024": 1 <= self.detectors <= 1024,
             f"dwell {self.dwell_s} must be above 0 s": self.dwell_s > 0,
             "flux and counts must be above 0": self.flux > 0 and (self.counts is None or self.counts > 0),
