@@ -125,7 +125,7 @@ def _evidence(lines: Any, raw_error: np.ndarray, denoised: np.ndarray, true: np.
         gain = raw_error[j] / max(float(((denoised[j] - true[j]) ** 2).mean()), 1e-12)
         total += 1
         inside += line.dwell_gain_low <= gain and (line.dwell_gain_high is None or gain <= line.dwell_gain_high)
-    return {"interval_holds": inside, "intervals": total, "published": published}
+    return {"interval_holds": int(inside), "intervals": total, "published": published}
 
 
 def _mean(gains: np.ndarray) -> float:
