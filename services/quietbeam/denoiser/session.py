@@ -71,6 +71,8 @@ class DenoiseSession:
         self._base = self.weights.network.to(self.device)
         self._tuning: FineTuning | None = None
         self._evaluation: Evaluation | None = None
+        self.judgements = 0
+        """Grows whenever the choice of estimates, and with it the evidence, is made anew."""
         self._noise = NoiseModel.poisson(len(self.data.lines))
         self._dirty = True
         self._final = False
@@ -187,9 +189,10 @@ class DenoiseSession:
         tuned = self._tuning is not None and self._tuning.steps > 0
         names = ("pretrained", "fine_tuned") if tuned else ("pretrained",)
         judged = partial(self._estimate, flips=flips)
+        self.judgements += 1
         self._evaluation = evaluate(self.data, self._noise, judged, names, self.options, self.seed)
         self._evaluated_rows = self.data.rows_measured
-        return self._evidence()
+        return self.evidence()
 
     def finalize(
         self,
@@ -263,12 +266,14 @@ class DenoiseSession:
         self._prepare()
         if self.data.rows_measured == 0:
             return
+        self.judgements += 1
         self._evaluation = evaluate(
             self.data, self._noise, self._estimate, ("pretrained",), self.options, self.seed, folds=1
         )
         self._evaluated_rows = self.data.rows_measured
 
-    def _evidence(self) -> RunEvidence:
+    def evidence(self) -> RunEvidence:
+        """Return what the present choice of estimates rests on; there must have been rows to judge."""
         assert self._evaluation is not None
         tuning = self._tuning
         return RunEvidence(
