@@ -1,6 +1,6 @@
 """Pictures of measured data after the whole path: replay each file, draw raw above what was published.
 
-    python docs/pictures.py ../shared/data docs/images      (needs the bench extra: matplotlib)
+python docs/pictures.py ../shared/data docs/images      (needs the bench extra: matplotlib)
 """
 
 from __future__ import annotations
