@@ -75,7 +75,7 @@ def test_a_live_scan_on_the_page(installation: Installation, page: Page, tmp_pat
     wait_until(lambda: page.evaluate("window.quietbeam?.connection === 'live'"), 30, "the live connection")
     assert page.evaluate("document.createElement('canvas').getContext('webgl')") is None, "WebGL must be off here"
 
-    options = ("--shape", f"{ROWS}x{COLS}", "--mode", "snake", "--dwell", "0.025", "--seed", "4", "--counts", "40")
+    options = ("--shape", f"{ROWS}x{COLS}", "--mode", "snake", "--dwell", "0.035", "--seed", "4", "--counts", "40")
     scan = installation.scan(tmp_path / "truth.npz", *options)
     uid = installation.new_run(known)
     wait_until(lambda: page.evaluate("quietbeam.run?.uid") == uid, 30, "the page to follow the new run")
