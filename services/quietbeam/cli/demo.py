@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -138,6 +139,7 @@ def register(app: typer.Typer) -> None:
         if not console.is_terminal:
             console.width = 120
         started = time.monotonic()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # drains as Ctrl-C does
         forget_facility()
         config = demo_config(data_dir)
         settings = load_settings(config)

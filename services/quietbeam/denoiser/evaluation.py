@@ -93,7 +93,7 @@ class Evaluation:
         sums = data.sums("all")
         lit = np.maximum((sums.exposure > 0).sum((1, 2)), 1)
         mean = sums.rate.sum((1, 2)) / lit
-        carry = (1.0 - data.share) ** EXPOSURE_EXPONENT if data.kind == "counts" else 1.0
+        carry = _carry(data)
         out = []
         for j, (name, choice) in enumerate(zip(data.lines, self.choices, strict=True)):
             raw = self.errors["raw"][j]
@@ -165,7 +165,7 @@ def evaluate(
             errors[name] = _total(pieces, name) if name != "fine_tuned" else _controlled(pieces, name, "pretrained")
     choices = []
     for j in range(n):
-        choice = choose({key: value[j] for key, value in errors.items()})
+        choice = choose({key: value[j] for key, value in errors.items()}, _carry(data))
         choices.append(choice)
         if choice.constant:
             widths[j] = float("inf")
@@ -237,6 +237,11 @@ def _controlled(pieces: list[_Judged], name: str, control: str) -> Blocks:
     a, b = own - own.mean(1, keepdims=True), beside - beside.mean(1, keepdims=True)
     share = np.clip((a * b).sum(1) / np.maximum((b * b).sum(1), 1e-12), 0, 1) * (beside.sum(1) < raw.sum(1))
     return folds * own + share[:, None] * (_total(pieces, control) - folds * beside)
+
+
+def _carry(data: RunCounts) -> float:
+    """Return what a dwell gain measured on the training share is worth with all counts."""
+    return float((1.0 - data.share) ** EXPOSURE_EXPONENT) if data.kind == "counts" else 1.0
 
 
 def _widths(pieces: list[_Judged], n: int) -> list[float]:

@@ -12,8 +12,8 @@ from quietbeam.core.evidence import Estimator
 
 from .risk import Blocks
 
-PROOF_Z = 1.645
-"""One-sided 95 %: the published estimate must beat raw by so many standard errors of the paired difference."""
+PROOF_Z = 1.96
+"""The published estimate must beat raw by so many standard errors of the paired difference: 95 %, as the interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def paired(better: Blocks, worse: Blocks) -> float:
     return total / spread if spread > 0 else float(np.sign(total)) * 10.0
 
 
-def choose(errors: Mapping[str, Blocks]) -> Choice:
+def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
     """Choose among the estimates of one line.
 
     A constant also wins when nothing is measurably better than it, so that lines without signal come out flat.
@@ -57,6 +57,8 @@ def choose(errors: Mapping[str, Blocks]) -> Choice:
     errors
         Squared error per block, (block,), by estimator name; ``raw`` must be among them, ``constant`` is the smoother's
         flat map.
+    carry
+        What a dwell gain measured at the judged exposure is worth at the whole exposure; it must still be a gain there.
     """
     raw = errors["raw"]
     others = [name for name in errors if name != "raw"]
@@ -65,7 +67,8 @@ def choose(errors: Mapping[str, Blocks]) -> Choice:
     best = min(others, key=lambda name: float(errors[name].sum()))
     if "constant" in errors and best != "constant" and paired(errors[best], errors["constant"]) < 1.0:
         best = "constant"
-    if float(errors[best].sum()) < float(raw.sum()) and paired(errors[best], raw) > PROOF_Z:
+    there = errors[best] if best == "constant" else errors[best] / carry
+    if float(there.sum()) < float(raw.sum()) and paired(there, raw) > PROOF_Z:
         name: Estimator = "smoother" if best == "constant" else best  # type: ignore[assignment]
         return Choice(name, proven=True, constant=best == "constant")
     return Choice("raw", proven=True)

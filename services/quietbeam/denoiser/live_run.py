@@ -109,7 +109,9 @@ class LiveRun:
         whole = len(dirty) > self.info.shape[0] // 2
         judgements = session.judgements
         update = session.infer(None if whole else (first, stop))
-        if session.judgements != judgements:  # the rows asked for a new choice; all maps follow with the next evaluation
+        if (
+            session.judgements != judgements
+        ):  # the rows asked for a new choice; all maps follow with the next evaluation
             self._evidence, self._evaluated = session.evidence(), None
         self._write(update.rows[0], update.raw, update.denoised, update.uncertainty)
         self._notify(update.rows, lag_s=self._commit_age(stop - 1))
