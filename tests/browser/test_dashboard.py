@@ -125,22 +125,22 @@ def test_a_card_says_how_long_to_count_for_the_wanted_snr(
     open_page(page, dashboard)
     wait_for_rows(page, 10)
     values = {line: page.locator(f'.card[data-line="{line}"] .values') for line in ("Ca_Ka", "Fe_Ka", "Zn_Ka")}
-    expect(values["Ca_Ka"]).to_contain_text("SNR 2.5 → 7.9; 10: ×16 → ×2.9")
+    expect(values["Ca_Ka"]).to_contain_text("SNR 2.5 → 7.9; for 10: dwell ×16 → ×2.1–2.9")
     expect(values["Ca_Ka"]).to_have_attribute(
         "title",
         re.compile(
-            r"judged on 10 rows\nSNR now 2.5 raw, 7.9 denoised\nfor 10: dwell ×16 \(0.32 s a pixel\) raw, ×2.9 \(0.06"
+            r"judged on 10 rows\nSNR now 2.5 raw, 7.9 denoised\nfor 10: dwell ×16 \(0.32 s a pixel\) raw, ×2.1–2.9 \(0.06"
         ),
     )
     expect(values["Fe_Ka"]).to_contain_text("too few counts yet")
-    expect(values["Zn_Ka"]).to_contain_text("SNR 2; 10: ×25")
+    expect(values["Zn_Ka"]).to_contain_text("SNR 2; for 10: dwell ×25")
     tools = page.locator(".tools").bounding_box()
     assert tools
     assert tools["height"] < 50, "the tools stand in one row"
     field = page.get_by_label("Wanted SNR")
     field.fill("4")
     field.press("Enter")
-    expect(values["Ca_Ka"]).to_contain_text("SNR 2.5 → 7.9; 4: ×2.6 → reached")
+    expect(values["Ca_Ka"]).to_contain_text("SNR 2.5 → 7.9; for 4: dwell ×2.6 → reached")
     for wrong in ("0", "5000", ""):
         field.fill(wrong)
         field.press("Enter")
@@ -149,7 +149,7 @@ def test_a_card_says_how_long_to_count_for_the_wanted_snr(
     until(page, "window.quietbeam?.connection === 'live'", "the live connection")
     wait_for_rows(page, 10)
     expect(field).to_have_value("4")
-    expect(values["Ca_Ka"]).to_contain_text("4: ×2.6 → reached")
+    expect(values["Ca_Ka"]).to_contain_text("for 4: dwell ×2.6 → reached")
     page.get_by_role("button", name="Denoised").click()
     page.set_viewport_size({"width": 1120, "height": 1600})  # the maps fill the width, so that text has room below
     expect(values["Ca_Ka"]).to_contain_text("SNR 2.5 raw, 7.9 denoised; for 4: dwell ×2.6 raw, reached denoised")

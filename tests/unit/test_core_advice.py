@@ -124,6 +124,8 @@ def test_a_higher_snr_never_takes_less(snr: float, mean: float, low: float, more
     assert 0 < found.factor_denoised <= found.factor_raw * (1 + 1e-9)
     assert higher.factor_denoised >= found.factor_denoised
     assert found.passes_denoised >= found.factor_denoised * (1 - 1e-9)
+    assert found.factor_denoised_likely is not None
+    assert found.factor_denoised_likely <= found.factor_denoised * (1 + 1e-9)
 
 
 def test_advice_is_plain_json() -> None:

@@ -45,7 +45,9 @@ class LineAdvice:
         The same from the lower end of the dwell gain's 95 % interval.
     factor_raw, factor_denoised
         Wanted dwell over the present dwell; at most 1 where the wanted SNR is reached. `factor_denoised` rests on the
-        lower end of the interval.
+        lower end of the interval: enough in most cases.
+    factor_denoised_likely
+        The same from the dwell gain itself: enough in about half of the cases.
     passes_raw, passes_denoised
         Scans like this one, this one included, whose counts must be added.
     dwell_raw_s, dwell_denoised_s
@@ -58,6 +60,7 @@ class LineAdvice:
     snr_denoised_low: float | None = None
     factor_raw: float | None = None
     factor_denoised: float | None = None
+    factor_denoised_likely: float | None = None
     passes_raw: int | None = None
     passes_denoised: int | None = None
     dwell_raw_s: float | None = None
@@ -117,17 +120,22 @@ def _advise_line(info: RunInfo, evidence: RunEvidence, line: LineEvidence, snr: 
         return LineAdvice(**raw, reason="no denoised map is proven better than raw: count on raw")
     if not gain or not low or gain <= 0 or low <= 0:
         return LineAdvice(**raw, reason="the dwell gain or its lower bound is not measured: count on raw")
-    factor = snr**2 / (mean * low)
-    if factor > 1:
-        factor = min(factor ** (1 / (1 - GAIN_FALL)), max(factor_raw, 1.0))
+    factor = _factor(factor_raw, low)
     return LineAdvice(
         **raw,
         snr_denoised=math.sqrt(mean * gain),
         snr_denoised_low=math.sqrt(mean * low),
         factor_denoised=factor,
+        factor_denoised_likely=_factor(factor_raw, gain),
         passes_denoised=_passes(factor),
         dwell_denoised_s=_seconds(factor, info.dwell_s),
     )
+
+
+def _factor(factor_raw: float, gain: float) -> float:
+    """Return the dwell factor that a denoised map takes where the raw one takes `factor_raw`."""
+    factor = factor_raw / gain
+    return factor if factor <= 1 else min(factor ** (1 / (1 - GAIN_FALL)), max(factor_raw, 1.0))
 
 
 def _passes(factor: float) -> int:

@@ -42,11 +42,16 @@ export function adviceText(line, snr) {
   }
   const ways = line.snr_denoised === null ? ["raw"] : ["raw", "denoised"];
   const now = ways.map((way) => two(line[`snr_${way}`]));
-  const takes = ways.map((way) => (line[`factor_${way}`] <= 1 ? "reached" : `×${two(line[`factor_${way}`])}`));
+  const takes = ways.map((way) => {
+    const most = line[`factor_${way}`];
+    const likely = Math.max(1, line[`factor_${way}_likely`] ?? most);
+    if (most <= 1) return "reached";
+    return two(likely) === two(most) ? `×${two(most)}` : `×${two(likely)}–${two(most)}`;
+  });
   const seconds = ways.map((way) => (line[`dwell_${way}_s`] === null ? "" : ` (${two(line[`dwell_${way}_s`])} s a pixel)`));
   const each = (values) => values.map((value, i) => `${value} ${ways[i]}`).join(", ");
   return {
-    brief: `SNR ${now.join(" → ")}; ${number(snr)}: ${takes.join(" → ")}`,
+    brief: `SNR ${now.join(" → ")}; for ${number(snr)}: dwell ${takes.join(" → ")}`,
     sentence: `SNR ${each(now)}; for ${number(snr)}: dwell ${each(takes)}`,
     told: [`SNR now ${each(now)}`, `for ${number(snr)}: dwell ${each(takes.map((text, i) => text + (text === "reached" ? "" : seconds[i])))}`, line.reason],
   };
