@@ -129,7 +129,7 @@ def test_a_card_says_how_long_to_count_for_the_wanted_snr(
     expect(values["Ca_Ka"]).to_have_attribute(
         "title",
         re.compile(
-            r"judged on 10 rows\nSNR now 2.5 raw, 7.9 denoised\nfor 10: dwell ×16 \(0.32 s a pixel\) raw, ×2.1–2.9 \(0.06"
+            r"10 rows\nSNR now 2.5 raw, 7.9 denoised\nfor 10: dwell ×16 \(0.32 s a pixel\) raw, ×2.1–2.9 \(0.06"
         ),
     )
     expect(values["Fe_Ka"]).to_contain_text("too few counts yet")

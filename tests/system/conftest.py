@@ -16,9 +16,9 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from quietbeam.app.supervisor import Supervisor
 
 from quietbeam.app.ports import free_port
+from quietbeam.app.supervisor import Supervisor
 from quietbeam.beamline.truth import Truth
 from quietbeam.buffer import RunBuffer
 from quietbeam.core import runs
