@@ -154,7 +154,7 @@ def evaluate(
             _judge(pieces[-1], noise, estimate, networks, data.kind, block)
     n = len(data.lines)
     if not pieces:
-        return _nothing_held_out(n, seed)
+        return _nothing_held_out(n, seed, measured=bool(bands))
     every = {name for piece in pieces for name in piece.errors}
     widths = _widths(pieces, n)
     errors = {"raw": _total(pieces, "raw"), "constant": _total(pieces, str(np.inf))}
@@ -296,7 +296,8 @@ def _bands(data: RunCounts) -> list[tuple[int, int]]:
     return [(int(s), int(s) + height) for s in starts]
 
 
-def _nothing_held_out(n: int, seed: int) -> Evaluation:
+def _nothing_held_out(n: int, seed: int, *, measured: bool) -> Evaluation:
+    why = "one detector of fitted areas: nothing can be held out, so the raw map is shown"
     empty = np.full(n, np.nan)
     return Evaluation(
         choices=[Choice("raw", proven=True)] * n,
@@ -308,7 +309,7 @@ def _nothing_held_out(n: int, seed: int) -> Evaluation:
         slopes=empty.copy(),
         residual=empty.copy(),
         structure=np.zeros(n),
-        notes=["one detector of fitted areas: nothing can be held out, so the raw map is shown"],
+        notes=[why if measured else "nothing is measured yet"],
     )
 
 

@@ -36,7 +36,7 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise InputError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps") from error
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False):
+    if not there.get(device.type, False) or (device.index or 0) >= max(torch.cuda.device_count(), 1):
         raise InputError(f"device {name!r} is not available here; use device='auto'")
     return device
 
