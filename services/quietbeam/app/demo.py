@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,15 @@ def services(
         supervisor.stop()
 
 
+def known_runs(settings: Settings) -> set[str]:
+    """Return the uids of the runs that are there already, of an earlier demo in the same folder."""
+    connection = connect(settings.redis_url)
+    try:
+        return set(runs.list_runs(connection))
+    finally:
+        connection.close()
+
+
 def simulate(config: Path, truth: Path, options: list[str]) -> subprocess.Popen[str]:
     """Start the RunEngine of the simulated beamline in a process of its own."""
     command = [sys.executable, "-m", "quietbeam", "simulate", "-c", str(config), "--truth", str(truth), *options]
@@ -86,10 +95,11 @@ def watch(
     report: Callable[[runs.RunStatus], None],
     *,
     uid: str | None = None,
+    known: Collection[str] = (),
     timeout_s: float = 240,
     interval_s: float = 0.25,
 ) -> runs.RunStatus:
-    """Report the status of run `uid` (None: the newest) until its final maps are in Tiled.
+    """Report the status of run `uid` (None: the newest that is not `known`) until its final maps are in Tiled.
 
     Raises
     ------
@@ -103,7 +113,7 @@ def watch(
             if scan.poll() not in (None, 0):
                 output = scan.stdout.read() if scan.stdout else ""
                 raise ServiceError(f"the simulated scan failed:\n{output[-2000:]}")
-            uids = [uid] if uid else runs.list_runs(connection, limit=1)
+            uids = [uid] if uid else [new for new in runs.list_runs(connection) if new not in known]
             status = runs.read_status(connection, uids[0]) if uids else None
             if status is not None:
                 report(status)

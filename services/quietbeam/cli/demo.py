@@ -131,7 +131,16 @@ def register(app: typer.Typer) -> None:
         """Start everything, scan a simulated specimen, denoise it live, compare with the truth, show where to look."""
         from rich.console import Console
 
-        from quietbeam.app.demo import compare, demo_config, forget_facility, read_from_tiled, services, simulate, watch
+        from quietbeam.app.demo import (
+            compare,
+            demo_config,
+            forget_facility,
+            known_runs,
+            read_from_tiled,
+            services,
+            simulate,
+            watch,
+        )
         from quietbeam.beamline.truth import Truth
         from quietbeam.core.settings import load_settings
 
@@ -150,10 +159,11 @@ def register(app: typer.Typer) -> None:
             truth = data_dir / f"truth-{time.time_ns()}.npz"
             options = ["--shape", shape, "--specimen", specimen, "--detectors", str(detectors), "--lines", lines]
             options += ["--counts", str(counts), "--dwell", str(dwell), "--seed", str(seed), "--mode", "snake"]
+            known = known_runs(settings)
             scan = simulate(config, truth, [*options, "--transport", "redis"])
             try:
                 with Progress(console) as progress:
-                    status = watch(settings, scan, progress)
+                    status = watch(settings, scan, progress, known=known)
                 scan.wait(30)
             finally:
                 if scan.poll() is None:
