@@ -27,3 +27,12 @@ def line_loss(rate: Tensor, target: Tensor, exposure: Tensor, square_share: floa
     both = both + relative_square(rate, target, exposure) * square_share
     measured = (exposure > 0).to(both.dtype)
     return (both * measured).sum((-2, -1)) / measured.sum((-2, -1)).clamp_min(1.0)
+
+
+def error_loss(variance: Tensor, rate: Tensor, true_rate: Tensor, limit: float = 50.0) -> Tensor:
+    """Return the Gaussian log-likelihood loss of each line's expected squared error, (batch, line).
+
+    Its minimum is the conditional mean of the squared error; ``limit`` keeps a single surprise from filling the batch.
+    """
+    surprise = (rate.detach() - true_rate) ** 2 / variance
+    return 0.5 * (torch.log(variance) + surprise.clamp_max(limit)).mean((-2, -1))

@@ -19,6 +19,7 @@ from quietbeam_models.features import N_FEATURES, anscombe, make_features
 
 MAX_LOG_RATIO = 7.0
 MAX_NOISE = 8.0
+MAX_LOG_SPREAD = 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class NetworkConfig:
         Channels of the branch at full resolution.
     mix_heads, mix_dim
         Heads of the mixing between lines and channels of each.
+    error_width
+        Channels of the head that estimates the squared error of the rate; 0: no such head.
     """
 
     widths: tuple[int, ...] = (64, 96, 128, 128)
@@ -43,6 +46,7 @@ class NetworkConfig:
     full_width: int = 16
     mix_heads: int = 4
     mix_dim: int = 8
+    error_width: int = 0
 
     @property
     def multiple(self) -> int:
@@ -152,6 +156,11 @@ class Denoiser(nn.Module):
         self.leave = nn.Conv2d(widths[0], 4 * full, 1)
         self.refine = nn.ModuleList([nn.Conv2d(2 * full, full, 3, padding=1), nn.Conv2d(full, full, 3, padding=1)])
         self.head = nn.Conv2d(full, 3, 3, padding=1)
+        self.error_head = (
+            nn.ModuleList([nn.Conv2d(2 * full, config.error_width, 3, padding=1), nn.Conv2d(config.error_width, 1, 1)])
+            if config.error_width
+            else None
+        )
         self._initialise()
 
     def _initialise(self) -> None:
@@ -169,6 +178,10 @@ class Denoiser(nn.Module):
 
     def forward(self, counts: Tensor, exposure: Tensor) -> Tensor:
         """Return the rate, (batch, line, row, col) float32 [counts per pixel at exposure 1], > 0."""
+        return self.estimate(counts, exposure)[0]
+
+    def estimate(self, counts: Tensor, exposure: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the rate as :meth:`forward` does, and its expected squared error, or None without an error head."""
         batch, lines, rows, cols = counts.shape
         multiple = self.config.multiple
         pad = (0, -cols % multiple, 0, -rows % multiple)
@@ -176,13 +189,18 @@ class Denoiser(nn.Module):
         with torch.autocast(counts.device.type, enabled=False):
             features = make_features(counts, exposure)
         x = features.stack.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        out = self.trunk(x, lines).unflatten(0, (batch, lines))
+        out, spread = self.trunk(x, lines)
         with torch.autocast(counts.device.type, enabled=False):
-            rate = self.combine(out.float(), counts, exposure, features.base)
-        return rate[..., :rows, :cols]
+            rate = self.combine(out.float().unflatten(0, (batch, lines)), counts, exposure, features.base)
+        rate = rate[..., :rows, :cols]
+        if spread is None:
+            return rate, None
+        # in units of a raw pixel's variance, which is its rate
+        ratio = torch.exp(MAX_LOG_SPREAD * torch.tanh(spread.unflatten(0, (batch, lines))[:, :, 0] / MAX_LOG_SPREAD))
+        return rate, (features.base * ratio)[..., :rows, :cols]
 
-    def trunk(self, x: Tensor, lines: int) -> Tensor:
-        """Map features (batch * line, feature, row, col) to the three head channels."""
+    def trunk(self, x: Tensor, lines: int) -> tuple[Tensor, Tensor | None]:
+        """Map features (batch * line, feature, row, col) to the three head channels and the error channel."""
         thin = self.stem(x)
         x = self.enter(F.pixel_unshuffle(F.relu(thin), 2))
         skips = []
@@ -196,10 +214,13 @@ class Denoiser(nn.Module):
             x = self.decoder[i](x, lines)
         x = F.pixel_shuffle(self.leave(F.relu(x)), 2)
         x = torch.cat([x, thin], 1)
+        spread = None
+        if self.error_head is not None:
+            spread = self.error_head[1](F.relu(self.error_head[0](F.relu(x)))).float()
         for conv in self.refine:
             x = conv(F.relu(x))
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(F.relu(x).float())
+            return self.head(F.relu(x).float()), spread
 
     @staticmethod
     def combine(out: Tensor, counts: Tensor, exposure: Tensor, base: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from quietbeam_models.specimens import Scene, draw_exposure, make_scene
 
-_SHAPES = ((64, 64), (64, 64), (64, 64), (48, 80), (32, 128), (96, 96), (128, 128), (16, 96))
+_SHAPES = ((64, 64), (64, 64), (64, 64), (48, 80), (32, 128), (96, 96), (128, 128), (16, 96), (24, 24))
 _LINES = (1, 2, 3, 4, 6, 8, 12)
 _LINE_ODDS = (0.1, 0.08, 0.07, 0.25, 0.15, 0.25, 0.1)
 
@@ -42,7 +42,8 @@ class PatchConfig:
 
 def draw_dose(rng: np.random.Generator) -> float:
     """Draw the mean count of a line: mostly 0.05 to 300, with tails from 0.01 to 1e5."""
-    low, high = (0.05, 300.0) if rng.random() < 0.8 else (0.01, 1e5)
+    which = rng.random()
+    low, high = (0.05, 300.0) if which < 0.77 else (100.0, 1e5) if which < 0.92 else (0.01, 1e5)
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 

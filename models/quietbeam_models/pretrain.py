@@ -17,7 +17,7 @@ import structlog
 import torch
 
 from quietbeam_models.pretraining import PretrainConfig, Pretraining
-from quietbeam_models.weights import DEFAULT, save_weights
+from quietbeam_models.weights import DEFAULT, load_weights, save_weights
 
 log = structlog.get_logger()
 
@@ -44,11 +44,11 @@ def precision_for(device: str) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
-def export(module: Pretraining, folder: Path, name: str, command: str) -> Path:
+def export(module: Pretraining, folder: Path, name: str, command: str, parent: str | None = None) -> Path:
     """Write the averaged weights with their card."""
     config = module.config
     card = {
-        "parent": None,
+        "parent": parent,
         "command": command,
         "steps": module.global_step or int(module.curve[-1]["step"] if module.curve else 0),
         "minutes": round(module.elapsed_s / 60, 1),
@@ -119,15 +119,18 @@ def pretrain(
     validate_every: int = 250,
     save_every_s: float = 150.0,
     command: str = "",
+    parent: str | None = None,
 ) -> Path:
     """Train (or resume from ``work/last.ckpt``) and write the weights to ``out``.
 
-    Several GPUs are Lightning's ``devices`` and ``strategy``.
+    ``parent`` names installed weights to start from; several GPUs are Lightning's ``devices`` and ``strategy``.
     """
     warnings.filterwarnings("ignore", module="lightning")
     L.seed_everything(config.seed, verbose=False)
     work.mkdir(parents=True, exist_ok=True)
     module, last = Pretraining(config), work / "last.ckpt"
+    if parent is not None:
+        module.start_from(load_weights(parent).network)
     accelerator = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}.get(device, device)
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     trainer = L.Trainer(
@@ -146,7 +149,7 @@ def pretrain(
         callbacks=[Saver(last, save_every_s)],
     )
     trainer.fit(module, ckpt_path=str(last) if last.exists() else None, weights_only=True)
-    path = export(module, out, name, command)
+    path = export(module, out, name, command, parent)
     log.info("weights_written", path=str(path), steps=trainer.global_step)
     return path
 
@@ -166,6 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--muon-lr", type=float, default=0.006)
     parser.add_argument("--validate-every", type=int, default=250)
+    parser.add_argument("--parent", help="installed weights to start from")
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -183,6 +187,7 @@ def main(argv: list[str] | None = None) -> None:
         devices=int(args.devices) if args.devices.isdigit() else args.devices,
         validate_every=args.validate_every,
         command=command,
+        parent=args.parent,
     )
 
 

@@ -13,7 +13,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from quietbeam_models.losses import line_loss
+from quietbeam_models.losses import error_loss, line_loss
 from quietbeam_models.network import Denoiser, NetworkConfig
 from quietbeam_models.optimizer import MuonAdamW
 from quietbeam_models.patches import PatchConfig, PatchStream, validation_batches
@@ -34,9 +34,11 @@ class PretrainConfig:
     floor
         Loss added before weighting: lines are weighted by ``1 / (floor + their present error)``, so that every dose and
         difficulty counts by its relative improvement (the geometric mean of dwell gains), not by its size.
+    error_weight
+        Weight of the error head's loss.
     """
 
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(error_width=16))
     patches: PatchConfig = field(default_factory=PatchConfig)
     budget_s: float = 5_000.0
     lr: float = 1e-3
@@ -44,6 +46,7 @@ class PretrainConfig:
     weight_decay: float = 0.3
     average: float = 0.998
     floor: float = 5e-4
+    error_weight: float = 0.05
     seed: int = 0
 
 
@@ -75,6 +78,13 @@ class Pretraining(L.LightningModule):
         self._candidate: dict[str, Tensor] = {}
         self._recent: list[float] = []
 
+    def start_from(self, parent: Denoiser) -> None:
+        """Take over the weights of ``parent``; parts that it lacks keep their random start."""
+        for network in (self.network, self.average):
+            missing, unexpected = network.load_state_dict(parent.state_dict(), strict=False)
+            if unexpected or any(not name.startswith("error_head.") for name in missing):
+                raise ValueError(f"the parent is another network: missing {missing[:3]}, unexpected {unexpected[:3]}")
+
     # -- training -----------------------------------------------------------------------------------------------
     def on_train_start(self) -> None:
         """Start the clock."""
@@ -82,7 +92,7 @@ class Pretraining(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
         """Return the weighted loss, or None to skip a batch whose loss exploded."""
-        rate = self.network(batch["counts"], batch["exposure"])
+        rate, variance = self.network.estimate(batch["counts"], batch["exposure"])
         loss = line_loss(rate, batch["target"], batch["exposure"])
         with torch.no_grad():
             true = batch["exposure"] * batch["rate"]
@@ -99,7 +109,10 @@ class Pretraining(L.LightningModule):
         self._in_a_row = 0
         self._typical += 0.02 * (float(figure) - self._typical)
         self._recent.append(float(figure))
-        return (weight * loss).mean()
+        total = (weight * loss).mean()
+        if variance is not None:
+            total = total + self.config.error_weight * error_loss(variance, rate, batch["rate"]).mean()
+        return total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate by the clock and clip the gradient."""
@@ -152,11 +165,14 @@ class Pretraining(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Collect gains by dose."""
         self._gains: dict[float, float] = {}
+        self._calibration: list[float] = []
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Note the geometric mean of the dwell gains of one dose."""
-        rate = self.average(batch["counts"], batch["exposure"])
+        rate, variance = self.average.estimate(batch["counts"], batch["exposure"])
         error = ((rate - batch["rate"]) ** 2).mean((-2, -1))
+        if variance is not None:
+            self._calibration.append(float((error / variance.mean((-2, -1))).log().mean()))
         raw = ((batch["counts"] - batch["rate"]) ** 2).mean((-2, -1))
         self._gains[VALIDATION_DOSES[batch_index]] = float(torch.log(raw / error).mean().exp())
 
@@ -168,6 +184,8 @@ class Pretraining(L.LightningModule):
         self._recent.clear()
         point = {"step": float(self.global_step), "minutes": self.elapsed_s / 60, "log_error": loss}
         point |= {f"gain_{dose:g}": gain for dose, gain in self._gains.items()}
+        if self._calibration:
+            point["error_over_expected"] = math.exp(sum(self._calibration) / len(self._calibration))
         self.curve.append(point)
         log.info("pretraining", skipped=self._skipped, **{k: round(v, 3) for k, v in point.items()})
         self._last = time.monotonic()

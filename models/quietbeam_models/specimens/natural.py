@@ -199,3 +199,12 @@ def spots(rng: np.random.Generator, size: int) -> Image:
             width = rng.uniform(0.5, 1.6)
             stamp(out, row, col, 6, lambda r, q, h=height, w=width: h * np.exp(-0.5 * (r**2 + q**2) / w**2))
     return out
+
+
+def speckle(rng: np.random.Generator, size: int) -> Image:
+    """Return grains of one to three pixels: fine-grained rock, powder, single-pixel texture."""
+    field = ndimage.gaussian_filter(rng.standard_normal((size, size)), rng.uniform(0.25, 1.2))
+    field /= field.std()
+    if rng.random() < 0.5:
+        return np.exp(field * rng.uniform(0.3, 1.5)).astype(np.float32) / 4
+    return (1 / (1 + np.exp(-np.clip((field - rng.normal(0.5, 0.8)) * rng.choice([2, 8]), -30, 30)))).astype(np.float32)

@@ -24,6 +24,7 @@ MAKERS: tuple[tuple[Maker, float], ...] = (
     (natural.gradient, 1.0),
     (natural.strata, 1.0),
     (natural.spots, 1.0),
+    (natural.speckle, 1.0),
     (patterned.spokes, 1.5),
     (patterned.bars, 1.0),
     (patterned.circuit, 1.0),
@@ -90,6 +91,9 @@ def make_line(rng: np.random.Generator, parts: list[Image], shared: int) -> Imag
         image = np.clip(image.max() * 0.7 - image, background, None)
     if rng.random() < 0.15:
         image = image * (0.3 + natural.gradient(rng, size))
+    if rng.random() < 0.15:  # what must survive on top of anything else: filaments and hot pixels
+        detail = natural.fibres(rng, size) if rng.random() < 0.5 else natural.spots(rng, size)
+        image = image + detail * np.float32(image.mean() * np.exp(rng.uniform(np.log(0.1), np.log(10))))
     return image
 
 
