@@ -137,11 +137,28 @@ def test_fine_tuning_is_deterministic_interruptible_and_keeps_its_state() -> Non
     assert "fine_tuned" in evidence.lines[0].candidates
 
 
+def test_fine_tuning_keeps_what_was_best_on_held_out_counts_and_stops() -> None:
+    """A tiny map is learned by heart soon: the burst ends long before its time, and the best weights are kept."""
+    session = session_of(draw(specimen(24) * 3))
+    steps = session.fine_tune(600.0)
+    assert steps < 1000 and session.learned_enough
+    assert session.fine_tune(600.0) == 0
+    tuning = session._tuning
+    train, held = session.data.sums("train"), session.data.sums("held")
+
+    def miss(network) -> float:
+        rate, _ = networks.predict(network, train, session.device)
+        return float(((held.exposure * rate - held.counts) ** 2).mean())
+
+    assert miss(tuning.chosen) <= miss(session._base) * 1.001
+    torch.testing.assert_close(tuning.network.head.weight, tuning.chosen.head.weight)
+
+
 def test_harmful_weights_are_not_promoted() -> None:
     session = session_of(draw(specimen() * 6))
     session.fine_tune(60.0, interrupt=iter([False, True]).__next__)
     with torch.no_grad():
-        session._tuning.average.head.weight.normal_(0, 2.0)
+        session._tuning.chosen.head.weight.normal_(0, 2.0)
     evidence = session.evaluate()
     assert all(line.estimator != "fine_tuned" for line in evidence.lines)
     with torch.no_grad():
@@ -261,8 +278,8 @@ def test_bad_input_says_what_to_change(bad, says: str) -> None:
 def test_tiles_have_no_seams() -> None:
     session = session_of(draw(specimen(96) * 4))
     sums = session.data.sums("all")
-    whole = networks.predict(session._base, sums, session.device)
-    tiled = networks.predict(session._base, sums, session.device, tile=40)
+    whole, _ = networks.predict(session._base, sums, session.device)
+    tiled, _ = networks.predict(session._base, sums, session.device, tile=40)
     noise = np.sqrt(whole)
     assert np.abs((tiled - whole) / noise).mean() < 0.05
     # pixels on both sides of a tile border differ no more than elsewhere

@@ -16,17 +16,26 @@ from torch import Tensor
 
 from quietbeam_models.losses import line_loss
 from quietbeam_models.network import Denoiser
-from quietbeam_models.optimizer import MuonAdamW
 
 from .counts import Sums
-from .networks import fresh_copy, low_precision, turned
+from .networks import fresh_copy, low_precision, predict, turned
 from .options import DenoiseOptions, never
 
 BATCH_PIXELS = 32_768
+CHECK_STEPS = 20
+"""Steps between two looks at held-out counts."""
+PATIENCE = 5
+"""A burst ends after so many looks that found nothing better."""
+_CHECK_PIXELS = 128
+_CHECK_LINES = 8
 
 
 class FineTuning(L.LightningModule):
-    """Weights that learn from one run; ``average`` is what is used.
+    """Weights that learn from one run.
+
+    ``average`` is the running average of the weights, ``chosen`` the average that was best on held-out counts so far:
+    what is used. A small map is learned by heart after some hundred steps, and held-out counts notice it.
+    ``exhausted`` says that the last burst ended because nothing got better.
 
     Parameters
     ----------
@@ -38,11 +47,19 @@ class FineTuning(L.LightningModule):
         super().__init__()
         self.network = fresh_copy(network, device).train().requires_grad_(True)
         self.average = fresh_copy(network, device).requires_grad_(False).eval()
+        self.chosen = fresh_copy(network, device).requires_grad_(False).eval()
         self.options = options
         self.steps = 0
         self.seconds = 0.0
         self._rng = np.random.default_rng([seed, 11])
-        self._optimizer = MuonAdamW(self.network.parameters(), lr=options.lr, muon_lr=options.muon_lr)
+        # not Muon: its equal steps in all directions learn the noise of a small map by heart (docs/notes/science.md)
+        self._optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=0.0, foreach=True
+        )
+        self._held_out: _HeldOut | None = None
+        self._best = float("inf")
+        self._looked_at = self._in_vain = 0
+        self.exhausted = False
         self._data: Sums | None = None
         self._order = np.arange(0)
         self._deadline = self._anneal_s = 0.0
@@ -50,8 +67,16 @@ class FineTuning(L.LightningModule):
         self._usual_norm = 0.0
         self._device = device
 
-    def burst(self, data: Sums, budget_s: float, interrupt: Callable[[], bool] = never, *, anneal: bool = False) -> int:
-        """Take steps until the time is up or ``interrupt()`` is true; return how many.
+    def burst(
+        self,
+        data: Sums,
+        budget_s: float,
+        interrupt: Callable[[], bool] = never,
+        *,
+        held: Sums | None = None,
+        anneal: bool = False,
+    ) -> int:
+        """Take steps until the time is up, ``interrupt()`` is true or nothing gets better; return how many.
 
         ``anneal`` lowers the learning rate to nearly 0 over the second half of the budget: for the last burst of a run.
 
@@ -59,11 +84,16 @@ class FineTuning(L.LightningModule):
         ----------
         data
             Integer counts (line, row, col) that may train, with their exposure.
+        held
+            Counts that never train, same axes: they choose among the weights on the way. Without them the last average
+            is chosen.
         """
         if budget_s <= 0 or interrupt() or not (data.counts.sum((1, 2)) > 8).any():
             return 0
         started, before = time.monotonic(), self.steps
         self._data, self._interrupt, self._deadline = data, interrupt, started + budget_s
+        self._held_out = None if held is None else _HeldOut(data, held, self.chosen, self._device)
+        self._best, self._in_vain, self._looked_at = 1.0, 0, self.steps
         self._anneal_s = 0.5 * budget_s if anneal else 0.0
         with _quiet():
             trainer = L.Trainer(
@@ -79,9 +109,28 @@ class FineTuning(L.LightningModule):
                 barebones=False,
             )
             trainer.fit(self)
+        if self.steps > self._looked_at:
+            self._look()
+        self.exhausted = self._in_vain >= PATIENCE
+        if self.exhausted:
+            for network in (self.network, self.average):
+                network.load_state_dict(self.chosen.state_dict())
+            self._optimizer.state.clear()
         self.seconds += time.monotonic() - started
-        self._data = None
+        self._data = self._held_out = None
         return self.steps - before
+
+    def _look(self) -> None:
+        """Keep the average if held-out counts find it better than what is chosen."""
+        self._looked_at = self.steps
+        score = 0.0 if self._held_out is None else self._held_out.score(self.average)
+        if score < self._best:
+            self._best, self._in_vain = score, 0
+            self.chosen.load_state_dict(self.average.state_dict())
+        else:
+            self._in_vain += 1
+        if self._held_out is None:
+            self._best = 1.0
 
     # -- data ---------------------------------------------------------------------------------------------------
     def train_dataloader(self) -> Any:
@@ -140,7 +189,7 @@ class FineTuning(L.LightningModule):
             left = (self._deadline - time.monotonic()) / self._anneal_s
             factor *= float(np.clip(left, 0.05, 1.0))
         for group in optimizer.param_groups:
-            group["lr"] = factor * (self.options.muon_lr if group["muon"] else self.options.lr)
+            group["lr"] = factor * self.options.lr
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:  # noqa: ARG002
         """Update the average; stop when asked to or when the time is up."""
@@ -149,12 +198,41 @@ class FineTuning(L.LightningModule):
         with torch.no_grad():
             for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 slow.lerp_(fast, 1.0 - decay)
-        if time.monotonic() >= self._deadline or self._interrupt():
+        if self.steps % CHECK_STEPS == 0:
+            self._look()
+        if time.monotonic() >= self._deadline or self._in_vain >= PATIENCE or self._interrupt():
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the one optimizer of this run, its state kept between bursts."""
         return self._optimizer
+
+
+class _HeldOut:
+    """Score of weights on held-out counts of a part of the map: mean over lines of the error relative to ``start``."""
+
+    def __init__(self, train: Sums, held: Sums, start: Denoiser, device: torch.device) -> None:
+        lit = np.flatnonzero((held.exposure > 0).any((0, 2)))
+        lines = np.flatnonzero(train.counts.sum((1, 2)) > 8)
+        lines = lines[np.linspace(0, lines.size - 1, min(lines.size, _CHECK_LINES)).astype(int)]
+        middle, cols = int(lit[lit.size // 2]), held.counts.shape[2]
+        r = slice(max(0, middle - _CHECK_PIXELS // 2), middle + _CHECK_PIXELS // 2)
+        c = slice(max(0, cols // 2 - _CHECK_PIXELS // 2), cols // 2 + _CHECK_PIXELS // 2)
+        self._seen = Sums(train.counts[lines, r, c], train.exposure[lines, r, c])
+        self._held = Sums(held.counts[lines, r, c], held.exposure[lines, r, c])
+        self._device = device
+        errors, spread = self._errors(start)
+        self._start, self._unit = errors, np.maximum(errors, 2 * spread) + 1e-9
+
+    def _errors(self, network: Denoiser) -> tuple[np.ndarray, np.ndarray]:
+        """Return each line's squared error, unbiased, and its standard error, both summed over pixels."""
+        rate, _ = predict(network, self._seen, self._device)
+        miss = (self._held.exposure * rate - self._held.counts).astype(np.float64) ** 2 - self._held.counts
+        return miss.sum((1, 2)), miss.std((1, 2)) * np.sqrt(miss[0].size)
+
+    def score(self, network: Denoiser) -> float:
+        """Return the score, below 1 where the network is better than at the start."""
+        return float(1.0 + ((self._errors(network)[0] - self._start) / self._unit).mean())
 
 
 class _Stream(torch.utils.data.IterableDataset[dict[str, Tensor]]):

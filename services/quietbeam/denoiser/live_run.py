@@ -165,6 +165,7 @@ class LiveRun:
             and not self._raw_only
             and self._evaluated is not None
             and self._spent_s < self._settings.live_budget.total_seconds()
+            and not self._denoiser().learned_enough
         )
 
     def _burst(self, left_s: float, interrupt: Callable[[], bool], *, last: bool = False) -> float:

@@ -114,13 +114,15 @@ def predict(
     tile: int = 256,
     flips: int = 1,
     between: Callable[[], object] | None = None,
-) -> Array:
+) -> tuple[Array, Array | None]:
     """Return the network's rate (line, row, col) [counts at exposure 1], 0 for lines without a count.
+
+    With it comes the squared error that the network expects of its rate, same axes, or None where it has no such head.
 
     Parameters
     ----------
     tile
-        Maps larger than this are computed in tiles with a halo, so that memory stays bounded.
+        Maps larger than this are computed in tiles that overlap and are blended, so that memory stays bounded.
     flips
         Flips and turns to average.
     between
@@ -131,17 +133,18 @@ def predict(
     n = np.maximum(measured.sum((1, 2)), 1)
     usual = sums.exposure.sum((1, 2)) / n
     live = np.flatnonzero((sums.counts.sum((1, 2)) > 0) & (usual > 0))
-    out = np.zeros((lines, rows, cols), np.float32)
-    if live.size == 0:
-        return out
-    counts = sums.counts[live] * measured[live]
-    exposure = sums.exposure[live] / usual[live, None, None]
-    total = np.zeros_like(counts)
-    for code in range(flips):
-        a, b = np.ascontiguousarray(turned(counts, code)), np.ascontiguousarray(turned(exposure, code))
-        total += unturned(_tiles(network, a, b, device, tile, between), code)
-    out[live] = total / flips / usual[live, None, None]
-    return out
+    maps = 1 if network.error_head is None else 2
+    out = np.zeros((maps, lines, rows, cols), np.float32)
+    if live.size:
+        counts = sums.counts[live] * measured[live]
+        exposure = sums.exposure[live] / usual[live, None, None]
+        total = np.zeros((maps, *counts.shape), np.float32)
+        for code in range(flips):
+            a, b = np.ascontiguousarray(turned(counts, code)), np.ascontiguousarray(turned(exposure, code))
+            total += unturned(_tiles(network, a, b, device, tile, between), code)
+        for power, one in enumerate(total, 1):
+            out[power - 1, live] = one / flips / usual[live, None, None] ** power
+    return out[0], out[1] if maps == 2 else None
 
 
 def _tiles(
@@ -152,26 +155,38 @@ def _tiles(
     tile: int,
     between: Callable[[], object] | None,
 ) -> Array:
+    """Return the maps of :func:`_forward`, (map, line, row, col), from tiles that fade into each other."""
     rows, cols = counts.shape[-2:]
     height = tile if between is None else min(tile, BAND_ROWS)
     if rows <= height + TILE_HALO and cols <= tile + TILE_HALO:
         return _forward(network, counts, exposure, device)
-    out = np.empty_like(counts)
+    out = np.zeros((1 if network.error_head is None else 2, *counts.shape), np.float32)
+    weight = np.zeros((rows, cols), np.float32)
     for r in range(0, rows, height):
         for c in range(0, cols, tile):
             if between is not None and r + c > 0:
                 between()
-            r0, r1 = max(r - TILE_HALO, 0), min(r + height + TILE_HALO, rows)
-            c0, c1 = max(c - TILE_HALO, 0), min(c + tile + TILE_HALO, cols)
-            part = _forward(network, counts[:, r0:r1, c0:c1], exposure[:, r0:r1, c0:c1], device)
-            r2, c2 = min(r + height, rows), min(c + tile, cols)
-            out[:, r:r2, c:c2] = part[:, r - r0 : r2 - r0, c - c0 : c2 - c0]
-    return out
+            spans = ((r, height, rows), (c, tile, cols))
+            window = tuple(slice(max(a - TILE_HALO, 0), min(a + n + TILE_HALO, of)) for a, n, of in spans)
+            part = _forward(network, counts[:, *window], exposure[:, *window], device)
+            fade = np.multiply.outer(_fade(window[0], rows), _fade(window[1], cols))
+            out[:, :, *window] += part * fade
+            weight[*window] += fade
+    return (out / weight).astype(np.float32, copy=False)
+
+
+def _fade(window: slice, length: int) -> Array:
+    """Return weights that rise over the inner half of the halo, where the window ends inside the map."""
+    distance = np.arange(window.stop - window.start, dtype=np.float32) + 0.5
+    rise: Array = np.clip((distance - TILE_HALO / 2) / (TILE_HALO / 2), 1e-6, 1.0).astype(np.float32)
+    ones = np.ones_like(rise)
+    return (rise if window.start > 0 else ones) * (rise[::-1] if window.stop < length else ones)
 
 
 def _forward(network: Denoiser, counts: Array, exposure: Array, device: torch.device) -> Array:
     a = torch.from_numpy(np.ascontiguousarray(counts))[None].to(device)
     b = torch.from_numpy(np.ascontiguousarray(exposure))[None].to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=low_precision(device)):
-        rate = network(a, b)
-    return rate[0].float().cpu().numpy()
+        rate, variance = network.estimate(a, b)
+    maps = rate if variance is None else torch.cat([rate, variance])
+    return maps.float().cpu().numpy()

@@ -24,8 +24,8 @@ class DenoiseOptions:
         Rows and columns of a fine-tuning patch.
     lines_per_step
         Most lines of a fine-tuning patch; more lines take turns.
-    lr, muon_lr
-        Learning rates of fine-tuning.
+    lr
+        Learning rate of fine-tuning.
     halo
         Rows above and below new rows that are looked at, and a quarter of it that is published again.
     tile
@@ -43,8 +43,7 @@ class DenoiseOptions:
     held_out: float = 0.25
     crop: int = 64
     lines_per_step: int = 8
-    lr: float = 1e-3
-    muon_lr: float = 4e-3
+    lr: float = 3e-4
     halo: int = 24
     tile: int = 256
     final_flips: int = 8

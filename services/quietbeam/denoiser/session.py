@@ -157,23 +157,31 @@ class DenoiseSession:
 
     def _estimate(self, name: str, sums: Sums, flips: int = 1) -> Array:
         """Return a network's rate of ``sums`` (line, row, col)."""
-        network = self._tuning.average if name == "fine_tuned" and self._tuning is not None else self._base
+        network = self._tuning.chosen if name == "fine_tuned" and self._tuning is not None else self._base
         effective = self._noise.to_counts(sums) if self.data.kind == "areas" else sums
-        rate = predict(network, effective, self.device, tile=self.options.tile, flips=flips, between=self._between)
+        rate, _ = predict(network, effective, self.device, tile=self.options.tile, flips=flips, between=self._between)
         return self._noise.from_rate(rate).astype(np.float32) if self.data.kind == "areas" else rate
 
     # -- learning -----------------------------------------------------------------------------------------------
     def fine_tune(self, budget_s: float, interrupt: Callable[[], bool] = never, *, anneal: bool = False) -> int:
         """Learn from the rows so far for at most ``budget_s``; return the steps done.
 
-        Held-out counts are not used. Fitted areas are not fine-tuned. ``anneal`` lowers the learning rate towards the
-        end of the budget: for the last burst of a run.
+        Held-out counts never train; they choose among the weights on the way. Fitted areas are not fine-tuned.
+        ``anneal`` lowers the learning rate towards the end of the budget: for the last burst of a run.
         """
-        if self.data.kind != "counts" or not self.data.measured.any():
+        if self.data.kind != "counts" or not self.data.measured.any() or self.learned_enough:
             return 0
         if self._tuning is None:
             self._tuning = FineTuning(self._base, self.device, self.options, self.seed)
-        return self._tuning.burst(self.data.sums("train"), budget_s, interrupt, anneal=anneal)
+        train, held = self.data.sums("train"), self.data.sums("held")
+        steps = self._tuning.burst(train, budget_s, interrupt, held=held, anneal=anneal)
+        self._exhausted_rows = self.data.rows_measured if self._tuning.exhausted else 0
+        return steps
+
+    @property
+    def learned_enough(self) -> bool:
+        """True when more fine-tuning on the present rows, or hardly more of them, was found to be of no use."""
+        return self.data.rows_measured < 1.05 * self._exhausted_rows
 
     # -- evidence -----------------------------------------------------------------------------------------------
     def evaluate(self, between: Callable[[], object] | None = None) -> RunEvidence:
@@ -248,6 +256,7 @@ class DenoiseSession:
             self._between = None
 
     _evaluated_rows: int = 0
+    _exhausted_rows: int = 0
 
     @property
     def _stale(self) -> bool:
