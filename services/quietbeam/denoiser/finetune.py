@@ -24,6 +24,8 @@ from .options import DenoiseOptions, never
 BATCH_PIXELS = 32_768
 CHECK_STEPS = 20
 """Steps between two looks at held-out counts."""
+LEARNING = ("up", "decoder", "leave", "refine", "head")
+"""Parts of the network that learn. The encoder stays: a third less time per step, and noise is learned later."""
 PATIENCE = 5
 """A burst ends after so many looks that found nothing better."""
 _CHECK_PIXELS = 128
@@ -45,7 +47,10 @@ class FineTuning(L.LightningModule):
 
     def __init__(self, network: Denoiser, device: torch.device, options: DenoiseOptions, seed: int) -> None:
         super().__init__()
-        self.network = fresh_copy(network, device).train().requires_grad_(True)
+        self.network = fresh_copy(network, device).train().requires_grad_(False)
+        learning = [p for name, p in self.network.named_parameters() if name.split(".")[0] in LEARNING]
+        for parameter in learning:
+            parameter.requires_grad_(True)
         self.average = fresh_copy(network, device).requires_grad_(False).eval()
         self.chosen = fresh_copy(network, device).requires_grad_(False).eval()
         self.options = options
@@ -53,9 +58,7 @@ class FineTuning(L.LightningModule):
         self.seconds = 0.0
         self._rng = np.random.default_rng([seed, 11])
         # not Muon: its equal steps in all directions learn the noise of a small map by heart (docs/notes/science.md)
-        self._optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=0.0, foreach=True
-        )
+        self._optimizer = torch.optim.AdamW(learning, lr=options.lr, betas=(0.9, 0.99), weight_decay=0.0, foreach=True)
         self._held_out: _HeldOut | None = None
         self._best = float("inf")
         self._looked_at = self._in_vain = 0
