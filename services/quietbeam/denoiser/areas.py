@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.optimize import nnls
 
 from .counts import RunCounts, Sums
@@ -51,8 +52,7 @@ class NoiseModel:
 def measure_noise(data: RunCounts) -> NoiseModel:
     """Fit the noise model, line by line, to differences between detectors (small scales only).
 
-    With one usable detector the scatter between neighbouring pixels stands in, which overestimates the noise of
-    structured maps.
+    With one usable detector the finest scale of its own map stands in; see :func:`_finest_scale`.
     """
     n_line = len(data.lines)
     factor, constant = np.ones(n_line, np.float32), np.zeros(n_line, np.float32)
@@ -74,8 +74,7 @@ def measure_noise(data: RunCounts) -> NoiseModel:
                 good &= ~data.missing[used, j].any(0)
             _collect(scaled, total, good, squares, levels)
         if used.size == 1:
-            good = exposure[used[0]] > 0
-            _collect(total, total, good, squares, levels)
+            _finest_scale(total, exposure[used[0]] > 0, squares, levels)
         if squares:
             factor[j], constant[j] = _fit(np.concatenate(squares), np.concatenate(levels))
     return NoiseModel(factor=factor, constant=constant)
@@ -86,6 +85,27 @@ def _collect(values: Array, level: Array, good: NDArray[np.bool_], squares: list
     pair = good[:, 1:] & good[:, :-1]
     squares.append(0.5 * (values[:, 1:] - values[:, :-1])[pair] ** 2)
     levels.append(0.5 * (level[:, 1:] + level[:, :-1])[pair])
+
+
+def _finest_scale(values: Array, good: NDArray[np.bool_], squares: list[Array], levels: list[Array]) -> None:
+    """Note the variance of the difference between two Laplacians (Immerkaer 1996), robustly, at several levels.
+
+    It is blind to slopes and to straight edges, and the median within a bin of levels to rare sharp structure; what is
+    left of the structure still counts as noise, so this is an upper limit.
+    """
+    if min(values.shape) < 5:
+        return
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
+    high = ndimage.convolve(values.astype(np.float64), kernel)
+    level = ndimage.uniform_filter(values.astype(np.float64), 3)
+    whole = ndimage.minimum_filter(good, 3, mode="constant", cval=False)
+    high, level = high[whole], level[whole]
+    if high.size < 8:
+        return
+    for part in np.array_split(np.argsort(level), max(1, min(8, high.size // 60))):
+        sigma = np.median(np.abs(high[part])) / 0.6745
+        squares.append(np.full(part.size, sigma**2))
+        levels.append(level[part])
 
 
 def _fit(square: Array, level: Array) -> tuple[float, float]:
