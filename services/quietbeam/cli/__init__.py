@@ -21,6 +21,7 @@ MODULES = (
     "serve",
     "beamline",
     "denoise",
+    "benchmark",
     "tools",
 )
 """Modules of this package with a ``register(app)``, in the order of ``quietbeam --help``; absent ones are skipped."""

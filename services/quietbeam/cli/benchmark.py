@@ -1,0 +1,100 @@
+"""`quietbeam pretrain` and `quietbeam benchmark`: weights, and how good and how fast they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FOLDER = Path("docs/benchmarks")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command()(pretrain)
+    bench = typer.Typer(help="Measure quality and speed; writes tables.", no_args_is_help=True)
+    bench.command("quality")(benchmark_quality)
+    bench.command("speed")(benchmark_speed)
+    bench.command("live")(benchmark_live)
+    app.add_typer(bench, name="benchmark")
+
+
+def pretrain(
+    work: Annotated[Path, typer.Option(help="Folder of the checkpoint; an interrupted training resumes from it.")],
+    out: Annotated[Path, typer.Option(help="Folder the weights are written to.")],
+    minutes: Annotated[float, typer.Option(min=0.1, help="Training time.")] = 85.0,
+    name: Annotated[str, typer.Option(help="Name of the weights.")] = "my-weights",
+    parent: Annotated[str, typer.Option(help="Installed weights to start from, as quietbeam-1.")] = "",
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    devices: Annotated[str, typer.Option(help="Number of devices, for Lightning.")] = "1",
+    targets: Annotated[str, typer.Option(help="expectation, or counts (noisy targets).")] = "expectation",
+) -> None:
+    """Make pretrained weights from procedural specimens."""
+    from quietbeam_models.pretrain import main
+
+    main(
+        [
+            *("--work", str(work), "--out", str(out), "--minutes", str(minutes), "--name", name),
+            *("--seed", str(seed), "--device", device, "--devices", devices, "--targets", targets),
+            *(("--parent", parent) if parent else ()),
+        ]
+    )
+
+
+def benchmark_quality(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of quality.md, .json and .png.")] = FOLDER,
+    quick: Annotated[bool, typer.Option("--quick", help="10 cases of 4 detectors instead of 18 of all kinds.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All 162 cases: hours.")] = False,
+    budget: Annotated[
+        float, typer.Option(help="Seconds of fine-tuning per map; below 0: the other filters only.")
+    ] = 30.0,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Dwell gains on phantoms with known truth, against raw, Gaussian, median, TV, NLM and BM3D."""
+    from rich.console import Console
+
+    from quietbeam.denoiser.benchmark import Extent, run_quality
+
+    if quick and full:
+        raise typer.BadParameter("choose one of --quick and --full")
+    extent: Extent = "quick" if quick else "full" if full else "standard"
+    console = Console()
+    path = run_quality(output, extent=extent, budget_s=budget, seed=seed, tell=console.print)
+    console.print(f"{path} written" if budget >= 0 else f"{path.with_suffix('.json')} written")
+
+
+def benchmark_speed(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of speed.md.")] = FOLDER,
+    device: Annotated[str, typer.Option(help="all, cpu, cuda, cuda:N, mps.")] = "all",
+) -> None:
+    """Seconds per map and per fine-tuning step, against the machine's own matrix products."""
+    from quietbeam.denoiser.benchmark_speed import run_speed
+
+    typer.echo(run_speed(output, device).read_text())
+
+
+def benchmark_live(
+    out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("docs/benchmarks"),
+    shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "128x128",
+    dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.008,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Measure the live path: from a row's last document to disk and to its denoised map, with and without learning."""
+    import sys
+    import tempfile
+
+    from quietbeam.app.demo import forget_facility
+    from quietbeam.app.live_benchmark import LiveBenchmark, measure, report
+
+    forget_facility()
+    rows, _, cols = shape.partition("x")
+    options = LiveBenchmark(shape=(int(rows), int(cols)), dwell_s=dwell, seed=seed)
+    with tempfile.TemporaryDirectory(prefix="quietbeam-live-") as folder:
+        learning = measure(options, Path(folder) / "learning", fine_tune=True)
+        idle = measure(options, Path(folder) / "idle", fine_tune=False)
+    text = report(options, learning, idle, " ".join(["quietbeam", *sys.argv[1:]]))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "live.md").write_text(text)
+    typer.echo(text)

@@ -1,0 +1,41 @@
+"""The benchmarks measure and write what they say."""
+
+import json
+
+import pytest
+
+from quietbeam.denoiser import benchmark, benchmark_speed
+
+
+def test_standard_cases_cover_everything() -> None:
+    cases = benchmark.CASES["standard"]
+    for phantom in benchmark.PHANTOMS:
+        mine = [case for case in cases if case[0] == phantom]
+        assert {c[1] for c in mine} == {1, 4, 8} and {c[2] for c in mine} == {2, 4, 16}
+        assert {c[3] for c in mine} == set(benchmark.DOSES)
+
+
+def test_quality_is_measured_against_the_truth_and_yardsticks_are_kept(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(benchmark.CASES, "quick", [("cell", 4, 4, 4.0), ("star", 1, 2, 8.0)])
+    heard: list[str] = []
+    path = benchmark.run_quality(tmp_path, extent="quick", budget_s=0.0, seed=3, tell=heard.append, size=32)
+    report = json.loads((tmp_path / "quality.json").read_text())
+    cell, star = report["cases"]
+    assert len(cell["fine-tuned by line"]) == 3 and len(star["fine-tuned by line"]) == 1  # the flat line is apart
+    assert cell["gaussian*"] > 1.5 and cell["pretrained"] > 1.0
+    text = path.read_text()
+    assert "quietbeam benchmark quality --quick --budget 0 --seed 3" in text and "| cell | 4 | 4 | 4 |" in text
+    report["yardsticks"]["cell-4-4-4"]["gaussian*"] = [7.0, 7.0, 7.0]
+    (tmp_path / "quality.json").write_text(json.dumps(report))
+    benchmark.run_quality(tmp_path, extent="quick", budget_s=0.0, seed=3, tell=heard.append, size=32)
+    again = json.loads((tmp_path / "quality.json").read_text())["cases"][0]
+    assert again["gaussian*"] == pytest.approx(7.0)
+    assert any("fine-tuned" in sentence for sentence in heard)
+
+
+def test_speed_table_says_seconds_and_ratios(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        benchmark_speed, "measure_speed", lambda device, threads=None: {"GFLOP/s": 50.0, "one map": 0.2}
+    )
+    text = benchmark_speed.run_speed(tmp_path, "cpu").read_text()
+    assert "| one map | 0.200 | 10.0 |" in text and "matrix products" in text
