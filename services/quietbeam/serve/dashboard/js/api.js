@@ -37,10 +37,21 @@ export async function getRuns(limit = 200) {
   return body.data.map((run) => run.attributes);
 }
 
-/** All lines of a kind: {lines, rows, cols, data: Float32Array, version}; every `stride`-th pixel. */
-export async function getStack(uid, kind, stride) {
+/** The states of a run's maps so far, oldest first. */
+export async function getHistory(uid) {
+  return (await (await ask(`runs/${encodeURIComponent(uid)}/history`)).json()).data.map((state) => state.attributes);
+}
+
+/** The health of every detector, with its place on the detector where that is known. */
+export async function getDetectors(uid) {
+  return (await (await ask(`runs/${encodeURIComponent(uid)}/detectors`)).json()).data.map(({ id, attributes }) => ({ name: id, ...attributes }));
+}
+
+/** All lines of a kind: {lines, rows, cols, data: Float32Array, version}; every `stride`-th pixel; of an earlier version. */
+export async function getStack(uid, kind, stride, version = null) {
   const slice = stride > 1 ? `&slice=:,::${stride},::${stride}` : "";
-  const response = await ask(`runs/${encodeURIComponent(uid)}/maps/${kind}?format=octet-stream${slice}`);
+  const state = version === null ? "" : `&version=${version}`;
+  const response = await ask(`runs/${encodeURIComponent(uid)}/maps/${kind}?format=octet-stream${slice}${state}`);
   const [lines, rows, cols] = response.headers.get("x-shape").split(",").map(Number);
   const data = new Float32Array(await response.arrayBuffer());
   return { lines, rows, cols, data, stride, version: Number(response.headers.get("x-version")) };

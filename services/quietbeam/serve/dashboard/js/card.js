@@ -1,25 +1,31 @@
 // One line: its maps, colour bars, evidence in words, values under the pointer.
 
-import { rangeOf, unscaled } from "./colour.js";
+import { paint, rangeOf, unscaled } from "./colour.js";
 import { MapCanvas } from "./map.js";
-import { adviceText, ESTIMATORS, gainText, lineName, number } from "./text.js";
+import { lineName, number } from "./text.js";
+import { judge, labelOf } from "./verdict.js";
+
+const make = (tag, values) => Object.assign(document.createElement(tag), values);
 
 export class LineCard {
-  constructor(line, index, view) {
+  /** `onName()` is called when the name is pressed. */
+  constructor(line, index, { view, drawing, onName }) {
     this.line = line;
     this.index = index;
     this.view = view;
+    this.drawing = drawing;
     this.element = document.getElementById("card").content.firstElementChild.cloneNode(true);
     this.element.dataset.line = line;
-    const title = this.element.querySelector("h2");
-    title.textContent = lineName(line);
-    title.title = line;
+    const name = this.element.querySelector(".line-name");
+    name.textContent = lineName(line);
+    name.addEventListener("click", onName);
     this.verdict = this.element.querySelector(".verdict");
     this.mapsBox = this.element.querySelector(".maps");
     this.barsBox = this.element.querySelector(".bars");
     this.valuesBox = this.element.querySelector(".values");
     this.maps = new Map();
-    this.remark = { doubts: "", brief: "", sentence: "", facts: "" };
+    this.bars = [];
+    this.judged = null;
   }
 
   /** Show these kinds, in this order. */
@@ -28,110 +34,69 @@ export class LineCard {
     this.mapsBox.replaceChildren();
     for (const kind of kinds) {
       const figure = document.getElementById("map").content.firstElementChild.cloneNode(true);
-      this.maps.set(kind, new MapCanvas(figure, kind, this.view));
+      this.maps.set(kind, new MapCanvas(figure, kind, this.view, this.drawing));
       this.mapsBox.append(figure);
     }
   }
 
   resize(width, height, stacked) {
     this.mapsBox.classList.toggle("stacked", stacked);
-    this.narrow = width < 118;
+    this.width = width;
     for (const map of this.maps.values()) map.resize(width, height);
   }
 
   /** Take a new frame; colours everything. */
   update(run, stacks, options, colours) {
     this.stacks = stacks;
+    this.values = valuesOf(stacks, this.index, run.kind, this.maps.has("residual"));
     const { rows, cols } = stacks.raw;
-    const of = (kind) => stacks[kind].data.subarray(this.index * rows * cols, (this.index + 1) * rows * cols);
-    const values = { raw: of("raw"), denoised: of("denoised"), uncertainty: of("uncertainty") };
-    if (this.maps.has("residual")) values.residual = residual(values.raw, values.denoised, run.kind);
-    const shared = options.sameRange ? rangeOf([values.raw, values.denoised], options.clip) : null;
-    const bars = [];
+    const shared = options.sameRange || options.swipe ? rangeOf([this.values.raw, this.values.denoised], options.clip) : null;
+    this.bars = [];
     for (const [kind, map] of this.maps) {
       const isDifference = kind === "residual";
       const name = isDifference ? "difference" : options.cmap;
       const scale = isDifference || kind === "uncertainty" ? "linear" : options.scale;
       let range = shared;
-      if (isDifference) range = run.kind === "counts" ? [-4, 4] : symmetric(values.residual, options.clip);
-      else if (kind === "uncertainty" || !shared) range = rangeOf([values[kind]], options.clip);
-      map.colour(values[kind], rows, cols, range, colours.table(name, scale));
-      const joins = shared && (kind === "denoised" || kind === "raw") && bars.some((bar) => bar.shared);
-      if (!joins) bars.push({ kind, name, scale, range, shared: shared === range, unit: unitOf(kind, run) });
+      if (isDifference) range = run.kind === "counts" ? [-4, 4] : symmetric(this.values.residual, options.clip);
+      else if (kind === "uncertainty" || !shared) range = rangeOf([this.values[kind]], options.clip);
+      const fill = (picture, values) =>
+        picture.fill(rows, cols, (pixels) => paint(values, ...range, colours.table(name, scale), pixels));
+      fill(map.picture, this.values[kind === "swipe" ? "denoised" : kind]);
+      if (map.before) fill(map.before, this.values.raw);
+      const joins = shared && (kind === "denoised" || kind === "raw") && this.bars.some((bar) => bar.shared);
+      if (!joins) this.bars.push({ kind, name, scale, range, shared: shared === range, unit: unitOf(kind, run) });
       map.range = range;
       map.scale = scale;
     }
-    this.values = values;
     this.#evidence(run);
-    this.#bars(bars, colours);
+    this.#bars(colours);
     const measured = `${run.progress.rows_measured} of ${run.progress.rows} rows measured`;
     for (const map of this.maps.values()) map.describe(this.line, map.range, map.scale, measured);
   }
 
   #evidence(run) {
-    const evidence = run.evidence?.lines.find((one) => one.line === this.line);
-    const shownRaw = !evidence || evidence.estimator === "raw";
-    this.element.dataset.proven = evidence ? String(evidence.proven && !shownRaw) : "";
-    this.verdict.replaceChildren();
-    const add = (text, style) => {
-      const span = document.createElement("span");
-      span.textContent = text;
-      if (style) span.className = style;
-      this.verdict.append(span);
-    };
-    this.remark = { doubts: "", brief: "", sentence: "", facts: "" };
-    let told = [];
-    if (!evidence) add("no evidence yet");
-    else if (shownRaw || !evidence.proven) {
-      add(shownRaw ? "▲ not proven: raw shown" : "▲ not proven", "warn");
-    } else {
-      const { figure, meaning } = gainText(evidence);
-      if (figure) add(figure, "gain");
-      add(meaning);
-    }
-    if (evidence) {
-      const proven = evidence.proven && !shownRaw;
-      const name = ESTIMATORS[evidence.estimator] ?? evidence.estimator;
-      const mean = number(evidence.mean_counts);
-      const advice = adviceText(run.advice?.lines.find((one) => one.line === this.line), run.advice?.snr);
-      const doubts = [];
-      if (evidence.residual_flag) doubts.push("residual shows structure");
-      for (const [detector, why] of Object.entries(evidence.excluded_detectors ?? {})) doubts.push(`without ${detector}: ${why}`);
-      this.remark = {
-        doubts: doubts.length ? `▲ ${doubts.join("; ")}` : "",
-        brief: advice.brief,
-        sentence: advice.sentence,
-        facts: [proven ? "proven" : "", name, advice.brief ? "" : `${mean} counts/pixel`].filter(Boolean).join(" · "),
-      };
-      told = [proven ? "proven on held-out photons" : "", `estimator: ${name}`, `mean ${mean} counts a pixel, judged on ${run.evidence.rows} rows`, ...advice.told, ...doubts];
-    }
-    this.valuesBox.title = told.filter(Boolean).join("\n");
+    const judged = judge(run, this.line);
+    this.judged = judged;
+    this.element.dataset.proven = judged.proven ?? "";
+    this.verdict.replaceChildren(...judged.verdict.map(([textContent, className]) => make("span", { textContent, className })));
     this.verdict.title = this.verdict.textContent;
-    const rows = run.denoise.rows;
-    const model = run.denoise.model || run.evidence?.model || "?";
-    const by = evidence?.estimator === "smoother" ? "smoother" : this.narrow ? model : `model ${model}`;
+    this.valuesBox.title = judged.told.join("\n");
     for (const [kind, map] of this.maps) {
-      map.figure.dataset.shown = kind === "denoised" && shownRaw ? "raw" : kind;
-      map.caption.textContent =
-        kind !== "denoised" ? kind : shownRaw ? "raw shown, not denoised" : `denoised, ${by}, ${rows} rows`;
-      map.caption.title = map.caption.textContent;
+      map.figure.dataset.shown = kind === "denoised" && judged.shownRaw ? "raw" : kind;
+      map.caption.textContent = map.caption.title = labelOf(run, kind, { ...judged, line: this.line, narrow: this.width < (kind === "swipe" ? 240 : 118) });
     }
   }
 
-  #bars(bars, colours) {
+  #bars(colours) {
     this.barsBox.replaceChildren(
-      ...bars.map(({ kind, name, scale, range: [low, high], unit }) => {
-        const bar = document.createElement("div");
-        bar.className = "bar";
-        const canvas = colours.strip(name);
-        const ticks = document.createElement("div");
-        ticks.className = "bar-ticks";
-        const middle = low + unscaled(0.5, scale) * (high - low);
-        const texts = [number(low), number(middle), `${number(high)} ${unit}`];
-        if (bars.length > 2) texts.splice(1, 1);
-        ticks.append(...texts.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
+      ...this.bars.map(({ kind, name, scale, range, unit }) => {
+        const bar = make("div", { className: "bar" });
+        const ticks = make("div", { className: "bar-ticks" });
+        const texts = barTexts(range, scale, unit);
+        if (this.bars.length > 2) texts.splice(1, 1);
+        ticks.append(...texts.map((textContent) => make("span", { textContent })));
         bar.title = `${kind}: ${texts.join(", ")}, ${scale} scale`;
-        bar.append(canvas, ticks);
+        bar.append(colours.strip(name), ticks);
         return bar;
       }),
     );
@@ -143,32 +108,57 @@ export class LineCard {
       map.draw(first ? bar : null);
       first = false;
     }
-    this.#values();
+    this.#showValues();
   }
 
-  #values() {
+  /** Values at a pixel: {raw, denoised, error}; NaN where there is none. */
+  at({ row, col }) {
+    const { cols, stride } = this.stacks.raw;
+    const i = Math.floor(row / stride) * cols + Math.floor(col / stride);
+    return { raw: this.values.raw[i], denoised: this.values.denoised[i], error: this.values.uncertainty[i] };
+  }
+
+  /** The values at a pixel as a sentence. */
+  read(pixel) {
+    const { raw, denoised, error } = this.at(pixel);
+    if (Number.isNaN(raw)) return "not measured yet";
+    return `raw ${number(raw)}, denoised ${Number.isNaN(denoised) ? "not yet" : `${number(denoised)} ± ${number(error)}`}`;
+  }
+
+  #showValues() {
     const { hover } = this.view;
     const box = this.valuesBox;
     box.classList.toggle("reading", Boolean(hover));
     if (!hover || !this.values) {
-      const { doubts, brief, sentence } = this.remark;
-      const facts = [box.closest(".roomy") ? sentence : brief, this.remark.facts].filter(Boolean).join(" · ");
-      const warning = Object.assign(document.createElement("span"), { textContent: doubts, className: "warn" });
-      box.replaceChildren(warning, doubts && facts ? ` · ${facts}` : facts);
+      const { doubts, brief, sentence, facts: always } = this.judged;
+      const facts = [box.closest(".roomy") ? sentence : brief, always].filter(Boolean).join(" · ");
+      box.replaceChildren(make("span", { textContent: doubts, className: "warn" }), doubts && facts ? ` · ${facts}` : facts);
       return;
     }
-    const { cols, stride } = this.stacks.raw;
-    const at = Math.floor(hover.row / stride) * cols + Math.floor(hover.col / stride);
-    const [raw, denoised, error] = ["raw", "denoised", "uncertainty"].map((kind) => this.values[kind][at]);
+    const { raw, denoised, error } = this.at(hover);
     if (Number.isNaN(raw)) {
       box.textContent = "not measured yet";
       return;
     }
-    const bold = (text) => Object.assign(document.createElement("b"), { textContent: text });
-    box.replaceChildren("raw ", bold(number(raw)), "   denoised ");
+    const bold = (value) => make("b", { textContent: number(value) });
+    box.replaceChildren("raw ", bold(raw), "   denoised ");
     if (Number.isNaN(denoised)) box.append("not yet");
-    else box.append(bold(number(denoised)), ` ± ${number(error)}`);
+    else box.append(bold(denoised), ` ± ${number(error)}`);
   }
+}
+
+/** One line's values of each kind, as flat arrays (row, col). */
+function valuesOf(stacks, index, kind, withResidual) {
+  const { rows, cols } = stacks.raw;
+  const of = (name) => stacks[name].data.subarray(index * rows * cols, (index + 1) * rows * cols);
+  const values = { raw: of("raw"), denoised: of("denoised"), uncertainty: of("uncertainty") };
+  if (withResidual) values.residual = residual(values.raw, values.denoised, kind);
+  return values;
+}
+
+/** The ends and the middle of a colour bar. */
+export function barTexts([low, high], scale, unit) {
+  return [number(low), number(low + unscaled(0.5, scale) * (high - low)), `${number(high)} ${unit}`];
 }
 
 function unitOf(kind, run) {

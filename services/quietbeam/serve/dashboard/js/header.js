@@ -12,8 +12,14 @@ export class Header {
     setInterval(() => this.#age(), 500);
   }
 
-  update(run) {
+  /** `earlier` is the state of the maps that is shown, null for the newest. */
+  update(run, earlier = null) {
     this.run = run;
+    byId("earlier").hidden = !earlier;
+    if (earlier) {
+      const time = earlier.time ? ` of ${new Date(earlier.time * 1000).toLocaleTimeString("en-GB")}` : "";
+      byId("earlier-text").textContent = `◀ Earlier state${time}: the maps after ${earlier.rows} rows. The scan goes on below it.`;
+    }
     this.at = performance.now();
     byId("run-name").textContent = run.scan_id === null ? `Run ${run.uid.slice(0, 8)}` : `Scan ${run.scan_id}`;
     byId("run-plan").textContent = run.plan;

@@ -7,8 +7,11 @@ const CAPTION = 15;
 const SMALLEST = 96;
 const CARD_SMALLEST = 268; // narrower, and the evidence does not fit
 
-/** Return {columns, width, height, stacked, cardWidth, roomy}: sizes of one map in CSS pixels. */
+/** `box` is {width, height, type}: the room there is, and how much larger than usual its text is.
+ * Return {columns, width, height, stacked, cardWidth, roomy}: sizes of one map in CSS pixels. */
 export function fit(box, cards, maps, rows, cols) {
+  const type = box.type ?? 1;
+  const [extra, caption] = [CARD_HEIGHT_EXTRA * type, CAPTION * type];
   const most = Math.max(1, Math.min(cards, Math.floor((box.width - GAP) / (CARD_SMALLEST + GAP))));
   let best = null;
   for (const stacked of maps > 1 ? [false, true] : [false]) {
@@ -18,7 +21,7 @@ export function fit(box, cards, maps, rows, cols) {
       const cardHeight = (box.height - GAP * (lines + 1)) / lines;
       const wide = mapWidth(cardWidth, stacked ? 1 : maps);
       const down = stacked ? maps : 1;
-      const high = (cardHeight - CARD_HEIGHT_EXTRA - down * CAPTION - 2 * (down - 1)) / down;
+      const high = (cardHeight - extra - down * caption - 2 * (down - 1)) / down;
       const width = Math.floor(Math.min(wide, (high * cols) / rows));
       const height = Math.floor((width * rows) / cols);
       if (!best || width > best.width) best = { columns, width, height, stacked };
@@ -28,7 +31,7 @@ export function fit(box, cards, maps, rows, cols) {
   const across = best.stacked ? 1 : maps;
   const down = best.stacked ? maps : 1;
   const lines = Math.ceil(cards / best.columns);
-  const used = lines * (CARD_HEIGHT_EXTRA + down * (best.height + CAPTION) + GAP) + GAP;
+  const used = lines * (extra + down * (best.height + caption) + GAP) + GAP;
   best.roomy = box.height - used >= lines * 17; // a second line of text costs no map size
   best.cardWidth = Math.max(CARD_SMALLEST, best.width * across + 6 * (across - 1) + CARD_WIDTH_EXTRA);
   return best;

@@ -18,6 +18,13 @@ export class Loader {
     this.advised = "";
     this.advice = null;
     this.anyRun = false;
+    this.earlier = null;
+  }
+
+  /** Show an earlier state of a run ({uid, version, ...}), or null for the newest. */
+  showState(earlier, uid) {
+    this.earlier = earlier;
+    this.request(uid, { force: true });
   }
 
   /** Ask for the newest state of a run. */
@@ -50,18 +57,27 @@ export class Loader {
       if (!this.anyRun) return { run: null, stacks: null };
     }
     const run = await getRun(uid);
-    run.advice = await this.#advise(run);
-    const seen = `${run.uid} ${run.maps_version} ${run.progress.pixels_measured}`;
-    if (!run.shape || !run.progress.pixels_measured || seen === this.seen) return { run, stacks: null };
+    if (this.earlier && this.earlier.uid !== run.uid) this.earlier = null;
+    const { earlier } = this;
+    run.advice = earlier ? null : await this.#advise(run);
+    const seen = earlier ? `${run.uid} state ${earlier.version}` : `${run.uid} ${run.maps_version} ${run.progress.pixels_measured}`;
+    const frame = { run: earlier ? asItWas(run, earlier) : run, stacks: null, earlier, newest: run.maps_version };
+    if (!run.shape || !run.progress.pixels_measured || seen === this.seen) return frame;
     const [rows, cols] = run.shape;
     const stride = Math.max(1, Math.ceil(Math.sqrt((rows * cols * run.lines.length) / MAX_VALUES)));
+    const version = (kind) => (kind === "raw" ? null : (earlier?.version ?? null));
     try {
-      const found = await Promise.all(KINDS.map((kind) => getStack(run.uid, kind, stride)));
+      const found = await Promise.all(KINDS.map((kind) => getStack(run.uid, kind, stride, version(kind))));
       this.seen = seen;
-      return { run, stacks: Object.fromEntries(KINDS.map((kind, i) => [kind, found[i]])) };
+      const stacks = Object.fromEntries(KINDS.map((kind, i) => [kind, found[i]]));
+      if (earlier) onlyWhere(stacks.raw.data, stacks.denoised.data);
+      return { ...frame, stacks };
     } catch (error) {
-      if (error instanceof ApiError && error.status === 404) return { run, stacks: null, missing: error.message };
-      throw error;
+      if (!(error instanceof ApiError && error.status === 404)) throw error;
+      if (!earlier) return { ...frame, missing: error.message };
+      this.earlier = null; // thinned out meanwhile
+      this.pending ??= uid;
+      return { run, stacks: null };
     }
   }
 
@@ -77,4 +93,18 @@ export class Loader {
     }
     return this.advice;
   }
+}
+
+/** The run as its maps say it was: what is known of an earlier state, nothing of what is known only now. */
+function asItWas(run, { rows, version, lines, state }) {
+  const was = Object.entries(lines ?? {}).map(([line, { dwell_gain, low, high, estimator }]) => ({
+    line, estimator, proven: estimator !== "raw", dwell_gain, dwell_gain_low: low, dwell_gain_high: high,
+  }));
+  const evidence = was.length ? { model: run.evidence?.model, rows, lines: was, final: state === "final", notes: [] } : null;
+  return { ...run, evidence, maps_version: version, denoise: { ...run.denoise, rows } };
+}
+
+/** Rows that came later than the state are not shown in raw either. */
+function onlyWhere(raw, denoised) {
+  for (let i = 0; i < raw.length; i++) if (denoised[i] !== denoised[i]) raw[i] = NaN;
 }

@@ -3,24 +3,37 @@
 import { Events } from "./api.js";
 import { LineCard } from "./card.js";
 import { Colours } from "./colour.js";
+import { DetectorsPanel } from "./detectors.js";
+import { Drawing } from "./drawing.js";
+import { EvidencePanel } from "./evidence.js";
+import { ExportPanel } from "./export.js";
 import { Header } from "./header.js";
+import { HistoryPanel } from "./history.js";
+import { listenToKeys } from "./keys.js";
 import { fit } from "./layout.js";
 import { Loader } from "./loader.js";
-import { KINDS, Options } from "./options.js";
+import { Options } from "./options.js";
+import { ProfilePanel } from "./profile.js";
+import { readout, scaleBar, speak } from "./reading.js";
+import { RegionPanel } from "./region.js";
+import { RgbPanel } from "./rgb.js";
 import { RunList } from "./runs.js";
+import { Side } from "./side.js";
 import { View } from "./view.js";
+import { Wall } from "./wall.js";
 
 const byId = (id) => document.getElementById(id);
 const page = new URLSearchParams(location.search);
-document.body.classList.toggle("wall", page.get("wall") === "1");
 
 const colours = await Colours.load();
 const header = new Header();
+const wall = new Wall(page, () => ["cards", "layout"].forEach(schedule));
 let cards = [];
-let frame = { run: null, stacks: null };
+let frame = { run: null, stacks: null, earlier: null, number: 0 };
 let wanted = page.get("run") ?? "latest";
 let shape = "";
-let mapWidth = 100;
+let placed = { width: 100, columns: 1 };
+let alone = null; // the one line that is shown, or null
 const todo = new Set();
 
 /** For tests and for the curious. */
@@ -31,29 +44,43 @@ function schedule(what) {
   todo.add(what);
 }
 
-const view = new View(() => schedule("draw"));
+const redraw = () => schedule("draw");
+const view = new View(redraw);
+const drawing = new Drawing(redraw);
 const options = new Options(colours.names, () => {
   ["cards", "colour", "layout", "draw"].forEach(schedule);
   if (frame.run?.advice && frame.run.advice.snr !== options.snr) loader.request(wanted);
 });
 const loader = new Loader(() => options.snr, takeFrame, (error) => empty("The server does not answer as it should", error.message));
 const list = new RunList((uid) => choose(uid, false));
+const states = new HistoryPanel({ redraw, onChoose: (state) => loader.showState(state, state ? state.uid : wanted) });
+const shown = () => ({ run: frame.run, cards, view, options, colours, columns: placed.columns, bar: scaleBar(frame.run, view, placed.width) });
+const panels = {
+  profile: new ProfilePanel({ view, drawing, redraw }),
+  region: new RegionPanel({ drawing }),
+  rgb: new RgbPanel({ view, options, redraw, shown }),
+  history: states,
+  detectors: new DetectorsPanel({ redraw }),
+  evidence: new EvidencePanel(),
+  export: new ExportPanel({ shown }),
+};
+const side = new Side(panels, { drawing, options, onChange: () => ["layout", "draw"].forEach(schedule) });
 
 function choose(uid, follow) {
   wanted = uid;
   byId("follow").checked = follow;
-  loader.request(uid, { force: true });
+  loader.showState(null, uid);
 }
 
-function takeFrame({ run, stacks, missing }) {
+function takeFrame({ run, stacks, missing, earlier = null, newest = run?.maps_version }) {
   if (!run) {
     empty("No run yet: start a scan", "The maps appear here with the first measured row.");
     return;
   }
-  header.update(run);
+  header.update(run, earlier);
   list.current = run.uid;
   const changed = `${run.uid} ${run.lines} ${run.shape}`;
-  frame = { run, stacks: stacks ?? (changed === shape ? frame.stacks : null) };
+  frame = { run, earlier, newest, stacks: stacks ?? (changed === shape ? frame.stacks : null), number: frame.number + 1 };
   window.quietbeam.updates += 1;
   if (!frame.stacks) {
     cards = [];
@@ -64,6 +91,8 @@ function takeFrame({ run, stacks, missing }) {
   }
   if (changed !== shape) {
     shape = changed;
+    alone = null;
+    drawing.forget();
     view.setShape(...run.shape);
     ["cards", "layout"].forEach(schedule);
   }
@@ -82,54 +111,38 @@ function render() {
   todo.clear();
   const { run, stacks } = frame;
   if (!run || !stacks) return;
-  if (work.has("cards")) {
-    cards = run.lines.map((line, index) => new LineCard(line, index, view));
-    for (const card of cards) card.setKinds(options.kinds);
-    byId("grid").replaceChildren(...cards.map((card) => card.element));
-  }
+  if (work.has("cards")) makeCards(run);
   if (work.has("layout") || work.has("cards")) layout();
   if (work.has("colour") || work.has("cards")) for (const card of cards) card.update(run, stacks, options, colours);
-  const bar = scaleBar(run);
+  const bar = scaleBar(run, view, placed.width);
   for (const card of cards) card.draw(bar);
+  side.draw(frame);
   byId("reset-view").disabled = view.whole;
-  readout(run);
+  readout(run, view.hover);
   window.quietbeam.drawn += 1;
+}
+
+function makeCards(run) {
+  const lines = run.lines.includes(alone) ? [alone] : wall.choose(run.lines);
+  const onName = (line) => () => showAlone(alone === line ? null : line);
+  cards = lines.map((line) => new LineCard(line, run.lines.indexOf(line), { view, drawing, onName: onName(line) }));
+  for (const card of cards) card.setKinds(options.shown);
+  byId("grid").replaceChildren(...cards.map((card) => card.element));
+  byId("wall-lines").textContent = wall.describe(run.lines, lines);
+}
+
+function showAlone(line) {
+  alone = line;
+  ["cards", "layout"].forEach(schedule);
 }
 
 function layout() {
   const grid = byId("grid");
-  const found = fit({ width: grid.clientWidth, height: grid.clientHeight }, cards.length, options.kinds.length, ...frame.run.shape);
-  grid.style.gridTemplateColumns = `repeat(${found.columns}, ${found.cardWidth}px)`;
-  grid.classList.toggle("roomy", found.roomy);
-  mapWidth = found.width;
-  for (const card of cards) card.resize(found.width, found.height, found.stacked);
-}
-
-/** A round length, at most a third of the shown width and 100 CSS pixels. */
-function scaleBar(run) {
-  if (!run.step) return null;
-  const step = Math.abs(run.step[1]);
-  if (!step) return null;
-  const about = view.width * step * Math.min(1 / 3, 100 / mapWidth);
-  const power = 10 ** Math.floor(Math.log10(about));
-  const length = [5, 2, 1].find((n) => n * power <= about) * power;
-  const [value, unit] = run.units === "um" && length < 1 ? [length * 1000, "nm"] : [length, run.units === "um" ? "µm" : run.units];
-  return { length: length / step, label: `${Number(value.toPrecision(3))} ${unit}` };
-}
-
-function readout(run) {
-  const { hover } = view;
-  if (!hover) {
-    byId("readout").textContent = "Point at a map to read values in all of them";
-    return;
-  }
-  let text = `row ${hover.row}, col ${hover.col}`;
-  if (run.step && run.origin) {
-    const unit = run.units === "um" ? "µm" : run.units;
-    const at = (axis, index) => (run.origin[axis] + index * run.step[axis]).toFixed(2);
-    text += `   slow ${at(0, hover.row)} ${unit}, fast ${at(1, hover.col)} ${unit}`;
-  }
-  byId("readout").textContent = text;
+  const box = { width: grid.clientWidth, height: grid.clientHeight, type: wall.on ? 1.5 : 1 };
+  placed = fit(box, cards.length, options.shown.length, ...frame.run.shape);
+  grid.style.gridTemplateColumns = `repeat(${placed.columns}, ${placed.cardWidth}px)`;
+  grid.classList.toggle("roomy", placed.roomy);
+  for (const card of cards) card.resize(placed.width, placed.height, placed.stacked);
 }
 
 new Events(
@@ -151,26 +164,11 @@ byId("follow").checked = wanted === "latest";
 byId("follow").addEventListener("change", (event) => choose(event.target.checked ? "latest" : frame.run?.uid ?? "latest", event.target.checked));
 byId("reset-view").addEventListener("click", () => view.reset());
 new ResizeObserver(() => cards.length && ["layout", "draw"].forEach(schedule)).observe(byId("grid"));
-
-addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || list.dialog.open || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
-  const [dr, dc] = [view.height / 8, view.width / 8];
-  const actions = {
-    "+": () => view.zoom(1.5),
-    "=": () => view.zoom(1.5),
-    "-": () => view.zoom(1 / 1.5),
-    0: () => view.reset(),
-    ArrowUp: () => view.pan(-dr, 0),
-    ArrowDown: () => view.pan(dr, 0),
-    ArrowLeft: () => view.pan(0, -dc),
-    ArrowRight: () => view.pan(0, dc),
-    s: () => options.nextScale(),
-    f: () => byId("follow").click(),
-    r: () => list.open(),
-  };
-  const action = actions[event.key] ?? (KINDS[event.key - 1] && (() => options.toggle(KINDS[event.key - 1])));
-  if (!action) return;
-  if (event.key.startsWith("Arrow") && view.whole) return;
-  event.preventDefault();
-  action();
+listenToKeys({
+  view, options, side, drawing, list, states,
+  speak: () => speak(frame.run, view.hover, cards),
+  escape: () => {
+    view.point(null);
+    if (alone) showAlone(null);
+  },
 });

@@ -1,17 +1,43 @@
-// One map on a 2-D canvas: pixels, crosshair, scale bar; wheel, drag and double click move the shared view.
+// One map on a 2-D canvas: pixels, crosshair, what is drawn on it, scale bar; wheel, drag and double click move the shared view.
 
-import { paint } from "./colour.js";
 import { number } from "./text.js";
 
+/** Colours of all pixels of a map, one canvas pixel each. */
+export class Picture {
+  constructor() {
+    this.canvas = document.createElement("canvas");
+  }
+
+  /** `paint` fills ABGR pixels (row, col). */
+  fill(rows, cols, paint) {
+    if (this.canvas.width !== cols || this.canvas.height !== rows || !this.image) {
+      [this.canvas.width, this.canvas.height] = [cols, rows];
+      this.image = new ImageData(cols, rows);
+      this.pixels = new Uint32Array(this.image.data.buffer);
+    }
+    paint(this.pixels);
+    this.canvas.getContext("2d").putImageData(this.image, 0, 0);
+  }
+
+  /** Draw the part that `view` shows into a box. */
+  draw(c, view, x, y, width, height) {
+    const [sx, sy] = [this.canvas.width / view.cols, this.canvas.height / view.rows];
+    c.imageSmoothingEnabled = false;
+    c.drawImage(this.canvas, view.left * sx, view.top * sy, view.width * sx, view.height * sy, x, y, width, height);
+  }
+}
+
 export class MapCanvas {
-  constructor(figure, kind, view) {
+  constructor(figure, kind, view, drawing) {
     this.figure = figure;
     this.kind = kind;
     this.view = view;
+    this.drawing = drawing;
     this.caption = figure.querySelector("figcaption");
     this.canvas = figure.querySelector("canvas");
     this.context = this.canvas.getContext("2d");
-    this.picture = document.createElement("canvas");
+    this.picture = new Picture();
+    this.before = kind === "swipe" ? new Picture() : null; // what lies left of the divider
     figure.dataset.kind = kind;
     this.#listen();
   }
@@ -24,27 +50,32 @@ export class MapCanvas {
     this.canvas.style.height = `${height}px`;
   }
 
-  /** Colour the values (row, col) of `rows` x `cols`. */
-  colour(values, rows, cols, [low, high], table) {
-    if (this.picture.width !== cols || this.picture.height !== rows || !this.image) {
-      [this.picture.width, this.picture.height] = [cols, rows];
-      this.image = new ImageData(cols, rows);
-      this.pixels = new Uint32Array(this.image.data.buffer);
-    }
-    paint(values, low, high, table, this.pixels);
-    this.picture.getContext("2d").putImageData(this.image, 0, 0);
+  /** The pixels alone, into any context: for the page and for the saved figure. */
+  drawPixels(c, x, y, width, height) {
+    if (!this.before) return this.picture.draw(c, this.view, x, y, width, height);
+    const at = this.view.divider * width;
+    this.before.draw(c, this.view, x, y, width, height);
+    c.save();
+    c.beginPath();
+    c.rect(x + at, y, width - at, height);
+    c.clip();
+    this.picture.draw(c, this.view, x, y, width, height);
+    c.restore();
+    c.fillStyle = "#fff";
+    c.fillRect(x + at - 1, y, 2, height);
+    return undefined;
   }
 
   /** Draw the shown part; `bar` is {length (map columns), label} or null. */
   draw(bar) {
-    const { context: c, canvas, view, picture } = this;
-    const [sx, sy] = [picture.width / view.cols, picture.height / view.rows];
-    c.imageSmoothingEnabled = false;
-    c.drawImage(picture, view.left * sx, view.top * sy, view.width * sx, view.height * sy, 0, 0, canvas.width, canvas.height);
+    const { context: c, canvas, view } = this;
     const ratio = window.devicePixelRatio || 1;
+    this.drawPixels(c, 0, 0, canvas.width, canvas.height);
+    if (this.before) this.#handle(ratio);
+    const place = ([row, col]) => [((col - view.left) / view.width) * canvas.width, ((row - view.top) / view.height) * canvas.height];
+    this.drawing?.draw(c, place, ratio);
     if (view.hover) {
-      const x = ((view.hover.col + 0.5 - view.left) / view.width) * canvas.width;
-      const y = ((view.hover.row + 0.5 - view.top) / view.height) * canvas.height;
+      const [x, y] = place([view.hover.row + 0.5, view.hover.col + 0.5]);
       c.lineWidth = ratio;
       for (const [style, shift] of [["#000a", ratio], ["#fffc", 0]]) {
         c.strokeStyle = style;
@@ -56,20 +87,26 @@ export class MapCanvas {
         c.stroke();
       }
     }
-    if (bar) this.#scaleBar(bar, ratio);
+    if (bar) drawScaleBar(c, bar, (bar.length / view.width) * canvas.width, 7 * ratio, canvas.height - 8 * ratio, ratio);
   }
 
-  #scaleBar({ length, label }, ratio) {
+  #handle(ratio) {
     const { context: c, canvas, view } = this;
-    const width = (length / view.width) * canvas.width;
-    const [x, y] = [7 * ratio, canvas.height - 8 * ratio];
-    c.font = `${11 * ratio}px system-ui, sans-serif`;
-    const wide = Math.max(width, c.measureText(label).width);
-    c.fillStyle = "#0009";
-    c.fillRect(x - 4 * ratio, y - 16 * ratio, wide + 8 * ratio, 21 * ratio);
+    const [x, y] = [view.divider * canvas.width, canvas.height / 2];
+    c.beginPath();
+    c.arc(x, y, 9 * ratio, 0, 2 * Math.PI);
+    c.fillStyle = "#0b0e13d0";
+    c.strokeStyle = "#fff";
+    c.lineWidth = 1.5 * ratio;
+    c.fill();
+    c.stroke();
     c.fillStyle = "#fff";
-    c.fillRect(x, y, width, 2 * ratio);
-    c.fillText(label, x, y - 4 * ratio);
+    c.font = `${11 * ratio}px system-ui, "DejaVu Sans", sans-serif`;
+    c.textAlign = "center";
+    c.textBaseline = "middle";
+    c.fillText("‹›", x, y);
+    c.textAlign = "left";
+    c.textBaseline = "alphabetic";
   }
 
   describe(line, range, scale, measured) {
@@ -85,6 +122,25 @@ export class MapCanvas {
       row: this.view.top + ((event.clientY - box.top) / box.height) * this.view.height,
       col: this.view.left + ((event.clientX - box.left) / box.width) * this.view.width,
       perPixel: this.view.width / box.width,
+      fromDivider: Math.abs(event.clientX - box.left - this.view.divider * box.width),
+      across: (event.clientX - box.left) / box.width,
+    };
+  }
+
+  /** What a drag that begins here does: move the divider, draw, or move the map. */
+  #dragFrom(event) {
+    const { view, drawing } = this;
+    const from = this.#position(event);
+    if (this.before && from.fromDivider <= 12) return (next) => view.divide(this.#position(next).across);
+    if (drawing?.tool && !event.shiftKey) {
+      const move = drawing.begin(from, from.perPixel, view);
+      return (next) => move(this.#position(next));
+    }
+    if (view.whole) return null;
+    let last = event;
+    return (next) => {
+      view.pan((last.clientY - next.clientY) * from.perPixel, (last.clientX - next.clientX) * from.perPixel);
+      last = next;
     };
   }
 
@@ -92,20 +148,17 @@ export class MapCanvas {
     const { canvas, view } = this;
     let drag = null;
     canvas.addEventListener("pointermove", (event) => {
-      if (drag) {
-        const { perPixel } = this.#position(event);
-        view.pan((drag.y - event.clientY) * perPixel, (drag.x - event.clientX) * perPixel);
-        drag = { x: event.clientX, y: event.clientY };
-      }
-      const { row, col } = this.#position(event);
+      drag?.(event);
+      const { row, col, fromDivider } = this.#position(event);
+      canvas.style.cursor = this.before && fromDivider <= 12 ? "ew-resize" : "";
       const inside = row >= 0 && col >= 0 && row < view.rows && col < view.cols;
       view.point(inside ? { row: Math.floor(row), col: Math.floor(col) } : null);
     });
     canvas.addEventListener("pointerleave", () => view.point(null));
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || view.whole) return;
-      drag = { x: event.clientX, y: event.clientY };
-      canvas.setPointerCapture(event.pointerId);
+      if (event.button !== 0) return;
+      drag = this.#dragFrom(event);
+      if (drag) canvas.setPointerCapture(event.pointerId);
     });
     const release = () => (drag = null);
     canvas.addEventListener("pointerup", release);
@@ -121,4 +174,15 @@ export class MapCanvas {
       { passive: false },
     );
   }
+}
+
+/** A bar of `width` canvas pixels with its length in words. */
+export function drawScaleBar(c, { label }, width, x, y, ratio) {
+  c.font = `${11 * ratio}px system-ui, "DejaVu Sans", sans-serif`;
+  const wide = Math.max(width, c.measureText(label).width);
+  c.fillStyle = "#0009";
+  c.fillRect(x - 4 * ratio, y - 16 * ratio, wide + 8 * ratio, 21 * ratio);
+  c.fillStyle = "#fff";
+  c.fillRect(x, y, width, 2 * ratio);
+  c.fillText(label, x, y - 4 * ratio);
 }

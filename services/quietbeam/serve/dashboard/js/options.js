@@ -15,15 +15,23 @@ export class Options {
     this.clip = 0.5;
     this.sameRange = true;
     this.snr = 10;
+    this.swipe = false;
+    this.panel = "";
     this.#restore(names);
     byId("cmap").append(...names.map((name) => new Option(name, name)));
     byId("kinds").addEventListener("click", (event) => event.target.dataset.kind && this.toggle(event.target.dataset.kind));
     byId("scales").addEventListener("click", (event) => event.target.dataset.scale && this.set({ scale: event.target.dataset.scale }));
+    byId("swipe").addEventListener("click", () => this.set({ swipe: !this.swipe }));
     byId("cmap").addEventListener("change", (event) => this.set({ cmap: event.target.value }));
     byId("clip").addEventListener("change", (event) => this.set({ clip: Number(event.target.value) }));
     byId("same-range").addEventListener("change", (event) => this.set({ sameRange: event.target.checked }));
     byId("snr").addEventListener("change", (event) => this.set(isSnr(event.target.valueAsNumber) ? { snr: event.target.valueAsNumber } : {}));
     this.#show();
+  }
+
+  /** The maps of a card, in their order; in swipe mode one map takes the place of raw and denoised. */
+  get shown() {
+    return this.swipe ? ["swipe", ...this.kinds.filter((kind) => kind !== "raw" && kind !== "denoised")] : this.kinds;
   }
 
   toggle(kind) {
@@ -37,9 +45,9 @@ export class Options {
 
   set(values) {
     Object.assign(this, values);
-    const { kinds, scale, cmap, clip, sameRange, snr } = this;
+    const { kinds, scale, cmap, clip, sameRange, snr, swipe, panel } = this;
     try {
-      localStorage.setItem(KEY, JSON.stringify({ kinds, scale, cmap, clip, sameRange, snr }));
+      localStorage.setItem(KEY, JSON.stringify({ kinds, scale, cmap, clip, sameRange, snr, swipe, panel }));
     } catch {
       // storage may be off; the options then last as long as the page
     }
@@ -61,11 +69,14 @@ export class Options {
     if ([0, 0.5, 1, 2, 5].includes(kept.clip)) this.clip = kept.clip;
     if (typeof kept.sameRange === "boolean") this.sameRange = kept.sameRange;
     if (isSnr(kept.snr)) this.snr = kept.snr;
+    if (typeof kept.swipe === "boolean") this.swipe = kept.swipe;
+    if (typeof kept.panel === "string") this.panel = kept.panel;
   }
 
   #show() {
     for (const button of byId("kinds").children) button.setAttribute("aria-pressed", String(this.kinds.includes(button.dataset.kind)));
     for (const button of byId("scales").children) button.setAttribute("aria-pressed", String(button.dataset.scale === this.scale));
+    byId("swipe").setAttribute("aria-pressed", String(this.swipe));
     byId("cmap").value = this.cmap;
     byId("clip").value = String(this.clip);
     byId("same-range").checked = this.sameRange;

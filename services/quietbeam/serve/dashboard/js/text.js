@@ -23,6 +23,19 @@ export function number(value) {
   return value.toExponential(1);
 }
 
+/** "12.3 ± 0.4": the value to the digits that its error leaves. */
+export function plusMinus(value, error) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (!error || !Number.isFinite(error)) return number(value);
+  const digits = Math.max(0, Math.min(6, 1 - Math.floor(Math.log10(error))));
+  return `${value.toFixed(digits)} ± ${error.toFixed(digits)}`;
+}
+
+/** The unit of a run's steps as it is printed. */
+export function unitName(units) {
+  return units === "um" ? "µm" : units;
+}
+
 /** A dwell gain with what is known of it: "×8.1" and " dwell gain (6.0–11.2)"; the lower bound alone where the upper is open. */
 export function gainText({ dwell_gain: value, dwell_gain_low: low, dwell_gain_high: high }) {
   const times = (gain) => (gain >= 100 ? `×${gain.toFixed(0)}` : `×${gain.toFixed(1)}`);

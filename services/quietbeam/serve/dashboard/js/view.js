@@ -4,12 +4,14 @@ export class View {
   constructor(onChange) {
     this.onChange = onChange;
     this.hover = null;
+    this.divider = 0.5; // of a map with raw left and denoised right of it
     this.setShape(1, 1);
   }
 
   setShape(rows, cols) {
     this.rows = rows;
     this.cols = cols;
+    this.hover = null;
     this.reset();
   }
 
@@ -45,9 +47,28 @@ export class View {
     this.onChange();
   }
 
+  /** Move the crosshair by keyboard; it begins in the middle of what is shown, and what is shown follows it. */
+  step(rows, cols) {
+    const from = this.hover ?? { row: Math.floor(this.top + this.height / 2) - rows, col: Math.floor(this.left + this.width / 2) - cols };
+    const row = Math.max(0, Math.min(this.rows - 1, from.row + rows));
+    const col = Math.max(0, Math.min(this.cols - 1, from.col + cols));
+    this.hover = { row, col };
+    this.pan(outside(row, this.top, this.height), outside(col, this.left, this.width));
+  }
+
+  divide(part) {
+    this.divider = Math.max(0, Math.min(1, part));
+    this.onChange();
+  }
+
   #keepInside() {
     this.top = Math.max(0, Math.min(this.rows - this.height, this.top));
     this.left = Math.max(0, Math.min(this.cols - this.width, this.left));
     this.onChange();
   }
+}
+
+/** How far a pixel lies outside of a stretch. */
+function outside(pixel, first, size) {
+  return Math.min(0, pixel - first) + Math.max(0, pixel + 1 - first - size);
 }

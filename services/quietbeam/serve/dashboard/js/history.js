@@ -1,0 +1,119 @@
+// The panel "history": loss and dwell gain over the scan, and the way back to earlier states of the maps.
+
+import { getHistory } from "./api.js";
+import { Chart } from "./chart.js";
+import { ESTIMATORS, lineName, number } from "./text.js";
+
+const byId = (id) => document.getElementById(id);
+const COLOURS = ["#6fd3c7", "#e6b34d", "#8fb4f5", "#f0787a", "#b7d96a", "#d59bea", "#f2a06b", "#9aa7b8"];
+const DASHES = [[], [5, 3], [2, 2], [8, 3, 2, 3]];
+
+export class HistoryPanel {
+  /** `onChoose(state | null)` shows an earlier state, null the newest. */
+  constructor({ onChoose, redraw }) {
+    this.onChoose = onChoose;
+    this.redraw = redraw;
+    this.states = [];
+    this.loaded = "";
+    this.uid = "";
+    this.chosen = null;
+    this.charts = ["Dwell gain", "Loss of the fine-tuning"].map(
+      (label, i) => new Chart({ height: i ? 96 : 190, label, right: i ? 10 : 46, onChoose: (rows) => this.#goTo(rows) }),
+    );
+    byId("history-charts").append(...this.charts.map((chart) => chart.element));
+    byId("state").addEventListener("input", (event) => this.#pick(Number(event.target.value)));
+    byId("state-before").addEventListener("click", () => this.step(-1));
+    byId("state-after").addEventListener("click", () => this.step(1));
+    byId("earlier-back").addEventListener("click", () => this.#show(null));
+  }
+
+  /** States that can still be shown; the last of them is now. */
+  get kept() {
+    return this.states.filter((state) => state.maps);
+  }
+
+  step(by) {
+    const at = this.#index() + by;
+    if (at >= 0 && at < this.kept.length) this.#pick(at);
+  }
+
+  draw({ run, earlier, newest }) {
+    this.chosen = earlier;
+    const wanted = `${run.uid} ${newest}`;
+    if (this.loaded !== wanted && !this.loading) this.#load(run.uid, wanted);
+    if (this.uid !== run.uid) return;
+    const { kept } = this;
+    const at = this.#index();
+    Object.assign(byId("state"), { max: String(Math.max(0, kept.length - 1)), value: String(Math.max(0, at)), disabled: kept.length < 2 });
+    byId("state-before").disabled = at <= 0;
+    byId("state-after").disabled = at < 0 || at >= kept.length - 1;
+    const told = describe(kept[at], at, kept.length);
+    byId("state").setAttribute("aria-valuetext", told);
+    byId("state-facts").textContent = this.problem || told;
+    this.#curves(run, kept[at]);
+  }
+
+  async #load(uid, wanted) {
+    this.loading = true;
+    try {
+      this.states = (await getHistory(uid)).map((state) => ({ ...state, uid }));
+      this.problem = "";
+    } catch (error) {
+      this.problem = error.message;
+      this.states = [];
+    }
+    this.loaded = wanted;
+    this.uid = uid;
+    this.loading = false;
+    this.redraw();
+  }
+
+  #curves(run, state) {
+    const mark = state?.rows ?? null;
+    const gains = run.lines.map((line, i) => ({
+      kind: "line",
+      colour: COLOURS[i % COLOURS.length],
+      dash: DASHES[Math.floor(i / COLOURS.length) % DASHES.length],
+      end: lineName(line),
+      points: this.states.map(({ rows, lines }) => {
+        const gain = lines?.[line];
+        return { x: rows, y: gain?.dwell_gain ?? NaN };
+      }),
+    }));
+    this.charts[0].draw({ series: gains, log: true, unit: "rows", mark, from: 1 });
+    const loss = this.states.map(({ rows, loss: y }) => ({ x: rows, y: y ?? NaN }));
+    this.charts[1].draw({ series: [{ kind: "line", colour: COLOURS[0], points: loss }], unit: "rows", mark });
+  }
+
+  #index() {
+    const { kept } = this;
+    if (!this.chosen) return kept.length - 1;
+    return kept.findIndex(({ version }) => version === this.chosen.version);
+  }
+
+  #goTo(rows) {
+    if (rows === null || !this.kept.length) return;
+    const far = this.kept.map((state) => Math.abs(state.rows - rows));
+    this.#pick(far.lastIndexOf(Math.min(...far)));
+  }
+
+  #pick(at) {
+    this.#show(at >= this.kept.length - 1 ? null : this.kept[at]);
+  }
+
+  #show(state) {
+    this.chosen = state;
+    this.onChoose(state);
+  }
+}
+
+/** "state 3 of 24: 12 rows, 11:43:02". */
+function describe(state, at, n) {
+  if (!state) return "No earlier state is kept for this run yet.";
+  const time = state.time ? `, ${new Date(state.time * 1000).toLocaleTimeString("en-GB")}` : "";
+  const loss = Number.isFinite(state.loss) ? `, loss ${number(state.loss)}` : "";
+  const count = {};
+  for (const { estimator } of Object.values(state.lines ?? {})) count[estimator] = (count[estimator] ?? 0) + 1;
+  const by = Object.entries(count).map(([name, k]) => `${k} by ${ESTIMATORS[name] ?? name}`).join(", ");
+  return `${at === n - 1 ? "now" : "earlier"}: state ${at + 1} of ${n}, ${state.rows} rows${time}, ${state.fine_tune_steps ?? 0} steps${loss}${by ? `; ${by}` : ""}`;
+}

@@ -1,0 +1,69 @@
+// What the evidence of one line says, in words: the verdict on its card, the remark below its maps, the label of its map.
+
+import { adviceText, ESTIMATORS, gainText, number } from "./text.js";
+
+/** The evidence of a line, or undefined. */
+export function evidenceOf(run, line) {
+  return run.evidence?.lines.find((one) => one.line === line);
+}
+
+/** Doubts about a line's map, each a sentence. */
+export function doubtsOf(evidence) {
+  const doubts = [];
+  if (evidence.residual_flag) doubts.push("residual shows structure");
+  for (const [detector, why] of Object.entries(evidence.excluded_detectors ?? {})) doubts.push(`without ${detector}: ${why}`);
+  return doubts;
+}
+
+/** {shownRaw, proven, verdict: [[text, style]], doubts, brief, sentence, facts, told}. */
+export function judge(run, line) {
+  const evidence = evidenceOf(run, line);
+  const shownRaw = !evidence || evidence.estimator === "raw";
+  const nothing = { doubts: "", brief: "", sentence: "", facts: "", told: [] };
+  if (!evidence) return { shownRaw, proven: null, verdict: [["no evidence yet", ""]], ...nothing };
+  const proven = evidence.proven && !shownRaw;
+  const name = ESTIMATORS[evidence.estimator] ?? evidence.estimator;
+  const advice = adviceText(run.advice?.lines.find((one) => one.line === line), run.advice?.snr);
+  const doubts = doubtsOf(evidence);
+  const mean = Number.isFinite(evidence.mean_counts) ? `${number(evidence.mean_counts)} counts` : "";
+  return {
+    shownRaw,
+    proven,
+    verdict: verdict(evidence, shownRaw),
+    doubts: doubts.length ? `▲ ${doubts.join("; ")}` : "",
+    brief: advice.brief,
+    sentence: advice.sentence,
+    facts: [proven ? "proven" : "", name, advice.brief || !mean ? "" : `${mean}/pixel`].filter(Boolean).join(" · "),
+    told: [
+      proven ? "proven on held-out photons" : "",
+      `estimator: ${name}`,
+      mean && `mean ${mean} a pixel, judged on ${run.evidence.rows} rows`,
+      resolution(evidence),
+      ...advice.told,
+      ...doubts,
+    ].filter(Boolean),
+  };
+}
+
+function verdict(evidence, shownRaw) {
+  if (shownRaw) return [["▲ not proven: raw shown", "warn"]];
+  if (!evidence.proven) return [["▲ not proven", "warn"]];
+  const { figure, meaning } = gainText(evidence);
+  return [...(figure ? [[figure, "gain"]] : []), [meaning, ""]];
+}
+
+/** Fourier ring correlation: the finest period (pixels) that is still there, where it was measured. */
+export function resolution({ frc_pixels: denoised, frc_raw_pixels: raw }) {
+  if (!Number.isFinite(denoised)) return "";
+  return `resolves ${number(denoised)} pixels${Number.isFinite(raw) ? `, raw ${number(raw)}` : ""}`;
+}
+
+/** The permanent label of a map. */
+export function labelOf(run, kind, { shownRaw, line, narrow = false }) {
+  const evidence = evidenceOf(run, line);
+  const model = run.denoise.model || run.evidence?.model || "?";
+  const by = evidence?.estimator === "smoother" ? "smoother" : narrow ? model : `model ${model}`;
+  const denoised = shownRaw ? "raw shown, not denoised" : `denoised, ${by}, ${run.denoise.rows} rows`;
+  if (kind === "denoised") return denoised;
+  return kind === "swipe" ? `raw | ${denoised}` : kind;
+}
