@@ -277,7 +277,7 @@ def test_fitted_areas_are_floats_and_nan_is_not_measured(settings: Settings, red
     [
         ({"shape": None}, ("simulated", "not in the start document", "geometry.shape")),
         ({"shape": [0, 5]}, ("simulated", "[0, 5]")),
-        ({"shape": [4, 5, 6]}, ("two positive integers",)),
+        ({"shape": [4, 5, 6, 7]}, ("two positive integers",)),
         ({"shape": "4x5"}, ("4x5",)),
         ({"shape": [10**6, 10**6]}, ("ingest.max_pixels",)),
         ({"shape": [4, 5], "scan_id": 7}, ("ingest.max_buffer_bytes", "fewer lines")),

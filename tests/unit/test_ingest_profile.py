@@ -200,7 +200,7 @@ def test_extents_give_step_and_origin(extents: Any, step: Any, origin: Any) -> N
     assert (geometry.step, geometry.origin, geometry.dwell_s) == (step, origin, 0.5)
 
 
-@pytest.mark.parametrize("shape", [[2], [2, 3, 4], [2, -3], [2.5, 3], [True, 3], "2x3", {"a": 1}, [float("inf"), 1]])
+@pytest.mark.parametrize("shape", [[2], [2, 3, 4, 5], [2, -3], [2.5, 3], [True, 3], "2x3", {"a": 1}, [float("inf"), 1]])
 def test_unusable_shapes_are_refused(shape: Any) -> None:
     with pytest.raises(ProfileError, match=re.escape("geometry.shape of profile 'generic'")):
         geometry_of(profile(), {"shape": shape})

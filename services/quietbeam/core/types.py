@@ -120,9 +120,12 @@ class RowBlock:
         (col,) float32, or None.
     live_time_s
         (detector, col) float32 in seconds, or None.
+    positions
+        (2, col) float64 measured (slow, fast) positions, or None: only samples that are to be put on a grid have them.
     """
 
     counts: npt.NDArray[Any]
     measured: BoolArray
     i0: FloatArray | None = None
     live_time_s: FloatArray | None = None
+    positions: npt.NDArray[np.float64] | None = None

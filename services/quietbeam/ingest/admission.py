@@ -69,7 +69,7 @@ def run_info(start: Start, layout: Layout, source: str) -> RunInfo:
         time_start=start.time,
         source=source,
         has_i0=layout.has_i0,
-        has_live_time=layout.has_live_time,
+        has_live_time=layout.has_live_time or geometry.sums,
         metadata=_plain_metadata(doc),
     )
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from quietbeam.core.errors import DataNotReadyError, DocumentError
 
-from .documents import StreamResource
+from .documents import Resource, StreamResource
+from .frames import arrange
 from .profile import Dataset
 
 _MIMETYPES = ("application/x-hdf5", "application/x-hdf", "application/hdf5")
@@ -40,7 +41,7 @@ class DetectorFiles:
         self._max_bytes = max_bytes
         self._files: OrderedDict[str, h5py.File] = OrderedDict()
 
-    def path_of(self, resource: StreamResource) -> Path:
+    def path_of(self, resource: StreamResource | Resource) -> Path:
         """Return the resolved path of a resource.
 
         Raises
@@ -48,12 +49,18 @@ class DetectorFiles:
         DocumentError
             Not a local HDF5 file below the allowed folders.
         """
-        if resource.mimetype not in _MIMETYPES:
-            raise DocumentError(f"{resource.data_key!r} is {resource.mimetype[:60]!r}; only HDF5 files are read")
-        parts = urlsplit(resource.uri)
-        if parts.scheme != "file" or "\x00" in unquote(parts.path):
-            raise DocumentError(f"{resource.data_key!r} is at {resource.uri[:200]!r}; only file:// URIs are read")
-        path = Path(os.path.realpath(unquote(parts.path)))
+        if isinstance(resource, Resource):
+            text = resource.path
+        else:
+            if resource.mimetype not in _MIMETYPES:
+                raise DocumentError(f"{resource.data_key!r} is {resource.mimetype[:60]!r}; only HDF5 files are read")
+            parts = urlsplit(resource.uri)
+            text = unquote(parts.path)
+            if parts.scheme != "file":
+                raise DocumentError(f"{resource.data_key!r} is at {resource.uri[:200]!r}; only file:// URIs are read")
+        if "\x00" in text:
+            raise DocumentError(f"{text[:200]!r} is no path")
+        path = Path(os.path.realpath(text))
         if not any(path.is_relative_to(root) for root in self._roots):
             allowed = ", ".join(map(str, self._roots))
             raise DocumentError(
@@ -62,18 +69,18 @@ class DetectorFiles:
         return path
 
     def read(
-        self, resource: StreamResource, dataset: Dataset, first: int, stop: int, *, tail: Sequence[int]
+        self, resource: StreamResource, dataset: Dataset, first: int, stop: int, *, per_index: int = 1
     ) -> npt.NDArray[Any]:
-        """Return entries ``[first, stop)``, axes ordered (frame or row, col, detector, line) as far as there are.
+        """Return the frames of entries ``[first, stop)``: (frame, detector, line or channel) as far as there are.
 
         Parameters
         ----------
         resource, dataset
             The file and how the profile reads it.
         first, stop
-            Range of the first axis.
-        tail
-            Expected lengths of the other axes, in that order.
+            Range of indices.
+        per_index
+            Frames that an index stands for.
 
         Raises
         ------
@@ -82,41 +89,52 @@ class DetectorFiles:
         DocumentError
             The array can never be used: wrong place, wrong shape, too large.
         """
-        array = self._dataset(self.path_of(resource), resource)
+        array = self.array(resource, _name_in(resource))
+        stacked = per_index > 1 and array.ndim == len(dataset.axes) + 1 and array.shape[1] == per_index
+        rows = (first, stop) if stacked else (first * per_index, stop * per_index)
+        values = self.part(resource, array, *rows)
+        if stacked:
+            values = values.reshape(-1, *values.shape[2:])
+        return arrange(values, dataset.axes, f"{resource.uri}: {array.name} of shape {array.shape}")
+
+    def part(self, resource: StreamResource | Resource, array: h5py.Dataset, *index: int) -> npt.NDArray[Any]:
+        """Return entries ``[first, stop)`` of an array's first axis; without `index` all that are there.
+
+        Raises
+        ------
+        DataNotReadyError
+            The range is not there yet.
+        DocumentError
+            Not numbers, or too many bytes.
+        """
+        first, stop = index or (0, array.shape[0])
+        what = f"{self.path_of(resource)}: {array.name}"
         if array.dtype.kind not in "iuf":
-            raise DocumentError(f"{resource.uri}: {array.name} is {array.dtype}, not numbers")
+            raise DocumentError(f"{what} is {array.dtype}, not numbers")
         wanted = (stop - first) * math.prod(array.shape[1:]) * array.dtype.itemsize
         if wanted > self._max_bytes:
             raise DocumentError(
-                f"{resource.uri}: frames {first} to {stop} are {wanted} bytes, more than ingest.max_spectrum_bytes"
+                f"{what}: entries {first} to {stop} are {wanted} bytes, more than ingest.max_spectrum_bytes"
             )
-        if array.shape[0] < stop:
-            raise DataNotReadyError(f"{resource.uri}: {array.name} has {array.shape[0]} entries, {stop} are announced")
+        if array.shape[0] < stop or stop == 0:
+            raise DataNotReadyError(f"{what} has {array.shape[0]} entries, {max(stop, 1)} are announced")
         try:
-            values = np.asarray(array[first:stop])
+            return np.asarray(array[first:stop])
         except OSError as error:
             self._forget(resource)
-            raise DataNotReadyError(f"{resource.uri}: {array.name} cannot be read yet: {error}") from error
-        if values.ndim > len(dataset.axes):  # areaDetector writers keep a leading 1 per frame
-            values = values.reshape(values.shape[0], *(n for n in values.shape[1:] if n != 1))
-        if values.ndim < len(dataset.axes):
-            values = values.reshape(values.shape[0], *(1,) * (len(dataset.axes) - values.ndim), *values.shape[1:])
-        axes = sorted(
-            range(len(dataset.axes)), key=lambda i: ("frame", "row", "col", "detector", "line").index(dataset.axes[i])
-        )
-        if values.ndim == len(axes):
-            values = values.transpose(axes)
-        if values.ndim != len(axes) or values.shape[1:] != tuple(tail):
-            raise DocumentError(
-                f"{resource.uri}: {array.name} has shape {array.shape} (axes {', '.join(dataset.axes)}), "
-                f"expected {tuple(tail)} per entry; correct the dataset's axes in the profile"
-            )
-        return values
+            raise DataNotReadyError(f"{what} cannot be read yet: {error}") from error
 
-    def _dataset(self, path: Path, resource: StreamResource) -> h5py.Dataset:
-        name = resource.parameters.get("dataset", resource.parameters.get("path", ""))
-        if not isinstance(name, str) or not name:
-            raise DocumentError(f"stream_resource of {resource.data_key!r} does not say which dataset it is")
+    def array(self, resource: StreamResource | Resource, name: str) -> h5py.Dataset:
+        """Return an array of a file, as it is on disk now.
+
+        Raises
+        ------
+        DataNotReadyError
+            The file or the array is not there yet.
+        DocumentError
+            It would lead to other files, or is no array.
+        """
+        path = self.path_of(resource)
         try:
             file = self._open(path)
             link = file.get(name, getlink=True)
@@ -156,10 +174,10 @@ class DetectorFiles:
         if file is not None:
             file.close()
 
-    def _forget(self, resource: StreamResource) -> None:
+    def _forget(self, resource: StreamResource | Resource) -> None:
         self._drop(str(self.path_of(resource)))
 
-    def release(self, resources: Sequence[StreamResource]) -> None:
+    def release(self, resources: Sequence[StreamResource | Resource]) -> None:
         """Close the files of a run that ended."""
         for resource in resources:
             try:
@@ -171,3 +189,10 @@ class DetectorFiles:
         """Close all files."""
         while self._files:
             self._files.popitem()[1].close()
+
+
+def _name_in(resource: StreamResource) -> str:
+    name = resource.parameters.get("dataset", resource.parameters.get("path", ""))
+    if not isinstance(name, str) or not name:
+        raise DocumentError(f"stream_resource of {resource.data_key!r} does not say which dataset it is")
+    return name

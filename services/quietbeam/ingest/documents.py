@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -85,6 +87,25 @@ class StreamDatum:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A file of the old kind (resource and datum); `spec` names the handler that would read it."""
+
+    uid: str
+    run: str
+    spec: str
+    path: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Datums:
+    """Entries of a resource: what the handler would be asked for, by datum id."""
+
+    resource: str
+    parameters: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """A run ended."""
 
@@ -95,16 +116,9 @@ class Stop:
     num_events: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ignored:
-    """A valid document that carries no counts for the map (old-style resource and datum)."""
+Document = Start | Descriptor | Event | EventPage | StreamResource | StreamDatum | Resource | Datums | Stop
 
-    name: str
-
-
-Document = Start | Descriptor | Event | EventPage | StreamResource | StreamDatum | Stop | Ignored
-
-_NAMES = "start, descriptor, event, event_page, stream_resource, stream_datum, stop"
+_NAMES = "start, descriptor, event, event_page, stream_resource, stream_datum, resource, datum, datum_page, stop"
 
 
 def decode(name: str, payload: bytes) -> Document:
@@ -214,14 +228,57 @@ def _stream_resource(doc: dict[str, Any]) -> StreamResource:
     parameters = doc.get("parameters", doc.get("resource_kwargs", {}))
     if not isinstance(parameters, dict):
         raise DocumentError("stream_resource: parameters must be a mapping")
-    run = doc.get("run_start", "")
+    if "uri" not in doc and "resource_path" in doc:  # event-model before 1.20
+        doc = {**doc, "uri": f"file://localhost{quote(_resource_path(doc, 'stream_resource'))}"}
     return StreamResource(
         uid=_uid(doc, "stream_resource", "uid"),
-        run=run if isinstance(run, str) else "",
+        run=_run(doc),
         data_key=_uid(doc, "stream_resource", "data_key"),
         mimetype=str(doc.get("mimetype", "application/x-hdf5")),
         uri=_get(doc, "stream_resource", "uri", str),
         parameters=parameters,
+    )
+
+
+def _run(doc: dict[str, Any]) -> str:
+    run = doc.get("run_start", "")
+    return run if isinstance(run, str) else ""
+
+
+def _resource_path(doc: dict[str, Any], name: str) -> str:
+    path = PurePosixPath(str(doc.get("root") or "/"), _get(doc, name, "resource_path", str))
+    return str(path if path.is_absolute() else "/" / path)
+
+
+def _resource(doc: dict[str, Any]) -> Resource:
+    parameters = doc.get("resource_kwargs", {})
+    if not isinstance(parameters, dict):
+        raise DocumentError("resource: resource_kwargs must be a mapping")
+    return Resource(
+        uid=_uid(doc, "resource", "uid"),
+        run=_run(doc),
+        spec=str(doc.get("spec", ""))[:256],
+        path=_resource_path(doc, "resource"),
+        parameters=parameters,
+    )
+
+
+def _datum(doc: dict[str, Any]) -> Datums:
+    parameters = doc.get("datum_kwargs", {})
+    if not isinstance(parameters, dict):
+        raise DocumentError("datum: datum_kwargs must be a mapping")
+    return Datums(resource=_uid(doc, "datum", "resource"), parameters={_uid(doc, "datum", "datum_id"): parameters})
+
+
+def _datum_page(doc: dict[str, Any]) -> Datums:
+    ids, columns = doc.get("datum_id"), doc.get("datum_kwargs", {})
+    if not isinstance(ids, list) or not isinstance(columns, dict) or len(ids) > MAX_PAGE:
+        raise DocumentError(f"datum_page: datum_id must be a list of at most {MAX_PAGE}, datum_kwargs a mapping")
+    if any(not isinstance(column, list | np.ndarray) or len(column) != len(ids) for column in columns.values()):
+        raise DocumentError(f"datum_page: datum_kwargs must hold one value per datum_id ({len(ids)})")
+    return Datums(
+        resource=_uid(doc, "datum_page", "resource"),
+        parameters={str(one): {k: column[i] for k, column in columns.items()} for i, one in enumerate(ids)},
     )
 
 
@@ -265,9 +322,9 @@ _PARSERS: dict[str, Any] = {
     "stream_resource": _stream_resource,
     "stream_datum": _stream_datum,
     "stop": _stop,
-    "resource": lambda _doc: Ignored(name="resource"),
-    "datum": lambda _doc: Ignored(name="datum"),
-    "datum_page": lambda _doc: Ignored(name="datum_page"),
+    "resource": _resource,
+    "datum": _datum,
+    "datum_page": _datum_page,
     "bulk_events": _refused,
     "bulk_datum": _refused,
 }

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import numpy.typing as npt
 
 from quietbeam.core.errors import DataNotReadyError, DocumentError
 
 from .detector_files import DetectorFiles
 from .documents import StreamDatum, StreamResource
-from .frames import Frames, exact_counts, exact_i0, exact_live_time
+from .frames import Frames, combine, part_of
 from .layout import Layout
 from .rows import Pending
 
@@ -86,31 +83,20 @@ class FileFrames:
             return
         role, dataset = layout.datasets[resource.data_key]
         width = layout.geometry.shape[1]
-        by_row = "col" in dataset.axes
-        per_entry = width if by_row else 1
-        lengths = {"col": width, "detector": len(layout.detectors), "line": len(layout.lines)}
-        tail = [lengths[axis] for axis in ("col", "detector", "line") if axis in dataset.axes]
+        per_index = int(resource.parameters.get("multiplier", layout.per_index.get(resource.data_key, 1)))
+        per_entry = width if "col" in dataset.axes else per_index
         # Row by row, so that a long announcement never needs memory for all of it.
         while announced.done < datum.stop:
             first = announced.done
             index = (datum.seq_num - 1 + first - datum.first) * per_entry
-            stop = first + 1 if by_row else min(datum.stop, first + width - index % width)
-            values = self._files.read(resource, dataset, first, stop, tail=tail)
-            frames = _frames(role, values.reshape(-1, *values.shape[2 if by_row else 1 :]), layout)
-            put(index, frames, announced.pending, f"{resource.uri} entry {first}")
+            rest = width - index % width
+            stop = min(datum.stop, first + (rest if per_entry == 1 else 1))
+            values = self._files.read(resource, dataset, first, stop, per_index=per_index)
+            where = f"{resource.uri} entry {first}"
+            frames = combine(layout, {role: part_of(layout, role, values, where)})
+            put(index, frames, announced.pending, where)
             announced.done = stop
 
     def close(self) -> None:
         """Close the run's files."""
         self._files.release(list(self._resources.values()))
-
-
-def _frames(role: str, values: npt.NDArray[Any], layout: Layout) -> Frames:
-    if role == "counts":
-        counts, good, problems = exact_counts(values, layout.profile.kind)
-        return Frames(counts=counts, good=good, problems=problems)
-    if role == "i0":
-        i0, good, problems = exact_i0(values)
-        return Frames(i0=i0, good=good, problems=problems)
-    live, good, problems = exact_live_time(values)
-    return Frames(live_time_s=live, good=good, problems=problems)

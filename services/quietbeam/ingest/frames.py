@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,14 +15,17 @@ from quietbeam.core.types import BoolArray, FloatArray
 
 from .documents import Event
 from .layout import Layout
+from .lines import counts_of_lines
 
-COUNTS, I0, LIVE = 1, 2, 4
+COUNTS, I0, LIVE, SLOW, FAST = 1, 2, 4, 8, 16
+SHORT = 0.1
+"""A row may lack (or have) so much of its frames; detectors drop pulses."""
 UINT32_MAX = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
-    """Consecutive frames, or one part of them (counts, I0 or live time only).
+    """Consecutive frames, or one part of them (counts, I0, live time or a position only).
 
     Attributes
     ----------
@@ -32,6 +35,8 @@ class Frames:
         (frame,) float32, or None.
     live_time_s
         (frame, detector) float32, or None.
+    slow, fast
+        (frame,) float64 measured positions in the geometry's units, or None.
     good
         (frame,) bool: False where a value cannot be used; such frames are not measured.
     problems
@@ -42,6 +47,8 @@ class Frames:
     counts: npt.NDArray[Any] | None = None
     i0: FloatArray | None = None
     live_time_s: FloatArray | None = None
+    slow: npt.NDArray[np.float64] | None = None
+    fast: npt.NDArray[np.float64] | None = None
     problems: dict[str, int] = field(default_factory=dict)
 
 
@@ -104,64 +111,194 @@ def exact_live_time(values: npt.NDArray[Any]) -> tuple[FloatArray, BoolArray, di
     return np.where(alive, live, 0).astype(np.float32), good, _count({"live times that are all zero": ~good})
 
 
+def exact_position(values: npt.NDArray[Any], scale: float) -> tuple[npt.NDArray[np.float64], BoolArray, dict[str, int]]:
+    """Convert (frame,) positions to float64 in the geometry's units; a frame without a position has no cell."""
+    if values.dtype.kind not in "iuf":
+        raise DocumentError(f"positions are {values.dtype}, not numbers")
+    where = values.astype(np.float64) * scale
+    good: BoolArray = np.asarray(np.isfinite(where), dtype=np.bool_)
+    return np.where(good, where, 0.0), good, _count({"positions that are not finite": ~good})
+
+
 def frames_of(layout: Layout, event: Event) -> Frames:
-    """Read the frames of one Event: one (scalars) or a whole row (1-D arrays).
+    """Read the frames of one Event, or of a part of it: one (scalars, spectra) or a whole row.
 
     Raises
     ------
     DocumentError
         A key is missing, or the values do not fit each other.
     """
-    data = event.data
-    try:
-        values = [data[key] for key in layout.keys]
-    except KeyError as error:
-        there = ", ".join(sorted(map(str, data))[:20])
-        raise DocumentError(f"event {event.seq_num} lacks {error.args[0]!r}; keys there are: {there}") from error
-    counts = _stack(values, "counts", event)
+    parts: dict[str, npt.NDArray[Any]] = {}
+    counts = _counts(layout, event)
+    if counts is not None:
+        parts["counts"] = counts
+    for role, keys in (("i0", (layout.i0_key,)), ("live_time_s", layout.live_time_keys)):
+        if any(keys):
+            parts[role] = _rows([_value(event, key) for key in keys], role, event).T
+    for role, key in zip(("slow", "fast"), layout.position_keys, strict=False):
+        parts[role] = _rows([_value(event, key)], role, event)[0]
+    for key, (role, dataset) in layout.datasets.items():
+        if role != "counts" and key in event.data:
+            where = f"event {event.seq_num}: {key!r}"
+            parts[role] = part_of(
+                layout, role, arrange(_number(event.data[key], key, event), dataset.axes, where), where
+            )
+    if not parts:
+        return Frames(good=np.ones(0, bool))
+    return combine(layout, _same_length(parts, event))
+
+
+def combine(layout: Layout, parts: Mapping[str, npt.NDArray[Any]]) -> Frames:
+    """Check the parts of frames by role and return them; a frame is good when all its parts are.
+
+    Parameters
+    ----------
+    parts
+        ``counts`` (frame, detector, line), ``live_time_s`` (frame, detector), ``i0``, ``slow``, ``fast`` (frame,).
+    """
+    values: dict[str, Any] = {}
+    good, problems = np.ones(len(next(iter(parts.values()))), bool), dict[str, int]()
+    for role, part in parts.items():
+        if role == "counts":
+            values[role], fine, bad = exact_counts(part, layout.profile.kind)
+        elif role == "i0":
+            values[role], fine, bad = exact_i0(part.reshape(-1))
+        elif role == "live_time_s":
+            section = layout.profile.live_time_s
+            scaled = part if section is None or section.scale == 1.0 else part * section.scale
+            values[role], fine, bad = exact_live_time(scaled)
+        else:
+            positions = layout.profile.geometry.positions
+            scale = getattr(positions, role).scale if positions is not None else 1.0
+            values[role], fine, bad = exact_position(part.reshape(-1), scale)
+        good, problems = good & fine, problems | bad
+    return Frames(good=good, problems=problems, **values)
+
+
+def arrange(values: npt.NDArray[Any], axes: Sequence[str], what: str) -> npt.NDArray[Any]:
+    """Return an array with its axes in the order (frame, detector, line or channel); ones that lead are dropped.
+
+    Raises
+    ------
+    DocumentError
+        The array has other axes than the profile says.
+    """
+    n = len(axes)
+    while values.ndim > n and values.shape[0] == 1:
+        values = values[0]
+    if values.ndim > n:
+        values = values.reshape(values.shape[0], *(k for k in values.shape[1:] if k != 1))
+    if values.ndim == n - 1:
+        values = values[None]
+    if values.ndim != n:
+        raise DocumentError(f"{what} has shape {values.shape}, the profile says axes {', '.join(axes)}")
+    order = sorted(range(n), key=lambda i: _AXES.index(axes[i]))
+    values = values.transpose(order)
+    return values.reshape(-1, *values.shape[2:]) if "col" in axes else values
+
+
+_AXES = ("frame", "row", "col", "detector", "line", "channel")
+
+
+def _counts(layout: Layout, event: Event) -> npt.NDArray[Any] | None:
+    """Return (frame, detector, line), or None when the event has no counts."""
     n_det, n_line = len(layout.detectors), len(layout.lines)
-    n = 1 if counts.ndim == 1 else counts.shape[1]
-    out, good, problems = exact_counts(
-        np.ascontiguousarray(counts.reshape(n_det, n_line, n).transpose(2, 0, 1)), layout.profile.kind
-    )
-    i0: FloatArray | None = None
-    live: FloatArray | None = None
-    if layout.i0_key:
-        i0, ok, bad = exact_i0(_part(event, (layout.i0_key,), n, "i0")[:, 0])
-        good, problems = good & ok, problems | bad
-    if layout.live_time_keys:
-        live, ok, bad = exact_live_time(_part(event, layout.live_time_keys, n, "live time"))
-        good, problems = good & ok, problems | bad
-    return Frames(counts=out, i0=i0, live_time_s=live, good=good, problems=problems)
+    array = layout.array_key
+    if array:
+        if array not in event.data:
+            return None
+        axes, where = layout.datasets[array][1].axes, f"event {event.seq_num}: {array!r}"
+        return part_of(layout, "counts", arrange(_number(event.data[array], array, event), axes, where), where)
+    if layout.spectra is not None:
+        spectra = [_spectra(_number(_value(event, key), key, event), key, event) for key in layout.keys]
+        if len({s.shape for s in spectra}) > 1:
+            raise DocumentError(f"event {event.seq_num}: spectra differ in shape: {[s.shape for s in spectra][:8]}")
+        return part_of(layout, "counts", np.stack(spectra, axis=1), f"event {event.seq_num}")
+    stack = _rows([_value(event, key) for key in layout.keys], "counts", event)
+    return np.ascontiguousarray(stack.reshape(n_det, n_line, -1).transpose(2, 0, 1))
 
 
-def _part(event: Event, keys: Sequence[str], n: int, what: str) -> npt.NDArray[Any]:
-    missing = [key for key in keys if key not in event.data]
-    if missing:
-        raise DocumentError(f"event {event.seq_num} lacks {missing[0]!r}")
-    values = _stack([event.data[key] for key in keys], what, event)
-    values = values.reshape(len(keys), -1)
-    if values.shape[1] == 1 and n > 1:
-        values = np.repeat(values, n, axis=1)
-    if values.shape[1] != n:
-        raise DocumentError(f"event {event.seq_num}: {what} has {values.shape[1]} values for {n} frames")
-    return values.T
+def part_of(layout: Layout, role: str, values: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+    """Check an array with axes (frame, detector, line or channel) against the run; spectra become counts.
+
+    Raises
+    ------
+    DocumentError
+        Other numbers of detectors or lines than the run has.
+    """
+    n_det, n_line = len(layout.detectors), len(layout.lines)
+    axes: tuple[int, ...] = {"counts": (n_det, n_line), "live_time_s": (n_det,)}.get(role, ())
+    if values.ndim != len(axes) + 1:
+        raise DocumentError(
+            f"{where}: {role} have shape {values.shape[1:]} per frame, expected {axes}; correct the axes"
+        )
+    if axes and values.shape[1] != n_det:
+        raise DocumentError(
+            f"{where}: {role} of {values.shape[1]} detectors, the run has {n_det} ({', '.join(layout.detectors[:8])})"
+        )
+    if role != "counts":
+        return values
+    if layout.spectra is not None:
+        return counts_of_lines(values, layout)
+    if values.shape[2] != n_line:
+        raise DocumentError(f"{where}: counts of {values.shape[2]} lines, the run has {n_line}; correct the axes")
+    return values
 
 
-def _stack(values: list[Any], what: str, event: Event) -> npt.NDArray[Any]:
+def _spectra(values: npt.NDArray[Any], key: str, event: Event) -> npt.NDArray[Any]:
+    if values.ndim == 0 or sum(n != 1 for n in values.shape[:-1]) > 1:
+        raise DocumentError(f"event {event.seq_num}: {key!r} has shape {values.shape}, expected spectra")
+    return values.reshape(-1, values.shape[-1])
+
+
+def _value(event: Event, key: str) -> Any:
+    if key not in event.data:
+        there = ", ".join(sorted(map(str, event.data))[:20])
+        raise DocumentError(f"event {event.seq_num} lacks {key!r}; keys there are: {there}")
+    return event.data[key]
+
+
+def _number(value: Any, what: str, event: Event) -> npt.NDArray[Any]:
     try:
-        array = np.asarray(values)
+        array = np.asarray(value)
     except (ValueError, OverflowError) as error:
-        raise DocumentError(f"event {event.seq_num}: {what} differ in length or are not numbers") from error
-    if array.dtype.kind == "O" and array.ndim == 1 and all(isinstance(v, int) for v in values):
+        raise DocumentError(f"event {event.seq_num}: {what!r} differ in length or are not numbers") from error
+    if array.dtype.kind == "O" and array.ndim == 0 and isinstance(value, int):
         array = array.astype(np.float64)  # beyond 64 bit: refused later as too large
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8)
     if array.dtype.kind not in "iuf":
-        raise DocumentError(f"event {event.seq_num}: {what} are {array.dtype}, not numbers")
-    if array.ndim == 3 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim not in (1, 2) or array.size == 0:
-        raise DocumentError(f"event {event.seq_num}: {what} have shape {array.shape[1:]}, expected a number or a row")
+        raise DocumentError(f"event {event.seq_num}: {what!r} are {array.dtype}, not numbers")
+    if array.size == 0:
+        raise DocumentError(f"event {event.seq_num}: {what!r} is empty")
     return array
+
+
+def _rows(values: Sequence[Any], what: str, event: Event) -> npt.NDArray[Any]:
+    """Return (key, frame) of numbers or 1-D arrays (axes of length 1 are dropped); short ones decide the length."""
+    if all(isinstance(value, int | float) for value in values):  # the usual case, fast
+        array = np.asarray(values)
+        if array.dtype.kind != "O":
+            return array[:, None]
+    arrays = [_number(value, what, event) for value in values]
+    for array in arrays:
+        if sum(n != 1 for n in array.shape) > 1:
+            raise DocumentError(f"event {event.seq_num}: {what} have shape {array.shape}, expected a number or a row")
+    sizes = [array.size for array in arrays]
+    least = min(sizes)
+    if least < max(sizes) * (1 - SHORT):
+        raise DocumentError(f"event {event.seq_num}: {what} differ in length: {least} to {max(sizes)} frames")
+    return np.stack([array.reshape(-1)[:least] for array in arrays])
+
+
+def _same_length(parts: dict[str, npt.NDArray[Any]], event: Event) -> dict[str, npt.NDArray[Any]]:
+    n = len(parts["counts"]) if "counts" in parts else max(map(len, parts.values()))
+    parts = {role: np.repeat(part, n, axis=0) if len(part) == 1 else part for role, part in parts.items()}
+    least = min(map(len, parts.values()))
+    if least < max(map(len, parts.values())) * (1 - SHORT):
+        lengths = ", ".join(f"{role} {len(part)}" for role, part in parts.items())
+        raise DocumentError(f"event {event.seq_num}: numbers of frames differ: {lengths}")
+    return {role: part[:least] for role, part in parts.items()}
 
 
 def _count(bad: dict[str, Any]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,14 @@ class Geometry:
         Pixel size and position of pixel (0, 0), (row, col) in `units`; None when unknown.
     dwell_s
         Nominal dwell per pixel in seconds, or None.
+    frames
+        Maps in the run: more than 1 for a stack (tomography, time series).
+    gridded
+        True when samples go to cells by their measured positions.
+    adds
+        True when pixels that are measured again after the last one add up.
+    points
+        Samples that the plan announces, or None.
     """
 
     shape: tuple[int, int]
@@ -36,11 +45,20 @@ class Geometry:
     origin: tuple[float, float] | None = None
     units: str = "um"
     dwell_s: float | None = None
+    frames: int = 1
+    gridded: bool = False
+    adds: bool = False
+    points: int | None = None
 
     @property
     def pixels(self) -> int:
         """Number of pixels."""
         return self.shape[0] * self.shape[1]
+
+    @property
+    def sums(self) -> bool:
+        """True when a pixel can hold several samples."""
+        return self.gridded or self.adds
 
     def place(self, index: int) -> tuple[int, int]:
         """Return (row, col) of the frame that was measured as number `index` (from 0)."""
@@ -62,8 +80,18 @@ def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
         No usable shape; the message names the profile, the entry and the remedy.
     """
     section = profile.geometry
-    shape = _shape(profile.name, section, start)
+    points: Any = start.get("num_points")
+    points = int(points) if _is_number(points) and points == int(points) > 0 else None
+    if section.shape is not None:
+        frames, shape = _shape(profile.name, section, start)
+    else:
+        frames, shape = 1, _grid(profile.name, section, start, points)
     step, origin = _extents(section, start, shape)
+    if section.positions is not None and step is None:
+        raise ProfileError(
+            f"profile {profile.name!r}: positions are put on a grid, which needs extents; "
+            f"{section.extents.describe() if section.extents else 'geometry.extents'} gives none that can be used"
+        )
     dwell: Any = section.dwell_s.value(start) if section.dwell_s is not None else MISSING
     return Geometry(
         shape=shape,
@@ -72,10 +100,16 @@ def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
         origin=origin,
         units=section.units,
         dwell_s=float(dwell) if _is_number(dwell) and dwell > 0 else None,
+        frames=frames,
+        gridded=section.positions is not None,
+        adds=section.repeat == "add",
+        points=points,
     )
 
 
-def _shape(name: str, section: GeometrySection, start: Mapping[str, Any]) -> tuple[int, int]:
+def _shape(name: str, section: GeometrySection, start: Mapping[str, Any]) -> tuple[int, tuple[int, int]]:
+    """Return (frames, (rows, cols)); a shape of three numbers is a stack."""
+    assert section.shape is not None
     where = section.shape.describe()
     value = _list(section.shape.value(start))
     remedy = f"give the plan a map shape there, or set geometry.shape of profile {name!r}"
@@ -84,10 +118,38 @@ def _shape(name: str, section: GeometrySection, start: Mapping[str, Any]) -> tup
         raise ProfileError(
             f"profile {name!r}: no map shape, {where} is not in the start document ({entries}); {remedy}"
         )
-    if not isinstance(value, list) or len(value) != 2 or not all(_is_number(n) and n == int(n) > 0 for n in value):
-        raise ProfileError(f"profile {name!r}: {where} is {str(value)[:80]}, not two positive integers; {remedy}")
-    slow, fast = (int(n) for n in value)
-    return (slow, fast) if section.order == "slow_fast" else (fast, slow)
+    if (
+        not isinstance(value, list)
+        or len(value) not in (2, 3)
+        or not all(_is_number(n) and n == int(n) > 0 for n in value)
+    ):
+        raise ProfileError(
+            f"profile {name!r}: {where} is {str(value)[:80]}, not two positive integers (three for a stack); {remedy}"
+        )
+    frames, slow, fast = ([1] + [int(n) for n in (value if section.order == "slow_fast" else value[::-1])])[-3:]
+    return frames, (slow, fast)
+
+
+def _grid(name: str, section: GeometrySection, start: Mapping[str, Any], points: int | None) -> tuple[int, int]:
+    """Return the shape of the grid that covers the extents: by the step, or with about a cell for each point."""
+    assert section.extents is not None and section.positions is not None
+    axes = _axes(section, start)
+    if axes is None:
+        raise ProfileError(
+            f"profile {name!r}: no extents for the grid, {section.extents.describe()} is not "
+            "[[slow_first, slow_last], [fast_first, fast_last]]; give them there or in geometry.extents"
+        )
+    lengths = [abs(high - low) for low, high in axes]
+    value: Any = _list(section.positions.step.value(start)) if section.positions.step is not None else MISSING
+    steps = value if isinstance(value, list) else [value, value]
+    if value is MISSING and points is not None and min(lengths) > 0:
+        steps = [math.sqrt(lengths[0] * lengths[1] / points)] * 2
+    if len(steps) != 2 or not all(_is_number(n) and n > 0 for n in steps):
+        raise ProfileError(
+            f"profile {name!r}: no cell size for the grid; set geometry.positions.step, or give num_points in the plan"
+        )
+    rows, cols = (round(length / step) + 1 for length, step in zip(lengths, steps, strict=True))
+    return rows, cols
 
 
 def _snake(section: GeometrySection, start: Mapping[str, Any]) -> bool:
@@ -100,20 +162,29 @@ def _snake(section: GeometrySection, start: Mapping[str, Any]) -> bool:
     return value is not MISSING and bool(value)
 
 
+def _axes(section: GeometrySection, start: Mapping[str, Any]) -> list[tuple[float, float]] | None:
+    """Return the first and the last position of the slow and of the fast axis; of a stack the last two axes."""
+    value = _list(section.extents.value(start)) if section.extents is not None else MISSING
+    if isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)):
+        value = [value[:2], value[2:]]
+    if not isinstance(value, list) or len(value) not in (2, 3):
+        return None
+    axes = [_list(axis) for axis in (value if section.order == "slow_fast" else value[::-1])][-2:]
+    if not all(isinstance(axis, list) and len(axis) == 2 and all(_is_number(v) for v in axis) for axis in axes):
+        return None
+    return [(float(low), float(high)) for low, high in axes]
+
+
 def _extents(
     section: GeometrySection, start: Mapping[str, Any], shape: tuple[int, int]
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    value = _list(section.extents.value(start)) if section.extents is not None else MISSING
-    if not isinstance(value, list) or len(value) != 2:
+    axes = _axes(section, start)
+    if axes is None:
         return None, None
-    axes = [_list(axis) for axis in (value if section.order == "slow_fast" else value[::-1])]
-    if not all(isinstance(axis, list) and len(axis) == 2 and all(_is_number(v) for v in axis) for axis in axes):
-        return None, None
-    origin = (float(axes[0][0]), float(axes[1][0]))
-    steps = [(float(a[1]) - float(a[0])) / (n - 1) if n > 1 else 0.0 for a, n in zip(axes, shape, strict=True)]
+    steps = [(high - low) / (n - 1) if n > 1 else 0.0 for (low, high), n in zip(axes, shape, strict=True)]
     # An axis of one pixel has no step of its own; square pixels are the best guess.
     slow, fast = (s if s else other for s, other in zip(steps, reversed(steps), strict=True))
-    return ((slow, fast) if slow and fast else None), origin
+    return ((slow, fast) if slow and fast else None), (axes[0][0], axes[1][0])
 
 
 def _list(value: Any) -> Any:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from quietbeam.core.errors import ProfileError
 
 from .documents import Descriptor, Start
 from .geometry import Geometry, geometry_of
-from .profile import MISSING, Dataset, Profile, Source
+from .profile import MISSING, Dataset, Profile, Source, SpectraSection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectra:
+    """Lines to cut out of spectra, with the energy calibration (detector, 2): keV of channel 0, keV per channel."""
+
+    calibration: npt.NDArray[np.float64]
+    incident_energy_kev: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +32,17 @@ class Layout:
     Attributes
     ----------
     keys
-        Event keys of the counts, in C order of (detector, line); empty when counts come from a file.
-    i0_key, live_time_keys
-        Event keys of I0 and of each detector's live time; '' and () when there are none.
+        Event keys of the counts, in C order of (detector, line), or one per detector with `spectra`; empty when one
+        array (`datasets`) has them all.
+    i0_key, live_time_keys, position_keys
+        Event keys of I0, of each detector's live time, of the (slow, fast) position; empty when there are none.
     datasets
-        Announced arrays by data key, each with its role: ``counts``, ``i0`` or ``live_time_s``.
+        Arrays with several detectors by data key, each with its role: ``counts``, ``i0``, ``live_time_s``, ``slow`` or
+        ``fast``.
+    per_index
+        Frames per index of a stream datum, by data key, where it is not 1.
+    external
+        Event keys whose values are datum ids.
     """
 
     profile: Profile
@@ -36,7 +52,11 @@ class Layout:
     keys: tuple[str, ...] = ()
     i0_key: str = ""
     live_time_keys: tuple[str, ...] = ()
+    position_keys: tuple[str, str] | tuple[()] = ()
     datasets: Mapping[str, tuple[str, Dataset]] = field(default_factory=dict)
+    per_index: Mapping[str, int] = field(default_factory=dict)
+    spectra: Spectra | None = None
+    external: frozenset[str] = frozenset()
 
     @property
     def has_i0(self) -> bool:
@@ -47,6 +67,16 @@ class Layout:
     def has_live_time(self) -> bool:
         """True when the run brings live times."""
         return bool(self.live_time_keys) or any(role == "live_time_s" for role, _ in self.datasets.values())
+
+    @property
+    def array_key(self) -> str:
+        """Data key of the array with all counts, or ''."""
+        return next((key for key, (role, _) in self.datasets.items() if role == "counts"), "")
+
+    @property
+    def event_keys(self) -> tuple[str, ...]:
+        """Everything that is looked for in Events."""
+        return (*self.keys, *filter(None, (self.i0_key,)), *self.live_time_keys, *self.position_keys, *self.datasets)
 
 
 def choose(profiles: Sequence[Profile], start: Start) -> list[tuple[Profile, Geometry]]:
@@ -91,31 +121,122 @@ def layout_of(candidates: Sequence[tuple[Profile, Geometry]], start: Start, desc
 
 
 def _layout(profile: Profile, geometry: Geometry, start: Start, descriptor: Descriptor) -> Layout:
-    if profile.stream != descriptor.stream:
+    if not profile.reads(descriptor.stream):
         raise ProfileError(
             f"profile {profile.name!r} reads stream {profile.stream!r}, this is {descriptor.stream!r}; "
             "set `stream` of the profile"
         )
-    if profile.counts.dataset is not None and profile.counts.dataset.data_key in descriptor.data_keys:
-        return _dataset_layout(profile, profile.counts.dataset, geometry, start, descriptor)
-    keys = list(descriptor.data_keys)
-    detectors, lines, table = _match_keys(profile, keys)
-    there = set(keys)
+    there, datasets = descriptor.data_keys, _datasets(profile, descriptor)
+    array = profile.counts.dataset if profile.counts.dataset and profile.counts.dataset.data_key in there else None
+    table: dict[tuple[str, str], str] = {}
+    if array is not None:
+        detectors = _detectors(profile, array, start, descriptor)
+    elif profile.counts.spectra is not None:
+        found = _first_matches(profile.counts.keys, there)
+        if not found:
+            raise _no_counts(profile, list(there))
+        detectors, table = tuple(found), {(detector, ""): key for detector, key in found.items()}
+    else:
+        detectors, lines, table = _match_keys(profile, list(there))
+    if profile.counts.spectra is not None:
+        lines = _lines(profile, "counts.spectra.lines", profile.counts.spectra.lines, start, descriptor)
+    elif array is not None:
+        assert array.lines is not None
+        lines = _lines(profile, "counts.dataset.lines", array.lines, start, descriptor)
     i0_key = (profile.i0.key or "") if profile.i0 is not None else ""
     live_keys: tuple[str, ...] = ()
     if profile.live_time_s is not None:
-        by_detector = _first_matches(profile.live_time_s.keys, keys)
+        by_detector = _first_matches(profile.live_time_s.keys, there)
         if set(detectors) <= set(by_detector):
             live_keys = tuple(by_detector[name] for name in detectors)
+    spectra = profile.counts.spectra
     return Layout(
         profile=profile,
         geometry=geometry,
         lines=lines,
         detectors=detectors,
-        keys=tuple(table[detector, line] for detector in detectors for line in lines),
+        keys=tuple(table[d, line] for d in detectors for line in ([""] if spectra else lines)) if table else (),
         i0_key=i0_key if i0_key in there else "",
         live_time_keys=live_keys,
+        position_keys=_position_keys(profile, descriptor),
+        datasets=datasets,
+        per_index=_per_index(datasets, descriptor, len(detectors)),
+        external=frozenset(
+            key for key, entry in there.items() if str(entry.get("external", "STREAM:")).upper() != "STREAM:"
+        ),
+        spectra=_spectra(profile, spectra, len(detectors), start, descriptor) if spectra is not None else None,
     )
+
+
+def _datasets(profile: Profile, descriptor: Descriptor) -> dict[str, tuple[str, Dataset]]:
+    positions = profile.geometry.positions
+    roles = (
+        ("counts", profile.counts),
+        ("i0", profile.i0),
+        ("live_time_s", profile.live_time_s),
+        ("slow", positions.slow if positions is not None else None),
+        ("fast", positions.fast if positions is not None else None),
+    )
+    return {
+        section.dataset.data_key: (role, section.dataset)
+        for role, section in roles
+        if section is not None and section.dataset is not None and section.dataset.data_key in descriptor.data_keys
+    }
+
+
+def _per_index(datasets: Mapping[str, tuple[str, Dataset]], descriptor: Descriptor, n_det: int) -> dict[str, int]:
+    """Return how many frames an index stands for: a data key of shape (n, ...) with n > 1 holds a row per index."""
+    found: dict[str, int] = {}
+    for key, (_, dataset) in datasets.items():
+        shape: Any = descriptor.data_keys[key].get("shape") or ()
+        axes = dataset.axes
+        if axes[0] != "frame" or len(shape) != len(axes) or not isinstance(shape[0], int) or shape[0] < 2:
+            continue
+        if "detector" not in axes or shape[axes.index("detector")] == n_det:
+            found[key] = shape[0]
+    return found
+
+
+def _position_keys(profile: Profile, descriptor: Descriptor) -> tuple[str, str] | tuple[()]:
+    positions = profile.geometry.positions
+    if positions is None:
+        return ()
+    keys: list[str] = []
+    for axis, where in (("slow", positions.slow), ("fast", positions.fast)):
+        key = where.key or (where.dataset.data_key if where.dataset is not None else "")
+        if key not in descriptor.data_keys:
+            shown = ", ".join(sorted(descriptor.data_keys)[:40])
+            raise ProfileError(
+                f"profile {profile.name!r}: geometry.positions.{axis} wants data key {key!r}; keys there are: {shown}"
+            )
+        keys.append(key)
+    return (keys[0], keys[1]) if positions.slow.key is not None and positions.fast.key is not None else ()
+
+
+def _spectra(
+    profile: Profile, section: SpectraSection, detectors: int, start: Start, descriptor: Descriptor
+) -> Spectra:
+    value = section.calibration.value(start.doc, descriptor.configuration)
+    where = section.calibration.describe()
+    try:
+        pairs = np.atleast_2d(np.asarray(value, dtype=np.float64))
+        pairs = np.broadcast_to(pairs, (detectors, 2))
+    except (ValueError, TypeError) as error:
+        raise ProfileError(
+            f"profile {profile.name!r}: counts.spectra.calibration wants [keV of channel 0, keV per channel], one pair "
+            f"or one for each of {detectors} detectors, in {where}; there is "
+            f"{'nothing' if value is MISSING else str(value)[:80]}"
+        ) from error
+    if not np.isfinite(pairs).all() or (pairs[:, 1] <= 0).any() or (pairs[:, 1] > 1).any():
+        raise ProfileError(
+            f"profile {profile.name!r}: counts.spectra.calibration says {pairs[:, 1].max():g} keV per channel; "
+            "it must be above 0 and at most 1 (0.01 means 10 eV per channel)"
+        )
+    energy: Any = (
+        section.incident_energy_kev.value(start.doc, descriptor.configuration) if section.incident_energy_kev else None
+    )
+    known = isinstance(energy, int | float) and not isinstance(energy, bool) and energy > 0
+    return Spectra(calibration=np.array(pairs), incident_energy_kev=float(energy) if known else None)
 
 
 def _first_matches(patterns: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
@@ -146,11 +267,7 @@ def _match_keys(
             table[cell] = key
             break
     if not table:
-        shown = ", ".join(sorted(keys)[:40]) + (" ..." if len(keys) > 40 else "")
-        raise ProfileError(
-            f"profile {profile.name!r} finds no counts: no key matches {' or '.join(profile.counts.keys)}; "
-            f"keys there are: {shown or 'none'}; correct counts.keys of the profile"
-        )
+        raise _no_counts(profile, keys)
     detectors = tuple(dict.fromkeys(detector for detector, _ in table))
     lines = tuple(dict.fromkeys(line for _, line in table))
     missing = [f"{d} {line}" for d in detectors for line in lines if (d, line) not in table]
@@ -162,18 +279,34 @@ def _match_keys(
     return detectors, lines, table
 
 
-def _dataset_layout(
-    profile: Profile, dataset: Dataset, geometry: Geometry, start: Start, descriptor: Descriptor
-) -> Layout:
-    assert dataset.detectors is not None and dataset.lines is not None
-    detectors = _names(profile, "detectors", dataset.detectors, start, descriptor)
-    lines = tuple(profile.line_name(n) for n in _names(profile, "lines", dataset.lines, start, descriptor))
-    datasets: dict[str, tuple[str, Dataset]] = {dataset.data_key: ("counts", dataset)}
-    for role, section in (("i0", profile.i0), ("live_time_s", profile.live_time_s)):
-        extra = section.dataset if section is not None else None
-        if extra is not None and extra.data_key in descriptor.data_keys:
-            datasets[extra.data_key] = (role, extra)
-    return Layout(profile=profile, geometry=geometry, lines=lines, detectors=detectors, datasets=datasets)
+def _no_counts(profile: Profile, keys: Sequence[str]) -> ProfileError:
+    shown = ", ".join(sorted(keys)[:40]) + (" ..." if len(keys) > 40 else "")
+    dataset = profile.counts.dataset
+    wanted = [f"no key matches {' or '.join(profile.counts.keys)}"] if profile.counts.keys else []
+    wanted += [f"there is no data key {dataset.data_key!r}"] if dataset is not None else []
+    return ProfileError(
+        f"profile {profile.name!r} finds no counts: {' and '.join(wanted)}; "
+        f"keys there are: {shown or 'none'}; correct counts.keys of the profile"
+    )
+
+
+def _detectors(profile: Profile, dataset: Dataset, start: Start, descriptor: Descriptor) -> tuple[str, ...]:
+    """Return the names along the detector axis: as the profile says, else det1 ... as many as the shape has."""
+    if dataset.detectors is not None:
+        return _names(profile, "counts.dataset.detectors", dataset.detectors, start, descriptor)
+    shape = descriptor.data_keys[dataset.data_key].get("shape") or ()
+    from_end = len(dataset.axes) - dataset.axes.index("detector")
+    n = shape[-from_end] if len(shape) >= from_end else None
+    if not isinstance(n, int) or not 0 < n <= 4096:
+        raise ProfileError(
+            f"profile {profile.name!r}: the shape {list(shape)} of {dataset.data_key!r} does not say how many "
+            f"detectors there are (axes {', '.join(dataset.axes)}); correct axes, or give counts.dataset.detectors"
+        )
+    return tuple(f"det{i + 1}" for i in range(n))
+
+
+def _lines(profile: Profile, what: str, source: Source, start: Start, descriptor: Descriptor) -> tuple[str, ...]:
+    return tuple(profile.line_name(name) for name in _names(profile, what, source, start, descriptor))
 
 
 def _names(profile: Profile, what: str, source: Source, start: Start, descriptor: Descriptor) -> tuple[str, ...]:
@@ -185,7 +318,7 @@ def _names(profile: Profile, what: str, source: Source, start: Start, descriptor
     if value is MISSING or not isinstance(value, list | tuple) or not value or len(set(map(str, value))) != len(value):
         there = ", ".join(sorted(map(str, descriptor.configuration))[:40])
         raise ProfileError(
-            f"profile {profile.name!r}: counts.dataset.{what} wants a list of distinct names in {source.describe()}, "
+            f"profile {profile.name!r}: {what} wants a list of distinct names in {source.describe()}, "
             f"there is {'nothing' if value is MISSING else str(value)[:80]}; configuration has: {there or 'nothing'}"
         )
     return tuple(str(name) for name in value)

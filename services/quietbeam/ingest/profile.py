@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -17,16 +18,19 @@ from quietbeam.core.settings import configs_dir
 MISSING: Final = object()
 """What :func:`lookup` returns where nothing is; None is a value."""
 
-Axis = Literal["frame", "row", "col", "detector", "line"]
+Axis = Literal["frame", "row", "col", "detector", "line", "channel"]
 
 
 def lookup(data: Mapping[str, Any], path: str) -> Any:
-    """Return the entry at a dotted path (``scan.shape``), or :data:`MISSING`."""
+    """Return the entry at a dotted path (``scan.shape``, ``scan.scan_input.3``), or :data:`MISSING`."""
     value: Any = data
     for part in path.split("."):
-        if not isinstance(value, Mapping) or part not in value:
+        if isinstance(value, list | tuple | np.ndarray) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, Mapping) and part in value:
+            value = value[part]
+        else:
             return MISSING
-        value = value[part]
     return value
 
 
@@ -35,7 +39,10 @@ class _Section(BaseModel):
 
 
 class Source(_Section):
-    """A value given here (``literal``), in the start document (``start``) or in a descriptor's configuration."""
+    """A value given here (``literal``), in the start document (``start``) or in a descriptor's configuration.
+
+    A literal list may hold such sources itself: ``[[{start: scan.scan_input.3}, 0.0], [0, 1]]``.
+    """
 
     literal: Any = None
     start: str | None = None
@@ -58,7 +65,7 @@ class Source(_Section):
             return lookup(start, self.start)
         if self.configuration is not None:
             return (configuration or {}).get(self.configuration, MISSING)
-        return self.literal
+        return _resolved(self.literal, start, configuration)
 
     def describe(self) -> str:
         """Return where the value comes from, for messages."""
@@ -67,8 +74,21 @@ class Source(_Section):
         return f"configuration {self.configuration!r}" if self.configuration is not None else "the profile's value"
 
 
+def _resolved(value: Any, start: Mapping[str, Any], configuration: Mapping[str, Any] | None) -> Any:
+    """Return a literal with the sources inside it replaced; MISSING when one of them is."""
+    if isinstance(value, dict) and set(value) <= {"start", "configuration"} and len(value) == 1:
+        return Source(**value).value(start, configuration)
+    if isinstance(value, list | tuple):
+        values = [_resolved(one, start, configuration) for one in value]
+        return MISSING if any(one is MISSING for one in values) else values
+    return value
+
+
 class Dataset(_Section):
-    """An array in a detector file that stream documents announce."""
+    """One array with several detectors (or pixels): in an Event, behind a datum, or announced by stream documents.
+
+    With the axis ``channel`` instead of ``line`` it holds spectra.
+    """
 
     data_key: str
     axes: tuple[Axis, ...] = Field(min_length=1)
@@ -80,6 +100,8 @@ class Dataset(_Section):
     def _axes(cls, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         if axes[0] not in ("frame", "row") or len(set(axes)) != len(axes) or ("col" in axes) != (axes[0] == "row"):
             raise ValueError("axes start with 'frame', or with 'row' when there is a 'col'; each at most once")
+        if {"line", "channel"} <= set(axes):
+            raise ValueError("axes have 'line' (counts) or 'channel' (spectra), not both")
         return axes
 
 
@@ -98,25 +120,52 @@ def _check_groups(patterns: tuple[str, ...], groups: Iterable[str]) -> None:
             raise ValueError(f"{pattern!r} lacks the named group(s) {', '.join(missing)}, e.g. (?P<{missing[0]}>...)")
 
 
+class SpectraSection(_Section):
+    """How spectra become counts of lines: windows in each detector's own energy calibration."""
+
+    lines: Source = Field(description="Wanted lines, e.g. [P_Ka, Fe_Ka].")
+    calibration: Source = Field(
+        default=Source(literal=[0.0, 0.01]),
+        description="[keV of channel 0, keV per channel]: one pair, or one per detector.",
+    )
+    incident_energy_kev: Source | None = Field(default=None, description="Lines above it are refused.")
+
+
+class IndexSection(_Section):
+    """Keys that say where a value belongs, when every key has a stream of its own (time series that are monitored)."""
+
+    row: str = "reset_count"
+    col: str = "index_count"
+
+
 class CountsSection(_Section):
     """Where counts are."""
 
-    keys: tuple[str, ...] = Field(default=(), description="Patterns of data keys, named groups detector and line.")
+    keys: tuple[str, ...] = Field(
+        default=(), description="Patterns of data keys, named groups detector and line (spectra: detector only)."
+    )
     line_names: Mapping[str, str] = Field(
         default_factory=dict, description="Names of lines for what the group `line` matched, e.g. {'01': Fe_Ka}."
     )
     dataset: Dataset | None = None
+    spectra: SpectraSection | None = None
+    index: IndexSection | None = None
 
     _to_tuple = field_validator("keys", mode="before")(_patterns)
 
     @model_validator(mode="after")
     def _checked(self) -> CountsSection:
-        _check_groups(self.keys, ("detector", "line"))
+        _check_groups(self.keys, ("detector",) if self.spectra is not None else ("detector", "line"))
         if not self.keys and self.dataset is None:
             raise ValueError("give keys, dataset or both")
-        if self.dataset is not None and not {"detector", "line"} <= set(self.dataset.axes):
-            raise ValueError("dataset.axes must have detector and line")
-        if self.dataset is not None and (self.dataset.detectors is None or self.dataset.lines is None):
+        if self.dataset is None:
+            return self
+        axes = set(self.dataset.axes)
+        if "detector" not in axes or not axes & {"line", "channel"}:
+            raise ValueError("dataset.axes must have detector, and line or channel")
+        if "channel" in axes and self.spectra is None:
+            raise ValueError("dataset.axes has channel: add counts.spectra with lines and calibration")
+        if "line" in axes and (self.dataset.detectors is None or self.dataset.lines is None):
             raise ValueError("dataset needs detectors and lines")
         return self
 
@@ -129,10 +178,11 @@ class I0Section(_Section):
 
 
 class LiveTimeSection(_Section):
-    """Where the live time per detector is, in seconds."""
+    """Where the live time per detector is."""
 
     keys: tuple[str, ...] = ()
     dataset: Dataset | None = None
+    scale: float = Field(default=1.0, gt=0, description="Factor to seconds: 1e-3 for ms, 12.5e-9 for 80 MHz ticks.")
 
     _to_tuple = field_validator("keys", mode="before")(_patterns)
 
@@ -142,15 +192,57 @@ class LiveTimeSection(_Section):
         return self
 
 
+class AxisPosition(_Section):
+    """Where the measured position of one axis is."""
+
+    key: str | None = None
+    dataset: Dataset | None = None
+    scale: float = Field(default=1.0, description="Factor to geometry.units.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_key(cls, data: Any) -> Any:
+        return {"key": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _one(self) -> AxisPosition:
+        if (self.key is None) == (self.dataset is None):
+            raise ValueError("give a data key, or {dataset: ...}")
+        return self
+
+
+class PositionsSection(_Section):
+    """Measured positions: samples are summed in the cells of a grid (encoders, spirals, points in any order)."""
+
+    slow: AxisPosition
+    fast: AxisPosition
+    step: Source | None = Field(
+        default=None,
+        description="Size of a cell, one number or [slow, fast]; default: what `shape` or the points give.",
+    )
+
+
 class GeometrySection(_Section):
     """Shape and order of the map."""
 
-    shape: Source
+    shape: Source | None = None
     order: Literal["slow_fast", "fast_slow"] = "slow_fast"
     snake: Source | None = None
     extents: Source | None = None
     units: str = "um"
     dwell_s: Source | None = None
+    positions: PositionsSection | None = None
+    repeat: Literal["replace", "add"] = Field(
+        default="replace", description="What pixels do that are measured again after the last one: replace, or add."
+    )
+
+    @model_validator(mode="after")
+    def _checked(self) -> GeometrySection:
+        if self.shape is None and self.positions is None:
+            raise ValueError("give shape, or positions with extents")
+        if self.shape is None and self.extents is None:
+            raise ValueError("positions without shape need extents")
+        return self
 
 
 class Profile(_Section):
@@ -159,12 +251,18 @@ class Profile(_Section):
     name: str
     description: str = ""
     match: Mapping[str, Any] = Field(default_factory=dict)
-    stream: str = "primary"
+    stream: str = Field(default="primary", description="Name of the stream with the counts, or a pattern for names.")
     kind: Kind = "counts"
     counts: CountsSection
     i0: I0Section | None = None
     live_time_s: LiveTimeSection | None = None
     geometry: GeometrySection
+
+    @field_validator("stream")
+    @classmethod
+    def _stream(cls, pattern: str) -> str:
+        _check_groups((pattern,), ())
+        return pattern
 
     def mismatch(self, start: Mapping[str, Any]) -> str:
         """Return why a start document does not belong to this profile; '' when it does."""
@@ -175,6 +273,10 @@ class Profile(_Section):
             if there != wanted:
                 return f"start[{path!r}] is {str(there)[:60]!r}, wanted {wanted!r}"
         return ""
+
+    def reads(self, stream: str) -> bool:
+        """Return whether counts are in a stream of this name."""
+        return re.fullmatch(self.stream, stream) is not None
 
     def line_name(self, matched: str) -> str:
         """Return the name of a line for what the pattern's group `line` matched (``Fe``, ``Pt_L``, ``01``)."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from quietbeam.buffer import RunBuffer
 from quietbeam.core.errors import DocumentError
-from quietbeam.core.types import RowBlock
+from quietbeam.core.types import BoolArray, RowBlock, RunInfo
 
-from .frames import COUNTS, I0, LIVE, Frames
+from .frames import COUNTS, FAST, I0, LIVE, SHORT, SLOW, Frames
 from .geometry import Geometry
 
 IDLE_S = 1.0
@@ -29,20 +29,30 @@ CHANGED_S = 0.25
 
 @dataclass(slots=True)
 class Pending:
-    """One delivered document; acknowledged when nothing waits for it and for none before it."""
+    """One delivered document; acknowledged when nothing waits for it and for none before it.
+
+    `after` is the document without which this one means nothing (the Event of a datum).
+    """
 
     source: int
     token: bytes
     waiting: int = 1
+    after: Pending | None = None
+
+    @property
+    def done(self) -> bool:
+        """True when nothing waits for it any more."""
+        return self.waiting <= 0 and (self.after is None or self.after.waiting <= 0)
 
 
 @dataclass(slots=True)
 class OpenRow:
-    """A row in the making; `seen` and `bad` hold the bits COUNTS, I0, LIVE per column."""
+    """A row in the making; `seen` and `bad` hold the bits COUNTS, I0, LIVE, SLOW, FAST per column."""
 
     counts: npt.NDArray[np.generic]
     i0: npt.NDArray[np.float32] | None
     live_time_s: npt.NDArray[np.float32] | None
+    positions: npt.NDArray[np.float64] | None
     seen: npt.NDArray[np.uint8]
     bad: npt.NDArray[np.uint8]
     n_whole: int = 0
@@ -58,6 +68,24 @@ class OpenRow:
         self.pending.clear()
 
 
+class RowStore(Protocol):
+    """Where rows are written: a run's buffer, or the samples of a run whose map is a sum of them."""
+
+    info: RunInfo
+
+    def measured(self) -> BoolArray:
+        """Return (row, col) bool."""
+        ...
+
+    def read_row(self, row: int) -> RowBlock:
+        """Return a row."""
+        ...
+
+    def write_row(self, row: int, block: RowBlock) -> None:
+        """Write a row, its commit mark last."""
+        ...
+
+
 class RowAssembler:
     """Collects the frames of one run and writes its rows.
 
@@ -69,10 +97,12 @@ class RowAssembler:
         Where frames lie.
     """
 
-    def __init__(self, buffer: RunBuffer, geometry: Geometry) -> None:
+    def __init__(self, buffer: RowStore, geometry: Geometry) -> None:
         self._buffer, self._geometry = buffer, geometry
         info = buffer.info
         self._needed = COUNTS | (I0 if info.has_i0 else 0) | (LIVE if info.has_live_time else 0)
+        if geometry.gridded:
+            self._needed |= SLOW | FAST
         self._rows: dict[int, OpenRow] = {}
         self.measured = buffer.measured()
         self.pixels_measured = int(np.count_nonzero(self.measured))
@@ -89,6 +119,30 @@ class RowAssembler:
         """True when something is not yet on disk."""
         return any(row.dirty_since is not None for row in self._rows.values())
 
+    def stride(self, n: int) -> int:
+        """Return the distance between the first frames of two events of `n` frames: a pixel, a row or the map.
+
+        Raises
+        ------
+        DocumentError
+            `n` is neither, by more than a few frames.
+        """
+        width = self._geometry.shape[1]
+        if n in (1, self._geometry.pixels):
+            return n
+        if abs(n - width) <= SHORT * width:
+            return width
+        raise DocumentError(
+            f"arrays of {n} values are neither a pixel nor a row of {width} pixels; "
+            "is geometry.order of the profile right?"
+        )
+
+    def _make_room(self, stop: int) -> None:
+        raise DocumentError(
+            f"frames up to number {stop} lie outside the map of {'x'.join(map(str, self._geometry.shape))} pixels: the "
+            "shape in the start document is too small, or geometry.shape of the profile points at the wrong entry"
+        )
+
     def put(self, index: int, frames: Frames, pending: Pending, now: float) -> None:
         """Put frames measured as number `index`, `index` + 1 ... where they belong.
 
@@ -98,12 +152,8 @@ class RowAssembler:
             Frames outside the map; the others are not kept either.
         """
         n, width = len(frames.good), self._geometry.shape[1]
-        if index < 0 or index + n > self._geometry.pixels:
-            shape = "x".join(map(str, self._geometry.shape))
-            raise DocumentError(
-                f"frames {index + 1} to {index + n} lie outside the map of {shape} pixels: the shape in the start "
-                "document is too small, or geometry.shape of the profile points at the wrong entry"
-            )
+        if index + n > self._geometry.pixels:
+            self._make_room(index + n)
         if n == 1:
             row, col = self._geometry.place(index)
             self._put(row, slice(col, col + 1), slice(0, 1), frames, pending, now)
@@ -127,7 +177,8 @@ class RowAssembler:
     ) -> None:
         row = self._rows.get(number) or self._open(number)
         bits = (COUNTS * (frames.counts is not None)) | (I0 * (frames.i0 is not None))
-        bits = (bits | (LIVE * (frames.live_time_s is not None))) & self._needed
+        bits |= (LIVE * (frames.live_time_s is not None)) | (SLOW * (frames.slow is not None))
+        bits = (bits | (FAST * (frames.fast is not None))) & self._needed
         good = frames.good[part]
         bad = np.where(good, 0, bits).astype(np.uint8)
         seen = row.seen[cols].copy()
@@ -136,6 +187,8 @@ class RowAssembler:
             (row.counts, frames.counts[part].transpose(1, 2, 0) if frames.counts is not None else None),
             (row.i0, frames.i0[part] if frames.i0 is not None else None),
             (row.live_time_s, frames.live_time_s[part].T if frames.live_time_s is not None else None),
+            (row.positions[0] if row.positions is not None else None, _part(frames.slow, part)),
+            (row.positions[1] if row.positions is not None else None, _part(frames.fast, part)),
         ):
             if target is None or values is None:
                 continue
@@ -165,6 +218,7 @@ class RowAssembler:
             counts=np.zeros(shape, np.uint32 if info.kind == "counts" else np.float32),
             i0=np.zeros(width, np.float32) if info.has_i0 else None,
             live_time_s=np.zeros((shape[0], width), np.float32) if info.has_live_time else None,
+            positions=np.zeros((2, width)) if self._geometry.gridded else None,
             seen=seen,
             bad=np.zeros(width, np.uint8),
             n_whole=int(np.count_nonzero(there)),
@@ -177,6 +231,8 @@ class RowAssembler:
                 row.i0 = np.array(block.i0)
             if block.live_time_s is not None:
                 row.live_time_s = np.array(block.live_time_s)
+            if block.positions is not None:
+                row.positions = np.array(block.positions)
         self._rows[number] = row
         return row
 
@@ -216,9 +272,10 @@ class RowAssembler:
     def _write(self, number: int, row: OpenRow, *, final: bool) -> None:
         measured = (row.seen == self._needed) & (row.bad == 0)
         counts = np.where(measured, row.counts, 0).astype(row.counts.dtype)
-        self._buffer.write_row(
-            number, RowBlock(counts=counts, measured=measured, i0=row.i0, live_time_s=row.live_time_s)
+        block = RowBlock(
+            counts=counts, measured=measured, i0=row.i0, live_time_s=row.live_time_s, positions=row.positions
         )
+        self._buffer.write_row(number, block)
         self.pixels_measured += int(np.count_nonzero(measured)) - int(np.count_nonzero(self.measured[number]))
         self.measured[number] = measured
         row.dirty_since = None
@@ -227,6 +284,10 @@ class RowAssembler:
         partly = bool(((row.seen != 0) & (row.seen != self._needed)).any())
         if final or not partly:
             row.release()
+
+
+def _part(values: npt.NDArray[Any] | None, part: slice) -> npt.NDArray[Any] | None:
+    return values[part] if values is not None else None
 
 
 class AckQueue:
@@ -252,6 +313,6 @@ class AckQueue:
     def take(self) -> list[Pending]:
         """Remove and return the documents that can be acknowledged now."""
         ready: list[Pending] = []
-        while self._queue and self._queue[0].waiting <= 0:
+        while self._queue and self._queue[0].done:
             ready.append(self._queue.popleft())
         return ready

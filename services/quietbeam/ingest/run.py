@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,24 @@ from quietbeam.core.settings import Settings
 from quietbeam.core.types import RunInfo, RunState
 
 from .admission import admit, run_info
+from .datums import DatumStore
 from .detector_files import DetectorFiles
-from .documents import Descriptor, Document, Event, EventPage, Ignored, Start, Stop, StreamDatum, StreamResource
+from .documents import (
+    Datums,
+    Descriptor,
+    Document,
+    Event,
+    EventPage,
+    Resource,
+    Start,
+    Stop,
+    StreamDatum,
+    StreamResource,
+)
 from .file_frames import FileFrames
-from .frames import Frames, frames_of
 from .geometry import Geometry
+from .grid import GridAssembler
+from .intake import Intake
 from .layout import Layout, choose, layout_of
 from .profile import Profile
 from .rows import Pending, RowAssembler
@@ -43,7 +56,8 @@ _NAMES: dict[type, str] = {
     StreamResource: "stream_resource",
     StreamDatum: "stream_datum",
     Stop: "stop",
-    Ignored: "resource",
+    Resource: "resource",
+    Datums: "datum",
 }
 
 
@@ -73,7 +87,8 @@ class LiveRun:
         self.start: Start | None = None
         self.stop: Stop | None = None
         self.buffer: RunBuffer | None = None
-        self.rows: RowAssembler | None = None
+        self.rows: RowAssembler | GridAssembler | None = None
+        self.intake: Intake | None = None
         self.layout: Layout | None = None
         self.state = RunState.RUNNING
         self.reason = ""
@@ -84,13 +99,13 @@ class LiveRun:
         self._candidates: list[tuple[Profile, Geometry]] = []
         self._descriptors: dict[str, Descriptor] = {}
         self._held: list[tuple[Document, Pending]] = []
-        self._files = FileFrames(files, settings.ingest.file_timeout.total_seconds())
+        self._timeout_s = settings.ingest.file_timeout.total_seconds()
+        self._files, self._datums = FileFrames(files, self._timeout_s), DatumStore(files)
         self.set_aside: list[tuple[str, str]] = []
         """(document name, reason) of what was given up since the service last looked."""
         self._layout_error = ""
         self._warnings: dict[str, int] = {}
         self._finished = self._reused = self._given_up = False
-        self._frames_per_event = 1
 
     # --- what others read ---------------------------------------------------------------------------------------
 
@@ -111,7 +126,8 @@ class LiveRun:
     @property
     def idle(self) -> bool:
         """True when nothing is held, announced or unwritten."""
-        return not self._held and not self._files and (self.rows is None or not self.rows.dirty)
+        waits = bool(self._files) if self.intake is None else self.intake.waits
+        return not self._held and not waits and (self.rows is None or not self.rows.dirty)
 
     def status(self) -> dict[str, Any]:
         """Return the fields of the run's hash that ingest writes."""
@@ -171,8 +187,10 @@ class LiveRun:
             self._take_stop(document)
         elif isinstance(document, Event | EventPage | StreamDatum):
             self._take_data(document, pending, now)
-        else:
-            assert isinstance(document, Ignored)
+        elif isinstance(document, Resource):
+            self._datums.know(document)
+        elif self.state is not RunState.UNUSABLE:
+            self._datums.keep(document, pending)
         self._replay_held(now)
 
     def _take_start(self, start: Start) -> None:
@@ -201,8 +219,9 @@ class LiveRun:
         if self._reused:
             raise DocumentError(f"run {self.uid}: its uid was used twice; documents of the second run are refused")
         self._descriptors[descriptor.uid] = descriptor
-        wanted = {profile.stream for profile, _ in self._candidates}
-        if self.layout is not None or not self._candidates or descriptor.stream not in wanted:
+        mine = [profile for profile, _ in self._candidates if profile.reads(descriptor.stream)]
+        # Series have a stream each: what the run has is known when the first of them brings something.
+        if self.layout is not None or not mine or all(profile.counts.index is not None for profile in mine):
             return
         try:
             self._open(descriptor)
@@ -224,12 +243,22 @@ class LiveRun:
             self._become(RunState.UNUSABLE, str(error))
             raise DocumentError(str(error)) from error
         self.layout = layout
-        self.rows = RowAssembler(self.buffer, layout.geometry)
+        self.rows = (
+            GridAssembler(
+                self.buffer,
+                layout.geometry,
+                has_live_time=layout.has_live_time,
+                max_samples=self._settings.ingest.max_pixels,
+            )
+            if layout.geometry.sums
+            else RowAssembler(self.buffer, layout.geometry)
+        )
+        self.intake = Intake(layout, self.rows, self._files, self._datums, self.warn, self._timeout_s)
         if self.state is RunState.UNUSABLE:
             self._become(RunState.RUNNING, "")
-        announced = self.start.doc.get("num_points")
-        if isinstance(announced, int) and announced != layout.geometry.pixels and not layout.datasets:
-            self.warn(f"the plan announces {announced} points, the map has {layout.geometry.pixels} pixels")
+        points = layout.geometry.points
+        if points is not None and points != layout.geometry.pixels and not layout.datasets and not layout.geometry.sums:
+            self.warn(f"the plan announces {points} points, the map has {layout.geometry.pixels} pixels")
         self.buffer.update_state({"state": self.state.value})
         self.changed = True
         log.info("run_opened", run=self.uid, shape=info.shape, lines=info.lines, detectors=len(info.detectors))
@@ -246,55 +275,32 @@ class LiveRun:
             if not self.state.ended:
                 self._become(RunState.PAUSED if paused else RunState.RUNNING, "")
             return
-        if self.layout is None or descriptor.stream != self.layout.profile.stream:
+        if self.layout is None and self._candidates:
+            self._open_series(descriptor)
+        if self.layout is None or not self.layout.profile.reads(descriptor.stream):
             return
         if self.state is RunState.PAUSED:
             self._become(RunState.RUNNING, "")
-        self._use(self.layout, document, pending, now)
+        self._use(document, pending, now)
 
-    def _use(self, layout: Layout, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
-        assert self.rows is not None
-        if isinstance(document, StreamDatum):
-            self._files.announce(document, pending, now)
-            return
-        if not layout.keys:
-            return
-        problems: list[str] = []
-        for event in document.events() if isinstance(document, EventPage) else (document,):
-            try:
-                frames = frames_of(layout, event)
-                n = len(frames.good)
-                if n not in (1, layout.geometry.shape[1], layout.geometry.pixels):
-                    raise DocumentError(
-                        f"event {event.seq_num}: arrays of {n} values are neither a pixel nor a row of "
-                        f"{layout.geometry.shape[1]} pixels; is geometry.order of the profile right?"
-                    )
-                self._frames_per_event = n
-                self._put((event.seq_num - 1) * n, frames, pending, now, f"event {event.seq_num}")
-            except DocumentError as error:
-                problems.append(str(error))
-        if problems:
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise DocumentError(f"run {self.uid}: {problems[0]}{more}")
+    def _open_series(self, descriptor: Descriptor) -> None:
+        """Open a run whose keys have streams of their own, by all descriptors that are there."""
+        profiles = [p for p, _ in self._candidates if p.counts.index is not None and p.reads(descriptor.stream)]
+        mine = [d for d in self._descriptors.values() if any(p.reads(d.stream) for p in profiles)]
+        if mine:
+            keys = {key: entry for d in mine for key, entry in d.data_keys.items()}
+            configuration = {key: value for d in mine for key, value in d.configuration.items()}
+            self._open(replace(descriptor, data_keys=keys, configuration=configuration))
 
-    def _put(self, index: int, frames: Frames, pending: Pending, now: float, what: str) -> None:
-        assert self.rows is not None
-        self.rows.put(index, frames, pending, now)
-        if self.stop is not None and self.rows.dirty:
-            self._finished = False
-        if frames.problems:
-            for reason, n in frames.problems.items():
-                self.warn(f"frames with {reason} are not measured", n)
-            raise DocumentError(f"{what} (pixel {index}): {', '.join(frames.problems)}; not measured")
-
-    def _put_masked(self, index: int, frames: Frames, pending: Pending, where: str, *, now: float) -> None:
-        """Put frames of which some may be unusable: those are set aside, the others count."""
+    def _use(self, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
+        assert self.intake is not None and self.rows is not None
         try:
-            self._put(index, frames, pending, now, where)
+            self.intake.take(document, pending, now)
         except DocumentError as error:
-            if not frames.problems:
-                raise
-            self.set_aside.append(("stream_datum", str(error)))
+            raise DocumentError(f"run {self.uid}: {error}") from error
+        finally:
+            if self.stop is not None and self.rows.dirty:
+                self._finished = False
 
     def _set_aside(self, name: str, reason: str) -> None:
         self.set_aside.append((name, reason))
@@ -353,7 +359,7 @@ class LiveRun:
             self.warn("the descriptor never came; the keys of the events were used")
         assert self.layout is not None
         if self.layout.keys and set(self.layout.keys) <= set(document.data):
-            self._use(self.layout, document, pending, now)
+            self._use(document, pending, now)
 
     def turn(self, now: float) -> list[int]:
         """Write what is due, look at files again, end waits; return the rows written.
@@ -367,13 +373,16 @@ class LiveRun:
             return []
         if self._held and now - self._held_since > (1.0 if self.start is not None else ORPHAN_S):
             self._give_up_waiting(now)
-        if self._files and self.layout is not None:
-            put = partial(self._put_masked, now=now)
-            for problem in self._files.turn(self.layout, put, now):
-                self._set_aside("stream_datum", problem)
+        if self.intake is not None and self.rows is not None and self.intake.waits:
+            self.intake.turn(now)
+            self.set_aside += self.intake.set_aside
+            self.intake.set_aside.clear()
+            if self.stop is not None and self.rows.dirty:
+                self._finished = False
         written: list[int] = []
         if self.rows is not None:
-            over = (self.stop is not None and not self._files and not self._held) or self.state is RunState.STALE
+            waits = self._held or (self.intake is not None and self.intake.waits)
+            over = (self.stop is not None and not waits) or self.state is RunState.STALE
             written = self.rows.flush(now, everything=over)
             self.changed |= bool(written)
         if self.stop is not None and not self._finished and self.idle:
@@ -429,6 +438,9 @@ class LiveRun:
         self._finished = True
         stop = self.stop
         self._files.close()
+        self._datums.close()
+        if self.intake is not None:
+            self.intake.end()
         if self.rows is None or self.layout is None:
             if self.state is not RunState.UNUSABLE:
                 streams = ", ".join(sorted({d.stream for d in self._descriptors.values()})) or "none"
@@ -439,14 +451,7 @@ class LiveRun:
                     or f"run {self.uid} ended without counts: stream {wanted} never came; streams that came: {streams}",
                 )
             return
-        pixels = self.layout.geometry.pixels
-        missing = pixels - self.rows.pixels_measured
-        self._check_events(stop)
-        sentence = ""
-        if missing:
-            rows = np.flatnonzero(~self.rows.measured.all(axis=1))
-            where = f"row {rows[0]}" if len(rows) == 1 else f"{len(rows)} rows, the first is {rows[0]}"
-            sentence = f"{missing} of {pixels} pixels were not measured ({where})"
+        missing, sentence = self._missing(stop)
         if stop.exit_status == "abort":
             state = RunState.ABORTED
         elif stop.exit_status == "fail":
@@ -455,15 +460,30 @@ class LiveRun:
             state = RunState.INCOMPLETE if missing else RunState.COMPLETE
         self._become(state, "; ".join(part for part in (stop.reason, sentence) if part))
 
-    def _check_events(self, stop: Stop) -> None:
-        assert self.layout is not None and self.rows is not None
-        announced = stop.num_events.get(self.layout.profile.stream)
-        if announced is None:
-            return
-        expected = min(announced * self._frames_per_event, self.layout.geometry.pixels)
-        lacking = expected - self.rows.pixels_measured
-        if lacking > 0:
+    def _missing(self, stop: Stop) -> tuple[int, str]:
+        """Return how many pixels (of sums: samples) are not measured although they should be, and a sentence."""
+        assert self.layout is not None and self.rows is not None and self.intake is not None
+        geometry, measured = self.layout.geometry, self.rows.measured
+        events = [n for stream, n in stop.num_events.items() if self.layout.profile.reads(stream)]
+        announced = min(events) * self.intake.frames_per_event if events else None
+        if isinstance(self.rows, GridAssembler):
+            came, outside, empty = self.rows.samples_measured, self.rows.outside, int(np.count_nonzero(~measured))
+            if outside:
+                self.warn(f"{outside} of {came} samples lie outside the grid; they are kept, but not in the map")
+            if empty:
+                self.warn(f"{empty} of {geometry.pixels} cells hold no sample and are not measured")
+            wanted = geometry.points or announced or came
+            lacking = max(0, wanted - came)
+            return lacking, f"{lacking} of {wanted} samples did not come or could not be used" if lacking else ""
+        missing = geometry.pixels - self.rows.pixels_measured
+        if announced is not None and (lacking := min(announced, geometry.pixels) - self.rows.pixels_measured) > 0:
+            expected = min(announced, geometry.pixels)
             self.warn(f"{lacking} of the {expected} pixels that the run announces did not come or could not be used")
+        if not missing:
+            return 0, ""
+        rows = np.flatnonzero(~measured.all(axis=1))
+        where = f"row {rows[0]}" if len(rows) == 1 else f"{len(rows)} rows, the first is {rows[0]}"
+        return missing, f"{missing} of {geometry.pixels} pixels were not measured ({where})"
 
     def _become(self, state: RunState, reason: str) -> None:
         if (state, reason) == (self.state, self.reason):

@@ -23,7 +23,7 @@ from quietbeam.core.types import RunState
 
 from . import documents
 from .detector_files import DetectorFiles
-from .documents import Descriptor, Document, Start, Stop, StreamResource
+from .documents import Descriptor, Document, Resource, Start, Stop, StreamResource
 from .profile import load_profile
 from .rows import AckQueue, Pending
 from .run import ORPHAN_S, LiveRun
@@ -38,7 +38,7 @@ CONTEXT_KEPT_S = 7 * 24 * 3600
 QUARANTINED_PER_RUN = 50
 MAX_OPEN_RUNS = 256
 MAX_STRAY = 20_000
-_RANK = {"start": 0, "descriptor": 1, "stream_resource": 2, "stop": 3}
+_RANK = {"start": 0, "descriptor": 1, "stream_resource": 2, "resource": 2, "stop": 3}
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES})
 
 
@@ -79,7 +79,7 @@ class IngestStage:
         self._states: dict[str, tuple[RunState, bool]] = {}
         self._contexts: dict[str, dict[str, bytes]] = {}
         self._set_aside: OrderedDict[str, int] = OrderedDict()
-        self._run_of_descriptor: OrderedDict[str, str] = OrderedDict()
+        self._run_of: OrderedDict[str, str] = OrderedDict()  # run by uid of a descriptor or resource
         self._inbox: deque[tuple[int, ReceivedDocument]] = deque()
         self._stray: deque[tuple[float, int, ReceivedDocument]] = deque()
         self._acknowledged: list[Pending] = []
@@ -184,7 +184,7 @@ class IngestStage:
         """Give a document to its run; return why it cannot be used, or ''."""
         try:
             run = self._runs.get(uid) or self._open(uid, source)
-            if isinstance(document, Start | Descriptor | StreamResource | Stop):
+            if isinstance(document, Start | Descriptor | StreamResource | Resource | Stop):
                 self._keep_context(uid, document, received)
             run.take(document, pending, time.monotonic())
             if isinstance(document, Start):
@@ -200,15 +200,20 @@ class IngestStage:
 
     def _uid_of(self, document: Document, run: str) -> str:
         uid: str = getattr(document, "run", "") or run
-        descriptor = document.uid if isinstance(document, Descriptor) else getattr(document, "descriptor", "")
+        defines = isinstance(document, Descriptor | Resource)
+        own = (
+            getattr(document, "uid", "")
+            if defines
+            else getattr(document, "descriptor", getattr(document, "resource", ""))
+        )
         if not uid:
-            return self._run_of_descriptor.get(descriptor, "")
+            return self._run_of.get(own, "")
         if len(uid) > 64 or not uid.replace("-", "").replace("_", "").isalnum() or not uid.isascii():
             raise DocumentError(f"run uid {uid[:80]!r} is not allowed: use letters, digits, '-' and '_' (at most 64)")
-        if isinstance(document, Descriptor):
-            self._run_of_descriptor[descriptor] = uid
-            while len(self._run_of_descriptor) > 10_000:
-                self._run_of_descriptor.popitem(last=False)
+        if defines:
+            self._run_of[own] = uid
+            while len(self._run_of) > 100_000:
+                self._run_of.popitem(last=False)
         return uid
 
     def _open(self, uid: str, source: int) -> LiveRun:
@@ -446,8 +451,8 @@ class IngestStage:
         fields: Any = self._redis.hkeys(keys.context(uid))
         for field in fields:
             _, name, own = field.decode(errors="replace").split(":", 2)
-            if name == "descriptor":
-                self._run_of_descriptor[own] = uid
+            if name in ("descriptor", "resource"):
+                self._run_of[own] = uid
 
 
 def _single_writer(settings: Settings) -> int:
