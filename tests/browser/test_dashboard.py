@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,53 +13,11 @@ from quietbeam.core import runs
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RunState
-from quietbeam.serve.colormaps import NOT_MEASURED_RGB
 
-from .conftest import KEY, Dashboard, until
+from .conftest import KEY, LINES, Dashboard, drawn, open_page, pixels, until, wait_for_rows
 from .synthetic_run import SyntheticRun
 
 pytestmark = pytest.mark.browser
-LINES = ("Ca_Ka", "Fe_Ka", "Cu_Ka", "Zn_Ka")
-
-PIXELS = """([line, kind, not]) => {
-  const canvas = document.querySelector(`.card[data-line="${line}"] .map[data-kind="${kind}"] canvas`);
-  const {width, height} = canvas;
-  const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
-  const colours = new Set();
-  const rows = [];
-  for (let y = 0; y < height; y++) {
-    let grey = 0;
-    for (let x = 0; x < width; x++) {
-      const i = 4 * (y * width + x);
-      colours.add(data[i] * 65536 + data[i + 1] * 256 + data[i + 2]);
-      if (data[i] === not[0] && data[i + 1] === not[1] && data[i + 2] === not[2]) grey++;
-    }
-    rows.push(grey / width);
-  }
-  return {width, height, colours: colours.size, grey: rows};
-}"""
-
-
-@pytest.fixture
-def run(settings: Settings, redis: Connection) -> SyntheticRun:
-    run = SyntheticRun(settings.runs_dir, redis, uid="run-1", shape=(40, 40), lines=LINES)
-    run.add_rows(10)
-    run.denoise()
-    return run
-
-
-def open_page(page: Page, dashboard: Dashboard) -> None:
-    page.goto(f"{dashboard.url}?api_key={KEY}")
-    until(page, "window.quietbeam?.connection === 'live'", "the live connection")
-
-
-def wait_for_rows(page: Page, rows: int) -> None:
-    until(page, f"quietbeam.run?.denoise.rows === {rows} && quietbeam.updates > 0", f"{rows} rows on the page")
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def pixels(page: Page, line: str, kind: str) -> dict[str, Any]:
-    return page.evaluate(PIXELS, [line, kind, NOT_MEASURED_RGB])
 
 
 def test_maps_grow_with_the_run(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
@@ -185,7 +142,7 @@ def test_all_maps_zoom_together_and_keys_work(page: Page, dashboard: Dashboard, 
     until(page, "quietbeam.view.width < 20", "the zoom")
     assert abs(page.evaluate("quietbeam.view.left + quietbeam.view.width / 2") - 20) < 1, "it zooms around the pointer"
     page.mouse.move(5, 400)
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    drawn(page)
     after = pixels(page, "Cu_Ka", "denoised")
     assert sum(after["grey"]) < sum(before["grey"]), "the other lines show the same part"
     page.keyboard.press("0")
@@ -210,14 +167,14 @@ def test_every_way_to_show_the_maps_draws_them(page: Page, dashboard: Dashboard,
     for kind in ("uncertainty", "residual"):
         page.locator(f'#kinds [data-kind="{kind}"]').click()
         until(page, f"document.querySelector('.map[data-kind={kind}]') !== null", kind)
-        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        drawn(page)
         assert pixels(page, "Ca_Ka", kind)["colours"] > 20
     seen = set()
     for cmap in ("viridis", "inferno", "magma", "plasma", "cividis", "gray"):
         page.locator("#cmap").select_option(cmap)
         page.locator("#scales [data-scale=log]").click()
         page.locator("#clip").select_option("5")
-        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        drawn(page)
         canvas = 'document.querySelector(".map[data-kind=raw] canvas")'
         seen.add(page.evaluate(f"{canvas}.toDataURL()"))
     assert len(seen) == 6
@@ -367,5 +324,5 @@ def test_a_page_without_runs_waits_and_then_shows_the_first(
     run.add_rows(3)
     until(page, "document.querySelectorAll('.card').length === 1", "the first run")
     expect(page.locator(".verdict")).to_have_text("no evidence yet")
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    drawn(page)
     assert pixels(page, "Ca_Ka", "raw")["colours"] > 2, "raw is there before the denoiser is"
