@@ -326,3 +326,26 @@ def test_a_page_without_runs_waits_and_then_shows_the_first(
     expect(page.locator(".verdict")).to_have_text("no evidence yet")
     drawn(page)
     assert pixels(page, "Ca_Ka", "raw")["colours"] > 2, "raw is there before the denoiser is"
+
+
+def test_a_slow_client_skips_changes_and_ends_with_the_newest(
+    page: Page, dashboard: Dashboard, settings: Settings, redis: Connection
+) -> None:
+    run = SyntheticRun(settings.runs_dir, redis, shape=(64, 64))
+    run.add_rows(20)
+    run.denoise()
+    open_page(page, dashboard)
+    wait_for_rows(page, 20)
+    network = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 30, "downloadThroughput": 300_000, "uploadThroughput": 300_000}
+    network.send("Network.emulateNetworkConditions", slow)  # one change is 0.4 MB: more than a second
+    before = page.evaluate("quietbeam.stacks")
+    for _ in range(20):
+        run.add_rows(2)
+        run.denoise()
+        page.wait_for_timeout(50)
+    page.keyboard.press("4")
+    expect(page.locator(".map[data-kind=residual]").first).to_be_visible()  # the page answers meanwhile
+    network.send("Network.emulateNetworkConditions", {**slow, "downloadThroughput": -1, "uploadThroughput": -1})
+    wait_for_rows(page, 60)
+    assert page.evaluate("quietbeam.stacks") - before < 12, "changes it had no time for are skipped"

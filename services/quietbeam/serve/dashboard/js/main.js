@@ -37,7 +37,7 @@ let alone = null; // the one line that is shown, or null
 const todo = new Set();
 
 /** For tests and for the curious. */
-window.quietbeam = { updates: 0, drawn: 0, connection: "connecting", get run() { return frame.run; }, get view() { return view; } };
+window.quietbeam = { updates: 0, stacks: 0, drawn: 0, connection: "connecting", get run() { return frame.run; }, get view() { return view; } };
 
 function schedule(what) {
   if (!todo.size) requestAnimationFrame(render);
@@ -82,6 +82,7 @@ function takeFrame({ run, stacks, missing, earlier = null, newest = run?.maps_ve
   const changed = `${run.uid} ${run.lines} ${run.shape}`;
   frame = { run, earlier, newest, stacks: stacks ?? (changed === shape ? frame.stacks : null), number: frame.number + 1 };
   window.quietbeam.updates += 1;
+  if (stacks) window.quietbeam.stacks += 1;
   if (!frame.stacks) {
     cards = [];
     shape = "";
