@@ -18,7 +18,7 @@ export class Header {
     byId("earlier").hidden = !earlier;
     if (earlier) {
       const time = earlier.time ? ` of ${new Date(earlier.time * 1000).toLocaleTimeString("en-GB")}` : "";
-      byId("earlier-text").textContent = `◀ Earlier state${time}: the maps after ${earlier.rows} rows. The scan goes on below it.`;
+      byId("earlier-text").textContent = `◀ Earlier state${time}: the maps after ${earlier.rows} rows, not the newest`;
     }
     this.at = performance.now();
     byId("run-name").textContent = run.scan_id === null ? `Run ${run.uid.slice(0, 8)}` : `Scan ${run.scan_id}`;

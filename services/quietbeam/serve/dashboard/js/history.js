@@ -9,9 +9,10 @@ const COLOURS = ["#6fd3c7", "#e6b34d", "#8fb4f5", "#f0787a", "#b7d96a", "#d59bea
 const DASHES = [[], [5, 3], [2, 2], [8, 3, 2, 3]];
 
 export class HistoryPanel {
-  /** `onChoose(state | null)` shows an earlier state, null the newest. */
-  constructor({ onChoose, redraw }) {
+  /** `onChoose(state | null)` shows an earlier state, null the newest; `onOpen()` opens the panel. */
+  constructor({ onChoose, onOpen, redraw }) {
     this.onChoose = onChoose;
+    this.onOpen = onOpen;
     this.redraw = redraw;
     this.states = [];
     this.loaded = "";
@@ -33,6 +34,7 @@ export class HistoryPanel {
   }
 
   step(by) {
+    this.onOpen();
     const at = this.#index() + by;
     if (at >= 0 && at < this.kept.length) this.#pick(at);
   }

@@ -53,7 +53,11 @@ const options = new Options(colours.names, () => {
 });
 const loader = new Loader(() => options.snr, takeFrame, (error) => empty("The server does not answer as it should", error.message));
 const list = new RunList((uid) => choose(uid, false));
-const states = new HistoryPanel({ redraw, onChoose: (state) => loader.showState(state, state ? state.uid : wanted) });
+const states = new HistoryPanel({
+  redraw,
+  onChoose: (state) => loader.showState(state, state ? state.uid : wanted),
+  onOpen: () => side.open("history"),
+});
 const shown = () => ({ run: frame.run, cards, view, options, colours, columns: placed.columns, bar: scaleBar(frame.run, view, placed.width) });
 const panels = {
   profile: new ProfilePanel({ view, drawing, redraw }),

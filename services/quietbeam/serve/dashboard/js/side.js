@@ -22,6 +22,10 @@ export class Side {
     this.onChange();
   }
 
+  open(name) {
+    if (this.name !== name) this.toggle(name);
+  }
+
   close() {
     if (this.name) this.toggle(this.name);
   }
