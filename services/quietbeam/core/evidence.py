@@ -26,7 +26,7 @@ class LineEvidence:
         The estimate that won on held-out photons and is published for this line.
     proven
         True when the held-out photons show that the published map beats the raw sum; False when they cannot tell
-        (too little data, one detector of fitted areas). ``raw`` is always "proven".
+        (one detector of fitted areas). ``raw`` is always "proven".
     dwell_gain
         ``MSE(raw) / MSE(published)``: how many times longer the raw map would have to be acquired to have the same
         error. ``None`` when it cannot be measured. 1.0 for ``raw``.
@@ -34,6 +34,8 @@ class LineEvidence:
         95 % interval of the dwell gain (bootstrap over blocks of pixels).
     candidates
         Dwell gain of every estimator that was tried, by name.
+    weights
+        Estimates that the published map is made of; several for ``combined``.
     total_ratio
         Total of the published map over the total of held-out counts at the same exposure.
     slope
@@ -44,6 +46,18 @@ class LineEvidence:
         Mean of ``((raw - denoised) / sigma)**2``; 1 for white residuals of the right size.
     residual_flag
         True when the residual shows structure that noise does not explain.
+    residual_p
+        Chance that pure noise differs as much from the published map, in the worst box of 5 x 5 pixels, as held-out
+        counts do.
+    residual_worst_row, residual_worst_col
+        Where that box is.
+    frc_pixels, frc_raw_pixels
+        Resolution [pixels per period] of the published and of the raw map by Fourier ring correlation with held-out raw
+        counts at 1/7; 2 is the best there can be, None where nothing correlates. ``..._half_bit_...``: at half a bit.
+    false_structure
+        Structure that the estimate prints into lines without any, in units of raw noise: 0 is a constant.
+    coverage_68
+        Share of held-out counts within one combined standard error of the published map; 0.68 is right.
     excluded_detectors
         Detectors left out for this line, each with the reason.
     """
@@ -55,11 +69,21 @@ class LineEvidence:
     dwell_gain_low: float | None = None
     dwell_gain_high: float | None = None
     candidates: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
     total_ratio: float | None = None
     slope: float | None = None
     mean_counts: float = 0.0
     residual_chi2: float | None = None
     residual_flag: bool = False
+    residual_p: float | None = None
+    residual_worst_row: int | None = None
+    residual_worst_col: int | None = None
+    frc_pixels: float | None = None
+    frc_raw_pixels: float | None = None
+    frc_half_bit_pixels: float | None = None
+    frc_raw_half_bit_pixels: float | None = None
+    false_structure: float | None = None
+    coverage_68: float | None = None
     excluded_detectors: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -41,6 +41,12 @@ class Sums:
         """Counts over exposure, 0 where not measured."""
         return np.divide(self.counts, self.exposure, out=np.zeros_like(self.counts), where=self.exposure > 0)
 
+    @property
+    def level(self) -> Array:
+        """Mean rate of every line, (line,)."""
+        exposure = np.maximum(self.exposure.sum((1, 2), dtype=np.float64), 1e-9)
+        return (self.counts.sum((1, 2), dtype=np.float64) / exposure).astype(np.float32)
+
 
 class RunCounts:
     """Store of one run's counts, (detector, line, row, col)."""
@@ -157,31 +163,37 @@ class RunCounts:
         return self._gains
 
     # -- sums ---------------------------------------------------------------------------------------------------
-    def sums(self, part: Part = "all", rows: tuple[int, int] | None = None, detectors: Any = None) -> Sums:
+    def sums(
+        self,
+        part: Part = "all",
+        rows: tuple[int, int] | None = None,
+        detectors: Any = None,
+        cols: tuple[int, int] | None = None,
+    ) -> Sums:
         """Return the sum over included detectors.
 
         Parameters
         ----------
         part
             ``held``: the counts that never train; ``train``: the others; ``all``: both.
-        rows
-            Half-open range, or all.
+        rows, cols
+            Half-open ranges, or all.
         detectors
             Bool mask (detector,) of those to take, or all.
         """
-        a, b = rows or (0, self.shape[0])
+        at = (slice(*(rows or (0, self.shape[0]))), slice(*(cols or (0, self.shape[1]))))
         gains = self.gains
         take = gains.included if detectors is None else gains.included & np.asarray(detectors)[:, None]
         mask = take.astype(np.float32)
         values = (gains.values * take).astype(np.float32)
-        exposure = self.exposure[:, a:b]
+        exposure = self.exposure[:, *at]
         lit = (exposure > 0).astype(np.float32)
         share = {"all": 1.0, "held": self.share, "train": 1.0 - self.share}[part]
-        counts = self.held[:, :, a:b] if part == "held" else self.counts[:, :, a:b]
+        counts = self.held[:, :, *at] if part == "held" else self.counts[:, :, *at]
         if part == "train":
-            counts = counts - self.held[:, :, a:b]
-        if self.missing is not None and self.missing[:, :, a:b].any():
-            valid = ~self.missing[:, :, a:b]
+            counts = counts - self.held[:, :, *at]
+        if self.missing is not None and self.missing[:, :, *at].any():
+            valid = ~self.missing[:, :, *at]
             weight = np.einsum("dl,drc,dlrc->lrc", values, exposure, valid, optimize=True)
         else:
             weight = np.einsum("dl,drc->lrc", values, exposure)

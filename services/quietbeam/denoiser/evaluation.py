@@ -1,42 +1,36 @@
-"""Judge every estimate of a run on its held-out photons and write down what they say."""
+"""Judge every estimate of a run on its held-out photons, choose, and write down what they say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from quietbeam.core.evidence import LineEvidence
 
 from .areas import NoiseModel
+from .checks import LineChecks, check_line
+from .combination import Weights
 from .counts import RunCounts, Sums
 from .gate import Choice, choose, gain_interval
+from .judging import Estimate, Judged, best_widths, controlled, judge, judge_combination, total
+from .notes import notes_of
+from .null_test import false_structure
 from .options import DenoiseOptions
-from .risk import FOLDS, Blocks, Fold, area_folds, block_size, count_folds, error, raw_error
-from .smoother import WIDTHS, smooth
+from .risk import FOLDS, Blocks
+from .single import judge_single
+from .smoother import WIDTHS
 
 Array = NDArray[np.float32]
-Estimate = Callable[[str, Sums], Array]
 
-LINE_PIXELS = 400_000
-"""Larger maps are judged on three bands of rows of this size together."""
 RESIDUAL_LIMIT = 1.6
-SCATTER_LIMIT = 2.0
+RESIDUAL_P = 1e-3
 EXPOSURE_EXPONENT = 0.35
 """Dwell gain falls with exposure as ``exposure**-0.35`` (simulations: 0.23 to 0.45): carries a gain that was measured
 at three quarters of the exposure over to the published map, which uses all counts. A constant keeps its gain."""
-
-
-def calibrated(rate: Array, sums: Sums) -> tuple[Array, Array]:
-    """Scale each line's rate to the total of its counts; return it with the factors (line,)."""
-    total = sums.counts.sum((1, 2), dtype=np.float64)
-    expected = (rate * sums.exposure).sum((1, 2), dtype=np.float64)
-    scale = np.divide(total, expected, out=np.ones_like(total), where=(expected > 0) & (total > 0))
-    scale = np.clip(scale, 0.5, 2.0).astype(np.float32)
-    return rate * scale[:, None, None], scale
 
 
 @dataclass(slots=True)
@@ -49,84 +43,111 @@ class Evaluation:
         What is published, per line.
     widths
         Width of the smoother, per line; ``inf`` is a constant.
+    weights
+        Weights of the combination, per line.
     errors
         Squared held-out error by estimator, (line, block).
     """
 
     choices: list[Choice]
     widths: list[float]
+    weights: list[Weights]
     errors: dict[str, Blocks]
     scales: dict[str, Array]
     seed: int
-    totals: NDArray[np.floating]
-    slopes: NDArray[np.floating]
-    residual: NDArray[np.floating]
-    structure: NDArray[np.floating]
+    checks: list[LineChecks]
+    printed: NDArray[np.float64]
     notes: list[str] = field(default_factory=list)
 
     def scale(self, name: str) -> Array:
         """Return the factors that give a network's maps the total of the counts, (line,)."""
         return self.scales.get(name, np.ones(len(self.choices), np.float32))
 
-    def published(self, j: int) -> Blocks:
-        """Return the error of what is published for line ``j``, (block,)."""
+    def parts(self, j: int) -> Weights:
+        """Return the estimates that the published map of line ``j`` is made of, with their weights."""
         choice = self.choices[j]
-        return self.errors["constant" if choice.constant else choice.estimator][j]
+        return self.weights[j] if choice.estimator == "combined" else {choice.estimator: 1.0}
 
     def error_share(self, j: int) -> float:
         """Return the published map's squared error over raw's, kept to a sane range."""
-        raw = self.errors["raw"][j]
-        if self.choices[j].estimator == "raw" or raw.sum() <= 0:
+        raw, choice = self.errors["raw"][j], self.choices[j]
+        if choice.estimator == "raw" or raw.sum() <= 0:
             return 1.0
-        gain = gain_interval(raw, self.published(j), self.seed)[0]
+        gain = gain_interval(raw, self._published(j), self.seed)[0]
         return float(np.clip(1.0 / gain, 1e-4, 1.0))
 
-    def deviation(self, j: int, rate: Array, exposure: Array, noise: NoiseModel) -> Array:
-        """Return one standard error of the published rate (row, col): raw's own, times the held-out error ratio."""
-        floor = 0.1 * float(rate[exposure > 0].mean()) if (exposure > 0).any() else 0.0
+    def _published(self, j: int) -> Blocks:
+        choice = self.choices[j]
+        return self.errors["constant" if choice.constant else choice.estimator][j]
+
+    def deviation(
+        self, j: int, rate: Array, exposure: Array, noise: NoiseModel, expected: Array | None = None
+    ) -> Array:
+        """Return one standard error of the published rate (row, col).
+
+        Its mean square is raw's own times the error ratio that held-out photons gave. How it is spread over the map is
+        what the network expects (``expected``: squared error, (row, col)); without that it follows raw's variance.
+        """
+        lit = exposure > 0
+        floor = 0.1 * float(rate[lit].mean()) if lit.any() else 0.0
         variance = noise.factor[j] * np.maximum(rate, floor) + noise.constant[j]
-        variance = np.divide(variance, exposure, out=np.zeros_like(rate), where=exposure > 0)
-        return np.sqrt(np.maximum(variance, 0) * self.error_share(j))
+        variance = np.divide(variance, exposure, out=np.zeros_like(rate), where=lit)
+        variance = np.maximum(variance, 0) * self.error_share(j)
+        if expected is not None and lit.any() and (mean := float(expected[lit].mean())) > 0:
+            # a tenth is spread like raw's variance: no pixel's error is nothing
+            variance = 0.1 * variance + 0.9 * expected * (float(variance[lit].mean()) / mean)
+        return np.sqrt(variance)
 
     def line_evidence(self, data: RunCounts) -> tuple[LineEvidence, ...]:
         """Return the figures of every line."""
         sums = data.sums("all")
         lit = np.maximum((sums.exposure > 0).sum((1, 2)), 1)
         mean = sums.rate.sum((1, 2)) / lit
-        carry = _carry(data)
-        out = []
-        for j, (name, choice) in enumerate(zip(data.lines, self.choices, strict=True)):
-            raw = self.errors["raw"][j]
-            low: float | None
-            if choice.estimator == "raw":
-                gain, low, high = 1.0, None, None
-            else:
-                factor = 1.0 if choice.constant else carry
-                gain, low, high = gain_interval(raw, self.published(j), self.seed)
-                gain, low, high = gain * factor, low * factor, None if high is None else high * factor
-            candidates = {
+        return tuple(self._line(j, name, data, float(mean[j])) for j, name in enumerate(data.lines))
+
+    def _line(self, j: int, name: str, data: RunCounts, mean: float) -> LineEvidence:
+        raw, choice, checks, carry = self.errors["raw"][j], self.choices[j], self.checks[j], carry_over(data)
+        gain: float | None = 1.0
+        low: float | None = None
+        high: float | None = None
+        if not choice.proven:
+            gain = None
+        elif choice.estimator != "raw":
+            factor = 1.0 if choice.constant else carry
+            gain, low, high = (None if v is None else v * factor for v in self._interval(j))
+        row, col = checks.residual_worst or (None, None)
+        return LineEvidence(
+            line=name,
+            estimator=choice.estimator,
+            proven=choice.proven,
+            dwell_gain=_rounded(gain, 3),
+            dwell_gain_low=_rounded(low, 3),
+            dwell_gain_high=_rounded(high, 3),
+            candidates={
                 key: round(carry * gain_interval(raw, value[j], self.seed)[0], 3)
                 for key, value in self.errors.items()
                 if key not in ("raw", "constant") and raw.sum() > 0
-            }
-            out.append(
-                LineEvidence(
-                    line=name,
-                    estimator=choice.estimator,
-                    proven=choice.proven,
-                    dwell_gain=round(gain, 3),
-                    dwell_gain_low=None if low is None else round(low, 3),
-                    dwell_gain_high=None if high is None else round(high, 3),
-                    candidates=candidates,
-                    total_ratio=_finite(self.totals[j]),
-                    slope=_finite(self.slopes[j]),
-                    mean_counts=round(float(mean[j]), 5),
-                    residual_chi2=_finite(self.residual[j]),
-                    residual_flag=bool(self.structure[j] > RESIDUAL_LIMIT),
-                    excluded_detectors=dict(data.gains.reasons[j]),
-                )
-            )
-        return tuple(out)
+            },
+            weights={key: round(w, 3) for key, w in self.parts(j).items()},
+            total_ratio=_rounded(checks.total_ratio),
+            slope=_rounded(checks.slope),
+            mean_counts=round(mean, 5),
+            residual_chi2=_rounded(checks.residual_chi2),
+            residual_flag=checks.structure > RESIDUAL_LIMIT or (checks.residual_p or 1.0) < RESIDUAL_P,
+            residual_p=_rounded(checks.residual_p, 6),
+            residual_worst_row=row,
+            residual_worst_col=col,
+            frc_pixels=checks.frc[0],
+            frc_raw_pixels=checks.frc_raw[0],
+            frc_half_bit_pixels=checks.frc[1],
+            frc_raw_half_bit_pixels=checks.frc_raw[1],
+            false_structure=_rounded(float(self.printed[j]), 4),
+            coverage_68=_rounded(checks.coverage_68, 4),
+            excluded_detectors=dict(data.gains.reasons[j]),
+        )
+
+    def _interval(self, j: int) -> tuple[float, float, float | None]:
+        return gain_interval(self.errors["raw"][j], self._published(j), self.seed)
 
 
 def evaluate(
@@ -137,209 +158,124 @@ def evaluate(
     options: DenoiseOptions,
     seed: int,
     folds: int = FOLDS,
+    *,
+    thorough: bool = False,
 ) -> Evaluation:
     """Judge raw, smoother and the named networks.
 
     What trained on this run (``fine_tuned``) is judged only on the fold that never trains; its error on the other
     folds is the pretrained network's plus the difference between the two on the first, which has far less variance.
+    ``thorough`` also tries the combination and counts false structure: for finished maps, which may take longer.
     """
-    bands = _bands(data)
-    block = block_size((data.rows_measured, data.shape[1]), options.block)
-    widths: list[float] = []
-    pieces: list[_Judged] = []
-    for band in bands:
-        made = count_folds(data, band, folds, seed) if data.kind == "counts" else area_folds(data, band, folds)
-        for index, fold in enumerate(made):
-            pieces.append(_Judged(fold, index, {}, {}, {}))
-            _judge(pieces[-1], noise, estimate, networks, data.kind, block)
     n = len(data.lines)
+    pieces = judge(data, noise, estimate, networks, options, seed, folds)
     if not pieces:
-        return _nothing_held_out(n, seed, measured=bool(bands))
-    every = {name for piece in pieces for name in piece.errors}
-    widths = _widths(pieces, n)
-    errors = {"raw": _total(pieces, "raw"), "constant": _total(pieces, str(np.inf))}
-    smoothers = {str(w): _total(pieces, str(w)) for w in WIDTHS}
+        return _nothing_held_out(data, noise, seed)
+    widths = best_widths(pieces)
+    errors = {"raw": total(pieces, "raw"), "constant": total(pieces, str(np.inf))}
+    smoothers = {str(w): total(pieces, str(w)) for w in WIDTHS}
     errors["smoother"] = np.stack([smoothers[str(w)][j] for j, w in enumerate(widths)])
     for name in networks:
-        if name in every:
-            errors[name] = _total(pieces, name) if name != "fine_tuned" else _controlled(pieces, name, "pretrained")
-    choices = []
-    for j in range(n):
-        choice = choose({key: value[j] for key, value in errors.items()}, _carry(data))
-        choices.append(choice)
-        if choice.constant:
-            widths[j] = float("inf")
+        whole = name != "fine_tuned"
+        errors[name] = total(pieces, name) if whole else controlled(pieces, name, "pretrained")
+    weights: list[Weights] = [{} for _ in range(n)]
+    if thorough and networks:
+        weights = judge_combination(pieces, widths, networks, data.kind)
+        errors["combined"] = controlled(pieces, "combined", "pretrained")
     result = Evaluation(
-        choices=choices,
+        choices=[],
         widths=widths,
+        weights=weights,
         errors=errors,
         scales={name: pieces[0].scales[name] for name in networks if name in pieces[0].scales},
         seed=seed,
-        totals=np.full(n, np.nan),
-        slopes=np.full(n, np.nan),
-        residual=np.full(n, np.nan),
-        structure=np.zeros(n),
-        notes=_notes(data, choices),
+        checks=[LineChecks()] * n,
+        printed=np.full(n, np.nan),
     )
-    _compare(result, [p for p in pieces if p.index == 0], noise)
+    for j in range(n):
+        mine = {key: value[j] for key, value in errors.items()}
+        if len(weights[j]) < 2:
+            mine.pop("combined", None)
+        result.choices.append(choose(mine, carry_over(data)))
+        if result.choices[j].constant:
+            widths[j] = float("inf")
+        if result.choices[j].estimator != "raw" and result._interval(j)[1] < 1.0:
+            result.choices[j] = Choice("raw", proven=True)  # what is published has an interval above 1
+    first = [p for p in pieces if p.index == 0]
+    result.checks = [_check(result, j, first[0], noise) for j in range(n)]
+    if thorough and data.kind == "counts":
+        _count_false_structure(result, estimate, networks, first[0].fold.seen)
+    result.notes = notes_of(data, result.choices)
     return result
 
 
-@dataclass(slots=True)
-class _Judged:
-    fold: Fold
-    index: int
-    errors: dict[str, Blocks]
-    rates: dict[str, Array]
-    scales: dict[str, Array]
+def _check(result: Evaluation, j: int, piece: Judged, noise: NoiseModel) -> LineChecks:
+    """Check line ``j`` on the first window of the fold that never trains."""
+    seen, held = (Sums(s.counts[j], s.exposure[j]) for s in (piece.fold.seen, piece.fold.held))
+    rate, variance = mix(
+        result.parts(j),
+        {
+            name: (piece.rates[str(result.widths[j]) if name == "smoother" else name][j], _of(piece, name, j))
+            for name in result.parts(j)
+        },
+    )
+    deviation = result.deviation(j, rate, seen.exposure, noise, variance)
+    published_raw = result.choices[j].estimator == "raw"
+    factor, constant = float(noise.factor[j]), float(noise.constant[j])
+    return check_line(seen, held, rate, deviation, factor, constant, published_raw=published_raw)
 
 
-def _judge(
-    piece: _Judged, noise: NoiseModel, estimate: Estimate, networks: Sequence[str], kind: str, block: int
-) -> None:
-    fold = piece.fold
-    raw = raw_error(fold, noise, kind, block)
-    piece.errors["raw"] = raw
+def _of(piece: Judged, name: str, j: int) -> Array | None:
+    return piece.variances[name][j] if name in piece.variances else None
+
+
+def mix(weights: Weights, parts: dict[str, tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
+    """Return the weighted rate and, where any part knows its expected squared error, that of the mixture."""
+    rate = np.asarray(sum(w * parts[name][0] for name, w in weights.items()), np.float32)
+    known = [(w, variance) for name, w in weights.items() if (variance := parts[name][1]) is not None]
+    if not known:
+        return rate, None
+    whole = sum(w for w, _ in known)
+    return rate, np.asarray(sum(w / whole * variance for w, variance in known), np.float32)
+
+
+def _count_false_structure(result: Evaluation, estimate: Estimate, networks: Sequence[str], seen: Sums) -> None:
+    """Note the structure that each line's network prints; a constant prints none, raw and smoothers do not invent."""
     for name in networks:
-        if name == "fine_tuned" and piece.index > 0:
-            continue
-        rate, piece.scales[name] = calibrated(estimate(name, fold.seen), fold.seen)
-        piece.errors[name] = error(fold, rate, raw, kind, block)
-        if piece.index == 0:
-            piece.rates[name] = rate
-    for width in WIDTHS:
-        rate = np.stack([smooth(c, e, width) for c, e in zip(fold.seen.counts, fold.seen.exposure, strict=True)])
-        piece.errors[str(width)] = error(fold, rate, raw, kind, block)
-        if piece.index == 0:
-            piece.rates[str(width)] = rate
+        mine = [j for j in range(len(result.choices)) if result.parts(j).get(name, 0.0) > 0]
+        if mine:
+            printed = false_structure(partial(_rate_of, estimate, name), seen, result.seed)
+            result.printed[mine] = np.fmax(result.printed[mine], printed[mine])
+    for j, choice in enumerate(result.choices):
+        if choice.constant:
+            result.printed[j] = 0.0
 
 
-def _total(pieces: list[_Judged], name: str) -> Blocks:
-    """Sum a candidate's errors over folds; bands stand side by side."""
-    bands: list[Blocks] = []
-    for piece in pieces:
-        if piece.index == 0:
-            bands.append(piece.errors[name].copy())
-        else:
-            bands[-1] += piece.errors[name]
-    return np.concatenate(bands, 1)
+def _rate_of(estimate: Estimate, name: str, sums: Sums) -> Array:
+    return estimate(name, sums)[0]
 
 
-def _controlled(pieces: list[_Judged], name: str, control: str) -> Blocks:
-    """Return the error over all folds of what may be judged on the first only.
-
-    The control's error on the other folds stands in, by the share to which the two errors go together block by block
-    (a control variate); not at all where the control itself is worse than raw.
-    """
-    folds = max(p.index for p in pieces) + 1
-    first = [p for p in pieces if p.index == 0]
-    own, beside, raw = (np.concatenate([p.errors[key] for p in first], 1) for key in (name, control, "raw"))
-    a, b = own - own.mean(1, keepdims=True), beside - beside.mean(1, keepdims=True)
-    share = np.clip((a * b).sum(1) / np.maximum((b * b).sum(1), 1e-12), 0, 1) * (beside.sum(1) < raw.sum(1))
-    return folds * own + share[:, None] * (_total(pieces, control) - folds * beside)
-
-
-def _carry(data: RunCounts) -> float:
+def carry_over(data: RunCounts) -> float:
     """Return what a dwell gain measured on the training share is worth with all counts."""
     return float((1.0 - data.share) ** EXPOSURE_EXPONENT) if data.kind == "counts" else 1.0
 
 
-def _widths(pieces: list[_Judged], n: int) -> list[float]:
-    totals = np.stack([_total(pieces, str(w)).sum(1) for w in WIDTHS])
-    return [float(WIDTHS[i]) for i in totals.argmin(0)[:n]]
-
-
-def _compare(result: Evaluation, first: list[_Judged], noise: NoiseModel) -> None:
-    """Total, slope and residual of the published estimate on the fold that never trains."""
-    for j, choice in enumerate(result.choices):
-        key = str(result.widths[j]) if choice.estimator == "smoother" else choice.estimator
-        sums = np.zeros(6)
-        chi: list[Array] = []
-        coarse: list[Array] = []
-        for piece in first:
-            seen, held = piece.fold.seen, piece.fold.held
-            used = (held.exposure[j] > 0) & (seen.exposure[j] > 0)
-            rate = seen.rate[j] if key == "raw" else piece.rates[key][j]
-            m, h = (rate * held.exposure[j])[used].astype(np.float64), held.counts[j][used].astype(np.float64)
-            sums += [m.size, m.sum(), h.sum(), (m * m).sum(), (m * h).sum(), (h * h).sum()]
-            expected = rate * seen.exposure[j]
-            spread = np.sqrt(np.maximum(noise.factor[j] * expected + noise.constant[j] * seen.exposure[j], 1e-6))
-            z = np.where(used, (seen.counts[j] - expected) / spread, 0)
-            chi.append(z[used] ** 2)
-            heavy = ndimage.uniform_filter(np.where(used, seen.counts[j] - expected, 0).astype(np.float64), 5)
-            weight = ndimage.uniform_filter(np.where(used, spread**2, 0).astype(np.float64), 5)
-            ok = used & (weight > 1.0)
-            coarse.append((25 * heavy[ok] ** 2 / weight[ok]).astype(np.float32))
-        n, sm, sh, smm, smh, _ = sums
-        if n < 1:
-            continue
-        result.totals[j] = sm / sh if sh > 0 else np.nan
-        spread_m = smm - sm * sm / n
-        if spread_m > 1e-3 * max(smm, 1e-12) and sh > 50:
-            result.slopes[j] = (smh - sm * sh / n) / spread_m
-        if choice.estimator != "raw":
-            values, boxes = np.concatenate(chi), np.concatenate(coarse)
-            result.residual[j] = float(values.mean()) if values.size else np.nan
-            result.structure[j] = float(boxes.mean()) if boxes.size > 50 else 0.0
-
-
-def _bands(data: RunCounts) -> list[tuple[int, int]]:
-    """Return the bands of rows that are judged: all measured rows, or three bands of a large map."""
-    rows = np.flatnonzero(data.measured.any(1))
-    if rows.size == 0:
-        return []
-    first, stop = int(rows[0]), int(rows[-1]) + 1
-    height = max(16, LINE_PIXELS // (3 * len(data.lines) * data.shape[1]))
-    if stop - first <= 3 * height:
-        return [(first, stop)]
-    starts = np.linspace(first, stop - height, 3).astype(int)
-    return [(int(s), int(s) + height) for s in starts]
-
-
-def _nothing_held_out(n: int, seed: int, *, measured: bool) -> Evaluation:
-    why = "one detector of fitted areas: nothing can be held out, so the raw map is shown"
-    empty = np.full(n, np.nan)
+def _nothing_held_out(data: RunCounts, noise: NoiseModel, seed: int) -> Evaluation:
+    n, measured = len(data.lines), bool(data.measured.any())
+    choices, weights, widths = judge_single(data, noise, seed) if measured else ([], [], [])
+    why = "one detector of fitted areas: nothing can be held out, so what is published is not proven"
     return Evaluation(
-        choices=[Choice("raw", proven=True)] * n,
-        widths=[float("inf")] * n,
-        errors={"raw": np.zeros((n, 1))},
+        choices=choices or [Choice("raw", proven=True)] * n,
+        widths=widths or [float("inf")] * n,
+        weights=weights or [{} for _ in range(n)],
+        errors={"raw": np.zeros((n, 1)), "constant": np.zeros((n, 1))},
         scales={},
         seed=seed,
-        totals=empty,
-        slopes=empty.copy(),
-        residual=empty.copy(),
-        structure=np.zeros(n),
+        checks=[replace(LineChecks()) for _ in range(n)],
+        printed=np.full(n, np.nan),
         notes=[why if measured else "nothing is measured yet"],
     )
 
 
-def _notes(data: RunCounts, choices: list[Choice]) -> list[str]:
-    """Sentences about what people should know."""
-    notes = []
-    excluded: dict[str, int] = {}
-    for reasons in data.gains.reasons:
-        for detector in reasons:
-            excluded[detector] = excluded.get(detector, 0) + 1
-    notes += [f"detector {name} is left out for {count} of {len(data.lines)} lines" for name, count in excluded.items()]
-    for name, drift in zip(data.detectors, data.gains.drift, strict=True):
-        if drift > 0.04:
-            notes.append(
-                f"detector {name} differs smoothly from the others by {100 * drift:.0f} % over the map "
-                "(rough specimen or drift); the published map is that of the detectors' sum"
-            )
-    scatter = np.where(data.gains.included, data.gains.scatter, np.nan)
-    if data.kind == "counts" and np.isfinite(scatter).any():
-        worst = np.nanmax(np.nan_to_num(scatter, nan=0.0), axis=0)
-        loud = [f"{n} ({w:.1f})" for n, w in zip(data.lines, worst, strict=True) if w > SCATTER_LIMIT]
-        if loud:
-            notes.append(
-                "detectors differ from pixel to pixel by more than counting noise (variance ratio): " + ", ".join(loud)
-            )
-    raw = [n for n, c in zip(data.lines, choices, strict=True) if c.estimator == "raw"]
-    if raw:
-        notes.append("no estimate is proven better than the raw sum for " + ", ".join(raw))
-    return notes
-
-
-def _finite(value: float) -> float | None:
-    return round(float(value), 5) if np.isfinite(value) else None
+def _rounded(value: float | None, digits: int = 5) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(float(value), digits)

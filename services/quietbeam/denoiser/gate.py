@@ -14,6 +14,8 @@ from .risk import Blocks
 
 PROOF_Z = 1.96
 """The published estimate must beat raw by so many standard errors of the paired difference: 95 %, as the interval."""
+LEAST_STRUCTURE = 0.003
+"""Structure worth less than this share of raw's squared error is not shown: the line is published as a constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,10 @@ def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
     if not others or not np.any(raw):
         return Choice("raw", proven=True)
     best = min(others, key=lambda name: float(errors[name].sum()))
-    if "constant" in errors and best != "constant" and paired(errors[best], errors["constant"]) < 1.0:
-        best = "constant"
+    if "constant" in errors and best != "constant":
+        gained = float(errors["constant"].sum() - errors[best].sum())
+        if gained < LEAST_STRUCTURE * float(raw.sum()) or paired(errors[best], errors["constant"]) < 1.0:
+            best = "constant"
     there = errors[best] if best == "constant" else errors[best] / carry
     if float(there.sum()) < float(raw.sum()) and paired(there, raw) > PROOF_Z:
         name: Estimator = "smoother" if best == "constant" else best  # type: ignore[assignment]

@@ -31,11 +31,34 @@ class Fold:
     held: Sums
 
 
-def count_folds(
-    data: RunCounts, rows: tuple[int, int] | None = None, folds: int = FOLDS, seed: int = 0
-) -> Iterator[Fold]:
+Window = tuple[tuple[int, int], tuple[int, int]]
+"""Half-open ranges of rows and columns that are judged together."""
+
+LINE_PIXELS = 1_200_000
+"""Larger maps are judged on a few square windows of this size together."""
+_WINDOWS = 4
+
+
+def windows(data: RunCounts) -> list[Window]:
+    """Return what is judged: all measured rows, or windows spread over the measured part of a large map."""
+    lit = np.flatnonzero(data.measured.any(1))
+    if lit.size == 0:
+        return []
+    first, stop, cols = int(lit[0]), int(lit[-1]) + 1, data.shape[1]
+    pixels = max(LINE_PIXELS // len(data.lines), 128 * 128)
+    if (stop - first) * cols <= pixels:
+        return [((first, stop), (0, cols))]
+    height = min(stop - first, max(64, int(np.sqrt(pixels / _WINDOWS))))
+    width = min(cols, max(64, pixels // _WINDOWS // height))
+    tops = np.linspace(first, stop - height, _WINDOWS).astype(int)
+    lefts = np.linspace(0, cols - width, _WINDOWS).astype(int)[[1, 3, 0, 2]]
+    return [((int(r), int(r) + height), (int(c), int(c) + width)) for r, c in zip(tops, lefts, strict=True)]
+
+
+def count_folds(data: RunCounts, window: Window | None = None, folds: int = FOLDS, seed: int = 0) -> Iterator[Fold]:
     """Yield folds of photon counts. The first holds out what never trains; the others rotate."""
-    train, held = data.sums("train", rows), data.sums("held", rows)
+    rows, cols = window or (None, None)
+    train, held = data.sums("train", rows, cols=cols), data.sums("held", rows, cols=cols)
     yield Fold(train, held)
     if folds < 2:
         return
@@ -49,13 +72,14 @@ def count_folds(
         )
 
 
-def area_folds(data: RunCounts, rows: tuple[int, int] | None = None, folds: int = FOLDS) -> Iterator[Fold]:
+def area_folds(data: RunCounts, window: Window | None = None, folds: int = FOLDS) -> Iterator[Fold]:
     """Yield folds that hold out groups of detectors in rotation."""
+    rows, cols = window or (None, None)
     n = len(data.detectors)
     groups = min(folds, n)
     for g in range(groups if n > 1 else 0):
         held = np.arange(n) % groups == g
-        yield Fold(data.sums("all", rows, ~held), data.sums("all", rows, held))
+        yield Fold(data.sums("all", rows, ~held, cols), data.sums("all", rows, held, cols))
 
 
 def block_sums(image: NDArray[np.floating], size: int) -> Blocks:

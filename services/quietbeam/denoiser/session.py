@@ -16,8 +16,9 @@ from quietbeam.core.evidence import Kind, RunEvidence
 
 from .areas import NoiseModel, measure_noise
 from .counts import RunCounts, Sums
-from .evaluation import Evaluation, calibrated, evaluate
+from .evaluation import Evaluation, evaluate, mix
 from .finetune import FineTuning
+from .judging import calibrated
 from .networks import pick_device, predict, pretrained, use_threads
 from .options import DenoiseOptions, MapUpdate, never
 from .smoother import smooth
@@ -124,43 +125,61 @@ class DenoiseSession:
         """Return maps of rows ``out``, computed from rows ``look``."""
         sums = self.data.sums("all", look)
         raw, evaluation = sums.rate, self._evaluation
-        denoised, deviation = (
-            raw.copy(),
-            np.sqrt(np.maximum(self._noise.variance(sums), self._noise.factor[:, None, None])),
-        )
-        deviation = np.divide(deviation, sums.exposure, out=np.zeros_like(raw), where=sums.exposure > 0)
+        variance = np.maximum(self._noise.variance(sums), self._noise.factor[:, None, None])
+        deviation = np.divide(np.sqrt(variance), sums.exposure, out=np.zeros_like(raw), where=sums.exposure > 0)
+        denoised = raw.copy()
         if evaluation is not None:
-            for name in ("pretrained", "fine_tuned"):
-                wanted = [j for j, c in enumerate(evaluation.choices) if c.estimator == name]
-                if wanted:
-                    estimate = self._estimate(name, sums, flips)
-                    if look == (0, self.data.shape[0]):
-                        estimate = calibrated(estimate, sums)[0]
-                    else:  # a strip's own total says too little
-                        estimate = estimate * evaluation.scale(name)[:, None, None]
-                    denoised[wanted] = estimate[wanted]
-            whole: Sums | None = None
+            found = self._parts(evaluation, sums, look, flips)
             for j, choice in enumerate(evaluation.choices):
-                if choice.estimator == "smoother":
-                    width = evaluation.widths[j]
-                    if np.isinf(width) and look != (0, self.data.shape[0]):
-                        whole = whole or self.data.sums("all")
-                        denoised[j] = smooth(whole.counts[j], whole.exposure[j], width)[0, 0]
-                    else:
-                        denoised[j] = smooth(sums.counts[j], sums.exposure[j], width)
                 if choice.estimator != "raw":
-                    deviation[j] = evaluation.deviation(j, denoised[j], sums.exposure[j], self._noise)
+                    parts = {name: found[name](j) for name in evaluation.parts(j)}
+                    denoised[j], expected = mix(evaluation.parts(j), parts)
+                    deviation[j] = evaluation.deviation(j, denoised[j], sums.exposure[j], self._noise, expected)
         lit = (sums.exposure > 0) & self.data.measured[look[0] : look[1]]
         a, b = out[0] - look[0], out[1] - look[0]
         clean = [np.where(lit, np.nan_to_num(m), 0).astype(np.float32)[:, a:b] for m in (raw, denoised, deviation)]
         return MapUpdate(rows=out, raw=clean[0], denoised=clean[1], uncertainty=clean[2])
 
-    def _estimate(self, name: str, sums: Sums, flips: int = 1) -> Array:
-        """Return a network's rate of ``sums`` (line, row, col)."""
+    def _parts(
+        self, evaluation: Evaluation, sums: Sums, look: tuple[int, int], flips: int
+    ) -> dict[str, Callable[[int], tuple[Array, Array | None]]]:
+        """Return, by estimate that is published for any line, its rate and expected squared error of line ``j``."""
+        whole = look == (0, self.data.shape[0])
+        wanted = {name for j in range(len(evaluation.choices)) for name in evaluation.parts(j)}
+        maps: dict[str, tuple[Array, Array | None]] = {"raw": (sums.rate, None)}
+        for name in wanted & {"pretrained", "fine_tuned"}:
+            rate, expected = self._estimate(name, sums, flips)
+            # a strip's own total says too little
+            factor = calibrated(rate, sums)[1] if whole else evaluation.scale(name)
+            maps[name] = rate * factor[:, None, None], expected
+
+        constant = any(choice.constant for choice in evaluation.choices)
+        levels = (sums if whole else self.data.sums("all")).level if constant else np.zeros(0)
+
+        def smoother(j: int) -> tuple[Array, None]:
+            width = evaluation.widths[j]
+            if np.isinf(width):
+                return np.full(sums.counts[j].shape, levels[j], np.float32), None
+            return smooth(sums.counts[j], sums.exposure[j], width), None
+
+        def part(name: str, j: int) -> tuple[Array, Array | None]:
+            rate, expected = maps[name]
+            return rate[j], None if expected is None else expected[j]
+
+        return {**{name: partial(part, name) for name in maps}, "smoother": smoother}
+
+    def _estimate(self, name: str, sums: Sums, flips: int = 1) -> tuple[Array, Array | None]:
+        """Return a network's rate of ``sums`` and its expected squared error (line, row, col)."""
         network = self._tuning.chosen if name == "fine_tuned" and self._tuning is not None else self._base
-        effective = self._noise.to_counts(sums) if self.data.kind == "areas" else sums
-        rate, _ = predict(network, effective, self.device, tile=self.options.tile, flips=flips, between=self._between)
-        return self._noise.from_rate(rate).astype(np.float32) if self.data.kind == "areas" else rate
+        areas = self.data.kind == "areas"
+        effective = self._noise.to_counts(sums) if areas else sums
+        rate, variance = predict(
+            network, effective, self.device, tile=self.options.tile, flips=flips, between=self._between
+        )
+        if areas:
+            rate = self._noise.from_rate(rate).astype(np.float32)
+            variance = None if variance is None else variance * self._noise.factor[:, None, None] ** 2
+        return rate, variance
 
     # -- learning -----------------------------------------------------------------------------------------------
     def fine_tune(self, budget_s: float, interrupt: Callable[[], bool] = never, *, anneal: bool = False) -> int:
@@ -198,7 +217,9 @@ class DenoiseSession:
         names = ("pretrained", "fine_tuned") if tuned else ("pretrained",)
         judged = partial(self._estimate, flips=flips)
         self.judgements += 1
-        self._evaluation = evaluate(self.data, self._noise, judged, names, self.options, self.seed)
+        self._evaluation = evaluate(
+            self.data, self._noise, judged, names, self.options, self.seed, thorough=self._final
+        )
         self._evaluated_rows = self.data.rows_measured
         return self.evidence()
 

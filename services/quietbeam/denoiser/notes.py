@@ -1,0 +1,39 @@
+"""Sentences for people about what was left out, what differs, and what could not be proven."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .counts import RunCounts
+from .gate import Choice
+
+DRIFT_LIMIT = 0.04
+SCATTER_LIMIT = 2.0
+
+
+def notes_of(data: RunCounts, choices: list[Choice]) -> list[str]:
+    """Return what people should know of a run's detectors and lines."""
+    notes = []
+    excluded: dict[str, int] = {}
+    for reasons in data.gains.reasons:
+        for detector in reasons:
+            excluded[detector] = excluded.get(detector, 0) + 1
+    notes += [f"detector {name} is left out for {count} of {len(data.lines)} lines" for name, count in excluded.items()]
+    for name, drift in zip(data.detectors, data.gains.drift, strict=True):
+        if drift > DRIFT_LIMIT:
+            notes.append(
+                f"detector {name} differs smoothly from the others by {100 * drift:.0f} % over the map "
+                "(rough specimen or drift); the published map is that of the detectors' sum"
+            )
+    scatter = np.where(data.gains.included, data.gains.scatter, np.nan)
+    if data.kind == "counts" and np.isfinite(scatter).any():
+        worst = np.nanmax(np.nan_to_num(scatter, nan=0.0), axis=0)
+        loud = [f"{n} ({w:.1f})" for n, w in zip(data.lines, worst, strict=True) if w > SCATTER_LIMIT]
+        if loud:
+            notes.append(
+                "detectors differ from pixel to pixel by more than counting noise (variance ratio): " + ", ".join(loud)
+            )
+    raw = [n for n, c in zip(data.lines, choices, strict=True) if c.estimator == "raw"]
+    if raw:
+        notes.append("no estimate is proven better than the raw sum for " + ", ".join(raw))
+    return notes

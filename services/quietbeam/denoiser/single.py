@@ -1,0 +1,61 @@
+"""One detector of fitted areas: nothing can be held out, so the choice is careful and marked unproven."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .areas import NoiseModel
+from .combination import Weights
+from .counts import RunCounts
+from .gate import Choice
+
+NOISY_SHARE = 0.3
+"""Share of noise in a map's variance from which on the network is taken as it is."""
+LEAST_NETWORK = 0.6
+"""Share of the network where the map is nearly all structure: its noise may then be overestimated."""
+PERMUTATIONS = 60
+
+
+def judge_single(data: RunCounts, noise: NoiseModel, seed: int) -> tuple[list[Choice], list[Weights], list[float]]:
+    """Return choice, weights and smoother width of every line.
+
+    A line whose neighbouring pixels are no more alike than those of a shuffled map is a constant; the others get the
+    pretrained network, mixed with raw where the finest scale leaves little room for noise.
+    """
+    sums = data.sums("all")
+    choices: list[Choice] = []
+    weights: list[Weights] = []
+    for j in range(len(data.lines)):
+        lit = sums.exposure[j] > 0
+        values = sums.rate[j]
+        if lit.sum() < 16 or not np.ptp(values[lit]):
+            choices.append(Choice("raw", proven=True))
+            weights.append({})
+            continue
+        if not _is_structured(values, lit, np.random.default_rng([seed, 51, j])):
+            choices.append(Choice("smoother", proven=False, constant=True))
+            weights.append({})
+            continue
+        variance = noise.factor[j] * max(float(values[lit].mean()), 0.0) + noise.constant[j]
+        share = float(np.clip(variance / values[lit].var() / NOISY_SHARE, LEAST_NETWORK, 1.0))
+        choices.append(Choice("pretrained" if share == 1.0 else "combined", proven=False))
+        weights.append({"pretrained": share, **({"raw": 1 - share} if share < 1 else {})})
+    return choices, weights, [float("inf")] * len(data.lines)
+
+
+def _is_structured(values: NDArray[np.floating], lit: NDArray[np.bool_], rng: np.random.Generator) -> bool:
+    """Return True when smoothing leaves more variance than in all but the rarest shuffled maps."""
+
+    def left(image: NDArray[np.floating]) -> float:
+        weight = ndimage.gaussian_filter(lit.astype(np.float64), 1.2)
+        return float((ndimage.gaussian_filter(np.where(lit, image, 0), 1.2)[lit] / weight[lit]).var())
+
+    centred = np.where(lit, values - values[lit].mean(), 0).astype(np.float64)
+    shuffled = centred.copy()
+    worst = 0.0
+    for _ in range(PERMUTATIONS):
+        shuffled[lit] = rng.permutation(centred[lit])
+        worst = max(worst, left(shuffled))
+    return left(centred) > worst
