@@ -116,8 +116,11 @@ class DetectorFiles:
             raise DocumentError(
                 f"{what}: entries {first} to {stop} are {wanted} bytes, more than ingest.max_spectrum_bytes"
             )
-        if array.shape[0] < stop or stop == 0:
-            raise DataNotReadyError(f"{what} has {array.shape[0]} entries, {max(stop, 1)} are announced")
+        there = array.shape[0]
+        if there < stop or stop == 0:
+            if not array.file.swmr_mode:  # opened before its writer let others read on
+                self._forget(resource)
+            raise DataNotReadyError(f"{what} has {there} entries, {max(stop, 1)} are announced")
         try:
             return np.asarray(array[first:stop])
         except OSError as error:
@@ -160,9 +163,10 @@ class DetectorFiles:
             return self._files[key]
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block for ever
             raise DocumentError(f"{path} is not a file")
-        try:
+        # HDF5 in SWMR mode retries for minutes where a file ends too early, so only files with such a writer get it.
+        if _has_swmr_writer(path):
             file = h5py.File(path, "r", libver="latest", swmr=True)
-        except (OSError, ValueError):
+        else:
             file = h5py.File(path, "r", locking=False)
         self._files[key] = file
         if len(self._files) > _OPEN_FILES:
@@ -189,6 +193,26 @@ class DetectorFiles:
         """Close all files."""
         while self._files:
             self._files.popitem()[1].close()
+
+
+def _has_swmr_writer(path: Path) -> bool:
+    """Return whether the superblock says that a writer lets others read on (HDF5 format specification, II.A).
+
+    Raises
+    ------
+    OSError
+        No HDF5 file, or shorter than its superblock says: it is being written or copied.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+    if len(head) < 48 or head[:8] != b"\x89HDF\r\n\x1a\n":
+        raise OSError("it is no HDF5 file, or is still empty")
+    version = head[8]
+    where = {0: 40, 1: 44}.get(version, 28)
+    end = int.from_bytes(head[where : where + 8], "little")
+    if path.stat().st_size < end:
+        raise OSError(f"it is half-written: {path.stat().st_size} of {end} bytes are there")
+    return version >= 3 and bool(head[11] & 4)
 
 
 def _name_in(resource: StreamResource) -> str:
