@@ -148,6 +148,11 @@ class SyntheticRun:
                     mean_counts=float(self.truth[n].mean()),
                     residual_chi2=1.02 if n != 2 else 1.4,
                     residual_flag=n == 2,
+                    residual_worst_row=4,
+                    residual_worst_col=9,
+                    frc_pixels=4.2,
+                    frc_raw_pixels=9.5,
+                    coverage_68=0.67,
                     excluded_detectors={"det3": "no counts in this line"} if n == 5 else {},
                 )
             )

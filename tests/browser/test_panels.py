@@ -166,7 +166,11 @@ def test_the_evidence_of_every_line_in_a_table(page: Page, dashboard: Dashboard,
     assert iron.dwell_gain
     expect(words).to_contain_text(f"×{iron.dwell_gain:.1f}")
     expect(words).to_contain_text("+0.2 %")
-    expect(words).to_contain_text("▲ residual shows structure")
+    expect(words).to_contain_text("FRC\u00a04.2\u00a0px\u00a0(raw\u00a09.5)")
+    expect(words).to_contain_text("67\u00a0% within 1 σ".replace(" ", "\u00a0"))
+    expect(words).to_contain_text("▲ residual shows structure near row 4, col 9")
+    words.get_by_role("button", name="show").click()
+    expect(page.locator("#readout")).to_contain_text("row 4, col 9")
     expect(words).to_contain_text("▲ not proven")
     expect(page.locator("#evidence-facts")).to_contain_text("So far: 10 rows, model quietbeam-1")
     run.denoise(final=True)

@@ -30,7 +30,9 @@ export class DetectorsPanel {
       if (!run.lines.includes(this.line)) this.line = "";
     }
     select.value = this.line;
-    if (this.uid !== run.uid) return;
+    const drawn = `${wanted} ${this.loaded} ${this.line}`;
+    if (this.uid !== run.uid || drawn === this.drawn) return;
+    this.drawn = drawn;
     const judged = this.detectors.map((one) => judge(one, this.line));
     drawLayout(byId("detectors-map"), judged);
     const left = judged.filter(({ excluded }) => excluded.length);

@@ -13,7 +13,7 @@ export function table(head, body, label) {
       ...cells.map(({ text = "", head: isHead, style = "", title = "", node, span = 1 }) => {
         const cell = element(isHead ? "th" : "td", { textContent: text, className: style, title, colSpan: span });
         if (isHead) cell.scope = "row";
-        if (node) cell.append(node);
+        if (node) cell.append(text && " ", node);
         return cell;
       }),
     );

@@ -2,13 +2,19 @@
 
 import { table } from "./dom.js";
 import { ESTIMATORS, gainText, lineName, number } from "./text.js";
-import { doubtsOf } from "./verdict.js";
+import { doubtsOf, worstOf } from "./verdict.js";
 
 const byId = (id) => document.getElementById(id);
 const WIDTH = 96;
 const HEIGHT = 14;
 
 export class EvidencePanel {
+  constructor({ view }) {
+    byId("evidence-table").addEventListener("click", ({ target }) => {
+      if (target.dataset.row) view.point({ row: Number(target.dataset.row), col: Number(target.dataset.col) });
+    });
+  }
+
   draw({ run, number: frameNumber }) {
     if (this.drawn === frameNumber) return;
     this.drawn = frameNumber;
@@ -43,6 +49,9 @@ function rowsOf(line, most) {
     Number.isFinite(line.coverage_68) ? `${(100 * line.coverage_68).toFixed(0)} % within 1 σ` : "",
   ];
   const doubts = doubtsOf(line);
+  const worst = doubts.length && line.residual_flag ? worstOf(line) : null;
+  const look = worst && Object.assign(document.createElement("button"), { textContent: "show", className: "small", title: "Put the crosshair there" });
+  if (look) [look.dataset.row, look.dataset.col] = [worst.row, worst.col];
   return [
     [
       { text: lineName(line.line), head: true },
@@ -50,7 +59,7 @@ function rowsOf(line, most) {
       shownRaw ? { text: "raw shown" } : { node: whisker(line, most) },
       { text: bias },
     ],
-    [{ text: "", style: "under" }, { text: [...rest.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")), ...doubts.map((doubt) => `▲ ${doubt}`)].join(" · "), style: `under${doubts.length ? " warn" : ""}`, span: 3 }],
+    [{ text: "", style: "under" }, { text: [...rest.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")), ...doubts.map((doubt) => `▲ ${doubt}`)].join(" · "), style: `under${doubts.length ? " warn" : ""}`, span: 3, node: look }],
   ];
 }
 

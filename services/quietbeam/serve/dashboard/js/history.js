@@ -43,7 +43,9 @@ export class HistoryPanel {
     this.chosen = earlier;
     const wanted = `${run.uid} ${newest}`;
     if (this.loaded !== wanted && !this.loading) this.#load(run.uid, wanted);
-    if (this.uid !== run.uid) return;
+    const drawn = `${wanted} ${this.loaded} ${earlier?.version} ${this.problem}`;
+    if (this.uid !== run.uid || drawn === this.drawn) return;
+    this.drawn = drawn;
     const { kept } = this;
     const at = this.#index();
     Object.assign(byId("state"), { max: String(Math.max(0, kept.length - 1)), value: String(Math.max(0, at)), disabled: kept.length < 2 });

@@ -65,7 +65,7 @@ const panels = {
   rgb: new RgbPanel({ view, options, redraw, shown }),
   history: states,
   detectors: new DetectorsPanel({ redraw }),
-  evidence: new EvidencePanel(),
+  evidence: new EvidencePanel({ view }),
   export: new ExportPanel({ shown }),
 };
 const side = new Side(panels, { drawing, options, onChange: () => ["layout", "draw"].forEach(schedule) });

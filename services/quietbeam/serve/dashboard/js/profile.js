@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { saveText } from "./dom.js";
-import { lineValues, means, profilePixels } from "./stats.js";
+import { pixelMeans, profilePixels } from "./stats.js";
 import { lineName, number, unitName } from "./text.js";
 
 const byId = (id) => document.getElementById(id);
@@ -21,7 +21,7 @@ export class ProfilePanel {
     byId("profile-csv").addEventListener("click", () => this.table && saveText(this.table.name, this.table.rows));
   }
 
-  draw({ run, stacks }) {
+  draw({ run, stacks, number: frameNumber }) {
     const ends = this.drawing.shapes.line;
     byId("profile-hint").hidden = Boolean(ends);
     byId("profile-csv").disabled = byId("profile-clear").disabled = !ends;
@@ -31,54 +31,60 @@ export class ProfilePanel {
       return;
     }
     const width = Number(byId("profile-width").value);
-    const [rows, cols] = run.shape;
-    const pixels = profilePixels(ends, width, rows, cols);
-    const scale = axis(run, ends, pixels.length);
+    const wanted = `${frameNumber} ${width} ${JSON.stringify(ends)}`;
+    if (wanted !== this.wanted) this.#take(run, stacks, ends, width);
     const { hover } = this.view;
-    const mark = hover ? pixels.findIndex(({ row, col }) => row === hover.row && col === hover.col) : -1;
+    const mark = hover ? this.pixels.findIndex(({ row, col }) => row === hover.row && col === hover.col) : -1;
+    if (wanted === this.wanted && mark === this.mark) return;
+    [this.wanted, this.mark] = [wanted, mark];
+    for (const [line, series] of this.series) {
+      this.charts.get(line).draw({ series, unit: this.unit, mark: mark < 0 ? null : mark * this.step, from: 0 });
+    }
+  }
+
+  #take(run, stacks, ends, width) {
+    const [a, b] = ends;
+    this.pixels = profilePixels(ends, width, ...run.shape);
+    const scale = axis(run, ends, this.pixels.length);
+    [this.step, this.unit] = [scale.step, scale.unit];
+    this.#match(run);
     this.table = {
       name: `profile-${run.scan_id ?? run.uid}.csv`,
       rows: [[`distance_${scale.csv}`, "row", "col", "line", "raw", "raw_error", "denoised", "denoised_error"]],
     };
-    this.#match(run.lines);
-    run.lines.forEach((line, index) => {
-      const values = Object.fromEntries(["raw", "denoised", "uncertainty"].map((kind) => [kind, lineValues(stacks[kind], index)]));
-      const found = pixels.map(({ across }) => means(across, values, run.kind === "counts"));
-      const series = (kind, error) =>
+    this.series = run.lines.map((line, index) => {
+      const found = this.pixels.map(({ across }) => pixelMeans(stacks, index, across, run.kind === "counts"));
+      const points = (kind, error) =>
         found.map((mean, i) => {
           const [y, e] = [mean[kind], mean[error]];
           const known = y !== null && e !== null;
           return { x: i * scale.step, y: y ?? NaN, low: known ? y - e : null, high: known ? y + e : null };
         });
-      this.charts.get(line).draw({
-        series: [
-          { kind: "dots", points: series("raw", "rawError"), colour: RAW },
-          { kind: "line", points: series("denoised", "error"), colour: DENOISED },
-        ],
-        unit: scale.unit,
-        mark: mark < 0 ? null : mark * scale.step,
-        from: 0,
-      });
       found.forEach((mean, i) => {
-        const { row, col } = pixels[i];
+        const { row, col } = this.pixels[i];
         this.table.rows.push([i * scale.step, row, col, line, mean.raw, mean.rawError, mean.denoised, mean.error]);
       });
+      return [
+        line,
+        [
+          { kind: "dots", points: points("raw", "rawError"), colour: RAW },
+          { kind: "line", points: points("denoised", "error"), colour: DENOISED },
+        ],
+      ];
     });
-    this.pixels = pixels;
-    this.step = scale.step;
-    const [a, b] = ends;
     byId("profile-facts").textContent =
-      `from row ${a.row}, col ${a.col} to row ${b.row}, col ${b.col}: ${number((pixels.length - 1) * scale.step)} ${scale.unit}` +
+      `from row ${a.row}, col ${a.col} to row ${b.row}, col ${b.col}: ${number((this.pixels.length - 1) * scale.step)} ${scale.unit}` +
       `, mean over ${width === 1 ? "1 pixel" : `${width} pixels`} across`;
   }
 
-  #match(lines) {
+  #match({ lines, kind }) {
     if ([...this.charts.keys()].join() === lines.join()) return;
+    const unit = kind === "counts" ? "counts" : "area";
     const point = (x) => {
       const pixel = x === null ? null : this.pixels?.[Math.round(x / this.step)];
       this.view.point(pixel ? { row: pixel.row, col: pixel.col } : null);
     };
-    this.charts = new Map(lines.map((line) => [line, new Chart({ height: 92, label: lineName(line), onPoint: point })]));
+    this.charts = new Map(lines.map((line) => [line, new Chart({ height: 92, label: `${lineName(line)}, ${unit}`, onPoint: point })]));
     byId("profile-charts").replaceChildren(...[...this.charts.values()].map((chart) => chart.element));
   }
 }

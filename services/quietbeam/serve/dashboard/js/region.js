@@ -2,7 +2,7 @@
 
 import { saveText, table } from "./dom.js";
 import { extent } from "./drawing.js";
-import { boxPixels, lineValues, means } from "./stats.js";
+import { boxMeans } from "./stats.js";
 import { lineName, number, plusMinus, unitName } from "./text.js";
 
 const byId = (id) => document.getElementById(id);
@@ -17,8 +17,11 @@ export class RegionPanel {
     byId("region-csv").addEventListener("click", () => this.rows && saveText(this.name, this.rows));
   }
 
-  draw({ run, stacks }) {
+  draw({ run, stacks, number: frameNumber }) {
     const corners = this.drawing.shapes.box;
+    const wanted = `${frameNumber} ${JSON.stringify(corners)}`;
+    if (wanted === this.drawn) return;
+    this.drawn = wanted;
     byId("region-hint").hidden = Boolean(corners);
     byId("region-csv").disabled = byId("region-clear").disabled = !corners;
     if (!corners) {
@@ -27,18 +30,14 @@ export class RegionPanel {
       return;
     }
     const box = extent(corners);
-    const pixels = [...boxPixels(box)];
     const counts = run.kind === "counts";
-    const found = run.lines.map((line, index) => {
-      const values = Object.fromEntries(["raw", "denoised", "uncertainty"].map((kind) => [kind, lineValues(stacks[kind], index)]));
-      return { line, ...means(pixels, values, counts) };
-    });
+    const found = run.lines.map((line, index) => ({ line, ...boxMeans(stacks, index, box, counts) }));
     this.name = `region-${run.scan_id ?? run.uid}.csv`;
     this.rows = [["line", "pixels", "raw_mean", "raw_error", "denoised_mean", "denoised_error", "raw_sum"]];
     for (const { line, n, raw, rawError, denoised, error } of found) {
       this.rows.push([line, n, raw, rawError, denoised, error, raw === null ? null : raw * n]);
     }
-    byId("region-facts").textContent = describe(run, box, found[0]?.n ?? 0, pixels.length);
+    byId("region-facts").textContent = describe(run, box, found[0]?.n ?? 0, stacks.raw.stride);
     const unit = counts ? "counts" : "area";
     const body = found.map(({ line, n, raw, rawError, denoised, error }) => {
       const apart = rawError && denoised !== null ? (denoised - raw) / rawError : null;
@@ -54,8 +53,10 @@ export class RegionPanel {
   }
 }
 
-function describe(run, { top, bottom, left, right }, measured, all) {
-  let text = `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}: ${measured === all ? number(all) : `${number(measured)} of ${number(all)}`} pixels measured`;
+function describe(run, { top, bottom, left, right }, measured, stride) {
+  const all = (Math.ceil(bottom / stride) - Math.floor(top / stride)) * (Math.ceil(right / stride) - Math.floor(left / stride));
+  const thinned = stride > 1 ? ` (one of ${stride} each way)` : "";
+  let text = `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}: ${measured === all ? number(all) : `${number(measured)} of ${number(all)}`} pixels${thinned} measured`;
   if (run.step) {
     const [high, wide] = [(bottom - top) * Math.abs(run.step[0]), (right - left) * Math.abs(run.step[1])];
     text += `, ${number(wide)} × ${number(high)} ${unitName(run.units)}`;

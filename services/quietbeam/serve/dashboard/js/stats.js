@@ -4,7 +4,7 @@
 // independent (one network saw both), so the error of their mean is taken as the mean of their errors: an upper bound.
 
 /** One line's values of a stack (line, row, col), thinned out by `stride`. */
-export function lineValues({ data, rows, cols, stride }, index) {
+function lineValues({ data, rows, cols, stride }, index) {
   const values = data.subarray(index * rows * cols, (index + 1) * rows * cols);
   return (row, col) => values[Math.floor(row / stride) * cols + Math.floor(col / stride)];
 }
@@ -25,30 +25,51 @@ export function profilePixels([a, b], width, rows, cols) {
   });
 }
 
-/** All pixels of a box. */
-export function* boxPixels({ top, bottom, left, right }) {
-  for (let row = top; row < bottom; row++) for (let col = left; col < right; col++) yield { row, col };
+class Sums {
+  constructor() {
+    [this.n, this.raw, this.m, this.denoised, this.error] = [0, 0, 0, 0, 0];
+  }
+
+  add(raw, denoised, error) {
+    if (raw !== raw) return;
+    this.n += 1;
+    this.raw += raw;
+    if (denoised !== denoised) return;
+    this.m += 1;
+    this.denoised += denoised;
+    this.error += error;
+  }
+
+  /** {n, raw, rawError, denoised, error}; null where nothing is measured or denoised. */
+  means(isCounts) {
+    const { n, raw, m, denoised, error } = this;
+    return {
+      n,
+      raw: n ? raw / n : null,
+      rawError: n && isCounts ? Math.sqrt(Math.max(raw, 1)) / n : null,
+      denoised: m ? denoised / m : null,
+      error: m && Number.isFinite(error) ? error / m : null,
+    };
+  }
 }
 
-/** Means over pixels: {n, raw, rawError, denoised, error}; null where nothing is measured or denoised. */
-export function means(pixels, { raw, denoised, uncertainty }, isCounts) {
-  let [n, sum, m, sumDenoised, sumError] = [0, 0, 0, 0, 0];
-  for (const { row, col } of pixels) {
-    const value = raw(row, col);
-    if (value !== value) continue;
-    n += 1;
-    sum += value;
-    const estimate = denoised(row, col);
-    if (estimate !== estimate) continue;
-    m += 1;
-    sumDenoised += estimate;
-    sumError += uncertainty(row, col);
+/** Means of a line over some pixels. */
+export function pixelMeans(stacks, index, pixels, isCounts) {
+  const [raw, denoised, error] = ["raw", "denoised", "uncertainty"].map((kind) => lineValues(stacks[kind], index));
+  const sums = new Sums();
+  for (const { row, col } of pixels) sums.add(raw(row, col), denoised(row, col), error(row, col));
+  return sums.means(isCounts);
+}
+
+/** Means of a line in a box {top, bottom, left, right}; of a thinned-out map over the pixels that there are. */
+export function boxMeans({ raw, denoised, uncertainty }, index, box, isCounts) {
+  const { rows, cols, stride } = raw;
+  const [top, bottom] = [Math.floor(box.top / stride), Math.ceil(box.bottom / stride)];
+  const [left, right] = [Math.floor(box.left / stride), Math.ceil(box.right / stride)];
+  const sums = new Sums();
+  for (let row = top; row < Math.min(bottom, rows); row++) {
+    const first = (index * rows + row) * cols;
+    for (let i = first + left; i < first + Math.min(right, cols); i++) sums.add(raw.data[i], denoised.data[i], uncertainty.data[i]);
   }
-  return {
-    n,
-    raw: n ? sum / n : null,
-    rawError: n && isCounts ? Math.sqrt(Math.max(sum, 1)) / n : null,
-    denoised: m ? sumDenoised / m : null,
-    error: m && Number.isFinite(sumError) ? sumError / m : null,
-  };
+  return sums.means(isCounts);
 }

@@ -10,9 +10,17 @@ export function evidenceOf(run, line) {
 /** Doubts about a line's map, each a sentence. */
 export function doubtsOf(evidence) {
   const doubts = [];
-  if (evidence.residual_flag) doubts.push("residual shows structure");
+  if (evidence.residual_flag) {
+    const worst = worstOf(evidence);
+    doubts.push(`residual shows structure${worst ? ` near row ${worst.row}, col ${worst.col}` : ""}`);
+  }
   for (const [detector, why] of Object.entries(evidence.excluded_detectors ?? {})) doubts.push(`without ${detector}: ${why}`);
   return doubts;
+}
+
+/** The pixel around which raw and denoised differ most, or null. */
+export function worstOf({ residual_worst_row: row, residual_worst_col: col }) {
+  return Number.isInteger(row) && Number.isInteger(col) ? { row, col } : null;
 }
 
 /** {shownRaw, proven, verdict: [[text, style]], doubts, brief, sentence, facts, told}. */
@@ -36,10 +44,10 @@ export function judge(run, line) {
     facts: [proven ? "proven" : "", name, advice.brief || !mean ? "" : `${mean}/pixel`].filter(Boolean).join(" · "),
     told: [
       proven ? "proven on held-out photons" : "",
-      `estimator: ${name}`,
+      `estimator: ${name}${weightsText(evidence)}`,
       mean && `mean ${mean} a pixel, judged on ${run.evidence.rows} rows`,
-      resolution(evidence),
       ...advice.told,
+      resolution(evidence),
       ...doubts,
     ].filter(Boolean),
   };
@@ -50,6 +58,13 @@ function verdict(evidence, shownRaw) {
   if (!evidence.proven) return [["▲ not proven", "warn"]];
   const { figure, meaning } = gainText(evidence);
   return [...(figure ? [[figure, "gain"]] : []), [meaning, ""]];
+}
+
+/** " (0.7 fine-tuned network, 0.3 raw)" of a combination, else nothing. */
+function weightsText({ weights }) {
+  const parts = Object.entries(weights ?? {}).filter(([, weight]) => weight >= 0.005);
+  if (parts.length < 2) return "";
+  return ` (${parts.map(([name, weight]) => `${number(weight)} ${ESTIMATORS[name] ?? name}`).join(", ")})`;
 }
 
 /** Fourier ring correlation: the finest period (pixels) that is still there, where it was measured. */
