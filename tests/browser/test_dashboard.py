@@ -349,3 +349,21 @@ def test_a_slow_client_skips_changes_and_ends_with_the_newest(
     network.send("Network.emulateNetworkConditions", {**slow, "downloadThroughput": -1, "uploadThroughput": -1})
     wait_for_rows(page, 60)
     assert page.evaluate("quietbeam.stacks") - before < 12, "changes it had no time for are skipped"
+
+
+def test_older_runs_are_found_too(page: Page, dashboard: Dashboard, run: SyntheticRun, redis: Connection) -> None:
+    for n in range(203):
+        info = replace(run.info, uid=f"old-{n}", scan_id=n, time_start=run.info.time_start - 60 * (n + 1))
+        runs.register_run(redis, info.uid, info.time_start)
+        runs.write_status(redis, info.uid, info=info, state=RunState.COMPLETE, rows_measured=1, pixels_measured=1)
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    page.keyboard.press("r")
+    found = page.locator("#runs-list button:not(.more)")
+    expect(found).to_have_count(200)
+    page.get_by_label("Search runs").fill("Scan 201 complete")
+    expect(found).to_have_count(0)
+    page.get_by_role("button", name="Search older runs too (4)").click()
+    expect(found).to_have_count(1)
+    expect(found).to_contain_text("Scan 201")
+    expect(page.locator("#runs-list .more")).to_have_count(0)

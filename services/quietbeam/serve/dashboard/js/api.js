@@ -23,8 +23,10 @@ async function ask(path, headers) {
   throw new ApiError(response.status, detail);
 }
 
+/** A run's attributes, with the links of the server's answer. */
 export async function getRun(uid) {
-  return (await (await ask(`runs/${encodeURIComponent(uid)}`)).json()).data.attributes;
+  const { data, links } = await (await ask(`runs/${encodeURIComponent(uid)}`)).json();
+  return { ...data.attributes, links: links ?? {} };
 }
 
 /** What the wanted SNR takes, per line; null before there is evidence. */
@@ -32,9 +34,10 @@ export async function getAdvice(uid, snr) {
   return (await (await ask(`runs/${encodeURIComponent(uid)}/advice?snr=${snr}`)).json()).data;
 }
 
-export async function getRuns(limit = 200) {
-  const body = await (await ask(`runs?page[limit]=${limit}`)).json();
-  return body.data.map((run) => run.attributes);
+/** Runs, newest first, from `offset` on: {runs, count}; `count` is how many there are in all. */
+export async function getRuns(limit = 200, offset = 0) {
+  const body = await (await ask(`runs?page[limit]=${limit}&page[offset]=${offset}`)).json();
+  return { runs: body.data.map((run) => run.attributes), count: body.meta.count };
 }
 
 /** The states of a run's maps so far, oldest first. */

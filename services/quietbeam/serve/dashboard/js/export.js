@@ -20,7 +20,7 @@ export class ExportPanel {
   }
 
   draw({ run }) {
-    const key = `${run.uid} ${run.lines}`;
+    const key = `${run.uid} ${run.lines} ${run.links.report}`;
     if (key === this.drawn) return;
     this.drawn = key;
     const here = `api/v1/runs/${encodeURIComponent(run.uid)}`;
@@ -34,6 +34,7 @@ export class ExportPanel {
     });
     const more = document.createElement("p");
     more.append(link("evidence", `${here}/evidence`, `${name}-evidence.json`), link("run as JSON", here, `${name}.json`));
+    if (run.links.report) more.prepend(link("report", `${here}/report`, `${name}-report.html`));
     byId("export-links").replaceChildren(...rows, more);
   }
 }

@@ -53,7 +53,7 @@ export class Loader {
   async #load(uid) {
     if (uid === "latest" && !this.anyRun) {
       // The list may be empty; `latest` without a run would be a 404, which browsers log as an error.
-      this.anyRun = (await getRuns(1)).length > 0;
+      this.anyRun = (await getRuns(1)).count > 0;
       if (!this.anyRun) return { run: null, stacks: null };
     }
     const run = await getRun(uid);

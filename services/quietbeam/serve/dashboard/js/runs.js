@@ -9,6 +9,7 @@ export class RunList {
   constructor(onChoose) {
     this.onChoose = onChoose;
     this.runs = [];
+    this.count = 0;
     this.current = null;
     this.dialog = byId("runs");
     byId("run-button").addEventListener("click", () => this.open());
@@ -27,16 +28,33 @@ export class RunList {
   }
 
   async refresh() {
-    this.runs = await getRuns();
+    const { runs, count } = await getRuns();
+    const newest = new Set(runs.map((run) => run.uid));
+    this.runs = [...runs, ...this.runs.filter((run) => !newest.has(run.uid))];
+    this.count = count;
+    this.#fill();
+  }
+
+  async #more() {
+    const known = new Set(this.runs.map((run) => run.uid));
+    const { runs, count } = await getRuns(200, this.runs.length);
+    this.runs.push(...runs.filter((run) => !known.has(run.uid)));
+    this.count = runs.length ? count : this.runs.length;
     this.#fill();
   }
 
   #fill() {
     const words = byId("runs-search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const text = (run) => `${run.scan_id} ${run.plan} ${STATES[run.state]} ${run.uid} ${clock(run.time_start)}`.toLowerCase();
+    const text = (run) => `scan ${run.scan_id} ${run.plan} ${STATES[run.state]} ${run.uid} ${clock(run.time_start)}`.toLowerCase();
     const shown = this.runs.filter((run) => words.every((word) => text(run).includes(word)));
     byId("runs-list").replaceChildren(...shown.map((run) => this.#item(run)));
-    if (!shown.length) byId("runs-list").append(Object.assign(document.createElement("li"), { textContent: "no such run" }));
+    if (this.count > this.runs.length) {
+      const more = Object.assign(document.createElement("button"), { className: "more", textContent: `Search older runs too (${this.count - this.runs.length})` });
+      more.addEventListener("click", () => this.#more());
+      const item = document.createElement("li");
+      item.append(more);
+      byId("runs-list").append(item);
+    } else if (!shown.length) byId("runs-list").append(Object.assign(document.createElement("li"), { textContent: "no such run" }));
   }
 
   #item(run) {
