@@ -2,6 +2,7 @@
 
 import { getDetectors } from "./api.js";
 import { table } from "./dom.js";
+import { Fetched } from "./fetched.js";
 import { lineName, number } from "./text.js";
 
 const byId = (id) => document.getElementById(id);
@@ -10,9 +11,7 @@ const SOFT = "#8d9aab";
 
 export class DetectorsPanel {
   constructor({ redraw }) {
-    this.redraw = redraw;
-    this.detectors = [];
-    this.loaded = "";
+    this.fetched = new Fetched(getDetectors, redraw);
     this.line = "";
     byId("detectors-line").addEventListener("change", (event) => {
       this.line = event.target.value;
@@ -21,8 +20,7 @@ export class DetectorsPanel {
   }
 
   draw({ run, newest }) {
-    const wanted = `${run.uid} ${newest} ${run.progress.rows_measured}`;
-    if (this.loaded !== wanted && !this.loading) this.#load(run.uid, wanted);
+    this.fetched.want(run.uid, String(newest.maps_version));
     const select = byId("detectors-line");
     if (select.dataset.lines !== run.lines.join()) {
       select.dataset.lines = run.lines.join();
@@ -30,15 +28,16 @@ export class DetectorsPanel {
       if (!run.lines.includes(this.line)) this.line = "";
     }
     select.value = this.line;
-    const drawn = `${wanted} ${this.loaded} ${this.line}`;
-    if (this.uid !== run.uid || drawn === this.drawn) return;
+    const { uid, key, value, problem } = this.fetched;
+    const drawn = [run.uid, key, this.line, problem].join();
+    if (uid !== run.uid || drawn === this.drawn) return;
     this.drawn = drawn;
-    const judged = this.detectors.map((one) => judge(one, this.line));
+    const judged = compare(value ?? []).map((one) => judge(one, this.line));
     drawLayout(byId("detectors-map"), judged);
     const left = judged.filter(({ excluded }) => excluded.length);
     const where = this.line ? lineName(this.line) : "every line";
     byId("detectors-facts").textContent =
-      this.problem || (left.length ? `▲ ${left.map(({ name }) => name).join(", ")} left out, see below` : `all ${judged.length} detectors are used for ${where}`);
+      problem || (left.length ? `▲ ${left.map(({ name }) => name).join(", ")} left out, see below` : `all ${judged.length} detectors are used for ${where}`);
     const body = judged.map(({ name, gain, share, drift, excluded }) => [
       { text: name, head: true },
       { text: share === null ? "–" : `${(100 * share).toFixed(1)} %` },
@@ -48,29 +47,28 @@ export class DetectorsPanel {
     ]);
     byId("detectors-table").replaceChildren(table(["Detector", "Counts", "Gain", "Drift", "State"], body, "Detectors"));
   }
+}
 
-  async #load(uid, wanted) {
-    this.loading = true;
-    try {
-      const found = await getDetectors(uid);
-      const total = found.reduce((sum, one) => sum + (one.total_counts ?? 0), 0);
-      this.detectors = found.map((one) => ({ ...one, share: total > 0 ? one.total_counts / total : null }));
-      this.problem = "";
-    } catch (error) {
-      this.problem = error.message;
-      this.detectors = [];
-    }
-    this.uid = uid;
-    this.loaded = wanted;
-    this.loading = false;
-    this.redraw();
-  }
+/** Shares of the counts, and gains relative to the mean of the detectors that a line is summed over. */
+function compare(detectors) {
+  const total = detectors.reduce((sum, one) => sum + (one.total_counts ?? 0), 0);
+  const mean = (line) => {
+    const gains = detectors.map(({ lines }) => lines?.[line]?.gain).filter(Number.isFinite);
+    return gains.reduce((sum, gain) => sum + gain, 0) / gains.length;
+  };
+  return detectors.map((one) => ({
+    ...one,
+    share: total > 0 ? one.total_counts / total : null,
+    lines: Object.fromEntries(
+      Object.entries(one.lines ?? {}).map(([line, { gain, excluded }]) => [line, { excluded, gain: Number.isFinite(gain) ? gain / mean(line) : null }]),
+    ),
+  }));
 }
 
 /** What is said of a detector for one line, or for all of them. */
 function judge({ name, position, lines, share, drift }, line) {
   const chosen = Object.entries(lines ?? {}).filter(([one]) => !line || one === line);
-  const gains = chosen.map(([, { gain }]) => gain).filter(Number.isFinite);
+  const gains = chosen.filter(([, { excluded }]) => !excluded).map(([, { gain }]) => gain).filter(Number.isFinite);
   const [low, high] = [Math.min(...gains), Math.max(...gains)];
   const reasons = chosen.filter(([, { excluded }]) => excluded).map(([one, { excluded }]) => (line ? excluded : `${lineName(one)}: ${excluded}`));
   const mean = gains.reduce((sum, gain) => sum + gain, 0) / gains.length;

@@ -2,6 +2,7 @@
 
 import { getHistory } from "./api.js";
 import { Chart } from "./chart.js";
+import { Fetched } from "./fetched.js";
 import { ESTIMATORS, lineName, number } from "./text.js";
 
 const byId = (id) => document.getElementById(id);
@@ -13,10 +14,8 @@ export class HistoryPanel {
   constructor({ onChoose, onOpen, redraw }) {
     this.onChoose = onChoose;
     this.onOpen = onOpen;
-    this.redraw = redraw;
-    this.states = [];
-    this.loaded = "";
-    this.uid = "";
+    this.fetched = new Fetched(getHistory, redraw);
+    this.all = [];
     this.chosen = null;
     this.charts = ["Dwell gain", "Loss of the fine-tuning"].map(
       (label, i) => new Chart({ height: i ? 96 : 190, label, right: i ? 10 : 46, onChoose: (rows) => this.#goTo(rows) }),
@@ -28,9 +27,9 @@ export class HistoryPanel {
     byId("earlier-back").addEventListener("click", () => this.#show(null));
   }
 
-  /** States that can still be shown; the last of them is now. */
+  /** States that can be shown; the last of them is now. */
   get kept() {
-    return this.states.filter((state) => state.maps);
+    return this.all.filter((state) => state.maps);
   }
 
   step(by) {
@@ -41,11 +40,13 @@ export class HistoryPanel {
 
   draw({ run, earlier, newest }) {
     this.chosen = earlier;
-    const wanted = `${run.uid} ${newest}`;
-    if (this.loaded !== wanted && !this.loading) this.#load(run.uid, wanted);
-    const drawn = `${wanted} ${this.loaded} ${earlier?.version} ${this.problem}`;
-    if (this.uid !== run.uid || drawn === this.drawn) return;
+    this.fetched.want(run.uid, String(newest.maps_version));
+    const { uid, key, value, problem } = this.fetched;
+    const drawn = [run.uid, newest.maps_version, key, earlier?.version, problem].join();
+    if (uid !== run.uid || drawn === this.drawn) return;
     this.drawn = drawn;
+    const before = (value ?? []).filter(({ version }) => version < newest.maps_version).map((state) => ({ ...state, uid }));
+    this.all = [...before, present(newest)];
     const { kept } = this;
     const at = this.#index();
     Object.assign(byId("state"), { max: String(Math.max(0, kept.length - 1)), value: String(Math.max(0, at)), disabled: kept.length < 2 });
@@ -53,23 +54,8 @@ export class HistoryPanel {
     byId("state-after").disabled = at < 0 || at >= kept.length - 1;
     const told = describe(kept[at], at, kept.length);
     byId("state").setAttribute("aria-valuetext", told);
-    byId("state-facts").textContent = this.problem || told;
+    byId("state-facts").textContent = problem || told;
     this.#curves(run, kept[at]);
-  }
-
-  async #load(uid, wanted) {
-    this.loading = true;
-    try {
-      this.states = (await getHistory(uid)).map((state) => ({ ...state, uid }));
-      this.problem = "";
-    } catch (error) {
-      this.problem = error.message;
-      this.states = [];
-    }
-    this.loaded = wanted;
-    this.uid = uid;
-    this.loading = false;
-    this.redraw();
   }
 
   #curves(run, state) {
@@ -79,13 +65,13 @@ export class HistoryPanel {
       colour: COLOURS[i % COLOURS.length],
       dash: DASHES[Math.floor(i / COLOURS.length) % DASHES.length],
       end: lineName(line),
-      points: this.states.map(({ rows, lines }) => {
+      points: this.all.map(({ rows, lines }) => {
         const gain = lines?.[line];
         return { x: rows, y: gain?.dwell_gain ?? NaN };
       }),
     }));
     this.charts[0].draw({ series: gains, log: true, unit: "rows", mark, from: 1 });
-    const loss = this.states.map(({ rows, loss: y }) => ({ x: rows, y: y ?? NaN }));
+    const loss = this.all.map(({ rows, loss: y }) => ({ x: rows, y: y ?? NaN }));
     this.charts[1].draw({ series: [{ kind: "line", colour: COLOURS[0], points: loss }], unit: "rows", mark });
   }
 
@@ -109,6 +95,14 @@ export class HistoryPanel {
     this.chosen = state;
     this.onChoose(state);
   }
+}
+
+/** The newest maps as a state like the others. */
+function present({ uid, maps_version: version, denoise, evidence }) {
+  const lines = Object.fromEntries(
+    (evidence?.lines ?? []).map(({ line, estimator, dwell_gain }) => [line, { estimator, dwell_gain }]),
+  );
+  return { uid, version, rows: denoise.rows, fine_tune_steps: evidence?.fine_tune_steps, loss: evidence?.loss, lines, maps: true };
 }
 
 /** "state 3 of 24: 12 rows, 11:43:02". */

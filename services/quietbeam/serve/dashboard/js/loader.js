@@ -61,7 +61,7 @@ export class Loader {
     const { earlier } = this;
     run.advice = earlier ? null : await this.#advise(run);
     const seen = earlier ? `${run.uid} state ${earlier.version}` : `${run.uid} ${run.maps_version} ${run.progress.pixels_measured}`;
-    const frame = { run: earlier ? asItWas(run, earlier) : run, stacks: null, earlier, newest: run.maps_version };
+    const frame = { run: earlier ? asItWas(run, earlier) : run, stacks: null, earlier, newest: run };
     if (!run.shape || !run.progress.pixels_measured || seen === this.seen) return frame;
     const [rows, cols] = run.shape;
     const stride = Math.max(1, Math.ceil(Math.sqrt((rows * cols * run.lines.length) / MAX_VALUES)));

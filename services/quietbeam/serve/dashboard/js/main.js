@@ -76,7 +76,7 @@ function choose(uid, follow) {
   loader.showState(null, uid);
 }
 
-function takeFrame({ run, stacks, missing, earlier = null, newest = run?.maps_version }) {
+function takeFrame({ run, stacks, missing, earlier = null, newest = run }) {
   if (!run) {
     empty("No run yet: start a scan", "The maps appear here with the first measured row.");
     return;
