@@ -261,7 +261,7 @@ def test_maps_are_listed_with_links_that_work(client: TestClient, run: Synthetic
         ("runs/latest/maps/spectra", 404, "there are raw, denoised"),
         ("runs/latest/maps/raw/Pb_La", 404, "it has Ca_Ka, Fe_Ka, Zn_Ka"),
         ("runs/latest/maps/raw?format=png", 406, "octet-stream"),
-        ("runs/latest/maps/raw/Fe_Ka?format=hdf5", 406, "tiff (image/tiff)"),
+        ("runs/latest/maps/raw/Fe_Ka?format=pdf", 406, "tiff (image/tiff)"),
         ("runs/latest/maps/raw/Fe_Ka?slice=a", 400, "START:STOP:STEP"),
         ("runs/latest/maps/raw/Fe_Ka?slice=50", 400, "outside the map"),
         ("runs/latest/maps/raw?slice=0,0,0,0", 400, "3 axes"),

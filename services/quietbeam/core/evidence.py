@@ -88,6 +88,28 @@ class LineEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorEvidence:
+    """How well one detector does.
+
+    Attributes
+    ----------
+    detector
+        Its name.
+    gains
+        Its share of the detector sum, per line; lines for which it is left out are missing.
+    total_counts
+        Counts of all lines so far (areas of fitted runs).
+    drift
+        Smooth relative variation against the other detectors over the map (1 sigma), beyond noise.
+    """
+
+    detector: str
+    gains: Mapping[str, float] = field(default_factory=dict)
+    total_counts: float = 0.0
+    drift: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvidence:
     """Evidence of a whole run at one moment.
 
@@ -97,8 +119,12 @@ class RunEvidence:
         Number of measured rows that went into the maps.
     model
         Version of the pretrained weights; ``model_sha256`` their checksum.
+    detectors
+        Every detector, in the order of the run.
     fine_tune_steps, fine_tune_s
         Optimizer steps and seconds spent on this very run.
+    loss
+        Loss of the latest fine-tuning steps, or None before the first.
     final
         True after the last, longer fine-tune at the end of the run.
     notes
@@ -107,11 +133,13 @@ class RunEvidence:
 
     rows: int
     lines: tuple[LineEvidence, ...]
+    detectors: tuple[DetectorEvidence, ...] = ()
     kind: Kind = "counts"
     model: str = ""
     model_sha256: str = ""
     fine_tune_steps: int = 0
     fine_tune_s: float = 0.0
+    loss: float | None = None
     final: bool = False
     notes: tuple[str, ...] = ()
 
@@ -119,6 +147,7 @@ class RunEvidence:
         """Return plain JSON types."""
         data = asdict(self)
         data["lines"] = [dict(line) for line in data["lines"]]
+        data["detectors"] = [dict(detector) for detector in data["detectors"]]
         data["notes"] = list(self.notes)
         return data
 
@@ -130,6 +159,10 @@ class RunEvidence:
         values = {k: v for k, v in data.items() if k in known}
         values["lines"] = tuple(
             LineEvidence(**{k: v for k, v in line.items() if k in line_known}) for line in values.get("lines", ())
+        )
+        known = {f.name for f in fields(DetectorEvidence)}
+        values["detectors"] = tuple(
+            DetectorEvidence(**{k: v for k, v in one.items() if k in known}) for one in values.get("detectors", ())
         )
         values["notes"] = tuple(values.get("notes", ()))
         return cls(**values)

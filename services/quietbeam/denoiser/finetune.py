@@ -56,6 +56,7 @@ class FineTuning(L.LightningModule):
         self.options = options
         self.steps = 0
         self.seconds = 0.0
+        self.loss: float | None = None
         self._rng = np.random.default_rng([seed, 11])
         # not Muon: its equal steps in all directions learn the noise of a small map by heart (docs/notes/science.md)
         self._optimizer = torch.optim.AdamW(learning, lr=options.lr, betas=(0.9, 0.99), weight_decay=0.0, foreach=True)
@@ -180,7 +181,11 @@ class FineTuning(L.LightningModule):
         """Return the loss against the other part of the counts, or None where it is not finite."""
         rate = self.network(batch["counts"], batch["exposure"])
         loss = line_loss(rate, batch["target"], batch["target_exposure"]).mean()
-        return loss if bool(torch.isfinite(loss)) else None
+        if not bool(torch.isfinite(loss)):
+            return None
+        value = float(loss.detach())
+        self.loss = value if self.loss is None else 0.95 * self.loss + 0.05 * value
+        return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip outliers; warm up."""

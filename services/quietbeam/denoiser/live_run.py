@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from quietbeam.buffer import RunBuffer
+from quietbeam.buffer import MapHistory, RunBuffer
 from quietbeam.core import keys, metrics, runs
 from quietbeam.core.bus import Connection, emit
 from quietbeam.core.evidence import RunEvidence
@@ -57,6 +57,7 @@ class LiveRun:
         self._known = np.zeros(self.info.shape, dtype=bool)
         self._version = int(buffer.map_attributes().get("version", 0))
         self._evidence: RunEvidence | None = None
+        self._history = MapHistory(buffer)
         self._state = RunState.RUNNING
         self._state_at = -_STATE_EVERY_S
         self._spent_s = self._final_spent_s = 0.0
@@ -190,6 +191,7 @@ class LiveRun:
         # Measured from its end, so that evaluation never takes more than its share on a slow machine.
         self._evaluated_at = time.monotonic()
         self._notify((0, self.info.shape[0]), lag_s=None)
+        self._remember()
 
     def _finish(self, interrupt: Callable[[], bool], between: Callable[[], object]) -> bool:
         """Spend the final budget (rows of other runs interrupt it), then write the final maps."""
@@ -215,6 +217,7 @@ class LiveRun:
     def _close_run(self, evidence: RunEvidence | None) -> None:
         self._evidence = evidence
         self._notify((0, self.info.shape[0]), lag_s=None, final=True)
+        self._remember(final=True)
         self.finished = True
         log.info("run_final", run=self.info.uid, rows=self.rows, fine_tune_steps=self._steps)
 
@@ -291,6 +294,15 @@ class LiveRun:
         metrics.count(self._redis, "quietbeam_maps_denoised_total")
         if lag_s is not None:
             metrics.gauge(self._redis, "quietbeam_frame_latency_seconds", lag_s)
+
+    def _remember(self, *, final: bool = False) -> None:
+        """Keep this state of the maps for the history of the run; a full disk costs the history, not the run."""
+        if self._evidence is None:
+            return
+        try:
+            self._history.note(self._version, self._evidence, self._known, final=final)
+        except OSError as error:
+            log.warning("history_not_written", run=self.info.uid, error=str(error))
 
     def _commit_age(self, row: int) -> float:
         """Seconds since the row's commit mark was written (file time and wall clock of one machine)."""

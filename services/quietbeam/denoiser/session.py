@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from quietbeam.core.evidence import Kind, RunEvidence
+from quietbeam.core.evidence import DetectorEvidence, Kind, RunEvidence
 
 from .areas import NoiseModel, measure_noise
 from .counts import RunCounts, Sums
@@ -309,11 +309,29 @@ class DenoiseSession:
         return RunEvidence(
             rows=self.data.rows_measured,
             lines=self._evaluation.line_evidence(self.data),
+            detectors=self._detectors(),
             kind=self.data.kind,
             model=self.weights.name,
             model_sha256=self.weights.sha256,
             fine_tune_steps=tuning.steps if tuning else 0,
             fine_tune_s=round(tuning.seconds, 2) if tuning else 0.0,
+            loss=round(tuning.loss, 5) if tuning and tuning.loss is not None else None,
             final=self._final,
             notes=tuple(self._evaluation.notes),
+        )
+
+    def _detectors(self) -> tuple[DetectorEvidence, ...]:
+        gains, total = self.data.gains, self.data.counts.sum((1, 2, 3), dtype=np.float64)
+        return tuple(
+            DetectorEvidence(
+                detector=name,
+                gains={
+                    line: round(float(gains.values[k, j]), 5)
+                    for j, line in enumerate(self.data.lines)
+                    if gains.included[k, j]
+                },
+                total_counts=float(total[k]),
+                drift=round(float(np.nan_to_num(gains.drift[k])), 5),
+            )
+            for k, name in enumerate(self.data.detectors)
         )

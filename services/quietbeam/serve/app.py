@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     settings
         All settings; `serve` is ours, `runs_dir` and `redis_url` are read.
     """
-    from .routes import about, dashboard, events, health, maps, runs
+    from .routes import about, dashboard, events, health, maps, runs, values
 
     connection = connect(settings.redis_url)
     connection.set_retry(Retry(NoBackoff(), 1))  # a viewer would rather have zarr now than Redis in ten seconds
@@ -96,7 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (about, runs, maps, events):
+    for module in (about, runs, maps, values, events):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
     dashboard.install(app)

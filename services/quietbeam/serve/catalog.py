@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -12,19 +12,64 @@ from typing import Any, TypeVar
 import redis
 import structlog
 
-from quietbeam.buffer import RunBuffer, list_buffers
+from quietbeam.buffer import MapHistory, MapState, RunBuffer, list_buffers
 from quietbeam.core import keys, runs
 from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.evidence import RunEvidence
 from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import RunState
+from quietbeam.core.types import RunInfo, RunState
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 _RETRY_AFTER_S = 1.0
 _STATUS_FIELDS = frozenset(f.name for f in fields(RunStatus))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs are wanted; None is any.
+
+    Attributes
+    ----------
+    since, until
+        Start time, seconds since 1970.
+    metadata
+        Entries of the start document as text, nested ones with dots.
+    """
+
+    states: frozenset[RunState] | None = None
+    since: float | None = None
+    until: float | None = None
+    plan: str | None = None
+    scan_id: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def looks_inside(self) -> bool:
+        """True when a run must be read to know."""
+        return self.plan is not None or self.scan_id is not None or bool(self.metadata)
+
+    def takes(self, info: RunInfo | None) -> bool:
+        """True for a run whose contents are wanted."""
+        if info is None:
+            return False
+        if self.plan is not None and info.plan != self.plan:
+            return False
+        if self.scan_id is not None and info.scan_id != self.scan_id:
+            return False
+        return all(_text(info.metadata, key) == value for key, value in self.metadata.items())
+
+
+def _text(metadata: Any, key: str) -> str | None:
+    """Return an entry as text; dots lead into nested entries."""
+    value: Any = metadata
+    for part in [key] if isinstance(metadata, Mapping) and key in metadata else key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return str(value)
 
 
 class RunCatalog:
@@ -44,6 +89,7 @@ class RunCatalog:
         self._away_until = 0.0
         self._away_reason = ""
         self._started: dict[str, float] = {}
+        self._infos: dict[str, RunInfo] = {}
         self._lock = Lock()
 
     # --- Redis, as long as it is there --------------------------------------------------------------------------
@@ -99,14 +145,20 @@ class RunCatalog:
                 return known
             raise NotMeasuredError(f"no run {uid[:64]!r}; api/v1/runs lists what there is") from error
 
-    def page(
-        self, offset: int, limit: int, states: frozenset[RunState] | None = None
-    ) -> tuple[Sequence[RunStatus], int]:
-        """Return `limit` runs from the `offset`-th newest, and how many there are in `states` (None: in any)."""
-        order = self._order()
-        if states is not None:
+    def page(self, offset: int, limit: int, wanted: RunFilter | None = None) -> tuple[Sequence[RunStatus], int]:
+        """Return `limit` runs from the `offset`-th newest, and how many there are that are wanted."""
+        wanted = wanted or RunFilter()
+        started = self._started_at()
+        order = sorted(started, key=lambda uid: (started[uid], uid), reverse=True)
+        if wanted.since is not None:
+            order = [uid for uid in order if started[uid] >= wanted.since]
+        if wanted.until is not None:
+            order = [uid for uid in order if started[uid] < wanted.until]
+        if wanted.states is not None:
             current = self._states(order)
-            order = [uid for uid in order if current[uid] in states]
+            order = [uid for uid in order if current[uid] in wanted.states]
+        if wanted.looks_inside:
+            order = [uid for uid in order if wanted.takes(self._info(uid))]
         found = []
         for uid in order[offset : offset + limit]:
             try:
@@ -119,8 +171,35 @@ class RunCatalog:
         """Return the number of runs."""
         return len(self._order())
 
+    def history(self, uid: str) -> list[MapState]:
+        """Return the states of a run's maps, oldest first; the newest can always be read."""
+        try:
+            states = MapHistory(RunBuffer.open(self._root, uid)).states()
+        except NotMeasuredError:
+            return []
+        return [*states[:-1], replace(states[-1], maps=True)] if states else []
+
+    def _info(self, uid: str) -> RunInfo | None:
+        """Return what a run is, once and for all."""
+        with self._lock:
+            if uid in self._infos:
+                return self._infos[uid]
+        try:
+            info = self.status(uid).info
+        except NotMeasuredError:
+            return None
+        if info is not None:
+            with self._lock:
+                self._infos[uid] = info
+        return info
+
     def _order(self) -> list[str]:
         """Return every uid, newest start first."""
+        started = self._started_at()
+        return sorted(started, key=lambda uid: (started[uid], uid), reverse=True)
+
+    def _started_at(self) -> dict[str, float]:
+        """Return the start time of every run."""
 
         def index(connection: Connection) -> Any:
             return connection.zrange(keys.RUNS, 0, -1, withscores=True)
@@ -130,7 +209,7 @@ class RunCatalog:
         for uid in list_buffers(self._root):
             if uid not in started:
                 started[uid] = self._time_start(uid)
-        return sorted(started, key=lambda uid: (started[uid], uid), reverse=True)
+        return started
 
     def _time_start(self, uid: str) -> float:
         with self._lock:

@@ -22,6 +22,7 @@ MIME = {
     "octet-stream": "application/octet-stream",
     "csv": "text/csv",
     "tiff": "image/tiff",
+    "hdf5": "application/x-hdf5",
 }
 MAX_BYTES = 300 * 2**20
 MAX_TEXT_VALUES = 4 * 2**20

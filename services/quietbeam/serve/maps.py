@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from quietbeam.buffer import MapKind, RunBuffer
+from quietbeam.buffer import MapHistory, MapKind, RunBuffer
 from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.runs import RunStatus
 from quietbeam.core.types import BoolArray, FloatArray
@@ -63,16 +63,20 @@ class MapReader:
         self._lock = Lock()
         self._reading = Lock()
 
-    def read(self, status: RunStatus, kind: Kind) -> MapStack:
-        """Return the maps of a run.
+    def read(self, status: RunStatus, kind: Kind, version: int | None = None) -> MapStack:
+        """Return the maps of a run, or an earlier state of them.
 
         Raises
         ------
         NotMeasuredError
-            Unknown kind, or the run has no buffer.
+            Unknown kind, the run has no buffer, or the version is not kept.
         """
         if kind not in KINDS:
             raise NotMeasuredError(f"no maps of kind {str(kind)[:40]!r}; there are {', '.join(KINDS)}")
+        if version is not None and version != status.maps_version:
+            values, measured = MapHistory(RunBuffer.open(self._root, status.uid)).read(version, kind)
+            values[:, ~measured] = np.nan
+            return MapStack(values=_sealed(values), tag=f"{status.uid}.v{version}.{kind}", denoised=measured)
         kept = self._find(status, kind)
         if kept is None:
             with self._reading:  # one viewer reads, the others find it kept

@@ -14,14 +14,15 @@ from quietbeam.core.types import RunInfo
 from quietbeam.serve import formats
 from quietbeam.serve.app import Services, Shared
 from quietbeam.serve.colormaps import Colouring, Scale, draw_png
+from quietbeam.serve.hdf5 import write_hdf5
 from quietbeam.serve.maps import KINDS, Kind, MapStack, map_tag
 from quietbeam.serve.slices import parse_slice
 
 from .envelope import ERRORS, Envelope, answer, base, unchanged
 
 router = APIRouter(tags=["maps"])
-STACK_FORMATS = ("json", "npy", "octet-stream")
-LINE_FORMATS = ("json", "npy", "png", "octet-stream", "csv", "tiff")
+STACK_FORMATS = ("json", "npy", "octet-stream", "hdf5")
+LINE_FORMATS = ("json", "npy", "png", "octet-stream", "csv", "tiff", "hdf5")
 _BINARY: Any = {formats.MIME[name]: {} for name in LINE_FORMATS if name != "json"}
 _RESPONSES: Any = {
     200: {"model": Envelope, "content": _BINARY},
@@ -32,12 +33,16 @@ _RESPONSES: Any = {
 Format = Annotated[str | None, Query(max_length=200, description="Format alias or MIME type; wins over Accept.")]
 Slice = Annotated[str | None, Query(max_length=200, description="numpy-like: 10:20,::2")]
 Accept = Annotated[str | None, Header(include_in_schema=False)]
+Version = Annotated[
+    int | None,
+    Query(ge=0, le=2**53, description="An earlier state, from .../history; of denoised and uncertainty."),
+]
 
 
 @router.get("/runs/{uid}/maps", responses={200: {"model": Envelope}, **ERRORS})
 def list_maps(uid: str, request: Request, shared: Shared) -> Response:
     """The maps of a run: kinds, shapes and where they are."""
-    status, info = _find(shared, uid)
+    status, info = find_run(shared, uid)
     here = f"{base(request)}/runs/{status.uid}/maps"
     n_line, (rows, cols) = len(info.lines), info.shape
     data = [
@@ -70,21 +75,28 @@ def get_stack(
     shared: Shared,
     format: Format = None,
     slice: Slice = None,
+    version: Version = None,
     accept: Accept = None,
 ) -> Response:
     """All lines in one array (line, row, col); NaN (null in JSON) where nothing is measured or denoised yet."""
-    status, info = _find(shared, uid)
+    status, info = find_run(shared, uid)
     form = formats.choose(format, accept, STACK_FORMATS)
     known = _kind(kind)
     axes = ("row", "col") if known == "measured" else ("line", "row", "col")
     shape = info.shape if known == "measured" else (len(info.lines), *info.shape)
     index = parse_slice(slice or "", shape, axes)
-    tag = f"{map_tag(status, known)}.{form}"
+    tag = f"{map_tag(status, known)}.{version}.{form}"
     if unchanged(request, tag):
         return Response(status_code=304, headers={"ETag": f'"{tag}"'})
     _guard(shape, index, known, form)
-    stack = shared.maps.read(status, known)
-    headers = _headers(status, stack, tag)
+    stack = shared.maps.read(status, known, version)
+    headers = _headers(status, stack, tag, version)
+    if form == "hdf5":
+        _whole(slice)
+        lines = () if known == "measured" else info.lines
+        return Response(
+            write_hdf5(info, status, known, stack.values, lines), media_type=formats.MIME[form], headers=headers
+        )
     meta = {"kind": known, "dims": axes, "lines": info.lines, "slice": slice, "plain_rows": stack.plain_rows}
     return _send(stack.values[index], form, headers, meta)
 
@@ -103,22 +115,27 @@ def get_map(
     vmin: Annotated[float | None, Query(description="Value at the dark end (png).")] = None,
     vmax: Annotated[float | None, Query(description="Value at the bright end (png).")] = None,
     zoom: Annotated[int, Query(ge=1, le=16, description="Screen pixels per map pixel (png).")] = 1,
+    version: Version = None,
     accept: Accept = None,
 ) -> Response:
     """One line's map (row, col)."""
-    status, info = _find(shared, uid)
+    status, info = find_run(shared, uid)
     form = formats.choose(format, accept, LINE_FORMATS)
     known = _kind(kind)
     if line not in info.lines:
         raise NotMeasuredError(f"line {line[:40]!r} is not measured in this run; it has {', '.join(info.lines)}")
     index = parse_slice(slice or "", info.shape, ("row", "col"))
-    tag = f"{map_tag(status, known)}.{line}.{form}"
+    tag = f"{map_tag(status, known)}.{version}.{line}.{form}"
     if unchanged(request, tag):
         return Response(status_code=304, headers={"ETag": f'"{tag}"'})
     _guard(info.shape, index, known, form, zoom if form == "png" else 1)
-    stack = shared.maps.read(status, known)
+    stack = shared.maps.read(status, known, version)
     values = stack.values if known == "measured" else stack.values[info.lines.index(line)]
-    headers = _headers(status, stack, tag)
+    headers = _headers(status, stack, tag, version)
+    if form == "hdf5":
+        _whole(slice)
+        one, lines = (values, ()) if known == "measured" else (values[None], (line,))
+        return Response(write_hdf5(info, status, known, one, lines), media_type=formats.MIME[form], headers=headers)
     part = values[index]
     if form == "png":
         picture = np.atleast_2d(part.astype(np.float32))
@@ -128,7 +145,8 @@ def get_map(
     return _send(part, form, headers, meta)
 
 
-def _find(shared: Services, uid: str) -> tuple[RunStatus, RunInfo]:
+def find_run(shared: Services, uid: str) -> tuple[RunStatus, RunInfo]:
+    """Return a run that has a geometry, or raise the 404."""
     status = shared.catalog.status(shared.catalog.resolve(uid))
     if status.info is None:
         raise NotMeasuredError(f"run {status.uid} has no maps: {status.reason or 'its geometry is not known yet'}")
@@ -152,8 +170,14 @@ def _guard(shape: tuple[int, ...], index: tuple[Any, ...], kind: Kind, form: str
         formats.guard_size(chosen, 1 if kind == "measured" else 4, form)
 
 
-def _headers(status: RunStatus, stack: MapStack, tag: str) -> dict[str, str]:
-    return {"ETag": f'"{tag}"', "X-Version": str(status.maps_version), "X-Plain-Rows": str(stack.plain_rows)}
+def _whole(slice: str | None) -> None:
+    if slice:
+        raise InputError("an hdf5 file holds whole maps with their positions; leave slice= out, or take format=npy")
+
+
+def _headers(status: RunStatus, stack: MapStack, tag: str, version: int | None) -> dict[str, str]:
+    shown = status.maps_version if version is None else version
+    return {"ETag": f'"{tag}"', "X-Version": str(shown), "X-Plain-Rows": str(stack.plain_rows)}
 
 
 def _send(values: npt.NDArray[Any], form: str, headers: dict[str, str], meta: dict[str, Any]) -> Response:

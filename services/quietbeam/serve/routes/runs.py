@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -12,6 +14,7 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.runs import RunStatus
 from quietbeam.core.types import RunState
 from quietbeam.serve.app import Shared
+from quietbeam.serve.catalog import RunFilter
 
 from .envelope import ERRORS, Envelope, answer, base, unchanged
 
@@ -27,14 +30,26 @@ def list_runs(
     offset: Annotated[int, Query(alias="page[offset]", ge=0, le=10_000_000, description="Runs to skip.")] = 0,
     limit: Annotated[int, Query(alias="page[limit]", ge=1, le=300, description="Runs to return.")] = 50,
     state: Annotated[str | None, Query(max_length=200, description="Only these states, comma separated.")] = None,
+    since: Annotated[float | None, Query(description="Started at or after [s since 1970].")] = None,
+    until: Annotated[float | None, Query(description="Started before [s since 1970].")] = None,
+    plan: Annotated[str | None, Query(max_length=100, description="Only this plan.")] = None,
+    scan_id: Annotated[int | None, Query(description="Only this scan_id.")] = None,
+    metadata: Annotated[
+        list[str] | None,
+        Query(max_length=10, description="KEY:VALUE of the start document; several must all hold. sample.name:rock"),
+    ] = None,
 ) -> Response:
     """Runs, the newest first."""
     states = _parse_states(state) if state else None
-    found, total = shared.catalog.page(offset, limit, states)
+    wanted = RunFilter(
+        states=states, since=since, until=until, plan=plan, scan_id=scan_id, metadata=_parse_metadata(metadata or [])
+    )
+    found, total = shared.catalog.page(offset, limit, wanted)
     here = base(request)
+    asked = [(name, value) for name, value in request.query_params.multi_items() if not name.startswith("page[")]
 
     def page(first: int) -> str:
-        more = f"&state={','.join(sorted(states))}" if states else ""
+        more = "".join(f"&{urlencode([pair])}" for pair in asked)
         return f"{here}/runs?page[offset]={first}&page[limit]={limit}{more}"
 
     return answer(
@@ -105,6 +120,58 @@ def get_advice(
     )
 
 
+@router.get("/runs/{uid}/history", responses=_RESPONSES)
+def get_history(uid: str, request: Request, shared: Shared) -> Response:
+    """States of the maps over the scan, oldest first; those with ``maps`` can be read with ``version=``."""
+    status = shared.catalog.status(shared.catalog.resolve(uid))
+    here = f"{base(request)}/runs/{status.uid}"
+    states = shared.catalog.history(status.uid)
+    data = [
+        {
+            "id": str(state.version),
+            "type": "map_state",
+            "attributes": asdict(state),
+            "links": {"denoised": f"{here}/maps/denoised?version={state.version}"} if state.maps else {},
+        }
+        for state in states
+    ]
+    meta = {"count": len(states), "maps_version": status.maps_version}
+    return answer(data, links={"self": f"{here}/history", "run": here}, meta=meta)
+
+
+@router.get("/runs/{uid}/detectors", responses=_RESPONSES)
+def get_detectors(uid: str, request: Request, shared: Shared) -> Response:
+    """The health of every detector: its share of each line, or why it is left out, and its drift."""
+    status = shared.catalog.status(shared.catalog.resolve(uid))
+    here = f"{base(request)}/runs/{status.uid}"
+    evidence = status.evidence
+    known = {one.detector: one for one in evidence.detectors} if evidence else {}
+    data = []
+    for index, name in enumerate(status.info.detectors if status.info else ()):
+        one = known.get(name)
+        excluded = {line.line: line.excluded_detectors.get(name) for line in evidence.lines} if evidence else {}
+        data.append(
+            {
+                "id": name,
+                "type": "detector",
+                "attributes": {
+                    "index": index,
+                    "position": None,
+                    "lines": {
+                        line: {"gain": one.gains.get(line) if one else None, "excluded": why}
+                        for line, why in excluded.items()
+                    },
+                    "total_counts": one.total_counts if one else None,
+                    "drift": one.drift if one else None,
+                },
+            }
+        )
+    meta: dict[str, Any] = {"count": len(data), "maps_version": status.maps_version}
+    if evidence is None:
+        meta["reason"] = _no_evidence(status)
+    return answer(data, links={"self": f"{here}/detectors", "run": here}, meta=meta)
+
+
 def _no_evidence(status: RunStatus) -> str:
     return status.denoise_reason or "no evidence yet: the first rows are still being measured"
 
@@ -116,9 +183,22 @@ def _parse_states(text: str) -> frozenset[RunState]:
         raise InputError(f"{error}; states are {', '.join(RunState)}") from error
 
 
+def _parse_metadata(pairs: list[str]) -> dict[str, str]:
+    out = {}
+    for pair in pairs:
+        key, colon, value = pair.partition(":")
+        if not colon or not key.strip():
+            raise InputError(f"metadata={pair[:60]!r} is no KEY:VALUE, as metadata=sample.name:rock")
+        out[key.strip()] = value.strip()
+    return out
+
+
 def _links(uid: str, here: str) -> dict[str, str | None]:
     run = f"{here}/runs/{uid}"
-    return {"self": run, **{name: f"{run}/{name}" for name in ("maps", "evidence", "advice", "events")}}
+    return {
+        "self": run,
+        **{name: f"{run}/{name}" for name in ("maps", "evidence", "advice", "history", "detectors", "events")},
+    }
 
 
 def describe(status: RunStatus, here: str, *, brief: bool = False) -> dict[str, Any]:

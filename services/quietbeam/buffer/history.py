@@ -1,0 +1,159 @@
+"""Earlier states of a run's maps: what a scan looked like some minutes ago, in a bounded number of small files.
+
+``<run>/history/states.jsonl`` has one line per evaluation, ``<run>/history/<version>.npz`` the maps of some of them.
+Both are thinned evenly. Written by the denoise worker alone, read by anybody; losing them loses no count.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.evidence import RunEvidence
+from quietbeam.core.types import BoolArray, FloatArray
+
+from .run_buffer import RunBuffer
+
+STATES = 200
+MAPS = 24
+MAP_BYTES = 128 * 2**20
+"""Most bytes of maps that are kept of a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapState:
+    """One earlier state.
+
+    Attributes
+    ----------
+    version
+        ``maps_version`` at that time.
+    time
+        Wall clock, seconds since 1970.
+    rows
+        Rows in the maps.
+    lines
+        Per line: ``dwell_gain``, ``low``, ``high``, ``estimator``.
+    maps
+        True when the maps can still be read.
+    """
+
+    version: int
+    time: float
+    rows: int
+    state: str
+    fine_tune_steps: int
+    loss: float | None
+    lines: dict[str, dict[str, Any]]
+    maps: bool
+
+
+class MapHistory:
+    """The history of one run."""
+
+    def __init__(self, buffer: RunBuffer) -> None:
+        self._buffer = buffer
+        self._folder = buffer.path / "history"
+        self._states_file = self._folder / "states.jsonl"
+        pixels = len(buffer.info.lines) * buffer.info.shape[0] * buffer.info.shape[1]
+        self.keep = int(np.clip(MAP_BYTES // max(8 * pixels, 1), 0, MAPS))
+
+    def note(self, version: int, evidence: RunEvidence, measured: BoolArray, *, final: bool = False) -> None:
+        """Keep the maps that the buffer holds now, under their version.
+
+        Parameters
+        ----------
+        measured
+            (row, col) bool: pixels that are in the maps.
+        """
+        self._folder.mkdir(exist_ok=True)
+        state = MapState(
+            version=version,
+            time=time.time(),
+            rows=evidence.rows,
+            state="final" if final else "live",
+            fine_tune_steps=evidence.fine_tune_steps,
+            loss=evidence.loss,
+            lines={
+                line.line: {
+                    "dwell_gain": line.dwell_gain,
+                    "low": line.dwell_gain_low,
+                    "high": line.dwell_gain_high,
+                    "estimator": line.estimator,
+                }
+                for line in evidence.lines
+            },
+            maps=False,
+        )
+        states = [s for s in self.states() if s.version < version]  # a worker that began anew counts on from the buffer
+        states = thinned([*states, state], STATES)
+        if self.keep:
+            out = io.BytesIO()
+            denoised, uncertainty = self._buffer.read_map("denoised"), self._buffer.read_map("uncertainty")
+            np.savez(
+                out, measured=measured, denoised=denoised, uncertainty=uncertainty
+            )  # packing would keep rows waiting
+            self._replace(f"{version}.npz", out.getvalue())
+        self._replace("states.jsonl", b"".join(orjson.dumps(asdict(s)) + b"\n" for s in states))
+        kept = thinned([s for s in self.states() if s.maps], self.keep)
+        for path in self._folder.glob("*.npz"):
+            if path.stem not in {str(s.version) for s in kept}:
+                path.unlink(missing_ok=True)
+
+    def _replace(self, name: str, data: bytes) -> None:
+        partial = self._folder / f"{name}.partial"
+        partial.write_bytes(data)
+        partial.replace(self._folder / name)
+
+    def states(self) -> list[MapState]:
+        """Return the states, oldest first; `maps` says which can still be read."""
+        try:
+            text = self._states_file.read_bytes()
+        except FileNotFoundError:
+            return []
+        there = {path.stem for path in self._folder.glob("*.npz")}
+        found = []
+        for line in text.splitlines():
+            values = orjson.loads(line)
+            found.append(MapState(**{**values, "maps": str(values["version"]) in there}))
+        return found
+
+    def read(self, version: int, kind: str) -> tuple[FloatArray, BoolArray]:
+        """Return a map (line, row, col) of an earlier version, and which pixels are in it (row, col).
+
+        Raises
+        ------
+        NotMeasuredError
+            The version is not kept, or the kind is not.
+        """
+        path = self._folder / f"{int(version)}.npz"
+        if kind not in ("denoised", "uncertainty"):
+            raise NotMeasuredError(f"earlier states are kept of denoised and uncertainty, not of {kind[:40]!r}")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return archive[kind], archive["measured"]
+        except FileNotFoundError as error:
+            kept = [str(s.version) for s in self.states() if s.maps]
+            raise NotMeasuredError(
+                f"version {version} of the maps is not kept; there are {', '.join(kept) or 'none yet'}"
+            ) from error
+
+
+def thinned(states: list[MapState], most: int) -> list[MapState]:
+    """Return at most ``most`` states, first and last among them, evenly over the measured rows and then in time."""
+    states = list(states)
+    while len(states) > max(most, 1):
+        span = (states[-1].rows - states[0].rows) or 1
+        lasted = (states[-1].time - states[0].time) or 1.0
+        gaps = [
+            (after.rows - before.rows) / span + (after.time - before.time) / lasted
+            for before, after in zip(states[:-2], states[2:], strict=True)
+        ]
+        del states[1 + int(np.argmin(gaps)) if gaps else 0]
+    return states if most > 0 else []

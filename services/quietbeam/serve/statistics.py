@@ -1,0 +1,81 @@
+"""Values of all lines at a pixel, along a line and in a box, with their errors.
+
+The dashboard computes the same in the browser (``dashboard/js/stats.js``). Raw counts are independent: the error of a
+mean over n pixels is ``sqrt(sum) / n``. Errors of neighbouring denoised pixels are not (one network saw both), so the
+error of their mean is taken as the mean of their errors: an upper bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """Means of one line over some pixels, each with one standard error; None where nothing is measured.
+
+    Attributes
+    ----------
+    n
+        Measured pixels.
+    raw, denoised
+        Mean counts per pixel.
+    raw_error
+        None for fitted areas, whose raw error is not known here.
+    """
+
+    n: int
+    raw: float | None
+    raw_error: float | None
+    denoised: float | None
+    denoised_error: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def means(
+    raw: npt.NDArray[np.floating],
+    denoised: npt.NDArray[np.floating],
+    uncertainty: npt.NDArray[np.floating],
+    *,
+    counts: bool,
+) -> Means:
+    """Return the means of one line's pixels, each (pixel,); NaN is not measured."""
+    lit = np.isfinite(raw)
+    done = lit & np.isfinite(denoised)
+    n, m = int(lit.sum()), int(done.sum())
+    total = float(raw[lit].sum(dtype=np.float64))
+    return Means(
+        n=n,
+        raw=total / n if n else None,
+        raw_error=max(total, 1.0) ** 0.5 / n if n and counts else None,
+        denoised=float(denoised[done].mean(dtype=np.float64)) if m else None,
+        denoised_error=float(uncertainty[done].mean(dtype=np.float64)) if m else None,
+    )
+
+
+def profile_pixels(start: tuple[int, int], stop: tuple[int, int], width: int, shape: tuple[int, int]) -> list[Pixels]:
+    """Return the pixels of each sample of a profile: one sample a pixel from ``start`` to ``stop`` (row, col).
+
+    Each sample takes the ``width`` nearest pixels across the profile that are inside ``shape``.
+    """
+    delta = np.subtract(stop, start).astype(float)
+    length = float(np.hypot(*delta))
+    steps = max(1, int(np.floor(length + 0.5)))
+    across = np.array([-delta[1], delta[0]]) / (length or 1.0)
+    offsets = np.arange(width) - (width - 1) / 2
+    samples = []
+    for i in range(steps + 1):
+        # halves are rounded up, as JavaScript does
+        at = np.floor(np.add(start, delta * i / steps)[:, None] + across[:, None] * offsets + 0.5).astype(np.intp)
+        inside = (at >= 0).all(0) & (at[0] < shape[0]) & (at[1] < shape[1])
+        samples.append((at[0][inside], at[1][inside]))
+    return samples
