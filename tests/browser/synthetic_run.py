@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from quietbeam.buffer import RunBuffer
+from quietbeam.buffer import MapHistory, RunBuffer
 from quietbeam.core import runs
 from quietbeam.core.bus import Connection, emit
-from quietbeam.core.evidence import Estimator, LineEvidence, RunEvidence
+from quietbeam.core.evidence import DetectorEvidence, Estimator, LineEvidence, RunEvidence
 from quietbeam.core.types import RowBlock, RunInfo, RunState
 
 LINES = ("P_K", "S_K", "Cl_K", "K_K", "Ca_K", "Fe_K", "Cu_K", "Zn_K")
@@ -117,6 +117,7 @@ class SyntheticRun:
         self.buffer.update_map_attributes(
             version=self.version, rows=self.rows, final=final, evidence=evidence.to_dict()
         )
+        MapHistory(self.buffer).note(self.version, evidence, self.buffer.measured(), final=final)
         runs.write_status(
             self._redis,
             self.uid,
@@ -159,6 +160,16 @@ class SyntheticRun:
         return RunEvidence(
             rows=self.rows,
             lines=tuple(lines),
+            detectors=tuple(
+                DetectorEvidence(
+                    detector=name,
+                    gains={line: 0.25 - 0.1 * (k == 1) for n, line in enumerate(self.info.lines) if (k, n) != (2, 5)},
+                    total_counts=1000.0 - 300 * (k == 1),
+                    drift=0.01 * k,
+                )
+                for k, name in enumerate(self.info.detectors)
+            ),
+            loss=1.0 + 1 / (1 + self.rows),
             model="quietbeam-1",
             model_sha256="ab" * 32,
             fine_tune_steps=12 * self.rows,
