@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from quietbeam.core import runs
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings
 
@@ -101,6 +103,33 @@ def test_an_earlier_state_ends_with_its_run(
     expect(page.locator("#earlier")).to_be_hidden()
     expect(page.locator("#state-facts")).to_contain_text("now: state 1 of 1, 5 rows")
     until(page, "document.querySelectorAll('.card').length === 2", "the new run's lines")
+
+
+CENTRES = """() => {
+  const canvas = document.getElementById("detectors-map");
+  const {width, height} = canvas;
+  const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  const at = (x, y) => data[4 * (Math.round(y) * width + Math.round(x)) + 3] > 0;
+  const inked = [];
+  for (let y = 0; y < height; y += 3) for (let x = 0; x < width; x += 3) if (at(x, y)) inked.push(x / width);
+  return [Math.min(...inked), Math.max(...inked), at(width / 2, height / 2)];
+}"""
+
+
+def test_detectors_are_drawn_where_they_sit(
+    page: Page, dashboard: Dashboard, run: SyntheticRun, redis: Connection
+) -> None:
+    row = {name: (float(n), 0.0) for n, name in enumerate(run.info.detectors)}
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    page.keyboard.press("d")
+    expect(page.locator("#detectors-table tbody tr")).to_have_count(4)
+    left, right, middle = page.evaluate(CENTRES)
+    assert right - left < 0.7
+    assert not middle, "without places they stand in a ring"
+    runs.write_status(redis, run.uid, info=replace(run.info, detector_positions=row))
+    run.denoise()
+    until(page, f"({CENTRES})()[1] - ({CENTRES})()[0] > 0.9", "the detectors in a row")
 
 
 def test_each_detector_with_its_health(page: Page, dashboard: Dashboard, settings: Settings, redis: Connection) -> None:

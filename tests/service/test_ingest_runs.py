@@ -57,6 +57,16 @@ def test_counts_are_kept_bit_for_bit(pipe: Pipe, snake: bool, mode: str) -> None
     assert {f[b"row"] for _, f in pipe.redis.xrange(keys.ROWS)} == {b"0", b"1", b"2", b"3"}
 
 
+def test_where_the_detectors_sit_travels_with_the_run(pipe: Pipe) -> None:
+    scan = Scan(detectors=2)
+    pipe.send([scan.start, scan.descriptor(), scan.row_event(0)])
+    pipe.drain()
+    status = pipe.status(scan.uid)
+    assert status.info is not None
+    assert status.info.detector_positions == {"det1": (-1.0, 1.0), "det2": (1.0, 1.0)}, "of the run's detectors only"
+    assert pipe.buffer(scan.uid).info == status.info
+
+
 def test_rows_are_acknowledged_only_when_written(pipe: Pipe) -> None:
     scan = Scan()
     docs = scan.docs()

@@ -68,6 +68,8 @@ class RunInfo:
         Nominal dwell per pixel in seconds, or None.
     time_start
         Time of the start document, seconds since 1970 (data, never used for scheduling).
+    detector_positions
+        Where a detector sits, (x, y) seen from the sample, y upwards, by its name; empty where nobody said.
     metadata
         The start document, less bulky entries; plain JSON types.
     """
@@ -89,6 +91,7 @@ class RunInfo:
     source: str = ""
     has_i0: bool = False
     has_live_time: bool = False
+    detector_positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,6 +106,8 @@ class RunInfo:
         values: dict[str, Any] = {
             k: tuple(v) if k in tuples and v is not None else v for k, v in data.items() if k in known
         }
+        places = values.get("detector_positions") or {}
+        values["detector_positions"] = {name: (float(x), float(y)) for name, (x, y) in places.items()}
         return cls(**values)
 
 

@@ -70,6 +70,7 @@ def run_info(start: Start, layout: Layout, source: str) -> RunInfo:
         source=source,
         has_i0=layout.has_i0,
         has_live_time=layout.has_live_time or geometry.sums,
+        detector_positions={d: at for d, at in layout.profile.detector_positions.items() if d in layout.detectors},
         metadata=_plain_metadata(doc),
     )
 

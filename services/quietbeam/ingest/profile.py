@@ -257,6 +257,10 @@ class Profile(_Section):
     i0: I0Section | None = None
     live_time_s: LiveTimeSection | None = None
     geometry: GeometrySection
+    detector_positions: Mapping[str, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="Where each detector sits: [x, y] seen from the sample, y upwards, any unit. For the dashboard.",
+    )
 
     @field_validator("stream")
     @classmethod

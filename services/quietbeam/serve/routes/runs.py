@@ -156,7 +156,7 @@ def get_detectors(uid: str, request: Request, shared: Shared) -> Response:
                 "type": "detector",
                 "attributes": {
                     "index": index,
-                    "position": None,
+                    "position": status.info.detector_positions.get(name) if status.info else None,
                     "lines": {
                         line: {"gain": one.gains.get(line) if one else None, "excluded": why}
                         for line, why in excluded.items()
