@@ -71,6 +71,19 @@ def test_a_line_drawn_on_one_map_gives_the_profile_of_every_line(
     assert float(iron["raw"]) == pytest.approx(across.mean(), rel=1e-5)
     assert float(iron["raw_error"]) == pytest.approx(np.sqrt(across.sum()) / 3, rel=1e-5)
 
+    Canvas(page).drag((8, 6), (5, 11))
+    Canvas(page).drag((8, 30), (2, 33))
+    expect(page.locator("#profile-facts")).to_contain_text("col 11")
+    slanted = table(saved(page, "#profile-csv", tmp_path / "slanted.csv"))
+    ends = [f"{slanted[i]['row']},{slanted[i]['col']}" for i in (0, -1)]
+    question = f"profile?from={ends[0]}&to={ends[1]}&width=3"
+    asked = page.request.get(f"{dashboard.url}api/v1/runs/run-1/{question}").json()["data"]
+    for line in LINES:
+        here = [float(row["denoised"]) for row in slanted if row["line"] == line]
+        assert here == pytest.approx(asked["lines"][line]["denoised"], rel=1e-4), "the API says the same"
+    Canvas(page).drag((5, 11), (8, 6))
+    Canvas(page).drag((2, 33), (8, 30))
+
     chart = page.locator("#profile-charts canvas").nth(1)
     box = chart.bounding_box()
     assert box
@@ -94,6 +107,13 @@ def test_a_box_drawn_on_one_map_gives_the_means_of_every_line(
     for i, row in enumerate(rows):
         expected = 60, raw[i].mean(), np.sqrt(raw[i].sum()) / 60, denoised[i].mean(), error[i].mean(), raw[i].sum()
         assert [float(value) for value in list(row.values())[1:]] == pytest.approx(expected, rel=1e-4)
+    asked = page.request.get(f"{dashboard.url}api/v1/runs/run-1/roi?rows=2:8&cols=8:18").json()["data"]["lines"]
+    for row in rows:
+        means = asked[row["line"]]
+        same = means["n"], means["raw"], means["raw_error"], means["denoised"], means["denoised_error"]
+        assert [float(value) for value in list(row.values())[1:6]] == pytest.approx(same, rel=1e-4), (
+            "the API says the same"
+        )
     first = page.locator("#region-table tbody tr").first
     expect(first).to_contain_text(re.compile(rf"{raw[0].mean():.1f}\d* ± "))
     expect(first).to_contain_text("σ")

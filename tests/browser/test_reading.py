@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -204,6 +205,14 @@ def test_the_data_is_saved_from_the_page(page: Page, dashboard: Dashboard, run: 
     values = np.load(tmp_path / "maps.npy")
     np.testing.assert_array_equal(values[:, :10], run.buffer.read_map("denoised")[:, :10])
     assert np.isnan(values[:, 10:]).all()
+    with page.expect_download() as download:
+        page.locator("#export-links p", has_text="denoised").get_by_text("hdf5").click()
+    assert download.value.suggested_filename == "scan-1042-denoised.h5"
+    download.value.save_as(tmp_path / "maps.h5")
+    with h5py.File(tmp_path / "maps.h5") as file:
+        found: list[Any] = []
+        file.visititems(lambda _, item: found.append(item) if getattr(item, "shape", ()) == values.shape else None)
+        np.testing.assert_array_equal(found[0][:, :10], values[:, :10])
     with page.expect_download() as download:
         page.locator("#export-links p", has_text="raw").get_by_label("csv of one line").select_option("Fe_Ka")
     assert download.value.suggested_filename == "scan-1042-raw-Fe_Ka.csv"
