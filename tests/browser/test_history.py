@@ -82,9 +82,13 @@ def test_curves_over_the_scan_lead_to_its_states(page: Page, dashboard: Dashboar
     assert box
     page.mouse.click(box["x"] + 50, box["y"] + 60)
     expect(page.locator("#state-facts")).to_contain_text("earlier: state 1 of 4, 10 rows")
+    box = loss.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 0.6 * box["width"], box["y"] + 40)
+    expect(page.locator("#state-facts")).to_contain_text("earlier: state 3 of 4, 30 rows")
     page.keyboard.press("Escape")
     expect(page.locator("#earlier")).to_be_visible()
-    page.keyboard.press(".")
+    page.keyboard.press(",")
     expect(page.locator("#state-facts")).to_contain_text("earlier: state 2 of 4")
 
 

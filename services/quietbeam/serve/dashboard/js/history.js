@@ -17,9 +17,10 @@ export class HistoryPanel {
     this.fetched = new Fetched(getHistory, redraw);
     this.all = [];
     this.chosen = null;
-    this.charts = ["Dwell gain", "Loss of the fine-tuning"].map(
-      (label, i) => new Chart({ height: i ? 96 : 190, label, right: i ? 10 : 46, onChoose: (rows) => this.#goTo(rows) }),
-    );
+    this.charts = [
+      new Chart({ height: 190, label: "Dwell gain", right: 46, onChoose: (rows) => this.#goTo("rows", rows) }),
+      new Chart({ height: 96, label: "Loss of the fine-tuning", onChoose: (steps) => this.#goTo("fine_tune_steps", steps) }),
+    ];
     byId("history-charts").append(...this.charts.map((chart) => chart.element));
     byId("state").addEventListener("input", (event) => this.#pick(Number(event.target.value)));
     byId("state-before").addEventListener("click", () => this.step(-1));
@@ -59,20 +60,17 @@ export class HistoryPanel {
   }
 
   #curves(run, state) {
-    const mark = state?.rows ?? null;
     const gains = run.lines.map((line, i) => ({
       kind: "line",
       colour: COLOURS[i % COLOURS.length],
       dash: DASHES[Math.floor(i / COLOURS.length) % DASHES.length],
       end: lineName(line),
-      points: this.all.map(({ rows, lines }) => {
-        const gain = lines?.[line];
-        return { x: rows, y: gain?.dwell_gain ?? NaN };
-      }),
+      points: this.all.map(({ rows, lines }) => ({ x: rows, y: shownGain(lines?.[line]) })),
     }));
-    this.charts[0].draw({ series: gains, log: true, unit: "rows", mark, from: 1 });
-    const loss = this.all.map(({ rows, loss: y }) => ({ x: rows, y: y ?? NaN }));
-    this.charts[1].draw({ series: [{ kind: "line", colour: COLOURS[0], points: loss }], unit: "rows", mark });
+    this.charts[0].draw({ series: gains, log: true, unit: "rows", mark: state?.rows ?? null, from: 1 });
+    const loss = this.all.map(({ fine_tune_steps: x, loss: y }) => ({ x: x ?? 0, y: y ?? NaN }));
+    const series = [{ kind: "line", colour: COLOURS[0], points: loss }];
+    this.charts[1].draw({ series, unit: "steps", mark: state?.fine_tune_steps ?? null });
   }
 
   #index() {
@@ -81,9 +79,9 @@ export class HistoryPanel {
     return kept.findIndex(({ version }) => version === this.chosen.version);
   }
 
-  #goTo(rows) {
-    if (rows === null || !this.kept.length) return;
-    const far = this.kept.map((state) => Math.abs(state.rows - rows));
+  #goTo(axis, value) {
+    if (value === null || !this.kept.length) return;
+    const far = this.kept.map((state) => Math.abs((state[axis] ?? 0) - value));
     this.#pick(far.lastIndexOf(Math.min(...far)));
   }
 
@@ -97,10 +95,19 @@ export class HistoryPanel {
   }
 }
 
+/** The gain as the cards say it: the lower bound where the interval has no upper end, as it is after a few rows. */
+function shownGain(gain) {
+  if (!gain) return NaN;
+  return (gain.high === null && gain.low !== null ? gain.low : gain.dwell_gain) ?? NaN;
+}
+
 /** The newest maps as a state like the others. */
 function present({ uid, maps_version: version, denoise, evidence }) {
   const lines = Object.fromEntries(
-    (evidence?.lines ?? []).map(({ line, estimator, dwell_gain }) => [line, { estimator, dwell_gain }]),
+    (evidence?.lines ?? []).map(({ line, estimator, dwell_gain, dwell_gain_low: low, dwell_gain_high: high }) => [
+      line,
+      { estimator, dwell_gain, low, high },
+    ]),
   );
   return { uid, version, rows: denoise.rows, fine_tune_steps: evidence?.fine_tune_steps, loss: evidence?.loss, lines, maps: true };
 }

@@ -119,7 +119,7 @@ function render() {
   if (work.has("cards")) makeCards(run);
   if (work.has("layout") || work.has("cards")) layout();
   if (work.has("colour") || work.has("cards")) for (const card of cards) card.update(run, stacks, options, colours);
-  const bar = scaleBar(run, view, placed.width);
+  const bar = scaleBar(run, view, placed.width, wall.type);
   for (const card of cards) card.draw(bar);
   side.draw(frame);
   byId("reset-view").disabled = view.whole;
@@ -143,7 +143,7 @@ function showAlone(line) {
 
 function layout() {
   const grid = byId("grid");
-  const box = { width: grid.clientWidth, height: grid.clientHeight, type: wall.on ? 1.5 : 1 };
+  const box = { width: grid.clientWidth, height: grid.clientHeight, type: wall.type };
   placed = fit(box, cards.length, options.shown.length, ...frame.run.shape);
   grid.style.gridTemplateColumns = `repeat(${placed.columns}, ${placed.cardWidth}px)`;
   grid.classList.toggle("roomy", placed.roomy);

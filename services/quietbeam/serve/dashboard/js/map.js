@@ -87,7 +87,7 @@ export class MapCanvas {
         c.stroke();
       }
     }
-    if (bar) drawScaleBar(c, bar, (bar.length / view.width) * canvas.width, 7 * ratio, canvas.height - 8 * ratio, ratio);
+    if (bar) drawScaleBar(c, bar, (bar.length / view.width) * canvas.width, 7 * ratio, canvas.height - 8 * ratio, ratio * bar.type);
   }
 
   #handle(ratio) {

@@ -4,8 +4,8 @@ import { lineName, unitName } from "./text.js";
 
 const byId = (id) => document.getElementById(id);
 
-/** A round length {length (map columns), label}, at most a third of the shown width and 100 CSS pixels; null without units. */
-export function scaleBar(run, view, mapWidth) {
+/** A round length {length (map columns), label, type (size of the text)}, at most a third of the shown width and 100 CSS pixels; null without units. */
+export function scaleBar(run, view, mapWidth, type = 1) {
   if (!run.step) return null;
   const step = Math.abs(run.step[1]);
   if (!step) return null;
@@ -13,7 +13,7 @@ export function scaleBar(run, view, mapWidth) {
   const power = 10 ** Math.floor(Math.log10(about));
   const length = [5, 2, 1].find((n) => n * power <= about) * power;
   const [value, unit] = run.units === "um" && length < 1 ? [length * 1000, "nm"] : [length, unitName(run.units)];
-  return { length: length / step, label: `${Number(value.toPrecision(3))} ${unit}` };
+  return { length: length / step, label: `${Number(value.toPrecision(3))} ${unit}`, type };
 }
 
 function position(run, { row, col }) {

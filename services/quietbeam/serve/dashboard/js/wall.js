@@ -8,6 +8,7 @@ export class Wall {
   constructor(query, onTurn) {
     this.on = query.get("wall") === "1";
     this.most = whole(query.get("lines"), 1, 40, MOST);
+    this.type = this.on ? 1.5 : 1; // how much larger text is
     this.turn = 0;
     document.body.classList.toggle("wall", this.on);
     if (this.on) setInterval(() => ((this.turn += 1), onTurn()), 1000 * whole(query.get("every"), 1, 3600, EVERY_S));
