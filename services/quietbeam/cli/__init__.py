@@ -20,6 +20,7 @@ MODULES = (
     "publish",
     "serve",
     "beamline",
+    "profile",
     "denoise",
     "benchmark",
     "tools",

@@ -115,6 +115,11 @@ class LiveRun:
         return self.buffer.info if self.buffer is not None else None
 
     @property
+    def descriptors(self) -> list[Descriptor]:
+        """The descriptors that came."""
+        return list(self._descriptors.values())
+
+    @property
     def warnings(self) -> list[str]:
         """Sentences for people."""
         sentences = [text if n == 1 else f"{text} ({n} times)" for text, n in self._warnings.items()]
