@@ -105,3 +105,25 @@ def test_a_live_scan_on_the_page(installation: Installation, page: Page, tmp_pat
         verdict = page.locator(f'.card[data-line="{line}"] .verdict').text_content() or ""
         assert "dwell gain" in verdict or "not proven" in verdict, verdict
     take_pictures(page, "final")
+    earlier_states_and_detectors(installation, page, uid)
+
+
+def earlier_states_and_detectors(installation: Installation, page: Page, uid: str) -> None:
+    """The panels show what the worker kept of this run."""
+    api = f"http://127.0.0.1:{installation.settings.serve.port}/api/v1/runs/{uid}"
+    newest = page.request.get(api).json()["data"]["attributes"]["maps_version"]
+    states = [state["attributes"] for state in page.request.get(f"{api}/history").json()["data"]]
+    kept = [state for state in states if state["maps"] and state["version"] < newest]
+    page.keyboard.press("h")
+    facts = page.locator("#state-facts")
+    shown = f"now: state {len(kept) + 1} of {len(kept) + 1}, {ROWS} rows"
+    wait_until(lambda: shown in (facts.text_content() or ""), 30, shown)
+    if kept:  # a slow machine may have had time for the last evaluation alone
+        page.keyboard.press(",")
+        wait_until(lambda: f"the maps after {kept[-1]['rows']} rows" in page.locator("#earlier").inner_text(), 30, "it")
+        page.get_by_role("button", name="Back to now").click()
+    page.keyboard.press("d")
+    rows_of = page.locator("#detectors-table tbody tr")
+    wait_until(lambda: rows_of.count() == 4, 30, "the four detectors")
+    shares = [float((row.locator("td").first.text_content() or "0 %").split()[0]) for row in rows_of.all()]
+    assert abs(sum(shares) - 100) < 0.5
