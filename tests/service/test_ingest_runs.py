@@ -31,6 +31,8 @@ def with_ingest(settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update={"ingest": IngestSettings(**{**settings.ingest.model_dump(), **changes})})
 
 
+@pytest.mark.supports("document shape", "Event per pixel, Event per row with an array per key, event_page")
+@pytest.mark.supports("geometry", "raster and snake, shape as [slow, fast]")
 @pytest.mark.parametrize("snake", [False, True])
 @pytest.mark.parametrize("mode", ["pixel", "row", "page"])
 def test_counts_are_kept_bit_for_bit(pipe: Pipe, snake: bool, mode: str) -> None:
@@ -133,6 +135,7 @@ def test_interleaved_runs_stay_apart(pipe: Pipe) -> None:
         assert pipe.status(scan.uid).state is RunState.COMPLETE
 
 
+@pytest.mark.supports("geometry", "aborted and failed runs, partly measured rows")
 @pytest.mark.parametrize(("exit_status", "state"), [("abort", RunState.ABORTED), ("fail", RunState.FAILED)])
 def test_an_aborted_run_keeps_what_it_has(pipe: Pipe, exit_status: str, state: RunState) -> None:
     scan = Scan()
@@ -204,6 +207,7 @@ def test_joining_in_the_middle_says_what_to_do(pipe: Pipe, monkeypatch: pytest.M
     assert pipe.status(scan.uid).state is RunState.COMPLETE
 
 
+@pytest.mark.supports("document shape", "a descriptor that was missed when joining")
 def test_events_speak_for_a_lost_descriptor(pipe: Pipe) -> None:
     scan = Scan()
     docs = scan.docs()
@@ -366,6 +370,9 @@ def test_pause_is_shown_when_the_engine_records_it(settings: Settings, redis: Co
     pipe.stage.close()
 
 
+@pytest.mark.supports(
+    "document shape", "stream_resource/stream_datum: HDF5 in SWMR mode, ranges that do not end with rows, leading 1"
+)
 @pytest.mark.parametrize("leading_one", [False, True])
 def test_fly_scan_into_a_growing_file(pipe: Pipe, tmp_path: Path, leading_one: bool) -> None:
     scan = FlyScan(tmp_path / "fly.h5", 4, 6, snake=True, leading_one=leading_one)
