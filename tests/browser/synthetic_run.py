@@ -56,6 +56,7 @@ class SyntheticRun:
         scan_id: int = 1042,
         seed: int = 7,
         time_start: float | None = None,
+        step: tuple[float, float] = (0.25, 0.25),
     ) -> None:
         self.uid, self.shape = uid, shape
         self._redis = connection
@@ -69,7 +70,7 @@ class SyntheticRun:
             scan_id=scan_id,
             plan="fly_raster",
             profile="simulated",
-            step=(0.25, 0.25),
+            step=step,
             origin=(-12.0, -8.0),
             dwell_s=0.02,
             snake=True,

@@ -367,3 +367,31 @@ def test_older_runs_are_found_too(page: Page, dashboard: Dashboard, run: Synthet
     expect(found).to_have_count(1)
     expect(found).to_contain_text("Scan 201")
     expect(page.locator("#runs-list .more")).to_have_count(0)
+
+
+def test_lengths_are_the_same_in_both_directions(
+    page: Page, dashboard: Dashboard, settings: Settings, redis: Connection
+) -> None:
+    run = SyntheticRun(settings.runs_dir, redis, uid="oblong", shape=(20, 60), lines=LINES, step=(1.5, 0.5))
+    run.add_rows(20)
+    run.denoise()
+    open_page(page, dashboard)
+    wait_for_rows(page, 20)
+    box = page.locator("canvas").first.bounding_box()
+    assert box
+    assert box["height"] == pytest.approx(box["width"], abs=2), "20 rows of 1.5 um are as long as 60 columns of 0.5 um"
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.wheel(0, -400)
+    until(page, "!quietbeam.view.whole", "the zoom")
+    expect(page.locator("#readout")).to_contain_text(re.compile("row (9|10), col (29|30) "))
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 - 20, box["y"] + box["height"] / 2 - 20, steps=3)
+    page.mouse.up()
+    expect(page.locator("#readout")).to_contain_text(
+        re.compile("row (9|10), col (29|30) ")
+    )  # it moved with the pointer
+    page.locator("#rail").get_by_role("button", name="RGB").click()
+    drawn(page)
+    composite = page.locator("#rgb-map canvas").bounding_box()
+    assert composite
+    assert composite["height"] == pytest.approx(composite["width"], abs=2)

@@ -29,11 +29,10 @@ export class Drawing {
   }
 
   /** Begin a drag at a map position; returns what to call with every further position. */
-  begin(at, perPixel, limits) {
-    const reach = REACH * perPixel;
+  begin(at, perScreen, limits) {
     const ends = this.shape;
     const inside = (point) => ({ row: clamp(Math.floor(point.row), limits.rows), col: clamp(Math.floor(point.col), limits.cols) });
-    const near = ends && handles(this.tool, ends).find(({ row, col }) => Math.hypot(row + 0.5 - at.row, col + 0.5 - at.col) <= reach);
+    const near = ends && handles(this.tool, ends).find(({ row, col }) => Math.hypot((row + 0.5 - at.row) / perScreen.row, (col + 0.5 - at.col) / perScreen.col) <= REACH);
     if (near) return (to) => this.#set([near.other, inside(to)]);
     if (this.tool === "box" && ends && contains(ends, at)) return this.#carry(ends, at, limits);
     const first = inside(at);

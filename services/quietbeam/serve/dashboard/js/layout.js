@@ -8,6 +8,7 @@ const SMALLEST = 96;
 const CARD_SMALLEST = 268; // narrower, and the evidence does not fit
 
 /** `box` is {width, height, type}: the room there is, and how much larger than usual its text is.
+ * `rows` and `cols` are the height and width of a map in equal units.
  * Return {columns, width, height, stacked, cardWidth, roomy}: sizes of one map in CSS pixels. */
 export function fit(box, cards, maps, rows, cols) {
   const type = box.type ?? 1;

@@ -14,7 +14,7 @@ import { fit } from "./layout.js";
 import { Loader } from "./loader.js";
 import { Options } from "./options.js";
 import { ProfilePanel } from "./profile.js";
-import { readout, scaleBar, speak } from "./reading.js";
+import { extents, readout, scaleBar, speak } from "./reading.js";
 import { RegionPanel } from "./region.js";
 import { RgbPanel } from "./rgb.js";
 import { RunList } from "./runs.js";
@@ -83,7 +83,7 @@ function takeFrame({ run, stacks, missing, earlier = null, newest = run }) {
   }
   header.update(run, earlier);
   list.current = run.uid;
-  const changed = `${run.uid} ${run.lines} ${run.shape}`;
+  const changed = `${run.uid} ${run.lines} ${run.shape} ${run.step}`;
   frame = { run, earlier, newest, stacks: stacks ?? (changed === shape ? frame.stacks : null), number: frame.number + 1 };
   window.quietbeam.updates += 1;
   if (stacks) window.quietbeam.stacks += 1;
@@ -144,7 +144,7 @@ function showAlone(line) {
 function layout() {
   const grid = byId("grid");
   const box = { width: grid.clientWidth, height: grid.clientHeight, type: wall.type };
-  placed = fit(box, cards.length, options.shown.length, ...frame.run.shape);
+  placed = fit(box, cards.length, options.shown.length, ...extents(frame.run));
   grid.style.gridTemplateColumns = `repeat(${placed.columns}, ${placed.cardWidth}px)`;
   grid.classList.toggle("roomy", placed.roomy);
   for (const card of cards) card.resize(placed.width, placed.height, placed.stacked);

@@ -121,7 +121,7 @@ export class MapCanvas {
     return {
       row: this.view.top + ((event.clientY - box.top) / box.height) * this.view.height,
       col: this.view.left + ((event.clientX - box.left) / box.width) * this.view.width,
-      perPixel: this.view.width / box.width,
+      perScreen: { row: this.view.height / box.height, col: this.view.width / box.width }, // map pixels a CSS pixel
       fromDivider: Math.abs(event.clientX - box.left - this.view.divider * box.width),
       across: (event.clientX - box.left) / box.width,
     };
@@ -133,13 +133,13 @@ export class MapCanvas {
     const from = this.#position(event);
     if (this.before && from.fromDivider <= 12) return (next) => view.divide(this.#position(next).across);
     if (drawing?.tool && !event.shiftKey) {
-      const move = drawing.begin(from, from.perPixel, view);
+      const move = drawing.begin(from, from.perScreen, view);
       return (next) => move(this.#position(next));
     }
     if (view.whole) return null;
     let last = event;
     return (next) => {
-      view.pan((last.clientY - next.clientY) * from.perPixel, (last.clientX - next.clientX) * from.perPixel);
+      view.pan((last.clientY - next.clientY) * from.perScreen.row, (last.clientX - next.clientX) * from.perScreen.col);
       last = next;
     };
   }

@@ -16,6 +16,13 @@ export function scaleBar(run, view, mapWidth, type = 1) {
   return { length: length / step, label: `${Number(value.toPrecision(3))} ${unit}`, type };
 }
 
+/** Height and width of a map in equal units, so that a round grain is round; pixels where the steps are not known. */
+export function extents({ shape: [rows, cols], step }) {
+  const [high, wide] = (step ?? [1, 1]).map(Math.abs);
+  const ratio = high / wide;
+  return ratio >= 0.05 && ratio <= 20 ? [rows * ratio, cols] : [rows, cols]; // one axis may have no length at all
+}
+
 function position(run, { row, col }) {
   const text = `row ${row}, col ${col}`;
   if (!run.step || !run.origin) return text;

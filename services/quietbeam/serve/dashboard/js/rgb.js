@@ -3,6 +3,7 @@
 import { rangeOf, scaled } from "./colour.js";
 import { saveFigure } from "./export.js";
 import { MapCanvas } from "./map.js";
+import { extents } from "./reading.js";
 import { lineName, number } from "./text.js";
 import { judge } from "./verdict.js";
 
@@ -65,10 +66,10 @@ export class RgbPanel {
       b.textContent = letters[i];
       b.className = `rgb-${letters[i].toLowerCase()}`;
     });
-    const [rows, cols] = run.shape;
+    const [high, wide] = extents(run);
     const box = byId("rgb-map").parentElement;
-    const width = Math.floor(Math.min(box.clientWidth - 24, ((box.clientHeight - 210) * cols) / rows));
-    this.map.resize(Math.max(60, width), Math.max(20, Math.floor((width * rows) / cols)));
+    const width = Math.floor(Math.min(box.clientWidth - 24, ((box.clientHeight - 210) * wide) / high));
+    this.map.resize(Math.max(60, width), Math.max(20, Math.floor((width * high) / wide)));
     const wanted = [frameNumber, this.kind, this.palette, this.options.clip, this.options.scale, ...this.chosen].join();
     if (wanted !== this.painted) {
       this.#paint(run, stacks);
