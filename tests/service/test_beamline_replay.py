@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from event_model import DocumentNames, schema_validators
 
-from quietbeam.beamline.measured import LineMap, MapInfo
+from quietbeam.spectra import LineMap, MapInfo
 from quietbeam.beamline.replay import play, replay_documents
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError

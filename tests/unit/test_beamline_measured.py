@@ -11,10 +11,18 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from quietbeam.beamline.measured import LineMap, SpectralMap, read_measured
-from quietbeam.beamline.physics import line_energy, resolution_fwhm
-from quietbeam.beamline.spectra_to_lines import find_lines, overlaps, spectra_to_lines, window
 from quietbeam.core.errors import FileFormatError
+from quietbeam.files import read_measured
+from quietbeam.spectra import (
+    LineMap,
+    SpectralMap,
+    find_lines,
+    line_energy,
+    overlaps,
+    resolution_fwhm,
+    spectra_to_lines,
+    window,
+)
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 CALIBRATION = [[0.02, 0.01], [-0.03, 0.0102]]

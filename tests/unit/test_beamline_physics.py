@@ -11,6 +11,7 @@ import xraylib
 from quietbeam.beamline import physics
 from quietbeam.beamline.specimen import make_specimen
 from quietbeam.core.errors import InputError
+from quietbeam.spectra import resolution_fwhm
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_soft_lines_lose_more_in_the_specimen() -> None:
 
 
 def test_resolution_is_that_of_a_drift_detector() -> None:
-    assert 0.135 < physics.resolution_fwhm(5.9) < 0.155
+    assert 0.135 < resolution_fwhm(5.9) < 0.155
     assert physics.detector_efficiency("P_Ka") < physics.detector_efficiency("Fe_Ka") <= 1
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import quietbeam
 from quietbeam.cli import app
 from quietbeam.core.errors import FileFormatError, InputError
-from quietbeam.denoiser.files import read_map
+from quietbeam.files import read_map
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import numpy as np
 from event_model import compose_run
 
 from quietbeam.core.errors import InputError
+from quietbeam.spectra import LineMap
 
-from .measured import LineMap
 from .plans import BEAMLINE_ID
 
 Grain = Literal["pixel", "row"]

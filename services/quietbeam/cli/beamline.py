@@ -175,7 +175,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def replay(
-        file: Annotated[Path, typer.Argument(help="Measured map: .npz (spectra, or counts with lines) or MAPS .h5.")],
+        file: Annotated[Path, typer.Argument(help="Measured map: .npz, or HDF5 of MAPS, PyXRF or BLISS.")],
         config: Config = None,
         lines: Annotated[
             str | None,
@@ -193,19 +193,21 @@ def register(app: typer.Typer) -> None:
         transport: To = "redis",
     ) -> None:
         """Send a measured file as the documents of a live scan."""
-        from quietbeam.beamline.measured import LineMap, read_measured
         from quietbeam.beamline.replay import play, replay_documents
-        from quietbeam.beamline.spectra_to_lines import spectra_to_lines
         from quietbeam.core.errors import InputError
         from quietbeam.core.log import configure_logging
         from quietbeam.core.settings import load_settings
         from quietbeam.core.stage import stop_on_signals
+        from quietbeam.files import read_measured
+        from quietbeam.spectra import LineMap, spectra_to_lines
 
         settings = load_settings(config)
         configure_logging("replay", level=settings.log_level)
         asked = [line.strip() for line in lines.split(",") if line.strip()] if lines else None
         measured = read_measured(file, calibration)
         if isinstance(measured, LineMap):
+            if measured.counts.dtype.kind == "f":
+                raise InputError(f"{file} holds fitted areas, not counts: use `quietbeam denoise` for them")
             if asked and set(asked) != set(measured.lines):
                 raise InputError(f"{file} holds counts of {', '.join(measured.lines)}: leave --lines out")
         else:

@@ -15,10 +15,22 @@ def register(app: typer.Typer) -> None:
 
 def denoise(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="HDF5, zarr or .npz with `counts` (detector, line, row, col).")
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="HDF5, zarr or .npz with counts or spectra: ours, PyXRF's, MAPS', BLISS'."
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="NeXus HDF5 file to write.")],
-    lines: Annotated[str, typer.Option(help="Comma-separated lines to take; all when left out.")] = "",
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="File: .h5 (NeXus), .pyxrf.h5, .maps.h5, .ome.zarr, .tif or .csv."),
+    ],
+    format: Annotated[str, typer.Option(help="Format, where the name's ending does not say it.")] = "",
+    lines: Annotated[
+        str, typer.Option(help="Comma-separated lines to take; all (of spectra: all with a peak) when left out.")
+    ] = "",
+    calibration: Annotated[
+        Path | None, typer.Option(help="JSON with (offset, width) in keV for each detector, for spectra.")
+    ] = None,
     budget: Annotated[float, typer.Option(min=0, help="Most seconds of fine-tuning on this map.")] = 30.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     no_fine_tune: Annotated[bool, typer.Option("--no-fine-tune", help="Use the pretrained network as it is.")] = False,
@@ -30,14 +42,12 @@ def denoise(
     from rich.table import Table
 
     from quietbeam.core.evidence import interval
-    from quietbeam.denoiser.files import read_map, write_nexus
     from quietbeam.denoiser.offline import denoise as run
+    from quietbeam.files import format_of, read_map, write_result
 
     console = Console()
-    file = read_map(source)
-    wanted = [name.strip() for name in lines.split(",") if name.strip()]
-    if wanted:
-        file = file.select(wanted)
+    format_of(output, format)
+    file = read_map(source, [name.strip() for name in lines.split(",") if name.strip()], calibration)
     columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("read", total=1.0)
@@ -55,7 +65,7 @@ def denoise(
             progress=lambda what, share: bar.update(task, description=what, completed=share),
         )
     settings = {"input": str(source), "budget_s": budget, "device": device, "fine_tune": not no_fine_tune, "seed": seed}
-    write_nexus(output, result, source=source.name, settings=settings)
+    write_result(output, result, source=source.name, settings=settings, format=format)
     table = Table("line", "published", "dwell gain", "95 % interval", "counts / pixel", "left out")
     for line in result.evidence.lines:
         table.add_row(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quietbeam.core.errors import DocumentError
+from quietbeam.spectra import window
+from quietbeam.spectra.windows import strongest_peaks
 
 from .layout import Layout
 
@@ -26,8 +27,8 @@ def counts_of_lines(spectra: npt.NDArray[Any], layout: Layout) -> npt.NDArray[An
     DocumentError
         A window lies outside the spectra.
     """
-    window = import_module("quietbeam.beamline.spectra_to_lines").window  # moves below the stages
     assert layout.spectra is not None
+    layout.spectra.sums.add(spectra)
     n, n_det, channels = spectra.shape
     counts = np.zeros((n, n_det, len(layout.lines)), spectra.dtype if spectra.dtype.kind == "f" else np.int64)
     for d in range(n_det):
@@ -37,3 +38,29 @@ def counts_of_lines(spectra: npt.NDArray[Any], layout: Layout) -> npt.NDArray[An
                 raise DocumentError(f"{line} is outside the {channels} channels of {layout.detectors[d]}")
             counts[:, d, k] = spectra[:, d, low:stop].sum(-1)
     return counts
+
+
+def judge_spectra(layout: Layout, *, least: float = 1000.0) -> str:
+    """Return a sentence when the windows hold next to nothing of what the detectors count, with the peaks that are there.
+
+    Judged once, when `least` counts have come.
+    """
+    if layout.spectra is None or layout.spectra.sums.judged or layout.spectra.sums.counts is None:
+        return ""
+    sums, calibration = layout.spectra.sums.counts, layout.spectra.calibration
+    if sums.sum() < least:
+        return ""
+    layout.spectra.sums.judged = True
+    inside = 0.0
+    for spectrum, pair in zip(sums, calibration, strict=True):
+        inside += sum(spectrum[slice(*window(line, pair, len(spectrum)))].sum() for line in layout.lines)
+    if inside > 0.01 * sums.sum():
+        return ""
+    peaks = "; ".join(
+        f"{name}: {', '.join(f'{energy:.2f}' for energy in strongest_peaks(spectrum, pair)) or 'none'}"
+        for name, spectrum, pair in zip(layout.detectors[:4], sums, calibration, strict=False)
+    )
+    return (
+        f"the windows of {', '.join(layout.lines)} hold {inside / sums.sum():.1%} of the counts; peaks found, in keV: "
+        f"{peaks}; correct counts.spectra.calibration or counts.spectra.lines of the profile"
+    )

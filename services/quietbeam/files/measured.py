@@ -2,94 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-import structlog
 
 from quietbeam.core.errors import FileFormatError
+from quietbeam.spectra import Floats, LineMap, MapInfo, SpectralMap
 
-log = structlog.get_logger()
+from . import bliss, maps, pyxrf
+from .calibration import calibration_of, refuse_giants
 
-MAX_BYTES = 8 * 2**30
-_CALIBRATION_SUFFIX = "_energy_calibration.json"
-_MAPS_DETECTORS = "abcdefghijklmnop"
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapInfo:
-    """What is known of a measured map besides its counts.
-
-    Attributes
-    ----------
-    source
-        Name of the file.
-    detectors
-        Names, ``det1`` and so on.
-    shape
-        (row, col) pixels.
-    live_time_s
-        (detector, row, col) seconds, or None.
-    i0
-        (row, col) counts of the incident beam's monitor, or None.
-    dwell_s
-        Real time per pixel (the median), or None.
-    """
-
-    source: str
-    detectors: tuple[str, ...]
-    shape: tuple[int, int]
-    live_time_s: Floats | None = None
-    i0: Floats | None = None
-    dwell_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpectralMap:
-    """A measured map of spectra.
-
-    Attributes
-    ----------
-    spectra
-        (row, col, detector, channel) integer counts.
-    calibration
-        (detector, 2): energy of channel 0 and width of a channel, keV.
-    """
-
-    info: MapInfo
-    spectra: npt.NDArray[Any]
-    calibration: Floats
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineMap:
-    """A measured map of counts per line.
-
-    Attributes
-    ----------
-    counts
-        (detector, line, row, col) integer counts.
-    measured
-        (row, col) bool.
-    """
-
-    info: MapInfo
-    lines: tuple[str, ...]
-    counts: npt.NDArray[np.uint32]
-    measured: npt.NDArray[np.bool_]
+READERS = (
+    (pyxrf.is_pyxrf, pyxrf.read_pyxrf),
+    (maps.is_raw, maps.read_raw),
+    (maps.is_analysed, maps.read_analysed),
+    (bliss.is_bliss, bliss.read_bliss),
+)
+FORMATS = ("PyXRF (xrfmap)", "MAPS (MAPS_RAW, MAPS)", "BLISS (N.1/measurement)")
 
 
 def read_measured(path: Path, calibration: Path | None = None) -> SpectralMap | LineMap:
     """Read a measured map.
 
-    ``.npz`` with ``counts`` and ``lines``, or ``spectra`` (row, col, detector, channel); MAPS HDF5 (``MAPS_RAW``).
+    ``.npz`` with ``counts`` and ``lines``, or ``spectra`` (row, col, detector, channel); HDF5 of MAPS, PyXRF and BLISS.
 
     Parameters
     ----------
@@ -108,13 +47,18 @@ def read_measured(path: Path, calibration: Path | None = None) -> SpectralMap | 
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                _refuse_giants(path, sum(i.file_size for i in archive.zip.infolist()))
+                refuse_giants(path, sum(i.file_size for i in archive.zip.infolist()))
                 measured = _read_npz(path, dict(archive.items()), calibration)
-        elif path.suffix in (".h5", ".hdf5", ".h50"):
+        elif h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
-                measured = _read_maps(path, file, calibration)
+                reader = next((read for is_it, read in READERS if is_it(file)), None)
+                if reader is None:
+                    raise FileFormatError(
+                        f"{path} is HDF5, but none of {', '.join(FORMATS)}; it holds {_contents(file)}"
+                    )
+                measured = reader(path, file, calibration)
         else:
-            raise FileFormatError(f"{path}: replay reads .npz and MAPS .h5 files")
+            raise FileFormatError(f"{path} is neither .npz nor HDF5")
     except FileFormatError:
         raise
     except (OSError, KeyError, ValueError) as error:
@@ -156,7 +100,7 @@ def _read_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: P
         i0=None if i0 is None else i0.astype(float),
         dwell_s=None if real is None else float(np.median(real)),
     )
-    return SpectralMap(info=info, spectra=spectra, calibration=_calibration(path, calibration, detectors, pairs))
+    return SpectralMap(info=info, spectra=spectra, calibration=calibration_of(path, calibration, detectors, pairs))
 
 
 def _xmap(arrays: Mapping[str, npt.NDArray[Any]], detectors: int) -> tuple[Floats, Floats, list[list[float]]] | None:
@@ -205,65 +149,5 @@ def _optional(arrays: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[in
     return arrays[name].astype(float)
 
 
-def _read_maps(path: Path, file: h5py.File, calibration: Path | None) -> SpectralMap:
-    """Read ``MAPS_RAW``: data_a, data_b, ... (channel, row, col), one for each detector."""
-    raw = file.get("MAPS_RAW")
-    names = [f"data_{letter}" for letter in _MAPS_DETECTORS if raw is not None and f"data_{letter}" in raw]
-    if not names:
-        raise FileFormatError(f"{path} has no MAPS_RAW/data_a: replay reads MAPS files with raw spectra")
-    _refuse_giants(path, sum(raw[name].nbytes for name in names))
-    spectra = np.stack([raw[name][()] for name in names]).transpose(2, 3, 0, 1)
-    if spectra.dtype.kind not in "iu" or spectra.min() < 0:
-        raise FileFormatError(f"{path}: spectra of type {spectra.dtype}, smallest value {spectra.min()}, are no counts")
-    real = raw["realtime"][()].astype(float) if "realtime" in raw else None
-    info = MapInfo(
-        source=path.name,
-        detectors=tuple(f"det{d + 1}" for d in range(len(names))),
-        shape=spectra.shape[:2],
-        live_time_s=raw["livetime"][()].astype(float) if "livetime" in raw else None,
-        dwell_s=None if real is None else float(np.median(real)),
-    )
-    return SpectralMap(info=info, spectra=spectra, calibration=_calibration(path, calibration, len(names), None))
-
-
-def _calibration(path: Path, given: Path | None, detectors: int, header: list[list[float]] | None) -> Floats:
-    beside = [p for p in sorted(path.parent.glob(f"*{_CALIBRATION_SUFFIX}")) if _belongs(p, path)]
-    source = given or (beside[0] if beside else None)
-    pairs = header if source is None else _from_json(source, path.stem, detectors)
-    if pairs is None:
-        raise FileFormatError(
-            f"{path} says nothing of energies: give --calibration FILE.json with "
-            f'{{"{path.stem}": [[offset_keV, keV_per_channel], ... {detectors} detectors]}}'
-        )
-    log.info("energy_calibration", source=str(source or "header of the file"), kev=pairs)
-    values = np.asarray(pairs, float)
-    if values.shape != (detectors, 2) or not np.isfinite(values).all() or values[:, 1].min() <= 0:
-        raise FileFormatError(
-            f"calibration of {path} must be one (offset, width > 0) in keV for each of {detectors} detectors"
-        )
-    return values
-
-
-def _belongs(calibration: Path, path: Path) -> bool:
-    return path.name.startswith(calibration.name.removesuffix(_CALIBRATION_SUFFIX))
-
-
-def _from_json(source: Path, stem: str, detectors: int) -> list[list[float]]:
-    """Return the entry named like the file, else the only one with as many detectors."""
-    try:
-        entries = {k: v for k, v in json.loads(source.read_text()).items() if isinstance(v, list)}
-    except (OSError, ValueError, AttributeError) as error:
-        raise FileFormatError(f"calibration {source} cannot be read: {error}") from error
-    named = [v for k, v in entries.items() if k in stem]
-    fitting = [v for v in named or entries.values() if len(v) == detectors]
-    if len(fitting) != 1:
-        raise FileFormatError(
-            f"calibration {source} has {', '.join(entries) or 'no entries'}: none, or more than one, is for "
-            f"{stem} with {detectors} detectors"
-        )
-    return fitting[0]
-
-
-def _refuse_giants(path: Path, size: int) -> None:
-    if size > MAX_BYTES:
-        raise FileFormatError(f"{path} would need {size / 2**30:.0f} GiB: replay holds a map in memory, cut it down")
+def _contents(file: h5py.File) -> str:
+    return ", ".join(list(file)[:8]) or "nothing"

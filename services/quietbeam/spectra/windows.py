@@ -15,8 +15,8 @@ from scipy.signal import find_peaks
 
 from quietbeam.core.errors import FileFormatError
 
-from .measured import LineMap, SpectralMap
-from .physics import line_energy, resolution_fwhm
+from .energies import line_energy, resolution_fwhm
+from .maps import LineMap, SpectralMap
 
 log = structlog.get_logger()
 
@@ -85,7 +85,10 @@ def spectra_to_lines(measured: SpectralMap, lines: Sequence[str] | None = None) 
         for n, line in enumerate(chosen):
             low, stop = window(line, measured.calibration[d], measured.spectra.shape[-1])
             counts[d, n] = measured.spectra[:, :, d, low:stop].sum(-1, dtype=np.uint32)
-    return LineMap(info=measured.info, lines=chosen, counts=counts, measured=np.ones((rows, cols), bool))
+    lit = measured.info.measured
+    return LineMap(
+        info=measured.info, lines=chosen, counts=counts, measured=np.ones((rows, cols), bool) if lit is None else lit
+    )
 
 
 def window(line: str, calibration: Spectrum, channels: int, *, shift_fwhm: float = 0.0) -> tuple[int, int]:

@@ -1,0 +1,8 @@
+"""Files of measured maps in, denoised maps out."""
+
+from .map_file import MapFile
+from .measured import read_measured
+from .read import read_map
+from .write import FORMATS, format_of, write_result
+
+__all__ = ["FORMATS", "MapFile", "format_of", "read_map", "read_measured", "write_result"]

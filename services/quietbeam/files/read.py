@@ -1,0 +1,81 @@
+"""Any file of a measured map: what it is, it says itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from quietbeam.core.errors import FileFormatError, InputError
+from quietbeam.spectra import LineMap, spectra_to_lines
+
+from . import own
+from .map_file import MapFile
+from .measured import FORMATS, read_measured
+
+
+def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = None) -> MapFile:
+    """Read a measured map.
+
+    Ours (HDF5, zarr, .npz with ``counts``), or spectra and fits of PyXRF, MAPS and BLISS.
+
+    Parameters
+    ----------
+    lines
+        Lines to take; of spectra the lines to cut out, by default every line with a peak.
+    calibration
+        JSON with the energy calibration of spectra; see :func:`read_measured`.
+
+    Raises
+    ------
+    FileFormatError
+        The file is not there, not readable, or of no known kind.
+    InputError
+        A line is not in the file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileFormatError(f"{path} does not exist")
+    try:
+        found = _own(path)
+        if found is None:
+            return _foreign(path, lines, calibration)
+    except (FileFormatError, InputError):
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise FileFormatError(f"{path} cannot be read (is it whole?): {error}") from error
+    return found.select(lines) if lines else found
+
+
+def _own(path: Path) -> MapFile | None:
+    """Return our own kind of file, None for another's."""
+    if path.is_dir():
+        return own.read_zarr(path)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            if "spectra" in archive and "counts" not in archive:
+                return None
+        return own.read_npz(path)
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            return own.read_hdf5(path, file)
+    raise FileFormatError(f"{path} is neither HDF5, zarr nor .npz; {own.WANTED}, or be of {', '.join(FORMATS)}")
+
+
+def _foreign(path: Path, lines: Sequence[str], calibration: Path | None) -> MapFile:
+    measured = read_measured(path, calibration)
+    cut = not isinstance(measured, LineMap)
+    found = spectra_to_lines(measured, list(lines) or None) if not isinstance(measured, LineMap) else measured
+    info = found.info
+    file = MapFile(
+        counts=found.counts,
+        lines=found.lines,
+        detectors=info.detectors,
+        i0=info.i0,
+        live_time_s=info.live_time_s,
+        measured=found.measured,
+        metadata={"source": info.source, **({} if info.dwell_s is None else {"dwell_s": info.dwell_s})},
+    )
+    return file if cut or not lines else file.select(lines)

@@ -1,0 +1,47 @@
+"""What a writer needs of a denoised map."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quietbeam.core.evidence import RunEvidence
+
+
+class Result(Protocol):
+    """Maps with their evidence; see :class:`quietbeam.denoiser.offline.DenoiseResult`."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Names along the first axis of the maps."""
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """Names."""
+
+    @property
+    def denoised(self) -> NDArray[np.float32]:
+        """(line, row, col)."""
+
+    @property
+    def raw(self) -> NDArray[np.float32]:
+        """(line, row, col)."""
+
+    @property
+    def uncertainty(self) -> NDArray[np.float32]:
+        """(line, row, col)."""
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """(row, col)."""
+
+    @property
+    def evidence(self) -> RunEvidence:
+        """Per line."""
+
+
+def kinds(result: Result) -> dict[str, NDArray[Any]]:
+    """Return the maps by kind."""
+    return {"denoised": result.denoised, "raw": result.raw, "uncertainty": result.uncertainty}

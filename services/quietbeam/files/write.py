@@ -1,0 +1,171 @@
+"""Denoised maps into files of the programs that people have open: chosen by the name's ending, or by name."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from quietbeam.core.errors import InputError
+from quietbeam.core.version import __version__
+
+from .names import maps_name, short_name
+from .nexus import write_nexus
+from .result import Result, kinds
+
+Settings = Mapping[str, Any]
+
+
+def write_pyxrf(path: Path, result: Result, source: str, settings: Settings) -> None:
+    """Write ``xrfmap/detsum/xrf_fit`` (line, row, col) as a fit of the sum, which PyXRF shows; raw maps beside it."""
+    rows, cols = result.denoised.shape[1:]
+    with h5py.File(path, "w") as file:
+        group = file.create_group("xrfmap/detsum")
+        names = np.array([short_name(line) for line in result.lines]).astype("S20")
+        for name, image in kinds(result).items():
+            suffix = "" if name == "denoised" else f"_{name}"
+            group.create_dataset(f"xrf_fit{suffix}", data=image, compression="gzip").attrs["comments"] = name
+            group.create_dataset(f"xrf_fit{suffix}_name", data=names).attrs["comments"] = " "
+        # PyXRF asks for spectra of the sum: there are none
+        group.create_dataset("counts", data=np.zeros((rows, cols, 1), np.float32)).attrs["comments"] = "no spectra"
+        y, x = np.mgrid[0:rows, 0:cols].astype(float)
+        file["xrfmap/positions/name"] = np.array(["x_pos", "y_pos"]).astype("S20")
+        file["xrfmap/positions/pos"] = np.stack([x, y])
+        file["xrfmap/scalers/name"] = np.array(["quietbeam_measured"]).astype("S20")
+        file["xrfmap/scalers/val"] = result.measured[:, :, None].astype(np.float32)
+        metadata = file.create_group("xrfmap/scan_metadata")
+        metadata.attrs.update(file_software="quietbeam", file_software_version=__version__, file_format="NSLS2-XRF-MAP")
+        metadata.attrs["param_quietbeam"] = json.dumps({"source": source, **settings})
+
+
+def write_maps(path: Path, result: Result, source: str, settings: Settings) -> None:
+    """Write ``MAPS/XRF_Analyzed/ROI`` as XRF-Maps 10 does; counts, not counts per second."""
+    with h5py.File(path, "w") as file:
+        for name, image in kinds(result).items():
+            group = file.create_group("MAPS/XRF_Analyzed/" + ("ROI" if name == "denoised" else f"ROI_{name}"))
+            data = group.create_dataset("Counts_Per_Sec", data=image, compression="gzip")
+            data.attrs["units"] = "counts"
+            group["Channel_Names"] = np.array([maps_name(line) for line in result.lines]).astype("S256")
+            group["Channel_Units"] = np.array(["counts"] * len(result.lines)).astype("S256")
+        file["MAPS/Scan/x_axis"], file["MAPS/Scan/y_axis"] = (np.arange(n, dtype=float) for n in image.shape[:0:-1])
+        file["MAPS/version"] = np.float32(10.0)
+        file["MAPS/quietbeam"] = json.dumps({"version": __version__, "source": source, **settings})
+
+
+def write_tiff(path: Path, result: Result, source: str, settings: Settings) -> None:
+    """Write float32 pages: all lines denoised, then raw, then uncertainty; each page's description names it."""
+    from PIL import Image, TiffImagePlugin
+
+    pages = []
+    for name, stack in kinds(result).items():
+        for line, image in zip(result.lines, stack, strict=True):
+            page = Image.fromarray(image)
+            tags = TiffImagePlugin.ImageFileDirectory_v2()
+            tags[270] = json.dumps({"line": line, "kind": name, "source": source})
+            tags[305] = f"quietbeam {__version__}"
+            page.encoderinfo = {"tiffinfo": tags}
+            pages.append(page)
+    pages[0].save(path, "TIFF", save_all=True, append_images=pages[1:], tiffinfo=pages[0].encoderinfo["tiffinfo"])
+    _ = settings
+
+
+def write_csv(path: Path, result: Result, source: str, settings: Settings) -> None:
+    """Write the evidence, one row a line."""
+    rows = [asdict(line) for line in result.evidence.lines]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: json.dumps(v) if isinstance(v, dict) else v for k, v in row.items()})
+    _ = source, settings
+
+
+def write_ome_zarr(path: Path, result: Result, source: str, settings: Settings) -> None:
+    """Write OME-Zarr 0.5: axes (c, y, x), one channel a line and kind."""
+    import zarr
+
+    stack = np.concatenate(list(kinds(result).values()))
+    labels = [f"{line} {name}" for name in kinds(result) for line in result.lines]
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    group.create_array("0", data=stack, chunks=(1, *stack.shape[1:]), dimension_names=["c", "y", "x"])
+    axes: list[Any] = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    scale: list[Any] = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [
+            {"name": source, "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+        ],
+        "omero": {"channels": [_channel(label, image) for label, image in zip(labels, stack, strict=True)]},
+    }
+    group.attrs["quietbeam"] = {
+        "version": __version__,
+        "settings": dict(settings),
+        "evidence": result.evidence.to_dict(),
+    }
+
+
+def _channel(label: str, image: np.ndarray) -> dict[str, Any]:
+    low, high = float(image.min()), float(image.max())
+    window = {"min": low, "max": high, "start": low, "end": float(np.quantile(image, 0.999)) or high or 1.0}
+    return {"label": label, "color": "FFFFFF", "active": label.endswith("denoised"), "window": window}
+
+
+def _nexus(path: Path, result: Result, source: str, settings: Settings) -> None:
+    write_nexus(path, result, source=source, settings=settings)
+
+
+FORMATS: dict[str, tuple[tuple[str, ...], Callable[[Path, Result, str, Settings], None]]] = {
+    "pyxrf": ((".pyxrf.h5",), write_pyxrf),
+    "maps": ((".maps.h5",), write_maps),
+    "ome-zarr": ((".ome.zarr", ".zarr"), write_ome_zarr),
+    "tiff": ((".tif", ".tiff"), write_tiff),
+    "csv": ((".csv",), write_csv),
+    "nexus": ((".h5", ".hdf5", ".nxs", ".nx"), _nexus),
+}
+"""Formats with their endings; the first that fits is taken."""
+
+
+def format_of(path: Path, wanted: str = "") -> str:
+    """Return the format of an output file.
+
+    Raises
+    ------
+    InputError
+        Unknown; the message lists formats and endings.
+    """
+    if wanted:
+        if wanted in FORMATS:
+            return wanted
+        raise InputError(f"no format {wanted!r}; there are {', '.join(FORMATS)}")
+    for name, (endings, _) in FORMATS.items():
+        if path.name.lower().endswith(endings):
+            return name
+    every = "; ".join(f"{name} ({', '.join(endings)})" for name, (endings, _) in FORMATS.items())
+    raise InputError(f"{path.name} does not say what to write; formats are {every}, or name one with --format")
+
+
+def write_result(path: Path, result: Result, *, source: str, settings: Settings, format: str = "") -> str:
+    """Write a denoised map, whole or not at all; return the format."""
+    path = Path(path)
+    name = format_of(path, format)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        FORMATS[name][1](partial, result, source, settings)
+        if path.is_dir():
+            if not (path / "zarr.json").is_file():
+                raise InputError(f"{path} is a folder that holds something else; choose another name")
+            shutil.rmtree(path)
+        partial.replace(path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)
+    return name
