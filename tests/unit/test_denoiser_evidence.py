@@ -53,6 +53,28 @@ def test_smooth_gain_fields_are_measured_not_excluded() -> None:
     assert found.drift[0] == pytest.approx(0.17, abs=0.04)
 
 
+def test_every_kind_of_bad_detector_is_found_in_the_lines_where_it_is_bad() -> None:
+    """Dead, shadowed, three times too noisy, drifting by 16 %, and a window beside its peak: each named, others kept."""
+    rng = np.random.default_rng(1)
+    rate = np.stack([np.full((50, 50), level) for level in (60.0, 90.0, 30.0, 120.0)])
+    gains = np.array([1.2, 1.0, 0.8, 1.1, 0.9, 1.0, 1.05])
+    expected = gains[:, None, None, None] / gains.sum() * 7 * rate
+    expected[1] *= 0.02  # shadowed
+    expected[2] = rng.gamma(2.0, expected[2] / 2.0)  # noisy: variance far above counting
+    expected[3] *= 1 + 0.16 * np.sqrt(2) * np.sin(np.arange(50) / 12.0)[None, None, :]  # drifting, smoothly
+    expected[4, 1] *= 0.33  # a third of one line: its window sits beside the peak
+    counts = rng.poisson(expected)
+    counts[0] = 0  # dead
+    found = estimate_gains(counts, np.ones((7, 50, 50)), list("abcdefg"))
+    for j in range(4):
+        for name, reason in zip("abc", ("dead", "shadowed", "noisy"), strict=True):
+            assert reason in found.reasons[j][name]
+        assert not {"d", "f", "g"} & set(found.reasons[j])
+    assert [("e" in reasons) for reasons in found.reasons] == [False, True, False, False]
+    assert "calibration" in found.reasons[1]["e"]
+    assert found.drift[3] == pytest.approx(0.16, abs=0.05) and max(found.drift[5:]) < 0.06
+
+
 def test_thinning_is_the_same_for_ever_and_exact() -> None:
     counts = np.random.default_rng(0).poisson(5, (2, 3, 40)).astype(float)
     a, b = hold_out(counts, 0.25, 7, 3), hold_out(counts, 0.25, 7, 3)

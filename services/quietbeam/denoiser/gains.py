@@ -13,6 +13,8 @@ Array = NDArray[np.float64]
 
 DEAD, SHADOWED, RUNAWAY = 0.005, 0.08, 12.0
 NOISY_CHI2 = 4.0
+ODD = 1.8
+"""Factor by which a detector's share in one line may differ from its share in the others."""
 PRIOR_COUNTS = 400.0
 
 
@@ -80,6 +82,7 @@ def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating],
             included[k, j] = False
             reasons[j][detectors[k]] = reason
     _runaway(rate, included, reasons, detectors, totals)
+    _odd_lines(rate, included, reasons, detectors, expected)
     _unmeasurable_follow_the_rest(included, reasons, detectors, expected)
     scatter = _scatter(counts, exposure, rate * included)
     _noisy(scatter, included, reasons, detectors)
@@ -116,6 +119,37 @@ def _runaway(
         if totals[top, j] > 100 and rate[top, j] > RUNAWAY * max(others, 1e-9):
             included[top, j] = False
             reasons[j][detectors[top]] = f"runaway: {rate[top, j] / max(others, 1e-9):.2g} times the others"
+
+
+def _odd_lines(
+    rate: Array,
+    included: NDArray[np.bool_],
+    reasons: list[dict[str, str]],
+    detectors: Sequence[str],
+    expected: Array,
+) -> None:
+    """Exclude a detector from lines in which it is far off its own share in its other lines: windows beside the peak.
+
+    Shares differ by some per cent from line to line, by ten for soft lines; a wrong energy calibration costs most of a
+    peak. It takes three lines, and three detectors, to tell.
+    """
+    shares = np.full(rate.shape, np.nan)
+    for j in range(rate.shape[1]):
+        alive = included[:, j]
+        if alive.sum() >= 3 and expected[:, j].max() >= 400:
+            shares[alive, j] = rate[alive, j] / np.median(rate[alive, j])
+    for k in range(rate.shape[0]):
+        judged = np.flatnonzero(np.isfinite(shares[k]))
+        if judged.size < 3:
+            continue
+        usual = float(np.median(shares[k, judged]))
+        for j in judged.tolist():
+            share = shares[k, j] / usual
+            if not 1 / ODD < share < ODD:
+                included[k, j] = False
+                reasons[j][detectors[k]] = (
+                    f"off its line: {share:.2g} of its share in other lines (energy calibration?)"
+                )
 
 
 def _unmeasurable_follow_the_rest(
