@@ -195,6 +195,13 @@ def test_the_page_fits_a_small_screen(page: Page, dashboard: Dashboard, settings
     size = page.locator("canvas").first.bounding_box()
     assert size
     assert size["width"] >= 120
+    for panel in ("p", "p"):
+        page.keyboard.press(panel)
+        drawn(page)
+        drawn(page)
+        labels = "[...document.querySelectorAll('[data-kind=denoised] figcaption')]"
+        cut = page.evaluate(f"{labels}.filter(c => c.scrollWidth > c.clientWidth).map(c => c.textContent)")
+        assert cut == [], "the label of a denoised map is whole"
 
 
 def test_the_key_leaves_the_address_and_without_it_there_is_a_sign_in(

@@ -43,10 +43,12 @@ export class LineCard {
     this.mapsBox.classList.toggle("stacked", stacked);
     this.width = width;
     for (const map of this.maps.values()) map.resize(width, height);
+    this.#label();
   }
 
   /** Take a new frame; colours everything. */
   update(run, stacks, options, colours) {
+    this.run = run;
     this.stacks = stacks;
     this.values = valuesOf(stacks, this.index, run.kind, this.maps.has("residual"));
     const { rows, cols } = stacks.raw;
@@ -81,9 +83,16 @@ export class LineCard {
     this.verdict.replaceChildren(...judged.verdict.map(([textContent, className]) => make("span", { textContent, className })));
     this.verdict.title = this.verdict.textContent;
     this.valuesBox.title = judged.told.join("\n");
+    this.#label();
+  }
+
+  /** The permanent label of each map, as long as its width allows. */
+  #label() {
+    if (!this.judged) return;
     for (const [kind, map] of this.maps) {
-      map.figure.dataset.shown = kind === "denoised" && judged.shownRaw ? "raw" : kind;
-      map.caption.textContent = map.caption.title = labelOf(run, kind, { ...judged, line: this.line, narrow: this.width < (kind === "swipe" ? 240 : 118) });
+      const narrow = this.width < (kind === "swipe" ? 240 : 118);
+      map.figure.dataset.shown = kind === "denoised" && this.judged.shownRaw ? "raw" : kind;
+      map.caption.textContent = map.caption.title = labelOf(this.run, kind, { ...this.judged, line: this.line, narrow });
     }
   }
 
