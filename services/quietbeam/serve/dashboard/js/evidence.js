@@ -26,7 +26,7 @@ export class EvidencePanel {
     }
     const most = Math.max(10, ...evidence.lines.map((line) => line.dwell_gain_high ?? line.dwell_gain ?? 1));
     const body = evidence.lines.flatMap((line) => rowsOf(line, most));
-    byId("evidence-table").replaceChildren(table(["Line", "Dwell gain", "", "Bias"], body, "Evidence by line"));
+    byId("evidence-table").replaceChildren(table(["Line", "Dwell gain", "95 % interval", "Bias"], body, "Evidence by line"));
     byId("evidence-facts").textContent =
       `${evidence.final ? "Final" : "So far"}: ${evidence.rows} rows, model ${evidence.model || "?"}, ` +
       `${evidence.fine_tune_steps ?? 0} steps on this run. Bias: how far the total of the map lies from held-out counts.`;
