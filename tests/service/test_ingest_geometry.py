@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from ingest_kit import Pipe
-from shapes_kit import LINES, Run, ingested, pipe_with, profile
+from shapes_kit import LINES, Run, ingested, pipe_with, profile, write
 
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings
@@ -236,4 +236,62 @@ def test_a_grid_that_cannot_be_is_explained(
     pipe.send(run.docs)
     pipe.drain()
     assert pipe.state(run.uid) is RunState.UNUSABLE and words in pipe.status(run.uid).reason
+    pipe.stage.close()
+
+
+@pytest.mark.supports("geometry", "stacks: every map a run of its own (`UID-0000`, `UID-0001` ...)")
+@pytest.mark.parametrize("mode", ["pixel", "row"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_stacks(settings: Settings, redis: Connection, tmp_path: Path, mode: str, killed: bool) -> None:
+    run = Run(3, 4, shape=[3, 3, 4], num_points=36, snaking=[False, False, True])
+    maps = run.rng.poisson(5, (3, *run.counts.shape)).astype(np.uint32)
+    descriptor = run.stream("primary", {name: {} for name in NAMES})
+    for one in maps:
+        for row in range(3):
+            line = one[:, :, row, ::-1] if row % 2 else one[:, :, row]
+            if mode == "row":
+                run.event(descriptor, plain(line))
+            else:
+                run.page(descriptor, {k: list(v) for k, v in plain(line).items()})
+    run.stop({"primary": 9 if mode == "row" else 36})
+    pipe = pipe_with(settings, redis, profile(tmp_path, counts=KEYS, geometry={"snake": {"start": "snaking"}}))
+    uids = [f"{run.uid}-{number:04d}" for number in range(3)]
+    if killed:
+        pipe.send(run.docs[:8])
+        pipe.until(lambda: pipe.state(uids[1]) is not None)
+        assert pipe.state(uids[0]) is RunState.COMPLETE, "a map is over when the next one begins"
+        pipe.die()
+        pipe = pipe.again()
+        pipe.send(run.docs[8:])
+    else:
+        pipe.send(run.docs)
+    pipe.drain(60)
+    for uid, counts in zip(uids, maps, strict=True):
+        status = pipe.status(uid)
+        assert (status.state, status.warnings) == (RunState.COMPLETE, ())
+        np.testing.assert_array_equal(pipe.counts(uid), counts)
+        assert status.info is not None and status.info.metadata["stack"]["run"] == run.uid
+    assert pipe.state(run.uid) is None, "the stack itself is no map"
+    pipe.stage.close()
+
+
+def test_a_streamed_stack(settings: Settings, redis: Connection, tmp_path: Path) -> None:
+    run = Run(3, 4, shape=[2, 3, 4])
+    maps = run.rng.poisson(5, (2, *run.counts.shape)).astype(np.uint32)
+    path = write(tmp_path / "stack.h5", {"d": np.moveaxis(maps, (0, 3, 4), (0, 1, 2)).reshape(24, 2, 3)})
+    dataset = {"data_key": "xs", "axes": ["frame", "detector", "line"], "detectors": ["a", "b"], "lines": list(LINES)}
+    descriptor = run.stream("primary", {"xs": {"external": "STREAM:", "dtype": "array", "shape": [1, 2, 3]}})
+    doc = {"uid": "r", "run_start": run.uid, "data_key": "xs", "uri": f"file://localhost{path}"}
+    run.docs.append(("stream_resource", doc | {"mimetype": "application/x-hdf5", "parameters": {"dataset": "d"}}))
+    for first, stop in ((0, 7), (7, 19), (19, 24)):
+        ranges = {"indices": {"start": first, "stop": stop}, "seq_nums": {"start": first + 1, "stop": stop + 1}}
+        datum = {"uid": f"r/{first}", "stream_resource": "r", "descriptor": descriptor}
+        run.docs.append(("stream_datum", datum | ranges))
+    run.stop({"primary": 24})
+    pipe = pipe_with(settings, redis, profile(tmp_path, counts={"dataset": dataset}))
+    pipe.send(run.docs)
+    pipe.drain(60)
+    for number, counts in enumerate(maps):
+        np.testing.assert_array_equal(pipe.counts(f"{run.uid}-{number:04d}"), counts)
+        assert pipe.state(f"{run.uid}-{number:04d}") is RunState.COMPLETE
     pipe.stage.close()

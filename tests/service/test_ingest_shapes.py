@@ -343,3 +343,40 @@ def test_what_is_wrong_with_spectra_is_said(
         pipe.send(run.docs)
         pipe.drain()
         assert pipe.state(run.uid) is RunState.UNUSABLE and words in pipe.status(run.uid).reason
+
+
+@pytest.mark.parametrize(
+    ("spectra", "state", "lines", "words"),
+    [
+        ({"incident_energy_kev": 8.0}, RunState.COMPLETE, LINES[:2], "Zn_Ka (8.63 keV) lies above the incident energy"),
+        ({"lines": [*LINES, "Mn_Ka"]}, RunState.COMPLETE, (*LINES, "Mn_Ka"), "the window of Fe_Ka holds peak of Mn_Kb"),
+        ({"calibration": [0.0, 0.02]}, RunState.COMPLETE, LINES, "hold 0.0% of the counts; peaks found, in keV: "),
+        ({"incident_energy_kev": 1.0}, RunState.UNUSABLE, (), "no line is left"),
+        (
+            {"lines": ["Fe_Ka", "Nonsense"]},
+            RunState.UNUSABLE,
+            (),
+            "counts.spectra.lines: 'Nonsense' is not an emission line",
+        ),
+    ],
+)
+def test_lines_that_cannot_be_are_named(
+    settings: Settings, redis: Connection, tmp_path: Path, spectra: Any, state: RunState, lines: Any, words: str
+) -> None:
+    run = Run(8, 8, detectors=3)
+    values = spectra_of(run.counts.transpose(2, 3, 0, 1)).reshape(64, 3, 1024)
+    dataset = {"data_key": "xs", "axes": ["frame", "detector", "channel"]}
+    mine = profile(tmp_path, counts={"dataset": dataset, "spectra": SPECTRA | spectra})
+    descriptor = run.stream("primary", {"xs": {"dtype": "array", "shape": [3, 1024]}})
+    for one in values:
+        run.event(descriptor, {"xs": one})
+    run.stop({"primary": 64})
+    with read_by(settings, redis, mine) as pipe:
+        pipe.send(run.docs)
+        pipe.drain()
+        status = pipe.status(run.uid)
+        assert status.state is state
+        assert words in " ".join([status.reason, *status.warnings]), status
+        assert (status.info.lines if status.info is not None else ()) == lines
+        if "peaks" in words:  # at twice the energy of P, Fe and Zn
+            assert "12.8" in " ".join(status.warnings)

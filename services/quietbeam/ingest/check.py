@@ -166,7 +166,8 @@ def check(recorded: Sequence[Recorded], profiles: Sequence[Profile], folders: Se
             _about_layout(run, result)
             _about_counts(run, result)
         for sentence in run.warnings:
-            result.add("wrong" if "could not be used" in sentence else "missing", "warning", sentence)
+            wrong = "could not be used" in sentence or "peaks found" in sentence
+            result.add("wrong" if wrong else "missing", "warning", sentence)
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -114,6 +114,15 @@ class Stop:
     exit_status: str
     reason: str
     num_events: Mapping[str, int]
+
+
+def merge_descriptors(descriptors: Sequence[Descriptor]) -> Descriptor:
+    """Return one descriptor with the keys and the configuration of all; the rest is the last one's."""
+    return replace(
+        descriptors[-1],
+        data_keys={key: entry for d in descriptors for key, entry in d.data_keys.items()},
+        configuration={key: value for d in descriptors for key, value in d.configuration.items()},
+    )
 
 
 Document = Start | Descriptor | Event | EventPage | StreamResource | StreamDatum | Resource | Datums | Stop

@@ -41,6 +41,12 @@ class FileFrames:
         self._resources: dict[str, StreamResource] = {}
         self._waiting: list[_Announced] = []
 
+    def sharing(self) -> FileFrames:
+        """Return another one that knows the same resources."""
+        other = FileFrames(self._files, self._timeout_s)
+        other._resources = self._resources
+        return other
+
     def __len__(self) -> int:
         return len(self._waiting)
 

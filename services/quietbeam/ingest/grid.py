@@ -21,6 +21,7 @@ from quietbeam.core.types import FloatArray, RowBlock, RunInfo
 
 from .frames import SHORT, UINT32_MAX, Frames
 from .geometry import Geometry
+from .layout import Layout
 from .rows import Pending, RowAssembler
 from .samples import SampleBuffer
 
@@ -192,6 +193,13 @@ class GridAssembler:
         self._buffer.write_row(row, block)
         self.pixels_measured += int(np.count_nonzero(block.measured)) - int(np.count_nonzero(self.measured[row]))
         self.measured[row] = block.measured
+
+
+def assembler_of(buffer: RunBuffer, layout: Layout, max_samples: int) -> RowAssembler | GridAssembler:
+    """Return what makes the rows of a run: its pixels, or sums of its samples."""
+    if not layout.geometry.sums:
+        return RowAssembler(buffer, layout.geometry)
+    return GridAssembler(buffer, layout.geometry, has_live_time=layout.has_live_time, max_samples=max_samples)
 
 
 class _Samples(RowAssembler):

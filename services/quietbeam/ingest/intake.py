@@ -178,7 +178,6 @@ class Intake:
         lost = self._series.give_up() if self._series is not None else 0
         if lost:
             self._warn(f"{lost} pixels lack some of their series and are not measured", 1)
-        self._datums.close()
 
 
 def _first(frames: Frames, n: int) -> Frames:

@@ -10,19 +10,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quietbeam.core.errors import ProfileError
+from quietbeam.core.errors import InputError, ProfileError
+from quietbeam.spectra import line_energy, overlaps
 
 from .documents import Descriptor, Start
 from .geometry import Geometry, geometry_of
 from .profile import MISSING, Dataset, Profile, Source, SpectraSection
 
 
+@dataclass(slots=True)
+class SpectrumSums:
+    """The sum spectra (detector, channel) of what came so far; None before the first."""
+
+    counts: npt.NDArray[np.float64] | None = None
+    judged: bool = False
+
+    def add(self, spectra: npt.NDArray[Any]) -> None:
+        """Add (frame, detector, channel)."""
+        total = spectra.sum(axis=0, dtype=np.float64)
+        if self.counts is None or self.counts.shape != total.shape:
+            self.counts = np.zeros(total.shape)
+        self.counts += total
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spectra:
-    """Lines to cut out of spectra, with the energy calibration (detector, 2): keV of channel 0, keV per channel."""
+    """How lines are cut out of spectra: the energy calibration (detector, 2) is keV of channel 0, keV per channel."""
 
     calibration: npt.NDArray[np.float64]
-    incident_energy_kev: float | None = None
+    sums: SpectrumSums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +59,8 @@ class Layout:
         Frames per index of a stream datum, by data key, where it is not 1.
     external
         Event keys whose values are datum ids.
+    notes
+        Sentences on what is odd about the lines.
     """
 
     profile: Profile
@@ -57,6 +75,7 @@ class Layout:
     per_index: Mapping[str, int] = field(default_factory=dict)
     spectra: Spectra | None = None
     external: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def has_i0(self) -> bool:
@@ -138,8 +157,10 @@ def _layout(profile: Profile, geometry: Geometry, start: Start, descriptor: Desc
         detectors, table = tuple(found), {(detector, ""): key for detector, key in found.items()}
     else:
         detectors, lines, table = _match_keys(profile, list(there))
+    notes: tuple[str, ...] = ()
     if profile.counts.spectra is not None:
         lines = _lines(profile, "counts.spectra.lines", profile.counts.spectra.lines, start, descriptor)
+        lines, notes = _possible(profile, profile.counts.spectra, lines, start, descriptor)
     elif array is not None:
         assert array.lines is not None
         lines = _lines(profile, "counts.dataset.lines", array.lines, start, descriptor)
@@ -161,6 +182,7 @@ def _layout(profile: Profile, geometry: Geometry, start: Start, descriptor: Desc
         position_keys=_position_keys(profile, descriptor),
         datasets=datasets,
         per_index=_per_index(datasets, descriptor, len(detectors)),
+        notes=notes,
         external=frozenset(
             key for key, entry in there.items() if str(entry.get("external", "STREAM:")).upper() != "STREAM:"
         ),
@@ -232,11 +254,30 @@ def _spectra(
             f"profile {profile.name!r}: counts.spectra.calibration says {pairs[:, 1].max():g} keV per channel; "
             "it must be above 0 and at most 1 (0.01 means 10 eV per channel)"
         )
-    energy: Any = (
-        section.incident_energy_kev.value(start.doc, descriptor.configuration) if section.incident_energy_kev else None
-    )
-    known = isinstance(energy, int | float) and not isinstance(energy, bool) and energy > 0
-    return Spectra(calibration=np.array(pairs), incident_energy_kev=float(energy) if known else None)
+    return Spectra(calibration=np.array(pairs), sums=SpectrumSums())
+
+
+def _possible(
+    profile: Profile, section: SpectraSection, lines: tuple[str, ...], start: Start, descriptor: Descriptor
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the lines that the beam can excite, and sentences on the others and on overlapping windows."""
+    energy: Any = MISSING
+    if section.incident_energy_kev is not None:
+        energy = section.incident_energy_kev.value(start.doc, descriptor.configuration)
+    beam = float(energy) if isinstance(energy, int | float) and not isinstance(energy, bool) and energy > 0 else np.inf
+    try:
+        energies = {line: line_energy(line) for line in lines}
+    except InputError as error:
+        raise ProfileError(f"profile {profile.name!r}: counts.spectra.lines: {error}") from error
+    notes = [
+        f"{line} ({energies[line]:.2f} keV) lies above the incident energy of {beam:g} keV and is left out"
+        for line in lines
+        if energies[line] >= beam
+    ]
+    kept = tuple(line for line in lines if energies[line] < beam)
+    if not kept:
+        raise ProfileError(f"profile {profile.name!r}: {'; '.join(notes)}; no line is left")
+    return kept, (*notes, *(f"the window of {one} holds peak of {other}" for one, other in overlaps(kept)))
 
 
 def _first_matches(patterns: Iterable[str], keys: Iterable[str]) -> dict[str, str]:

@@ -41,7 +41,7 @@ def counts_of_lines(spectra: npt.NDArray[Any], layout: Layout) -> npt.NDArray[An
 
 
 def judge_spectra(layout: Layout, *, least: float = 1000.0) -> str:
-    """Return a sentence when the windows hold next to nothing of what the detectors count, with the peaks that are there.
+    """Return a sentence when the windows hold next to nothing of the counts, with the peaks that are there.
 
     Judged once, when `least` counts have come.
     """

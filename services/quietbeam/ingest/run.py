@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import structlog
 
 from quietbeam.buffer import RunBuffer
@@ -35,14 +33,18 @@ from .documents import (
     Stop,
     StreamDatum,
     StreamResource,
+    merge_descriptors,
 )
+from .ending import end_of, stopped_state
 from .file_frames import FileFrames
 from .geometry import Geometry
-from .grid import GridAssembler
+from .grid import GridAssembler, assembler_of
 from .intake import Intake
 from .layout import Layout, choose, layout_of
+from .lines import judge_spectra
 from .profile import Profile
 from .rows import Pending, RowAssembler
+from .stack import Stack
 
 log = structlog.get_logger()
 
@@ -89,6 +91,7 @@ class LiveRun:
         self.buffer: RunBuffer | None = None
         self.rows: RowAssembler | GridAssembler | None = None
         self.intake: Intake | None = None
+        self.stack: Stack | None = None
         self.layout: Layout | None = None
         self.state = RunState.RUNNING
         self.reason = ""
@@ -99,13 +102,14 @@ class LiveRun:
         self._candidates: list[tuple[Profile, Geometry]] = []
         self._descriptors: dict[str, Descriptor] = {}
         self._held: list[tuple[Document, Pending]] = []
+        self._detector_files = files
         self._timeout_s = settings.ingest.file_timeout.total_seconds()
         self._files, self._datums = FileFrames(files, self._timeout_s), DatumStore(files)
         self.set_aside: list[tuple[str, str]] = []
         """(document name, reason) of what was given up since the service last looked."""
         self._layout_error = ""
         self._warnings: dict[str, int] = {}
-        self._finished = self._reused = self._given_up = False
+        self._finished = self._reused = self._given_up = self._in_stack = False
 
     # --- what others read ---------------------------------------------------------------------------------------
 
@@ -113,6 +117,11 @@ class LiveRun:
     def info(self) -> RunInfo | None:
         """What is known of the run, or None before its descriptor."""
         return self.buffer.info if self.buffer is not None else None
+
+    @property
+    def is_stack(self) -> bool:
+        """True when the run holds several maps, each of which is a run to others."""
+        return self.stack is not None or any(geometry.frames > 1 for _, geometry in self._candidates)
 
     @property
     def descriptors(self) -> list[Descriptor]:
@@ -239,34 +248,48 @@ class LiveRun:
         assert self.start is not None
         try:
             layout = layout_of(self._candidates, self.start, descriptor)
+            if layout.geometry.frames > 1:
+                self.layout, self.stack = layout, Stack(self.start, layout, self._open_map, self._settings.runs_dir)
+                return
             info = run_info(self.start, layout, self.source)
             for sentence in admit(info, self._settings):
                 self.warn(sentence)
-            self.buffer = RunBuffer.create(self._settings.runs_dir, info)
+            buffer = RunBuffer.create(self._settings.runs_dir, info)
         except (ProfileError, BufferConflictError, InputError) as error:
             self._layout_error = str(error)
             self._become(RunState.UNUSABLE, str(error))
             raise DocumentError(str(error)) from error
-        self.layout = layout
-        self.rows = (
-            GridAssembler(
-                self.buffer,
-                layout.geometry,
-                has_live_time=layout.has_live_time,
-                max_samples=self._settings.ingest.max_pixels,
-            )
-            if layout.geometry.sums
-            else RowAssembler(self.buffer, layout.geometry)
-        )
+        self._begin(layout, buffer)
+
+    def _begin(self, layout: Layout, buffer: RunBuffer) -> None:
+        assert self.start is not None
+        self.layout, self.buffer = layout, buffer
+        self.rows = assembler_of(buffer, layout, self._settings.ingest.max_pixels)
+        for sentence in layout.notes:
+            self.warn(sentence)
         self.intake = Intake(layout, self.rows, self._files, self._datums, self.warn, self._timeout_s)
         if self.state is RunState.UNUSABLE:
             self._become(RunState.RUNNING, "")
         points = layout.geometry.points
         if points is not None and points != layout.geometry.pixels and not layout.datasets and not layout.geometry.sums:
             self.warn(f"the plan announces {points} points, the map has {layout.geometry.pixels} pixels")
-        self.buffer.update_state({"state": self.state.value})
+        buffer.update_state({"state": self.state.value})
         self.changed = True
-        log.info("run_opened", run=self.uid, shape=info.shape, lines=info.lines, detectors=len(info.detectors))
+        log.info(
+            "run_opened", run=self.uid, shape=layout.geometry.shape, lines=layout.lines, detectors=len(layout.detectors)
+        )
+
+    def _open_map(self, start: Start, layout: Layout) -> LiveRun:
+        """Make the run of one map of this stack; it shares what is known of files."""
+        one = LiveRun(start.run, self._settings, self._profiles, self._detector_files, source=self.source)
+        one.start, one._in_stack, one._datums = start, True, self._datums
+        one._files = self._files.sharing()
+        one._descriptors = self._descriptors
+        info = run_info(start, layout, self.source)
+        for sentence in admit(info, self._settings):
+            one.warn(sentence)
+        one._begin(layout, RunBuffer.create(self._settings.runs_dir, info))
+        return one
 
     def _take_data(self, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
         if self.state is RunState.UNUSABLE:
@@ -293,11 +316,12 @@ class LiveRun:
         profiles = [p for p, _ in self._candidates if p.counts.index is not None and p.reads(descriptor.stream)]
         mine = [d for d in self._descriptors.values() if any(p.reads(d.stream) for p in profiles)]
         if mine:
-            keys = {key: entry for d in mine for key, entry in d.data_keys.items()}
-            configuration = {key: value for d in mine for key, value in d.configuration.items()}
-            self._open(replace(descriptor, data_keys=keys, configuration=configuration))
+            self._open(merge_descriptors(mine))
 
     def _use(self, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
+        if self.stack is not None:
+            self.stack.take(document, pending, now)
+            return
         assert self.intake is not None and self.rows is not None
         try:
             self.intake.take(document, pending, now)
@@ -306,9 +330,6 @@ class LiveRun:
         finally:
             if self.stop is not None and self.rows.dirty:
                 self._finished = False
-
-    def _set_aside(self, name: str, reason: str) -> None:
-        self.set_aside.append((name, reason))
 
     # --- waiting ------------------------------------------------------------------------------------------------
 
@@ -339,7 +360,7 @@ class LiveRun:
                 else:
                     self.take(document, pending, now)
             except DocumentError as error:
-                self._set_aside(_NAMES[type(document)], str(error))
+                self.set_aside.append((_NAMES[type(document)], str(error)))
             except OSError:
                 pending.waiting += 1
                 self._held = held[i:] + self._held
@@ -390,6 +411,8 @@ class LiveRun:
             over = (self.stop is not None and not waits) or self.state is RunState.STALE
             written = self.rows.flush(now, everything=over)
             self.changed |= bool(written)
+        if self.layout is not None and (sentence := judge_spectra(self.layout)):
+            self.warn(sentence)
         if self.stop is not None and not self._finished and self.idle:
             self._finish()
         silent = now - self.touched > self._settings.ingest.stale_after.total_seconds()
@@ -421,7 +444,7 @@ class LiveRun:
             )
             self._become(RunState.UNUSABLE, reason)
         if left:
-            self._set_aside(_NAMES[type(left[0][0])], f"{len(left)} documents given up: {reason}")
+            self.set_aside.append((_NAMES[type(left[0][0])], f"{len(left)} documents given up: {reason}"))
         for _, pending in left:
             pending.waiting -= 1
         self._held = []
@@ -442,10 +465,15 @@ class LiveRun:
         assert self.stop is not None
         self._finished = True
         stop = self.stop
-        self._files.close()
-        self._datums.close()
+        if not self._in_stack:
+            self._files.close()
+            self._datums.close()
         if self.intake is not None:
             self.intake.end()
+        if self.stack is not None:
+            self.stack.stop(stop, time.monotonic())
+            self._become(stopped_state(stop, missing=False), stop.reason)
+            return
         if self.rows is None or self.layout is None:
             if self.state is not RunState.UNUSABLE:
                 streams = ", ".join(sorted({d.stream for d in self._descriptors.values()})) or "none"
@@ -456,39 +484,11 @@ class LiveRun:
                     or f"run {self.uid} ended without counts: stream {wanted} never came; streams that came: {streams}",
                 )
             return
-        missing, sentence = self._missing(stop)
-        if stop.exit_status == "abort":
-            state = RunState.ABORTED
-        elif stop.exit_status == "fail":
-            state = RunState.FAILED
-        else:
-            state = RunState.INCOMPLETE if missing else RunState.COMPLETE
-        self._become(state, "; ".join(part for part in (stop.reason, sentence) if part))
-
-    def _missing(self, stop: Stop) -> tuple[int, str]:
-        """Return how many pixels (of sums: samples) are not measured although they should be, and a sentence."""
-        assert self.layout is not None and self.rows is not None and self.intake is not None
-        geometry, measured = self.layout.geometry, self.rows.measured
-        events = [n for stream, n in stop.num_events.items() if self.layout.profile.reads(stream)]
-        announced = min(events) * self.intake.frames_per_event if events else None
-        if isinstance(self.rows, GridAssembler):
-            came, outside, empty = self.rows.samples_measured, self.rows.outside, int(np.count_nonzero(~measured))
-            if outside:
-                self.warn(f"{outside} of {came} samples lie outside the grid; they are kept, but not in the map")
-            if empty:
-                self.warn(f"{empty} of {geometry.pixels} cells hold no sample and are not measured")
-            wanted = geometry.points or announced or came
-            lacking = max(0, wanted - came)
-            return lacking, f"{lacking} of {wanted} samples did not come or could not be used" if lacking else ""
-        missing = geometry.pixels - self.rows.pixels_measured
-        if announced is not None and (lacking := min(announced, geometry.pixels) - self.rows.pixels_measured) > 0:
-            expected = min(announced, geometry.pixels)
-            self.warn(f"{lacking} of the {expected} pixels that the run announces did not come or could not be used")
-        if not missing:
-            return 0, ""
-        rows = np.flatnonzero(~measured.all(axis=1))
-        where = f"row {rows[0]}" if len(rows) == 1 else f"{len(rows)} rows, the first is {rows[0]}"
-        return missing, f"{missing} of {geometry.pixels} pixels were not measured ({where})"
+        assert self.intake is not None
+        end = end_of(stop, self.layout, self.rows, self.intake.frames_per_event)
+        for warning in end.warnings:
+            self.warn(warning)
+        self._become(end.state, end.reason)
 
     def _become(self, state: RunState, reason: str) -> None:
         if (state, reason) == (self.state, self.reason):

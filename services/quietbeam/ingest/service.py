@@ -123,9 +123,7 @@ class IngestStage:
             run.flush()
             for field, payload in self._contexts.get(uid, {}).items():
                 self._redis.hset(keys.context(uid), field, payload)
-            if run.start is not None:
-                runs.register_run(self._redis, uid, run.start.time)
-            self._write_status(run, force=True)
+            self._registered(run)
         self._rebuild()
         self._redis.setnx(keys.EPOCH, time.time())
         for source in self._sources:
@@ -189,6 +187,7 @@ class IngestStage:
             run.take(document, pending, time.monotonic())
             if isinstance(document, Start):
                 self._registered(run)
+            self._know_maps(run)
         except DocumentError as error:
             return str(error)
         except (OSError, redis.RedisError):
@@ -197,6 +196,16 @@ class IngestStage:
             log.exception("document_failed", run=uid, name=received.name)
             return f"internal error: {type(error).__name__}: {error}"
         return ""
+
+    def _know_maps(self, run: LiveRun) -> None:
+        """Take in the maps of a stack that got something."""
+        if run.stack is None or not run.stack.touched:
+            return
+        for uid, one in run.stack.touched.items():
+            if uid not in self._runs:
+                self._runs[uid] = one
+                self._registered(one)
+        run.stack.touched.clear()
 
     def _uid_of(self, document: Document, run: str) -> str:
         uid: str = getattr(document, "run", "") or run
@@ -250,7 +259,7 @@ class IngestStage:
         self._contexts.setdefault(uid, {}).setdefault(field, received.payload)
 
     def _registered(self, run: LiveRun) -> None:
-        if run.start is not None:
+        if run.start is not None and not run.is_stack:
             runs.register_run(self._redis, run.uid, run.start.time)
         self._write_status(run, force=True)
 
@@ -281,6 +290,7 @@ class IngestStage:
         for run in list(self._runs.values()):
             try:
                 written |= bool(run.turn(now))
+                self._know_maps(run)
             except (OSError, redis.RedisError):
                 raise
             except Exception as error:  # one run's trouble never ends the others
@@ -307,6 +317,10 @@ class IngestStage:
             self._stray.popleft()
 
     def _write_status(self, run: LiveRun, *, force: bool = False) -> None:
+        if run.is_stack:  # its maps have states of their own
+            if run.state is not RunState.UNUSABLE or run.start is None:
+                return
+            runs.register_run(self._redis, run.uid, run.start.time)
         now = time.monotonic()
         since = now - self._status_at.get(run.uid, 0.0)
         state = (run.state, run.info is not None)
