@@ -44,9 +44,9 @@ def test_the_documents_that_matter_decode() -> None:
     assert decode("stream_datum", codec.pack(DATUM)) == StreamDatum(
         resource="r", descriptor="d", first=0, stop=5, seq_num=3
     )
-    assert decode("datum", codec.pack({"resource": "r", "datum_id": "r/0", "datum_kwargs": {"column": "i0"}})) == Datums(
-        resource="r", parameters={"r/0": {"column": "i0"}}
-    )
+    assert decode(
+        "datum", codec.pack({"resource": "r", "datum_id": "r/0", "datum_kwargs": {"column": "i0"}})
+    ) == Datums(resource="r", parameters={"r/0": {"column": "i0"}})
     page = decode("event_page", codec.pack({"descriptor": "d", "seq_num": [1, 2], "data": {"a": np.array([5, 6])}}))
     assert isinstance(page, EventPage)
     assert [(e.seq_num, int(e.data["a"])) for e in page.events()] == [(1, 5), (2, 6)]
