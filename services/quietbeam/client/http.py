@@ -1,0 +1,183 @@
+"""Runs and their maps over REST, as xarray."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import xarray as xr
+
+from quietbeam.core.errors import InputError, NotMeasuredError, QuietbeamError
+
+
+class RefusedError(QuietbeamError, PermissionError):
+    """The server refuses: no key, a wrong one, or one that may not do this."""
+
+
+class Client:
+    """A running quietbeam.
+
+    Parameters
+    ----------
+    url
+        As of the dashboard: ``http://127.0.0.1:8480``.
+    api_key
+        Key; not needed where everybody may read.
+    """
+
+    def __init__(self, url: str, api_key: str = "", *, timeout_s: float = 30.0) -> None:
+        headers = {"Authorization": f"Apikey {api_key}"} if api_key else {}
+        base = url.rstrip("/").removesuffix("/api/v1")
+        self._http = httpx.Client(base_url=f"{base}/api/v1/", headers=headers, timeout=timeout_s)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def run(self, uid: str = "latest") -> Run:
+        """Return a run; ``latest`` is the one that started last.
+
+        Raises
+        ------
+        NotMeasuredError
+            No such run.
+        """
+        return Run(self, self.get(f"runs/{uid}")["data"]["attributes"])
+
+    def runs(self, limit: int = 50, **search: Any) -> list[Run]:
+        """Return runs, the newest first.
+
+        Parameters
+        ----------
+        search
+            ``state``, ``since``, ``until``, ``plan``, ``scan_id``, ``metadata`` (``"KEY:VALUE"`` or a list of them).
+        """
+        found: list[Run] = []
+        while len(found) < limit:
+            query = {"page[offset]": len(found), "page[limit]": min(300, limit - len(found)), **search}
+            data = self.get("runs", **query)["data"]
+            found += [Run(self, one["attributes"]) for one in data]
+            if len(data) < query["page[limit]"]:
+                break
+        return found
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the JSON at an address below ``api/v1/``; errors carry the server's sentence."""
+        return self.answer(path, **query).json()
+
+    def answer(self, path: str, **query: Any) -> httpx.Response:
+        """Return the answer at an address below ``api/v1/``."""
+        try:
+            answer = self._http.get(path, params=query)
+        except httpx.HTTPError as error:
+            raise NotMeasuredError(f"{self._http.base_url} does not answer: {error or type(error).__name__}") from error
+        if answer.is_success:
+            return answer
+        try:
+            detail = str(answer.json()["detail"])
+        except (ValueError, KeyError, TypeError):
+            detail = f"{answer.status_code} {answer.reason_phrase}"
+        kind = {401: RefusedError, 403: RefusedError, 404: NotMeasuredError}.get(answer.status_code, InputError)
+        raise kind(detail)
+
+    def events(self, uid: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what happens (``type`` and the event's fields), of one run or of all, until the caller stops."""
+        path = f"runs/{uid}/events" if uid else "events"
+        with self._http.stream("GET", path, timeout=httpx.Timeout(30.0)) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise RefusedError(answer.json().get("detail", answer.reason_phrase))
+            event = {"type": "message"}
+            data: list[str] = []
+            for line in answer.iter_lines():
+                name, _, value = line.partition(":")
+                if name == "event":
+                    event["type"] = value.strip()
+                elif name == "id":
+                    event["id"] = value.strip()
+                elif name == "data":
+                    data.append(value.strip())
+                elif not line and data:
+                    yield {**event, **json.loads("\n".join(data))}
+                    event, data = {"type": "message"}, []
+
+
+class Run:
+    """One run, as it was when it was asked for.
+
+    Attributes
+    ----------
+    attributes
+        What ``/runs/{uid}`` says: state, geometry, progress, evidence, metadata.
+    """
+
+    def __init__(self, client: Client, attributes: dict[str, Any]) -> None:
+        self._client = client
+        self.attributes = attributes
+        self.uid: str = attributes["uid"]
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.attributes["shape"] or ()))
+        return f"<Run {self.uid} {self.attributes['state']} {shape} {', '.join(self.attributes['lines'])}>"
+
+    def refresh(self) -> Run:
+        """Return the run as it is now."""
+        return self._client.run(self.uid)
+
+    def maps(self, kind: str = "denoised", line: str | None = None, *, version: int | None = None) -> xr.DataArray:
+        """Return maps (line, row, col), or (row, col) of one line; NaN is not measured.
+
+        Coordinates are positions where the step is known, else pixels. ``attrs`` say run, kind, units and version.
+
+        Parameters
+        ----------
+        kind
+            ``raw``, ``denoised``, ``uncertainty``, ``residual``, ``measured``.
+        version
+            An earlier state, from :meth:`history`.
+        """
+        path = f"runs/{self.uid}/maps/{kind}" + (f"/{line}" if line else "")
+        answer = self._client.answer(path, format="npy", **({} if version is None else {"version": version}))
+        values = np.load(io.BytesIO(answer.content), allow_pickle=False)
+        about = self._client.run(self.uid).attributes if "step" not in self.attributes else self.attributes
+        step, origin = about["step"] or (1.0, 1.0), about["origin"] or (0.0, 0.0)
+        units = about["units"] if about["step"] else "pixel"
+        dims = ("line", "row", "col")[-values.ndim :]
+        coords: dict[str, Any] = {"line": list(about["lines"])} if values.ndim == 3 else {}
+        for axis, count, start, size in zip(("row", "col"), values.shape[-2:], origin, step, strict=True):
+            coords[axis] = (axis, start + size * np.arange(count), {"units": units})
+        attrs = {
+            "run": self.uid,
+            "kind": kind,
+            "units": "counts" if about["kind"] == "counts" else "fitted area",
+            "version": int(answer.headers["x-version"]),
+        }
+        return xr.DataArray(values, dims=dims, coords=coords, name=f"{line or ''} {kind}".strip(), attrs=attrs)
+
+    def evidence(self) -> dict[str, dict[str, Any]]:
+        """Return what held-out photons say, by line; empty before the first rows."""
+        data = self._client.get(f"runs/{self.uid}/evidence")["data"]
+        return {line["line"]: line for line in data["lines"]} if data else {}
+
+    def advice(self, snr: float = 10.0) -> dict[str, dict[str, Any]]:
+        """Return how long to count for a wanted SNR, by line."""
+        data = self._client.get(f"runs/{self.uid}/advice", snr=snr)["data"]
+        return {line["line"]: line for line in data["lines"]} if data else {}
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return earlier states of the maps, oldest first."""
+        return [one["attributes"] for one in self._client.get(f"runs/{self.uid}/history")["data"]]
+
+    def follow(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of this run; fetch :meth:`maps` again on ``map``."""
+        return self._client.events(self.uid)
