@@ -380,3 +380,36 @@ def test_lines_that_cannot_be_are_named(
         assert (status.info.lines if status.info is not None else ()) == lines
         if "peaks" in words:  # at twice the energy of P, Fe and Zn
             assert "12.8" in " ".join(status.warnings)
+
+
+@pytest.mark.supports(
+    "document shape", "dead time: live times, live fractions, percentages, output and input count rates"
+)
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ({"keys": r"^(?P<detector>det\d)_live$", "scale": 0.001}, {"det1_live": 80.0, "det2_live": 40.0}),
+        ({"keys": r"^(?P<detector>det\d)_live$", "reading": "live_fraction"}, {"det1_live": 0.8, "det2_live": 0.4}),
+        ({"keys": r"^(?P<detector>det\d)_dt$", "reading": "dead_percent"}, {"det1_dt": 20.0, "det2_dt": 60}),
+        (
+            {"keys": r"^(?P<detector>det\d)_ocr$", "over": r"^(?P<detector>det\d)_icr$", "reading": "live_fraction"},
+            {"det1_ocr": 8e4, "det1_icr": 1e5, "det2_ocr": 2e4, "det2_icr": 5e4},
+        ),
+    ],
+)
+def test_dead_time(settings: Settings, redis: Connection, tmp_path: Path, section: Any, values: Any) -> None:
+    run = Run(2, 3, dwell=0.1)
+    geometry = {"dwell_s": {"start": "dwell"}}
+    keys = {"keys": r"^(?P<detector>det\d+)_(?P<line>[A-Z]\w+)$"}
+    mine = profile(tmp_path, counts=keys, live_time_s=section, geometry=geometry)
+    names = [f"det{d}_{line}" for d in (1, 2) for line in LINES]
+    descriptor = run.stream("primary", {name: {} for name in [*names, *values]})
+    for frame in run.counts.reshape(6, 6):
+        run.event(descriptor, dict(zip(names, frame.tolist(), strict=True)) | values)
+    run.stop({"primary": 6})
+    with read_by(settings, redis, mine) as pipe:
+        ingested(pipe, run)
+        live = pipe.buffer(run.uid).read_live_time_s()
+        assert live is not None
+        np.testing.assert_allclose(live[0], 0.08, rtol=1e-5)
+        np.testing.assert_allclose(live[1], 0.04, rtol=1e-5)

@@ -135,6 +135,11 @@ def frames_of(layout: Layout, event: Event) -> Frames:
     for role, keys in (("i0", (layout.i0_key,)), ("live_time_s", layout.live_time_keys)):
         if any(keys):
             parts[role] = _rows([_value(event, key) for key in keys], role, event).T
+    if layout.input_rate_keys:
+        rates = _rows([_value(event, key) for key in layout.input_rate_keys], "live_time_s", event).T
+        n = min(len(rates), len(parts["live_time_s"]))
+        into = np.asarray(rates[:n], np.float64)
+        parts["live_time_s"] = np.divide(parts["live_time_s"][:n], into, out=np.zeros(into.shape), where=into > 0)
     for role, key in zip(("slow", "fast"), layout.position_keys, strict=False):
         parts[role] = _rows([_value(event, key)], role, event)[0]
     for key, (role, dataset) in layout.datasets.items():
@@ -165,8 +170,8 @@ def combine(layout: Layout, parts: Mapping[str, npt.NDArray[Any]]) -> Frames:
             values[role], fine, bad = exact_i0(part.reshape(-1))
         elif role == "live_time_s":
             section = layout.profile.live_time_s
-            scaled = part if section is None or section.scale == 1.0 else part * section.scale
-            values[role], fine, bad = exact_live_time(scaled)
+            seconds = part if section is None else section.seconds(part, layout.geometry.dwell_s)
+            values[role], fine, bad = exact_live_time(seconds)
         else:
             positions = layout.profile.geometry.positions
             scale = getattr(positions, role).scale if positions is not None else 1.0

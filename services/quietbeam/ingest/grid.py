@@ -87,8 +87,8 @@ class GridAssembler:
 
     @property
     def rows_measured(self) -> int:
-        """Rows in which every pixel is measured."""
-        return int(np.count_nonzero(self.measured.all(axis=1)))
+        """Rows that hold samples: few rows of a spiral ever have all their cells."""
+        return int(np.count_nonzero(self.measured.any(axis=1)))
 
     @property
     def samples_measured(self) -> int:

@@ -50,8 +50,9 @@ class Layout:
     keys
         Event keys of the counts, in C order of (detector, line), or one per detector with `spectra`; empty when one
         array (`datasets`) has them all.
-    i0_key, live_time_keys, position_keys
-        Event keys of I0, of each detector's live time, of the (slow, fast) position; empty when there are none.
+    i0_key, live_time_keys, input_rate_keys, position_keys
+        Event keys of I0, of each detector's live time (or output rate, with its input rate), of the (slow, fast)
+        position; empty when there are none.
     datasets
         Arrays with several detectors by data key, each with its role: ``counts``, ``i0``, ``live_time_s``, ``slow`` or
         ``fast``.
@@ -70,6 +71,7 @@ class Layout:
     keys: tuple[str, ...] = ()
     i0_key: str = ""
     live_time_keys: tuple[str, ...] = ()
+    input_rate_keys: tuple[str, ...] = ()
     position_keys: tuple[str, str] | tuple[()] = ()
     datasets: Mapping[str, tuple[str, Dataset]] = field(default_factory=dict)
     per_index: Mapping[str, int] = field(default_factory=dict)
@@ -95,7 +97,8 @@ class Layout:
     @property
     def event_keys(self) -> tuple[str, ...]:
         """Everything that is looked for in Events."""
-        return (*self.keys, *filter(None, (self.i0_key,)), *self.live_time_keys, *self.position_keys, *self.datasets)
+        scalars = (*self.live_time_keys, *self.input_rate_keys, *self.position_keys)
+        return (*self.keys, *filter(None, (self.i0_key,)), *scalars, *self.datasets)
 
 
 def choose(profiles: Sequence[Profile], start: Start) -> list[tuple[Profile, Geometry]]:
@@ -165,11 +168,10 @@ def _layout(profile: Profile, geometry: Geometry, start: Start, descriptor: Desc
         assert array.lines is not None
         lines = _lines(profile, "counts.dataset.lines", array.lines, start, descriptor)
     i0_key = (profile.i0.key or "") if profile.i0 is not None else ""
-    live_keys: tuple[str, ...] = ()
-    if profile.live_time_s is not None:
-        by_detector = _first_matches(profile.live_time_s.keys, there)
-        if set(detectors) <= set(by_detector):
-            live_keys = tuple(by_detector[name] for name in detectors)
+    live_keys, input_keys = (
+        tuple(found[d] for d in detectors) if set(detectors) <= set(found) else ()
+        for found in (_first_matches(patterns, there) for patterns in _live_patterns(profile))
+    )
     spectra = profile.counts.spectra
     return Layout(
         profile=profile,
@@ -178,7 +180,8 @@ def _layout(profile: Profile, geometry: Geometry, start: Start, descriptor: Desc
         detectors=detectors,
         keys=tuple(table[d, line] for d in detectors for line in ([""] if spectra else lines)) if table else (),
         i0_key=i0_key if i0_key in there else "",
-        live_time_keys=live_keys,
+        live_time_keys=live_keys if input_keys or not _live_patterns(profile)[1] else (),
+        input_rate_keys=input_keys if live_keys else (),
         position_keys=_position_keys(profile, descriptor),
         datasets=datasets,
         per_index=_per_index(datasets, descriptor, len(detectors)),
@@ -188,6 +191,11 @@ def _layout(profile: Profile, geometry: Geometry, start: Start, descriptor: Desc
         ),
         spectra=_spectra(profile, spectra, len(detectors), start, descriptor) if spectra is not None else None,
     )
+
+
+def _live_patterns(profile: Profile) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    section = profile.live_time_s
+    return (section.keys, section.over) if section is not None else ((), ())
 
 
 def _datasets(profile: Profile, descriptor: Descriptor) -> dict[str, tuple[str, Dataset]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -178,18 +179,32 @@ class I0Section(_Section):
 
 
 class LiveTimeSection(_Section):
-    """Where the live time per detector is."""
+    """Where the live time per detector is, or what gives it: dead-time percentages, output and input count rates."""
 
     keys: tuple[str, ...] = ()
     dataset: Dataset | None = None
+    reading: Literal["time", "live_fraction", "dead_percent"] = Field(
+        default="time", description="What the keys hold; fractions are of the dwell (of 1 s where that is unknown)."
+    )
+    over: tuple[str, ...] = Field(
+        default=(), description="Patterns of keys to divide by: keys are output count rates, these the input ones."
+    )
     scale: float = Field(default=1.0, gt=0, description="Factor to seconds: 1e-3 for ms, 12.5e-9 for 80 MHz ticks.")
 
-    _to_tuple = field_validator("keys", mode="before")(_patterns)
+    _to_tuple = field_validator("keys", "over", mode="before")(_patterns)
 
     @model_validator(mode="after")
     def _checked(self) -> LiveTimeSection:
-        _check_groups(self.keys, ("detector",))
+        _check_groups((*self.keys, *self.over), ("detector",))
+        if self.over and (self.reading != "live_fraction" or not self.keys):
+            raise ValueError("over needs keys, and reading: live_fraction")
         return self
+
+    def seconds(self, values: npt.NDArray[Any], dwell_s: float | None) -> npt.NDArray[Any]:
+        """Return live times in seconds for what the keys hold."""
+        if self.reading == "dead_percent":
+            return (1 - values / 100.0) * (dwell_s or 1.0)
+        return values * (self.scale if self.reading == "time" else self.scale * (dwell_s or 1.0))
 
 
 class AxisPosition(_Section):
