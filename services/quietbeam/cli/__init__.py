@@ -23,6 +23,7 @@ MODULES = (
     "profile",
     "denoise",
     "benchmark",
+    "report",
     "tools",
 )
 """Modules of this package with a ``register(app)``, in the order of ``quietbeam --help``; absent ones are skipped."""

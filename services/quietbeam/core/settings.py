@@ -114,6 +114,7 @@ class ServeSettings(Section):
     anonymous_read: bool = Field(default=False, description="Let anyone who reaches the port read maps and states.")
     insecure: bool = Field(default=False, description="Allow anonymous_read on an address beyond loopback.")
     root_path: str = Field(default="", description="Path prefix when behind a reverse proxy.")
+    reports: bool = Field(default=True, description="Write data_dir/reports/UID.html when a run has its final maps.")
 
 
 class EmbeddedSettings(Section):

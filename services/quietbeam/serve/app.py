@@ -25,6 +25,7 @@ from .catalog import RunCatalog
 from .events import EventHub
 from .maps import MapReader
 from .observe import Observe, RequestMetrics
+from .report import write_reports
 from .security import Guard, SafeHeaders
 
 API = "/api/v1"
@@ -75,12 +76,17 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await hub.start()
-        beat = asyncio.create_task(_beat(connection), name="heartbeat")
+        tasks = [asyncio.create_task(_beat(connection), name="heartbeat")]
+        if settings.serve.reports:
+            folder = settings.data_dir / "reports"
+            writer = write_reports(hub, catalog.status, services.maps, folder)
+            tasks.append(asyncio.create_task(writer, name="reports"))
         try:
             yield
         finally:
-            beat.cancel()
-            await asyncio.gather(beat, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await hub.stop()
             connection.close()
 

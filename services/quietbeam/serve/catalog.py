@@ -171,6 +171,10 @@ class RunCatalog:
         """Return the number of runs."""
         return len(self._order())
 
+    def uids(self) -> list[str]:
+        """Return the uid of every run, the newest first."""
+        return self._order()
+
     def history(self, uid: str) -> list[MapState]:
         """Return the states of a run's maps, oldest first; the newest can always be read."""
         try:

@@ -234,7 +234,8 @@ class SafeHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
-                    headers[name] = value
+                    if name != "content-security-policy" or name not in headers:  # a report brings its own
+                        headers[name] = value
                 headers.setdefault("cache-control", "private, no-cache")
                 if scope.get("scheme") == "https":
                     headers["strict-transport-security"] = "max-age=31536000"

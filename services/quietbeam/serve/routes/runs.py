@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse
 
 from quietbeam.core.advice import advise
 from quietbeam.core.errors import InputError
@@ -15,6 +16,7 @@ from quietbeam.core.runs import RunStatus
 from quietbeam.core.types import RunState
 from quietbeam.serve.app import Shared
 from quietbeam.serve.catalog import RunFilter
+from quietbeam.serve.report import CSP, make_report
 
 from .envelope import ERRORS, Envelope, answer, base, unchanged
 
@@ -139,6 +141,14 @@ def get_history(uid: str, request: Request, shared: Shared) -> Response:
     return answer(data, links={"self": f"{here}/history", "run": here}, meta=meta)
 
 
+@router.get("/runs/{uid}/report", response_class=HTMLResponse, responses={404: ERRORS[404], 401: ERRORS[401]})
+def get_report(uid: str, shared: Shared) -> Response:
+    """The run on one page: maps, evidence, detectors, provenance; a file that needs nothing else."""
+    status = shared.catalog.status(shared.catalog.resolve(uid))
+    headers = {"Content-Security-Policy": CSP, "Content-Disposition": f'inline; filename="quietbeam-{status.uid}.html"'}
+    return HTMLResponse(make_report(status, shared.maps), headers=headers)
+
+
 @router.get("/runs/{uid}/detectors", responses=_RESPONSES)
 def get_detectors(uid: str, request: Request, shared: Shared) -> Response:
     """The health of every detector: its share of each line, or why it is left out, and its drift."""
@@ -197,7 +207,9 @@ def _links(uid: str, here: str) -> dict[str, str | None]:
     run = f"{here}/runs/{uid}"
     return {
         "self": run,
-        **{name: f"{run}/{name}" for name in ("maps", "evidence", "advice", "history", "detectors", "events")},
+        **{
+            name: f"{run}/{name}" for name in ("maps", "evidence", "advice", "history", "detectors", "report", "events")
+        },
     }
 
 

@@ -1,0 +1,96 @@
+"""The report of a run: everything on one page, from the API, the command line, and by itself when a run is over."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+import yaml
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from browser.synthetic_run import SyntheticRun
+from quietbeam.cli import app
+from quietbeam.core.bus import Connection
+from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.serve import create_app
+
+KEY = "key-of-the-test"
+LINES = ("Ca_Ka", "Fe_Ka", "Zn_Ka")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"serve": ServeSettings(api_key=KEY)})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def run(settings: Settings, redis: Connection) -> SyntheticRun:
+    run = SyntheticRun(settings.runs_dir, redis, uid="run-1", shape=(12, 10), lines=LINES, time_start=time.time() - 60)
+    run.add_rows(8)
+    run.denoise()
+    return run
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    limit = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < limit, "timed out"
+        time.sleep(0.02)
+
+
+def check(page: str) -> None:
+    assert page.count("<img class='map'") == 9 and page.count("data:image/png;base64,") == 18
+    for line in LINES:
+        assert f"<h3>{line}</h3>" in page
+    assert "frozen cell 7" in page and "quietbeam-1" in page and "run-1" in page
+    for outside in ("<script", "http://", "https://", "<link"):
+        assert outside not in page
+
+
+def test_the_api_gives_one_page_that_needs_nothing_else(settings: Settings, run: SyntheticRun) -> None:
+    with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:
+        answer = client.get("/api/v1/runs/latest/report")
+        check(answer.raise_for_status().text)
+        assert "script-src" not in answer.headers["content-security-policy"]
+        assert "style-src 'unsafe-inline'" in answer.headers["content-security-policy"]
+        assert client.get("/api/v1/runs/latest").json()["links"]["report"].endswith("/runs/run-1/report")
+        assert client.get("/api/v1/runs/nobody/report").status_code == 404
+        assert "unsafe-inline" not in client.get("/api/v1/runs").headers["content-security-policy"]
+    with TestClient(create_app(settings)) as stranger:
+        assert stranger.get("/api/v1/runs/latest/report").status_code == 401
+
+
+def test_it_is_written_when_the_final_maps_are_there(settings: Settings, run: SyntheticRun) -> None:
+    with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        run.add_rows(4)
+        path = settings.data_dir / "reports" / "run-1.html"
+
+        def written() -> bool:
+            run.denoise(final=True)
+            return path.exists()
+
+        wait_for(written)
+    check(path.read_text())
+
+
+def test_text_from_outside_is_text(settings: Settings, run: SyntheticRun, redis: Connection) -> None:
+    from quietbeam.core import runs
+
+    runs.write_status(redis, "run-1", warnings=("<script>alert(1)</script>",))
+    with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:
+        page = client.get("/api/v1/runs/run-1/report").text
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_the_command_works_without_services(tmp_path, settings: Settings, run: SyntheticRun) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(yaml.safe_dump({"data_dir": str(settings.data_dir), "redis": {"url": "redis://127.0.0.1:9/0"}}))
+    out = tmp_path / "out.html"
+    answer = CliRunner().invoke(app, ["report", "run", "-c", str(config), "-o", str(out)])
+    assert answer.exit_code == 0, answer.output
+    check(out.read_text())
+    assert re.search(r"out.html: \d", answer.output.replace("\n", ""))
