@@ -84,9 +84,10 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             yield
         finally:
+            hub.close_streams()  # the reports' own stream ends with the viewers'
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, timeout=5)
             await hub.stop()
             connection.close()
 
