@@ -21,7 +21,7 @@ from quietbeam.core.runs import RunStatus
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RunState
 from quietbeam.ingest.service import IngestStage
-from quietbeam.ingest.sources import DocumentSource, MemorySource
+from quietbeam.ingest.transports import DocumentSource, MemorySource
 
 LINES = ("P_Ka", "Fe_Ka", "Zn_Ka")
 Doc = tuple[str, dict[str, Any]]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from event_model import DocumentNames, schema_validators
 
-from quietbeam.beamline.replay import play, replay_documents
+from quietbeam.beamline.replay import replay_documents
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError
+from quietbeam.ingest.recording import play
 from quietbeam.spectra import LineMap, MapInfo
 
 LINES = ("P_Ka", "Fe_Ka")

@@ -20,7 +20,7 @@ from quietbeam.core import bus, codec, keys, runs
 from quietbeam.core.bus import Connection, connect
 from quietbeam.core.settings import RedisSettings, Settings
 from quietbeam.core.types import RowBlock, RunState
-from quietbeam.ingest.sources import RedisSource
+from quietbeam.ingest.transports import RedisSource
 
 if TYPE_CHECKING:
     from conftest import ValkeyProcess

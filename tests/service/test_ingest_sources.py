@@ -15,7 +15,14 @@ from quietbeam.core import codec, keys
 from quietbeam.core.bus import Connection, trim_acknowledged
 from quietbeam.core.errors import InputError
 from quietbeam.ingest.publisher import zmq_publisher
-from quietbeam.ingest.sources import DocumentSource, MemorySource, ReceivedDocument, RedisSource, ZmqSource, make_source
+from quietbeam.ingest.transports import (
+    DocumentSource,
+    MemorySource,
+    ReceivedDocument,
+    RedisSource,
+    ZmqSource,
+    make_source,
+)
 
 Send = Callable[[str, bytes], None]
 

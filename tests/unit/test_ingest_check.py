@@ -13,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from quietbeam.cli import app
-from quietbeam.ingest.check import Checked, _order, check, read_documents, relocate
+from quietbeam.ingest.check import Checked, _order, check
 from quietbeam.ingest.geometry import Geometry
 from quietbeam.ingest.profile import load_profile
+from quietbeam.ingest.recording import Recording, read_recording, relocate
 
 RECORDINGS = Path(__file__).parent.parent / "fixtures" / "recordings"
 BEAMLINES = ("srx", "hxn", "aps-2ide", "id16a", "ophyd-async")
@@ -27,7 +28,7 @@ def run(*arguments: object) -> tuple[int, str]:
 
 
 def checked(name: str, profile: str | Path, **changes: Any) -> Checked:
-    documents, _ = read_documents(RECORDINGS / f"{name}.jsonl.gz")
+    documents = read_recording(RECORDINGS / f"{name}.jsonl.gz").documents
     for kind, change in changes.items():
         documents = [(n, change(d) if n == kind else d) for n, d in documents]
     return check(relocate(documents, [RECORDINGS]), [load_profile(profile)], [RECORDINGS])
@@ -114,7 +115,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["json lines", "msgpack", "msgpack.gz", "with times"])
 def test_forms_of_recordings(form: str, tmp_path: Path) -> None:
-    documents, _ = read_documents(RECORDINGS / "hxn.jsonl.gz")
+    documents = read_recording(RECORDINGS / "hxn.jsonl.gz").documents
     if "msgpack" in form:
         data = b"".join(msgpack.packb([name, doc]) for name, doc in documents)
     else:
@@ -122,18 +123,19 @@ def test_forms_of_recordings(form: str, tmp_path: Path) -> None:
         data = b"\n".join(orjson.dumps([name, doc, *extra]) for name, doc in documents)
     path = tmp_path / "run"
     path.write_bytes(gzip.compress(data) if form.endswith("gz") else data)
-    assert read_documents(path) == (documents, "")
+    times = [123.5 if form == "with times" else None] * len(documents)
+    assert read_recording(path) == Recording(documents=documents, arrived=times)
 
 
 def test_half_written_recordings_are_used_as_far_as_they_go(tmp_path: Path) -> None:
-    documents, _ = read_documents(RECORDINGS / "hxn.jsonl.gz")
+    documents = read_recording(RECORDINGS / "hxn.jsonl.gz").documents
     path = tmp_path / "run.jsonl"
     path.write_bytes(b"\n".join(orjson.dumps(entry) for entry in documents)[:-60])
     code, text = run(path, "-p", "hxn")
     assert code == 1 and "breaks off after 8 documents" in text and "the run did not end in this recording" in text
     cut = tmp_path / "cut.jsonl.gz"
     cut.write_bytes((RECORDINGS / "id16a.jsonl.gz").read_bytes()[:9000])
-    assert len(read_documents(cut)[0]) > 3 and "half-written" in read_documents(cut)[1]
+    assert len(read_recording(cut).documents) > 3 and "half-written" in read_recording(cut).broken
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 20, b'{"a": 1}\n'])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from threading import Event
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -125,35 +124,3 @@ def _configuration(measured: LineMap) -> dict[str, Any]:
             for key, value in names.items()
         },
     }
-
-
-def play(
-    documents: Iterator[Document], publish: Callable[[str, Any], Any], *, speed: float, stop: Event
-) -> dict[str, int]:
-    """Send documents at the pace of the measurement; return how many of each name were sent.
-
-    Parameters
-    ----------
-    speed
-        1 is the measurement's own pace, 0 as fast as possible.
-    stop
-        Ends the replay early; the stop document then says that the run was aborted.
-    """
-    sent: dict[str, int] = {}
-    due = time.monotonic()
-    for name, doc, seconds in documents:
-        if speed:
-            due += seconds / speed
-            stop.wait(max(0.0, due - time.monotonic()))
-        if stop.is_set() and name == "event":
-            continue
-        if name == "stop" and stop.is_set():
-            events = sent.get("event", 0)
-            doc = doc | {
-                "exit_status": "abort",
-                "reason": "replay was interrupted",
-                "num_events": {"primary": events},
-            }
-        publish(name, doc)
-        sent[name] = sent.get(name, 0) + 1
-    return sent

@@ -20,6 +20,7 @@ MODULES = (
     "publish",
     "serve",
     "beamline",
+    "record",
     "profile",
     "denoise",
     "benchmark",

@@ -97,6 +97,34 @@ def _announce(experiment: Experiment, truth: Path | None, uids: list[str]) -> Ca
     return callback
 
 
+def _replay_recording(
+    settings: Settings, file: Path, speed: float, transport: Transport, files: list[Path] | None, *, as_recorded: bool
+) -> None:
+    from quietbeam.core.stage import stop_on_signals
+    from quietbeam.ingest.recording import paced, play, read_recording, relocate, renewed
+
+    recording = read_recording(file)
+    documents = relocate(recording.documents, [folder.resolve() for folder in files or [file.parent]])
+    timed = list(paced(documents if as_recorded else renewed(documents), recording.arrived))
+    seconds = sum(pause for _, _, pause in timed)
+    took = f"{seconds / speed:.0f} s at speed {speed:g}" if speed else "as fast as possible"
+    typer.echo(f"{file.name}: {len(timed)} documents, {took}")
+    if recording.broken:
+        typer.echo(f"{file.name}: {recording.broken}", err=True)
+    stop = stop_on_signals()
+    with _publisher(settings, transport) as publish:
+
+        def send(name: str, doc: Any) -> None:
+            if name == "start":
+                typer.echo(f"run {doc.get('uid')}: replay of {file.name}")
+            publish(name, doc)
+
+        sent = play(timed, send, speed=speed, stop=stop)
+    typer.echo(f"sent {', '.join(f'{n} {name}' for name, n in sent.items())}")
+    if stop.is_set():
+        raise typer.Exit(EXIT_ABORTED)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
 
@@ -175,7 +203,12 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def replay(
-        file: Annotated[Path, typer.Argument(help="Measured map: .npz, or HDF5 of MAPS, PyXRF or BLISS.")],
+        file: Annotated[
+            Path,
+            typer.Argument(
+                help="Measured map: .npz, or HDF5 of MAPS, PyXRF or BLISS; or a recording: .jsonl, .msgpack, also .gz."
+            ),
+        ],
         config: Config = None,
         lines: Annotated[
             str | None,
@@ -190,19 +223,35 @@ def register(app: typer.Typer) -> None:
         ] = "pixel",
         snake: Annotated[bool, typer.Option(help="Send odd rows backwards, as a snaked scan measures them.")] = False,
         step: Annotated[float | None, typer.Option(help="Pixel size in um, where the file does not say it.")] = None,
+        as_recorded: Annotated[
+            bool, typer.Option("--as-recorded", help="A recording: keep its uids and times; default: a new run, now.")
+        ] = False,
+        files: Annotated[
+            list[Path] | None,
+            typer.Option("--files", help="A recording: folder of its detector files; default: beside it."),
+        ] = None,
         transport: To = "redis",
     ) -> None:
-        """Send a measured file as the documents of a live scan."""
-        from quietbeam.beamline.replay import play, replay_documents
+        """Send a measured file, or a recording, as the documents of a live scan."""
         from quietbeam.core.errors import InputError
         from quietbeam.core.log import configure_logging
         from quietbeam.core.settings import load_settings
+        from quietbeam.ingest.recording import is_recording, play
+
+        settings = load_settings(config)
+        configure_logging("replay", level=settings.log_level)
+        if is_recording(file):
+            if lines or calibration or snake or step is not None or grain != "pixel":
+                raise InputError(f"{file} is a recording, played as it is: leave out all but --speed and --transport")
+            _replay_recording(settings, file, speed, transport, files, as_recorded=as_recorded)
+            return
+        if as_recorded or files:
+            raise InputError(f"{file} is no recording (.jsonl, .msgpack): leave --as-recorded and --files out")
+        from quietbeam.beamline.replay import replay_documents
         from quietbeam.core.stage import stop_on_signals
         from quietbeam.files import read_measured
         from quietbeam.spectra import LineMap, spectra_to_lines
 
-        settings = load_settings(config)
-        configure_logging("replay", level=settings.log_level)
         asked = [line.strip() for line in lines.split(",") if line.strip()] if lines else None
         measured = read_measured(file, calibration)
         if isinstance(measured, LineMap):

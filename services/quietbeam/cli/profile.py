@@ -48,14 +48,14 @@ def check(
     from quietbeam.core.log import configure_logging
     from quietbeam.core.settings import configs_dir
     from quietbeam.ingest.check import check as check_run
-    from quietbeam.ingest.check import read_documents, relocate
     from quietbeam.ingest.draft import draft_profile
     from quietbeam.ingest.profile import load_profile
+    from quietbeam.ingest.recording import read_recording, relocate
 
     configure_logging("profile", level="error")
-    recorded, broken = read_documents(recording)
+    found = read_recording(recording)
     folders = [folder.resolve() for folder in files or [recording.parent]]
-    recorded = relocate(recorded, folders)
+    recorded = relocate(found.documents, folders)
     if draft is not None:
         if draft.exists():
             raise InputError(f"{draft} is there already; give --draft another name")
@@ -64,8 +64,8 @@ def check(
         profile = [str(draft)]
     specific = sorted(p.stem for p in (configs_dir() / "beamlines").glob("*.yaml") if p.stem != "generic")
     checked = check_run(recorded, [load_profile(name) for name in profile or [*specific, "generic"]], folders)
-    if broken:
-        checked.add("wrong", "recording", broken)
+    if found.broken:
+        checked.add("wrong", "recording", found.broken)
     _show(checked)
     if not checked.usable:
         raise typer.Exit(1)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 import time
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from quietbeam.core import codec
-from quietbeam.core.errors import DocumentError, FileFormatError
+from quietbeam.core.errors import DocumentError
 from quietbeam.core.settings import IngestSettings, Settings
 from quietbeam.core.types import RunState
 
@@ -28,10 +24,9 @@ from .detector_files import DetectorFiles
 from .documents import Descriptor
 from .geometry import Geometry
 from .profile import Profile
+from .recording import Recorded
 from .rows import Pending
 from .run import LiveRun
-
-Recorded = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,87 +53,6 @@ class Checked:
     def add(self, verdict: str, what: str, found: str) -> None:
         """Add a finding."""
         self.findings.append(Finding(verdict=verdict, what=what, found=found))
-
-
-def read_documents(path: Path) -> tuple[list[Recorded], str]:
-    """Return the documents of a recording and a sentence when it ends too early.
-
-    JSON lines ``["name", {document}]`` or a stream of msgpack ``[name, document]``, also gzipped; a third element (the
-    time of arrival) is ignored.
-
-    Raises
-    ------
-    FileFormatError
-        No recording.
-    """
-    try:
-        packed = path.read_bytes()
-    except OSError as error:
-        raise FileFormatError(f"{path} cannot be read: {error.strerror}") from error
-    found: list[Recorded] = []
-    broken = ""
-    data = packed
-    if packed[:2] == b"\x1f\x8b":
-        data, broken = _gunzip(packed)
-    entries = _json_lines(data) if data[:1] in (b"[", b"\n", b" ") else _packed(data)
-    try:
-        for entry in entries:
-            if not isinstance(entry, list | tuple) or len(entry) < 2 or not isinstance(entry[1], dict):
-                raise ValueError("an entry is not [name, document]")
-            found.append((str(entry[0]), entry[1]))
-    except (ValueError, DocumentError, msgpack.UnpackException) as error:
-        broken = broken or f"the recording breaks off after {len(found)} documents: {error}"
-    if not found:
-        raise FileFormatError(f'{path} is no recording: expected lines ["name", {{document}}] or msgpack of them')
-    return found, broken
-
-
-def _gunzip(packed: bytes) -> tuple[bytes, str]:
-    parts: list[bytes] = []
-    while packed:
-        member = zlib.decompressobj(wbits=31)
-        try:
-            parts.append(member.decompress(packed))
-        except zlib.error as error:
-            return b"".join(parts), f"the recording is damaged: {error}"
-        if not member.eof:
-            return b"".join(parts), "the recording is half-written; what is there was used"
-        packed = member.unused_data
-    return b"".join(parts), ""
-
-
-def _json_lines(data: bytes) -> Iterator[Any]:
-    for line in data.splitlines():
-        if line.strip():
-            yield orjson.loads(line)
-
-
-def _packed(data: bytes) -> Iterator[Any]:
-    for entry in msgpack.Unpacker(io.BytesIO(data), raw=False, strict_map_key=False):
-        yield codec.unpack(msgpack.packb(entry))  # arrays in their safe form
-
-
-def relocate(recorded: Sequence[Recorded], folders: Sequence[Path]) -> list[Recorded]:
-    """Point documents at files below `folders` where the file is not at its recorded place any more."""
-    there = {
-        path.name: path for folder in folders for path in folder.rglob("*") if path.suffix in (".h5", ".hdf5", ".nxs")
-    }
-
-    def moved(name: str, doc: dict[str, Any]) -> dict[str, Any]:
-        if name == "stream_resource" and "uri" in doc:
-            path = Path(str(doc["uri"]).partition("://")[2].partition("/")[2])
-            new = there.get(path.name)
-            return (
-                doc if Path("/", path).exists() or new is None else {**doc, "uri": f"file://localhost{new.resolve()}"}
-            )
-        if name in ("resource", "stream_resource") and "resource_path" in doc:
-            path = Path(str(doc.get("root") or "/"), str(doc["resource_path"]))
-            new = there.get(path.name)
-            if not path.exists() and new is not None:
-                return {**doc, "root": str(new.resolve().parent), "resource_path": new.name}
-        return doc
-
-    return [(name, moved(name, doc)) for name, doc in recorded]
 
 
 def check(recorded: Sequence[Recorded], profiles: Sequence[Profile], folders: Sequence[Path] = ()) -> Checked:

@@ -27,7 +27,7 @@ from .documents import Descriptor, Document, Resource, Start, Stop, StreamResour
 from .profile import load_profile
 from .rows import AckQueue, Pending
 from .run import ORPHAN_S, LiveRun
-from .sources import DocumentSource, ReceivedDocument, make_source
+from .transports import DocumentSource, ReceivedDocument, make_source
 
 log = structlog.get_logger()
 
@@ -72,7 +72,7 @@ class IngestStage:
         self._files = DetectorFiles(
             [settings.data_dir, *settings.ingest.data_roots], max_bytes=settings.ingest.max_spectrum_bytes
         )
-        self._sources = list(sources or (make_source(name, connection) for name in settings.ingest.sources))
+        self._sources = list(sources or (make_source(url, connection) for url in settings.ingest.sources))
         self._runs: dict[str, LiveRun] = {}
         self._acks: dict[str, AckQueue] = {}
         self._status_at: dict[str, float] = {}

@@ -1,0 +1,87 @@
+"""Redis Streams: the durable transport of a machine of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from quietbeam.core import keys
+from quietbeam.core.bus import Connection, GroupReader, Message, entries
+
+from .source import ReceivedDocument
+
+GROUP = "ingest"
+
+
+class RedisSource:
+    """The stream ``qb:docs``, at least once; unacknowledged documents come first after a restart."""
+
+    name = "redis"
+
+    def __init__(self, connection: Connection, *, stream: str = keys.DOCS, batch: int = 512) -> None:
+        # One consumer reads all documents of a run, in order; nothing may be claimed while it lives.
+        self._reader = GroupReader(connection, stream, GROUP, "ingest", idle_ms=3_600_000)
+        self._batch = batch
+
+    def receive(self, timeout_s: float) -> list[ReceivedDocument]:
+        """Return up to a batch of documents."""
+        messages = self._reader.read(self._batch, max(1, int(timeout_s * 1000)))
+        return [_received(message) for message in messages]
+
+    def acknowledge(self, tokens: Sequence[bytes]) -> None:
+        """Acknowledge in Redis."""
+        if tokens:
+            self._reader.acknowledge(list(tokens))
+
+    def reset(self) -> None:
+        """Read pending entries again; make the group again when Redis lost it."""
+        self._reader.restart()
+
+    def close(self) -> None:
+        """Nothing to release: the connection belongs to the stage."""
+
+
+class RedisTap:
+    """The stream ``qb:docs`` read beside ingest: in no group, so that nothing is taken from anybody.
+
+    Parameters
+    ----------
+    history
+        Begin with the documents that ingest has not yet acknowledged; otherwise with the next one.
+    """
+
+    name = "redis"
+
+    def __init__(self, connection: Connection, *, history: bool = False, batch: int = 512) -> None:
+        self._redis, self._batch = connection, batch
+        self._last = b"0-0" if history else b""
+
+    def receive(self, timeout_s: float) -> list[ReceivedDocument]:
+        """Return up to a batch of documents."""
+        if not self._last:
+            newest: Any = self._redis.xrevrange(keys.DOCS, count=1)
+            self._last = newest[0][0] if newest else b"0-0"
+        block = max(1, int(timeout_s * 1000))
+        reply: Any = self._redis.xread({keys.DOCS: self._last}, count=self._batch, block=block)
+        messages = [message for _, message in entries(reply)]
+        if messages:
+            self._last = messages[-1].id
+        return [_received(message) for message in messages]
+
+    def acknowledge(self, tokens: Sequence[bytes]) -> None:
+        """Nothing to acknowledge: the group of ingest is another's."""
+
+    def reset(self) -> None:
+        """It goes on where it is."""
+
+    def close(self) -> None:
+        """Nothing to release: the connection belongs to the caller."""
+
+
+def _received(message: Message) -> ReceivedDocument:
+    return ReceivedDocument(
+        token=message.id,
+        name=message.fields.get(b"name", b"").decode(errors="replace"),
+        run=message.fields.get(b"run", b"").decode(errors="replace"),
+        payload=message.fields.get(b"doc", b""),
+    )
