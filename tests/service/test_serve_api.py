@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from serve_kit import HEADER, KEY, LINES, make_run, problem, with_serve
 from starlette.testclient import TestClient
 
-from browser.synthetic_run import SyntheticRun  # tests/ is on the path: tests/conftest.py
+from browser.synthetic_run import SyntheticRun
 from quietbeam.core import keys, metrics, runs
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import ServeSettings, Settings
@@ -23,25 +23,15 @@ from quietbeam.core.types import RunState
 from quietbeam.serve import create_app, formats
 from quietbeam.serve.maps import MapReader
 
-KEY = "key-of-the-test"
-HEADER = {"Authorization": f"Apikey {KEY}"}
-LINES = ("Ca_Ka", "Fe_Ka", "Zn_Ka")
-
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"serve": ServeSettings(api_key=KEY)})  # type: ignore[arg-type]
+    return with_serve(settings)
 
 
 @pytest.fixture
 def run(settings: Settings, redis: Connection) -> SyntheticRun:
-    """A run of 12 x 10 pixels: 6 rows denoised, a 7th measured, an 8th half measured."""
-    run = SyntheticRun(settings.runs_dir, redis, uid="run-1", shape=(12, 10), lines=LINES, time_start=time.time() - 60)
-    run.add_rows(6)
-    run.denoise()
-    run.add_rows(1)
-    run.add_rows(1, cols=4)
-    return run
+    return make_run(settings, redis)
 
 
 @pytest.fixture
@@ -52,17 +42,6 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 def attributes(client: TestClient, uid: str = "latest") -> dict:
     return client.get(f"/api/v1/runs/{uid}").raise_for_status().json()["data"]["attributes"]
-
-
-def problem(answer: httpx.Response, status: int) -> str:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert body["status"] == status
-    assert body["title"]
-    for leak in ("Traceback", ".py", "/tmp", "zarr.json"):
-        assert leak not in answer.text
-    return body["detail"]
 
 
 # --- about, runs ----------------------------------------------------------------------------------------------------
@@ -339,95 +318,7 @@ def test_advice_says_what_a_wanted_snr_takes(client: TestClient, redis: Connecti
     assert "no evidence yet" in body["meta"]["reason"]
 
 
-# --- keys and cookies -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def stranger(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings), follow_redirects=False) as client:
-        yield client
-
-
-def test_nothing_but_health_is_open(stranger: TestClient) -> None:
-    for path in (
-        "/api/v1/",
-        "/api/v1/runs",
-        "/api/v1/runs/latest/advice",
-        "/api/v1/events",
-        "/api/v1/openapi.json",
-        "/metrics",
-        "/api/v1/nothing",
-    ):
-        answer = stranger.get(path)
-        assert "Authorization: Apikey" in problem(answer, 401)
-        assert answer.headers["www-authenticate"].startswith("Apikey")
-    assert stranger.get("/healthz").json() == {"status": "ready"}
-    assert stranger.get("/readyz").status_code in (200, 503)
-    page = stranger.get("/")
-    assert page.status_code == 401
-    assert "API key" in page.text
-
-
-@pytest.mark.parametrize("header", [f"Apikey {KEY}", f"ApiKey {KEY}", f"Bearer {KEY}", f"bearer  {KEY}"])
-def test_the_key_opens_as_apikey_or_bearer(stranger: TestClient, header: str) -> None:
-    assert stranger.get("/api/v1/runs", headers={"Authorization": header}).status_code == 200
-
-
-@pytest.mark.parametrize("header", ["Apikey wrong", "Bearer ", "Apikey", "Basic eDp5", "", "Apikey k\u00e9y"])
-def test_a_wrong_key_does_not(stranger: TestClient, header: str) -> None:
-    assert stranger.get("/api/v1/runs", headers={"Authorization": header.encode("latin-1")}).status_code == 401
-
-
-def test_a_key_in_the_address_works_once_on_the_page_only_and_leaves_the_address(stranger: TestClient) -> None:
-    assert stranger.get(f"/api/v1/runs?api_key={KEY}").status_code == 401
-    answer = stranger.get(f"/?wall=1&api_key={KEY}")
-    assert answer.status_code == 303
-    assert answer.headers["location"] == "/?wall=1"
-    cookie = answer.headers["set-cookie"]
-    assert KEY not in cookie
-    assert "HttpOnly" in cookie
-    assert "samesite=strict" in cookie.lower()
-    assert stranger.get("/").status_code == 200
-    assert stranger.get("/api/v1/runs").status_code == 200
-    assert problem(stranger.post("/api/v1/runs"), 403)
-    stranger.cookies.clear()
-    assert stranger.get("/").status_code == 401
-
-
-def test_a_forged_cookie_opens_nothing(stranger: TestClient) -> None:
-    name = stranger.get(f"/?api_key={KEY}").headers["set-cookie"].partition("=")[0]
-    stranger.cookies.clear()
-    for value in ("1", f"{int(time.time()) + 999}.{'0' * 64}", "a.b.c"):
-        assert stranger.get("/api/v1/runs", headers={"Cookie": f"{name}={value}"}).status_code == 401
-
-
-def test_guessing_is_limited_and_an_open_session_goes_on(stranger: TestClient) -> None:
-    stranger.get(f"/?api_key={KEY}")
-    session = dict(stranger.cookies)
-    stranger.cookies.clear()
-    codes = [stranger.get("/api/v1/runs", headers={"Authorization": f"Apikey {n}"}).status_code for n in range(12)]
-    assert codes == [401] * 10 + [429] * 2
-    answer = stranger.get("/?api_key=guess")
-    assert answer.status_code == 429
-    assert int(answer.headers["retry-after"]) > 0
-    stranger.cookies.update(session)
-    assert stranger.get("/api/v1/runs").status_code == 200
-
-
-def test_a_wrong_key_in_the_address_is_not_shown_again(stranger: TestClient) -> None:
-    answer = stranger.get("/?api_key=<script>alert(1)</script>")
-    assert answer.status_code == 401
-    assert "wrong" in answer.text
-    assert "alert(" not in answer.text
-
-
-def test_anonymous_reading_only_when_configured(settings: Settings, run: SyntheticRun) -> None:
-    open_settings = settings.model_copy(update={"serve": ServeSettings(api_key=KEY, anonymous_read=True)})  # type: ignore[arg-type]
-    with TestClient(create_app(open_settings)) as client:
-        assert client.get("/api/v1/runs").status_code == 200
-        assert client.get("/").status_code == 200
-        assert client.post("/api/v1/runs").status_code == 401
-        assert client.get("/api/v1/runs", headers={"Authorization": "Apikey wrong"}).status_code == 401
+# --- headers, prefix -------------------------------------------------------------------------------------------------
 
 
 def test_every_answer_carries_the_headers_that_keep_a_browser_safe(client: TestClient, run: SyntheticRun) -> None:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import ServeSettings
-from quietbeam.serve import formats, security
+from quietbeam.serve import formats
+from quietbeam.serve.access import check_bind, identity, session
 from quietbeam.serve.colormaps import DASHBOARD, NOT_MEASURED_RGB, Colouring, draw_png, lookup_tables
 from quietbeam.serve.events import Event, EventId
 from quietbeam.serve.openapi import openapi_json
@@ -143,35 +144,37 @@ def test_the_page_loads_nothing_from_elsewhere_and_nothing_inline() -> None:
 def test_nobody_shows_everything_to_a_network_by_accident(values: dict[str, object], allowed: bool) -> None:
     settings = ServeSettings.model_validate(values)
     if allowed:
-        security.check_bind(settings)
+        check_bind(settings)
     else:
         with pytest.raises(InputError, match=re.escape("serve.insecure")):
-            security.check_bind(settings)
+            check_bind(settings)
 
 
-def test_a_session_ends_and_cannot_be_prolonged(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = security.Session("key")
-    value = session.issue()
-    assert session.accepts(value)
-    assert not security.Session("other key").accepts(value)
-    expiry, _, signature = value.partition(".")
-    assert not session.accepts(f"{int(expiry) + 1}.{signature}")
-    for bad in ("", ".", "x.y", expiry, f"ü.{signature}"):
-        assert not session.accepts(bad)
-    monkeypatch.setattr(security.time, "time", lambda: int(expiry) + 1.0)
-    assert not session.accepts(value)
+def test_a_session_ends_and_cannot_be_prolonged_or_given_to_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = session.Session("key")
+    value = ours.issue("0123abcd")
+    assert ours.read(value) == "0123abcd"
+    assert session.Session("other key").read(value) is None
+    whose, expiry, signature = value.split(".")
+    for forged in (f"{whose}.{int(expiry) + 1}.{signature}", f"-.{expiry}.{signature}", f"{whose}.{expiry}."):
+        assert ours.read(forged) is None
+    for bad in ("", ".", "..", "x.y.z", expiry, f"{whose}.ü.{signature}", ours.csrf(value)):
+        assert ours.read(bad) is None
+    assert int(ours.issue("0123abcd", expires=session.time.time() + 5).split(".")[1]) <= session.time.time() + 5
+    monkeypatch.setattr(session.time, "time", lambda: int(expiry) + 1.0)
+    assert ours.read(value) is None
 
 
 def test_wrong_keys_are_limited_for_each_address_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(security.time, "monotonic", lambda: now[0])
-    limit = security.FailureLimit()
-    for _ in range(security.FAILURES_ALLOWED):
+    monkeypatch.setattr(identity.time, "monotonic", lambda: now[0])
+    limit = identity.FailureLimit()
+    for _ in range(identity.FAILURES_ALLOWED):
         assert limit.wait_s("a") == 0
         limit.note("a")
     assert limit.wait_s("a") > 0
     assert limit.wait_s("b") == 0
-    now[0] += security.FAILURES_WINDOW_S
+    now[0] += identity.FAILURES_WINDOW_S
     assert limit.wait_s("a") == 0
     for n in range(3000):
         limit.note(str(n))

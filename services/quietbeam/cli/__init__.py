@@ -19,6 +19,7 @@ MODULES = (
     "worker",
     "publish",
     "serve",
+    "api_key",
     "beamline",
     "record",
     "profile",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import redis
-from fastapi import Depends, FastAPI, Request
-from fastapi.openapi.utils import get_openapi
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,14 +21,18 @@ from quietbeam.core.stage import HEARTBEAT_S, heartbeat
 from quietbeam.core.version import __version__
 
 from . import problems
+from .access import Authenticator, BodyLimit, Guard, SafeHeaders, authorize
+from .access.api_keys import KeyStore
 from .catalog import RunCatalog
 from .events import EventHub
 from .maps import MapReader
 from .observe import Observe, RequestMetrics
+from .openapi import make_document
 from .report import write_reports
-from .security import Guard, SafeHeaders
 
 API = "/api/v1"
+API_VERSION = "1.1"
+MAX_BODY_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,7 @@ class Services:
     maps: MapReader
     hub: EventHub
     requests: RequestMetrics
+    authenticator: Authenticator
 
 
 def _services(request: Request) -> Services:
@@ -59,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     settings
         All settings; `serve` is ours, `runs_dir` and `redis_url` are read.
     """
-    from .routes import about, dashboard, events, health, maps, runs, values
+    from .routes import about, auth, dashboard, events, health, maps, runs, values
 
     connection = connect(settings.redis_url)
     connection.set_retry(Retry(NoBackoff(), 1))  # a viewer would rather have zarr now than Redis in ten seconds
@@ -71,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         maps=MapReader(settings.runs_dir),
         hub=hub,
         requests=RequestMetrics(catalog, hub),
+        authenticator=Authenticator(settings.serve_api_key(), KeyStore(settings.secrets_dir / "api_keys.json")),
     )
 
     @asynccontextmanager
@@ -99,19 +105,37 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        dependencies=[Depends(authorize)],
     )
     app.state.services = services
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.state.scopes = {}
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (about, runs, maps, values, events):
-        app.include_router(module.router, prefix=API)
-    app.include_router(health.router)
+    for module in (about, auth, runs, maps, values, events):
+        _include(app, module.router, API)
+    _include(app, health.router, "")
     dashboard.install(app)
-    app.add_middleware(Guard, key=settings.serve_api_key(), anonymous_read=settings.serve.anonymous_read)
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+    app.add_middleware(Guard, authenticator=services.authenticator, anonymous_read=settings.serve.anonymous_read)
     app.add_middleware(Observe, requests=services.requests)
-    app.add_middleware(SafeHeaders, version=__version__)
+    app.add_middleware(SafeHeaders, version=__version__, api_version=API_VERSION)
     app.add_middleware(Prefix, root_path=settings.serve.root_path.rstrip("/"))
     return app
+
+
+def _include(app: FastAPI, router: APIRouter, prefix: str) -> None:
+    """Add the addresses of a router, and note which scopes each needs (None: open to all)."""
+    for route in router.routes:
+        if isinstance(route, APIRoute | APIWebSocketRoute):
+            for method in getattr(route, "methods", ("WEBSOCKET",)):
+                app.state.scopes[method, prefix + route.path] = route.endpoint.needs  # type: ignore[attr-defined]
+    app.include_router(router, prefix=prefix)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        app.openapi_schema = make_document(app, API_VERSION)
+    return app.openapi_schema
 
 
 class Prefix:
@@ -123,7 +147,7 @@ class Prefix:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
-        if scope["type"] == "http" and self._root_path:
+        if scope["type"] in ("http", "websocket") and self._root_path:
             scope = {**scope, "root_path": self._root_path}
         await self._app(scope, receive, send)
 
@@ -133,20 +157,3 @@ async def _beat(connection: Connection) -> None:
         with suppress(redis.RedisError):  # the event reader logs outages; the next beat tries again
             await asyncio.to_thread(heartbeat, connection, "serve")
         await asyncio.sleep(HEARTBEAT_S)
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version="1.0", description=app.description, routes=app.routes)
-        schema["components"]["securitySchemes"] = {
-            "ApiKey": {
-                "type": "apiKey",
-                "in": "header",
-                "name": "Authorization",
-                "description": "`Authorization: Apikey KEY`",
-            },
-            "Bearer": {"type": "http", "scheme": "bearer"},
-        }
-        schema["security"] = [{"ApiKey": []}, {"Bearer": []}]
-        app.openapi_schema = schema
-    return app.openapi_schema

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quietbeam.core import keys, metrics
@@ -16,6 +20,7 @@ from quietbeam.core.bus import Connection
 from .catalog import RunCatalog
 from .events import EventHub
 
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 STAGES = ("ingest", "worker", "publish", "serve")
 
 
@@ -82,20 +87,31 @@ class Observe:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
+        request_id = _request_id(scope)
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["server-timing"] = f"app;dur={1000 * (time.perf_counter() - started):.1f}"
             await send(message)
 
         try:
-            await self._app(scope, receive, watch)
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                await self._app(scope, receive, watch)
         finally:
             endpoint = _endpoint(scope)
             if not endpoint.endswith("/events"):
-                method = scope["method"] if scope["method"] in ("GET", "HEAD") else "other"
+                method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE") else "other"
                 self._requests.duration.labels(method, str(status), endpoint).observe(time.perf_counter() - started)
+
+
+def _request_id(scope: Scope) -> str:
+    """Return the caller's id of the request where it is a plain one, else a new one; it is in every line of the log."""
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _REQUEST_ID.match(given) else uuid.uuid4().hex[:16]
 
 
 def _endpoint(scope: Scope) -> str:

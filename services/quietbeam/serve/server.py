@@ -11,8 +11,8 @@ import uvicorn
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import ServeSettings, Settings
 
+from .access import check_bind
 from .app import create_app
-from .security import check_bind
 
 log = structlog.get_logger()
 

@@ -10,17 +10,19 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from quietbeam.core.version import __version__
-from quietbeam.serve.app import Shared
+from quietbeam.serve.access import Scope, needs
+from quietbeam.serve.app import API_VERSION, Shared
 from quietbeam.serve.colormaps import SCALES, lookup_tables
 from quietbeam.serve.formats import MIME
 from quietbeam.serve.maps import KINDS
 
-from .envelope import ERRORS, Envelope, answer, base
+from .envelope import Envelope, answer, base
 
 router = APIRouter(tags=["about"])
 
 
-@router.get("/", responses={200: {"model": Envelope}, 401: ERRORS[401]})
+@router.get("/", responses={200: {"model": Envelope}})
+@needs()
 def about(request: Request, shared: Shared) -> Response:
     """Versions, formats, kinds of maps, and where to go from here."""
     here = base(request)
@@ -28,7 +30,7 @@ def about(request: Request, shared: Shared) -> Response:
         {
             "library": "quietbeam",
             "library_version": __version__,
-            "api_version": "1.0",
+            "api_version": API_VERSION,
             "kinds": KINDS,
             "formats": MIME,
             "colour_maps": list(lookup_tables()),
@@ -49,7 +51,8 @@ def about(request: Request, shared: Shared) -> Response:
     )
 
 
-@router.get("/models", responses={200: {"model": Envelope}, 401: ERRORS[401]})
+@router.get("/models", responses={200: {"model": Envelope}})
+@needs(Scope.READ_METADATA)
 def models(request: Request) -> Response:
     """Pretrained weights that are installed, each with its model card."""
     cards = read_cards()

@@ -27,11 +27,24 @@ class Problem(BaseModel):
     instance: str
 
 
-PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
+_SCHEMA = {"schema": {"$ref": "#/components/schemas/Problem"}}
+PROBLEM: dict[str, Any] = {"content": {"application/problem+json": _SCHEMA}}
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {**PROBLEM, "description": "A parameter cannot be used."},
     401: {**PROBLEM, "description": "No or a wrong API key."},
+    403: {**PROBLEM, "description": "The key lacks the scope."},
     404: {**PROBLEM, "description": "No such run, line or map (yet)."},
+    406: {**PROBLEM, "description": "Not in this format; the detail lists what is possible."},
+    409: {**PROBLEM, "description": "Not possible in the present state; the detail says what is in the way."},
+    413: {**PROBLEM, "description": "The body is too large."},
+    422: {**PROBLEM, "description": "A parameter is out of range; `errors` lists them."},
+    429: {**PROBLEM, "description": "Too many wrong keys; Retry-After says when to try again."},
+    503: {**PROBLEM, "description": "Redis is needed and away, or too many viewers."},
+}
+CREATED: dict[str, Any] = {"model": Envelope, "description": "Made."}
+ACCEPTED: dict[str, Any] = {
+    "model": Envelope,
+    "description": "Asked of the stage that does it; Location says how it goes.",
 }
 
 

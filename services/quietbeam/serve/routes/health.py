@@ -6,21 +6,22 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from quietbeam.serve.access.scopes import Scope, needs, open_to_all
 from quietbeam.serve.app import Shared
 from quietbeam.serve.observe import read_stages
-
-from .envelope import ERRORS
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
+@open_to_all
 async def healthz() -> dict[str, str]:
     """Alive: the process answers."""
     return {"status": "ready"}
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready; `reasons` say why."}})
+@open_to_all
 def readyz(shared: Shared, response: Response) -> dict[str, Any]:
     """Ready: Redis answers and every stage sends heartbeats. Maps and states are served either way."""
     reasons: list[str] = []
@@ -49,7 +50,8 @@ def readyz(shared: Shared, response: Response) -> dict[str, Any]:
     return {"status": status, "reasons": reasons, "stages": stages, "viewers": shared.hub.viewers}
 
 
-@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}, 401: ERRORS[401]}, response_class=Response)
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
+@needs(Scope.METRICS)
 def metrics(shared: Shared) -> Response:
     """Prometheus metrics of the service and of the stages behind it."""
     return Response(shared.requests.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

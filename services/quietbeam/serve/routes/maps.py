@@ -12,6 +12,7 @@ from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.runs import RunStatus
 from quietbeam.core.types import RunInfo
 from quietbeam.serve import formats
+from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Services, Shared
 from quietbeam.serve.colormaps import Colouring, Scale, draw_png
 from quietbeam.serve.hdf5 import write_hdf5
@@ -27,8 +28,9 @@ _BINARY: Any = {formats.MIME[name]: {} for name in LINE_FORMATS if name != "json
 _RESPONSES: Any = {
     200: {"model": Envelope, "content": _BINARY},
     304: {"description": "Not changed since the ETag in If-None-Match."},
-    **ERRORS,
-    406: {"description": "Not in this format; the detail lists what is possible."},
+    400: ERRORS[400],
+    404: ERRORS[404],
+    406: ERRORS[406],
 }
 Format = Annotated[str | None, Query(max_length=200, description="Format alias or MIME type; wins over Accept.")]
 Slice = Annotated[str | None, Query(max_length=200, description="numpy-like: 10:20,::2")]
@@ -39,7 +41,8 @@ Version = Annotated[
 ]
 
 
-@router.get("/runs/{uid}/maps", responses={200: {"model": Envelope}, **ERRORS})
+@router.get("/runs/{uid}/maps", responses={200: {"model": Envelope}, 404: ERRORS[404]})
+@needs(Scope.READ_METADATA)
 def list_maps(uid: str, request: Request, shared: Shared) -> Response:
     """The maps of a run: kinds, shapes and where they are."""
     status, info = find_run(shared, uid)
@@ -68,6 +71,7 @@ def list_maps(uid: str, request: Request, shared: Shared) -> Response:
 
 
 @router.get("/runs/{uid}/maps/{kind}", responses=_RESPONSES)
+@needs(Scope.READ_DATA)
 def get_stack(
     uid: str,
     kind: str,
@@ -102,6 +106,7 @@ def get_stack(
 
 
 @router.get("/runs/{uid}/maps/{kind}/{line}", responses=_RESPONSES)
+@needs(Scope.READ_DATA)
 def get_map(
     uid: str,
     kind: str,

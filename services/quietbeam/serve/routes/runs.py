@@ -14,6 +14,7 @@ from quietbeam.core.advice import advise
 from quietbeam.core.errors import InputError
 from quietbeam.core.runs import RunStatus
 from quietbeam.core.types import RunState
+from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Shared
 from quietbeam.serve.catalog import RunFilter
 from quietbeam.serve.report import CSP, make_report
@@ -21,11 +22,12 @@ from quietbeam.serve.report import CSP, make_report
 from .envelope import ERRORS, Envelope, answer, base, unchanged
 
 router = APIRouter(tags=["runs"])
-_RESPONSES: Any = {200: {"model": Envelope}, **ERRORS}
+_RESPONSES: Any = {200: {"model": Envelope}, 400: ERRORS[400], 404: ERRORS[404]}
 _LONGEST_S = 30 * 24 * 3600  # a scan that began earlier began on a wrong clock: no estimate
 
 
 @router.get("/runs", responses=_RESPONSES)
+@needs(Scope.READ_METADATA)
 def list_runs(
     request: Request,
     shared: Shared,
@@ -68,6 +70,7 @@ def list_runs(
 
 
 @router.get("/runs/{uid}", responses=_RESPONSES)
+@needs(Scope.READ_METADATA)
 def get_run(uid: str, request: Request, shared: Shared) -> Response:
     """One run; ``latest`` is the run that started last."""
     status = shared.catalog.status(shared.catalog.resolve(uid))
@@ -77,6 +80,7 @@ def get_run(uid: str, request: Request, shared: Shared) -> Response:
 
 
 @router.get("/runs/{uid}/evidence", responses={**_RESPONSES, 304: {"description": "Not changed."}})
+@needs(Scope.READ_METADATA)
 def get_evidence(uid: str, request: Request, shared: Shared) -> Response:
     """What held-out photons say about each line's map: dwell gain with its interval, bias, chosen estimator."""
     status = shared.catalog.status(shared.catalog.resolve(uid))
@@ -97,6 +101,7 @@ def get_evidence(uid: str, request: Request, shared: Shared) -> Response:
 
 
 @router.get("/runs/{uid}/advice", responses={**_RESPONSES, 304: {"description": "Not changed."}})
+@needs(Scope.READ_METADATA)
 def get_advice(
     uid: str,
     request: Request,
@@ -123,6 +128,7 @@ def get_advice(
 
 
 @router.get("/runs/{uid}/history", responses=_RESPONSES)
+@needs(Scope.READ_METADATA)
 def get_history(uid: str, request: Request, shared: Shared) -> Response:
     """States of the maps over the scan, oldest first; those with ``maps`` can be read with ``version=``."""
     status = shared.catalog.status(shared.catalog.resolve(uid))
@@ -141,7 +147,8 @@ def get_history(uid: str, request: Request, shared: Shared) -> Response:
     return answer(data, links={"self": f"{here}/history", "run": here}, meta=meta)
 
 
-@router.get("/runs/{uid}/report", response_class=HTMLResponse, responses={404: ERRORS[404], 401: ERRORS[401]})
+@router.get("/runs/{uid}/report", response_class=HTMLResponse, responses={404: ERRORS[404]})
+@needs(Scope.READ_METADATA, Scope.READ_DATA)
 def get_report(uid: str, shared: Shared) -> Response:
     """The run on one page: maps, evidence, detectors, provenance; a file that needs nothing else."""
     status = shared.catalog.status(shared.catalog.resolve(uid))
@@ -150,6 +157,7 @@ def get_report(uid: str, shared: Shared) -> Response:
 
 
 @router.get("/runs/{uid}/detectors", responses=_RESPONSES)
+@needs(Scope.READ_METADATA)
 def get_detectors(uid: str, request: Request, shared: Shared) -> Response:
     """The health of every detector: its share of each line, or why it is left out, and its drift."""
     status = shared.catalog.status(shared.catalog.resolve(uid))

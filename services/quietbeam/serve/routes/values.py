@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from quietbeam.core.errors import InputError
 from quietbeam.core.runs import RunStatus
 from quietbeam.core.types import RunInfo
+from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Services, Shared
 from quietbeam.serve.maps import Kind, map_tag
 from quietbeam.serve.slices import parse_slice
@@ -20,12 +21,13 @@ from .envelope import ERRORS, Envelope, answer, base, unchanged
 from .maps import find_run
 
 router = APIRouter(tags=["values"])
-_RESPONSES: Any = {200: {"model": Envelope}, 304: {"description": "Not changed."}, **ERRORS}
+_RESPONSES: Any = {200: {"model": Envelope}, 304: {"description": "Not changed."}, 400: ERRORS[400], 404: ERRORS[404]}
 _POINT = re.compile(r"^(\d{1,6}),(\d{1,6})$")
 KINDS: tuple[Kind, ...] = ("raw", "denoised", "uncertainty")
 
 
 @router.get("/runs/{uid}/pixel", responses=_RESPONSES)
+@needs(Scope.READ_DATA)
 def get_pixel(
     uid: str,
     request: Request,
@@ -40,6 +42,7 @@ def get_pixel(
 
 
 @router.get("/runs/{uid}/roi", responses=_RESPONSES)
+@needs(Scope.READ_DATA)
 def get_roi(
     uid: str,
     request: Request,
@@ -56,6 +59,7 @@ def get_roi(
 
 
 @router.get("/runs/{uid}/profile", responses=_RESPONSES)
+@needs(Scope.READ_DATA)
 def get_profile(
     uid: str,
     request: Request,

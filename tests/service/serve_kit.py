@@ -1,0 +1,44 @@
+"""What tests of the API share: the key, a run of 12 x 10 pixels, a look at a refusal."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+
+from browser.synthetic_run import SyntheticRun  # tests/ is on the path: tests/conftest.py
+from quietbeam.core.bus import Connection
+from quietbeam.core.settings import ServeSettings, Settings
+
+KEY = "key-of-the-test"
+HEADER = {"Authorization": f"Apikey {KEY}"}
+LINES = ("Ca_Ka", "Fe_Ka", "Zn_Ka")
+
+
+def with_serve(settings: Settings, **values: object) -> Settings:
+    """Settings with the key of the tests, and other settings of `serve`."""
+    serve = ServeSettings.model_validate({"api_key": KEY, **values})
+    return settings.model_copy(update={"serve": serve})
+
+
+def make_run(settings: Settings, redis: Connection, uid: str = "run-1") -> SyntheticRun:
+    """A run of 12 x 10 pixels: 6 rows denoised, a 7th measured, an 8th half measured."""
+    run = SyntheticRun(settings.runs_dir, redis, uid=uid, shape=(12, 10), lines=LINES, time_start=time.time() - 60)
+    run.add_rows(6)
+    run.denoise()
+    run.add_rows(1)
+    run.add_rows(1, cols=4)
+    return run
+
+
+def problem(answer: httpx.Response, status: int) -> str:
+    """Return the sentence of a refusal; it is well formed and leaks nothing."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert body["title"]
+    for leak in ("Traceback", ".py", "/tmp", "zarr.json"):
+        assert leak not in answer.text
+    detail: str = body["detail"]
+    return detail
