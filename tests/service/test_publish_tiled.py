@@ -365,6 +365,7 @@ def test_restart_of_tiled_is_waited_out_and_said(
         run.rows(2, 6)
         turn(stage, lambda: "does not answer" in run.status().publish_reason)
         assert run.status().publish_state == "waiting"
+        assert stage.trouble().startswith("Tiled does not answer")
         before = time.monotonic()
         stage.step()
         assert time.monotonic() - before < 1, "an outage must not hold the stage"
@@ -373,6 +374,7 @@ def test_restart_of_tiled_is_waited_out_and_said(
         tiled.start()
     turn(stage, lambda: run.status().publish_version == 3)
     assert run.status().publish_reason == "" and run.status().publish_state == "live"
+    assert stage.trouble() == ""
     run.assert_equal(client)
     assert metrics.read(redis)["quietbeam_tiled_publish_failures_total"] >= 1
     stage.close()

@@ -359,6 +359,8 @@ def test_readiness_names_the_silent_stages(client: TestClient, redis: Connection
         assert time.monotonic() < deadline, answer.text
     assert answer.json()["reasons"] == []
     assert answer.json()["stages"]["serve"] == "ready"
+    heartbeat(redis, "publish", state="degraded", detail="Tiled does not answer: maps are kept here")
+    assert client.get("/readyz").json()["reasons"] == ["Tiled does not answer: maps are kept here"]
 
 
 def test_metrics_are_prometheus_text_without_run_uids(client: TestClient, redis: Connection, run: SyntheticRun) -> None:

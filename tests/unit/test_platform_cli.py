@@ -242,7 +242,7 @@ def test_compose_services_have_no_privileges(name: str) -> None:
 
 def test_compose_publishes_only_what_users_reach_and_on_loopback() -> None:
     published = {n: s["ports"] for n, s in COMPOSE["services"].items() if s.get("ports")}
-    assert set(published) <= {"serve", "tiled", "redis"}
+    assert set(published) <= {"serve", "tiled", "redis", "prometheus", "grafana"}
     assert all(str(port).startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 

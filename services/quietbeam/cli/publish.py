@@ -28,4 +28,4 @@ def register(app: typer.Typer) -> None:
         stop = stop_on_signals()
         connection = connect(settings.redis_url)
         stage = PublishStage(settings, connection)
-        run_stage(stage, connection, stop, detail=stage.detail)
+        run_stage(stage, connection, stop, detail=stage.detail, trouble=stage.trouble)

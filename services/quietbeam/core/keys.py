@@ -33,5 +33,5 @@ def lease(uid: str) -> str:
 
 
 def stage(name: str) -> str:
-    """Hash: heartbeat of a stage (``pid``, ``at``, ``state``, ``detail``, ``version``); expires."""
+    """Hash: heartbeat of a stage (``pid``, ``at``, ``state``, ``detail``, ``memory`` in bytes); expires."""
     return f"qb:stage:{name}"

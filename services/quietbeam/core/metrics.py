@@ -57,6 +57,11 @@ METRICS: dict[str, Metric] = {
             kind="counter",
             help="Optimizer steps spent on live scans.",
         ),
+        Metric(
+            name="quietbeam_denoise_failures_total",
+            kind="counter",
+            help="Runs that the worker gave up; they are published raw. Growing: read denoise_reason of the run.",
+        ),
         Metric(name="quietbeam_tiled_updates_total", kind="counter", help="Map updates sent to Tiled."),
         Metric(
             name="quietbeam_tiled_publish_failures_total",

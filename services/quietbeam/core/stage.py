@@ -11,6 +11,7 @@ from threading import Event
 from types import FrameType
 from typing import Protocol
 
+import psutil
 import redis
 import structlog
 
@@ -42,11 +43,12 @@ class Stage(Protocol):
 
 
 def heartbeat(connection: Connection, name: str, *, state: str = "ready", detail: str = "") -> None:
-    """Say that a stage is alive."""
+    """Say that a stage is alive, and how much memory it holds."""
+    memory = psutil.Process().memory_info().rss
     with connection.pipeline() as pipe:
         pipe.hset(
             keys.stage(name),
-            mapping={"pid": os.getpid(), "at": time.time(), "state": state, "detail": detail},
+            mapping={"pid": os.getpid(), "at": time.time(), "state": state, "detail": detail, "memory": memory},
         )
         pipe.expire(keys.stage(name), HEARTBEAT_EXPIRES_S)
         pipe.execute()
@@ -71,9 +73,13 @@ def run_stage(
     stop: Event,
     *,
     detail: Callable[[], str] = lambda: "",
+    trouble: Callable[[], str] = lambda: "",
     idle_wait_s: float = 0.02,
 ) -> None:
-    """Turn `stage.step()` until `stop` is set. Redis outages are waited out; other errors end the process."""
+    """Turn `stage.step()` until `stop` is set. Redis outages are waited out; other errors end the process.
+
+    `detail` is a sentence for the heartbeat; `trouble` one that says what is wrong and what it costs, else empty.
+    """
     last_beat = -HEARTBEAT_S
     away_since: float | None = None
     log.info("stage_started", pid=os.getpid())
@@ -86,8 +92,10 @@ def run_stage(
                     log.info("redis_back", away_s=round(time.monotonic() - away_since, 2))
                     away_since = None
                 if time.monotonic() - last_beat >= HEARTBEAT_S:
+                    wrong = trouble()
+                    state = "degraded" if wrong else "ready"
                     with contextlib.suppress(redis.OutOfMemoryError):  # a full Redis is the stage's affair
-                        heartbeat(connection, stage.name, detail=detail())
+                        heartbeat(connection, stage.name, state=state, detail=wrong or detail())
                     last_beat = time.monotonic()
                 if not stage.step():
                     stop.wait(idle_wait_s)

@@ -145,6 +145,7 @@ class LiveRun:
         self._known[:] = False
         self.mark_all_dirty()
         runs.write_status(self._redis, self.info.uid, denoise_state="failed", denoise_reason=reason)
+        metrics.count(self._redis, "quietbeam_denoise_failures_total")
 
     @property
     def _ended(self) -> bool:

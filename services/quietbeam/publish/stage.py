@@ -123,8 +123,11 @@ class PublishStage:
     def detail(self) -> str:
         """Return a sentence for the heartbeat."""
         waiting = sum(a.parcel.waiting for a in self._active.values())
-        away = "Tiled does not answer; " if self._away_failures else ""
-        return f"{away}{waiting} of {len(self._active)} active runs have news for Tiled"
+        return f"{waiting} of {len(self._active)} active runs have news for Tiled"
+
+    def trouble(self) -> str:
+        """Return what is wrong, for the heartbeat; empty while Tiled takes what it is sent."""
+        return "Tiled does not answer: maps are kept here and sent when it is back" if self._away_failures else ""
 
     # --- what changed -------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         catalog=catalog,
         maps=MapReader(settings.runs_dir),
         hub=hub,
-        requests=RequestMetrics(catalog, hub),
+        requests=RequestMetrics(catalog, hub, settings.data_dir),
         authenticator=Authenticator(settings.serve_api_key(), KeyStore(settings.secrets_dir / "api_keys.json")),
     )
 

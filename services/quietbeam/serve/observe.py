@@ -1,44 +1,28 @@
-"""Metrics of the service and of the stages behind it, in Prometheus' text form."""
+"""What a request leaves behind: its duration in the metrics, its id in the answer and in the log."""
 
 from __future__ import annotations
 
 import re
 import time
 import uuid
-from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quietbeam.core import keys, metrics
-from quietbeam.core.bus import Connection
-
 from .catalog import RunCatalog
 from .events import EventHub
+from .readings import Readings
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-STAGES = ("ingest", "worker", "publish", "serve")
-
-
-def read_stages(connection: Connection) -> dict[str, dict[str, str]]:
-    """Return the heartbeat of every stage; empty for one that is silent."""
-    with connection.pipeline(transaction=False) as pipe:
-        for name in STAGES:
-            pipe.hgetall(keys.stage(name))
-        replies: list[Any] = pipe.execute()
-    return {
-        name: {k.decode(): v.decode() for k, v in reply.items()} for name, reply in zip(STAGES, replies, strict=True)
-    }
 
 
 class RequestMetrics:
     """The service's own registry; declared once per app."""
 
-    def __init__(self, catalog: RunCatalog, hub: EventHub) -> None:
+    def __init__(self, catalog: RunCatalog, hub: EventHub, folder: Path) -> None:
         self.registry = CollectorRegistry()
         self.duration = Histogram(
             "quietbeam_request_duration_seconds",
@@ -47,27 +31,7 @@ class RequestMetrics:
             registry=self.registry,
             buckets=(0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
         )
-        self._catalog, self._hub = catalog, hub
-        self.registry.register(self)
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield what is read at the moment of asking."""
-        up = self._catalog.redis_answers()
-        yield GaugeMetricFamily("quietbeam_redis_up", "1 when Redis answers. 0: start it; nothing live moves.", up)
-        yield GaugeMetricFamily("quietbeam_event_viewers", "Open event streams.", self._hub.viewers)
-        yield CounterMetricFamily(
-            "quietbeam_event_viewers_dropped", "Viewers dropped because they stopped reading.", self._hub.dropped
-        )
-        stages: dict[str, dict[str, str]] = self._catalog.ask(read_stages, {})
-        family = GaugeMetricFamily("quietbeam_stage_up", "1 while a stage sends heartbeats.", labels=("stage",))
-        for name in STAGES:
-            family.add_metric((name,), 1.0 if stages.get(name) else 0.0)
-        yield family
-        nothing: dict[str, float] = {}
-        for name, value in self._catalog.ask(metrics.read, nothing).items():
-            declared = metrics.METRICS[name]
-            kind = CounterMetricFamily if declared.kind == "counter" else GaugeMetricFamily
-            yield kind(name, declared.help, value)
+        self.registry.register(Readings(catalog, hub, folder))
 
     def text(self) -> bytes:
         """Return all metrics."""
@@ -88,6 +52,7 @@ class Observe:
             return
         started, status = time.perf_counter(), 500
         request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
 
         async def watch(message: Message) -> None:
             nonlocal status

@@ -76,8 +76,10 @@ async def _redis_error(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("request_failed", path=request.url.path, exc_info=error)
-    return _answer(request, 500, "an error inside quietbeam; the service's log has the details")
+    request_id = str(getattr(request.state, "request_id", ""))
+    log.error("request_failed", path=request.url.path, request_id=request_id, exc_info=error)
+    detail = f"an error inside quietbeam; its log has the details at request_id {request_id}"
+    return _answer(request, 500, detail, {"x-request-id": request_id})
 
 
 def install(app: FastAPI) -> None:

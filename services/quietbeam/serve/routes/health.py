@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from quietbeam.serve.access.scopes import Scope, needs, open_to_all
 from quietbeam.serve.app import Shared
-from quietbeam.serve.observe import read_stages
+from quietbeam.serve.readings import read_stages
 
 router = APIRouter(tags=["health"])
 
@@ -41,9 +41,10 @@ def readyz(shared: Shared, response: Response) -> dict[str, Any]:
         for name, effect in remedies.items():
             if stages.get(name) == "silent":
                 reasons.append(f"stage {name} is silent: {effect}; start `quietbeam {name}` or `quietbeam up`")
-    runs_dir = shared.settings.runs_dir
-    if not runs_dir.is_dir():
-        reasons.append("no run has been buffered yet")
+            elif stages.get(name) == "degraded":
+                reasons.append(found[name].get("detail", "") or f"stage {name} is in trouble; its log says more")
+    if not shared.settings.data_dir.is_dir():
+        reasons.append("the folder data_dir is not there: mount it, or correct data_dir; no run can be read")
     ready = shared.catalog.redis_answers() and shared.hub.connected
     response.status_code = 200 if ready else 503
     status = "ready" if ready and not reasons else "degraded" if ready else "not ready"
