@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 from PIL import Image
 from serve_kit import HEADER, KEY, LINES, make_run, problem, with_serve
 from starlette.testclient import TestClient
@@ -21,6 +23,7 @@ from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.stage import heartbeat
 from quietbeam.core.types import RunState
 from quietbeam.serve import create_app, formats
+from quietbeam.serve.catalog import RunCatalog
 from quietbeam.serve.maps import MapReader
 
 
@@ -376,6 +379,25 @@ def test_metrics_are_prometheus_text_without_run_uids(client: TestClient, redis:
     assert 'endpoint="/api/v1/runs/{uid}/maps/{kind}"' in text
     assert "run-1" not in text
     assert "wp-login" not in text
+
+
+def test_an_error_inside_names_the_line_of_the_log_and_nothing_else(
+    settings: Settings, run: SyntheticRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("/secret/path is broken")
+
+    monkeypatch.setattr(RunCatalog, "page", broken)
+    with (
+        TestClient(create_app(settings), headers=HEADER, raise_server_exceptions=False) as client,
+        structlog.testing.capture_logs() as log,
+    ):
+        answer = client.get("/api/v1/runs", headers={"X-Request-ID": "proxy-7"})
+        assert answer.status_code == 500 and answer.headers["x-request-id"] == "proxy-7"
+        assert answer.json()["detail"] == "an error inside quietbeam; its log has the details at request_id proxy-7"
+        assert [line["request_id"] for line in log if line["event"] == "request_failed"] == ["proxy-7"]
+        made = client.get("/healthz", headers={"X-Request-ID": "not one\tof ours"}).headers["x-request-id"]
+        assert re.fullmatch("[0-9a-f]{16}", made)
 
 
 def test_without_redis_everything_is_read_from_the_buffers(

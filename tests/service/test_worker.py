@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core import keys, runs
+from quietbeam.core import keys, metrics, runs
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RowBlock, RunInfo, RunState
@@ -169,6 +169,7 @@ def test_a_broken_denoiser_costs_neither_the_raw_map_nor_other_runs(
     turn(stage, lambda: all(b.status().denoise_state in ("final", "failed") for b in (broken, sound)))
     turn(stage, lambda: broken.buffer.read_map("denoised").any() and sound.status().denoise_state == "final")
     assert "loss is not finite" in broken.status().denoise_reason
+    assert metrics.read(redis)["quietbeam_denoise_failures_total"] >= 1
     assert np.array_equal(broken.buffer.read_map("denoised"), broken.counts.sum(0))
     assert sound.status().evidence is not None
 
