@@ -45,6 +45,11 @@ def save_weights(network: Denoiser, folder: Path, name: str, card: dict[str, Any
     return path
 
 
+def available(folder: Path = FOLDER) -> tuple[str, ...]:
+    """Return the names of the weights in a folder."""
+    return tuple(sorted(path.stem for path in folder.glob("*.safetensors")))
+
+
 def load_weights(name: str = DEFAULT, folder: Path = FOLDER) -> Pretrained:
     """Load and verify weights.
 

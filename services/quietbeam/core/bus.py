@@ -172,7 +172,7 @@ def trim_older(connection: Connection, stream: str, seconds: float = EVENTS_KEPT
 
 
 def emit(connection: Connection, event_type: str, run: str, **data: Any) -> None:
-    """Append to the event stream that the API serves (types: run, row, map, evidence, warning)."""
+    """Append to the event stream that the API serves (types: run, row, map, evidence, warning, action)."""
     connection.xadd(
         keys.EVENTS,
         {"type": event_type, "run": run, "data": orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)},

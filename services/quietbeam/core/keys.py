@@ -13,6 +13,8 @@ QUARANTINE = "qb:quarantine"
 RUNS = "qb:runs"
 """Sorted set of run uids by start time."""
 
+WEIGHTS = "qb:weights"
+"""String: name of the weights that runs start from; absent: the setting `denoise.weights`."""
 EPOCH = "qb:epoch"
 """String that ingest sets and nobody deletes: when it is gone, Redis lost its data."""
 
@@ -35,3 +37,18 @@ def lease(uid: str) -> str:
 def stage(name: str) -> str:
     """Hash: heartbeat of a stage (``pid``, ``at``, ``state``, ``detail``, ``memory`` in bytes); expires."""
     return f"qb:stage:{name}"
+
+
+def control(stage: str) -> str:
+    """Stream: what people ask of a stage. Field ``id``."""
+    return f"qb:control:{stage}"
+
+
+def action(action_id: str) -> str:
+    """Hash: an action and how it goes; expires."""
+    return f"qb:action:{action_id}"
+
+
+def asked(uid: str) -> str:
+    """Hash: kind to id of the actions of a run that are not settled; expires."""
+    return f"qb:asked:{uid}"

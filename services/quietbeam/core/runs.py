@@ -10,6 +10,8 @@ last_document_at        ingest    wall clock of the last document (display only)
 rows_measured           ingest    rows in which every pixel is measured
 pixels_measured         ingest    pixels measured
 warnings                ingest    JSON list of sentences (duplicates, gaps, refused values ...)
+pinned                  ingest    1: never deleted by age
+denoise_request         denoise   id of the action that asked to denoise again, until it is done
 denoise_state           denoise   waiting | live | final | raw_only | failed
 denoise_reason          denoise   sentence
 denoise_rows            denoise   rows in the maps
@@ -50,6 +52,7 @@ class RunStatus:
     rows_measured: int = 0
     pixels_measured: int = 0
     warnings: tuple[str, ...] = ()
+    pinned: bool = False
     denoise_state: str = "waiting"
     denoise_reason: str = ""
     denoise_rows: int = 0
@@ -70,6 +73,7 @@ _JSON: dict[str, Callable[[Any], Any]] = {
 _NUMBERS = {
     "time_stop": float,
     "last_document_at": float,
+    "pinned": bool,
     "rows_measured": int,
     "pixels_measured": int,
     "denoise_rows": int,

@@ -67,6 +67,11 @@ class IngestSettings(Section):
     file_timeout: timedelta = Field(
         default=timedelta(seconds=10), description="How long to wait for announced data to be in its file."
     )
+    keep_runs: timedelta | None = Field(
+        default=None,
+        gt=timedelta(hours=1),
+        description="Age at which finished runs that are not pinned are deleted, in Tiled too. Empty: never.",
+    )
     max_pixels: int = Field(default=16_777_216, gt=0, description="Largest map (rows x cols) that is admitted.")
     max_buffer_bytes: int = Field(
         default=64 * 2**30, gt=0, description="Largest uncompressed run buffer that is admitted."
@@ -99,6 +104,11 @@ class DenoiseSettings(Section):
         default=4 * 2**30,
         gt=0,
         description="Largest run (counts as float32) held in memory; larger ones are published raw.",
+    )
+    weights: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="Pretrained weights that runs start from; empty: the newest. The API can choose others.",
     )
     seed: int = 0
 

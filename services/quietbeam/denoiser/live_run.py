@@ -16,6 +16,7 @@ from quietbeam.core.evidence import RunEvidence
 from quietbeam.core.settings import DenoiseSettings
 from quietbeam.core.types import FloatArray, RunState
 
+from .options import DenoiseOptions
 from .session import DenoiseSession
 
 log = structlog.get_logger()
@@ -42,15 +43,29 @@ class LiveRun:
         Redis client, for states and wake-ups.
     settings
         Budgets and thresholds.
+    weights
+        Name of the pretrained weights; empty for the newest.
+    final_budget_s
+        Fine-tuning at the end, instead of `settings.final_budget`.
     """
 
-    def __init__(self, buffer: RunBuffer, connection: Connection, settings: DenoiseSettings) -> None:
+    def __init__(
+        self,
+        buffer: RunBuffer,
+        connection: Connection,
+        settings: DenoiseSettings,
+        *,
+        weights: str = "",
+        final_budget_s: float | None = None,
+    ) -> None:
         self.buffer = buffer
         self.info = buffer.info
         self.lost = False
         self.finished = False
         self._redis = connection
         self._settings = settings
+        self._weights = weights
+        self._final_s = settings.final_budget.total_seconds() if final_budget_s is None else final_budget_s
         self._session: DenoiseSession | None = None
         self._raw_only = ""
         self._dirty: set[int] = set()
@@ -82,6 +97,11 @@ class LiveRun:
     def mark_all_dirty(self) -> None:
         """Note every row that holds a measured pixel."""
         self.mark_dirty(np.flatnonzero(self.buffer.measured().any(axis=1)).tolist())
+
+    @property
+    def trouble(self) -> str:
+        """Why the run is shown raw; empty when it is denoised."""
+        return self._raw_only
 
     @property
     def rows(self) -> int:
@@ -196,7 +216,7 @@ class LiveRun:
 
     def _finish(self, interrupt: Callable[[], bool], between: Callable[[], object]) -> bool:
         """Spend the final budget (rows of other runs interrupt it), then write the final maps."""
-        final_s = self._settings.final_budget.total_seconds()
+        final_s = self._final_s
         missed = self.buffer.measured() != self._known
         if missed.any():
             self.mark_dirty(np.flatnonzero(missed.any(axis=1)).tolist())
@@ -233,6 +253,7 @@ class LiveRun:
                 kind=self.info.kind,
                 device=self._settings.device,
                 seed=self._settings.seed,
+                settings=DenoiseOptions(weights=self._weights),
             )
         return self._session
 

@@ -25,6 +25,7 @@ from quietbeam.core.stage import heartbeat
 
 from .live_run import LiveRun
 from .networks import pick_device
+from .requests import Requests
 
 log = structlog.get_logger()
 
@@ -70,6 +71,7 @@ class DenoiseStage:
         self._cursor: bytes | None = None
         self._next_look = self._next_renew = self._next_trim = 0.0
         self._renew = connection.register_script(_RENEW)
+        self._requests = Requests(connection, owner, settings.denoise.weights)
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
@@ -78,6 +80,9 @@ class DenoiseStage:
         try:
             if self._cursor is None:
                 self._find_work()
+            for uid in self._requests.turn():
+                if uid not in self._runs:
+                    self._take(uid)
             return self._turn()
         except redis.OutOfMemoryError as error:
             log.warning("redis_full", error=str(error), remedy="raise its maxmemory; the maps are kept and shown then")
@@ -92,6 +97,7 @@ class DenoiseStage:
             if not self._rows_waiting():
                 worked |= self._guard(run, partial(run.learn, self._interrupted, self._serve_rows))
             if run.finished:
+                self._requests.settle(run.info.uid, run.trouble)
                 self._release(run)
         if time.monotonic() >= self._next_trim:
             self._next_trim = time.monotonic() + _TRIM_EVERY_S
@@ -105,6 +111,7 @@ class DenoiseStage:
         """After an outage: leases and wake-ups may be gone, so look at every run again."""
         for run in self._runs.values():
             run.mark_all_dirty()
+        self._requests.restart()
         self._next_renew = 0.0
         self._cursor = None
 
@@ -186,7 +193,8 @@ class DenoiseStage:
         except (NotMeasuredError, InputError):
             self._redis.delete(keys.lease(uid))
             return None
-        run = LiveRun(buffer, self._redis, self._settings.denoise)
+        weights, budget_s = self._requests.options(uid)
+        run = LiveRun(buffer, self._redis, self._settings.denoise, weights=weights, final_budget_s=budget_s)
         self._runs[uid] = run
         log.info("run_leased", run=uid, lines=len(run.info.lines), shape=run.info.shape)
         return run

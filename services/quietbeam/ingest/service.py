@@ -24,6 +24,7 @@ from quietbeam.core.types import RunState
 from . import documents
 from .detector_files import DetectorFiles
 from .documents import Descriptor, Document, Resource, Start, Stop, StreamResource
+from .keeping import Keeping
 from .profile import load_profile
 from .rows import AckQueue, Pending
 from .run import ORPHAN_S, LiveRun
@@ -89,6 +90,7 @@ class IngestStage:
         self._backoff = 0.0
         self._rebuild()
         self._redis.setnx(keys.EPOCH, time.time())
+        self._keeping = Keeping(settings, connection, self._let_go)
 
     # --- the stage ----------------------------------------------------------------------------------------------
 
@@ -106,7 +108,7 @@ class IngestStage:
                 source, document = self._inbox[0]
                 self._handle(source, document)
                 self._inbox.popleft()
-            worked |= self._turn()
+            worked |= self._turn() | self._keeping.turn()
             self._unblock()
         except OSError as error:
             if error.errno not in _NO_SPACE:
@@ -126,6 +128,7 @@ class IngestStage:
             self._registered(run)
         self._rebuild()
         self._redis.setnx(keys.EPOCH, time.time())
+        self._keeping.restart()
         for source in self._sources:
             source.reset()
 
@@ -423,8 +426,19 @@ class IngestStage:
             pending = run.rows is not None and run.rows.written
             if (old or over) and run.idle and not pending and not len(self._acks.get(uid, ())):
                 self._write_status(run, force=run.changed)
-                for memory in (self._runs, self._acks, self._status_at, self._states, self._contexts):
-                    memory.pop(uid, None)
+                self._drop(uid)
+
+    def _let_go(self, uid: str) -> bool:
+        """Forget a run that is to be deleted; False while something of it is not on disk or not acknowledged."""
+        run = self._runs.get(uid)
+        if len(self._acks.get(uid, ())) or (run is not None and not run.idle):
+            return False
+        self._drop(uid)
+        return True
+
+    def _drop(self, uid: str) -> None:
+        for memory in (self._runs, self._acks, self._status_at, self._states, self._contexts):
+            memory.pop(uid, None)
 
     def _rebuild(self) -> None:
         """Give Redis the runs that only the disk knows, and open the ones that are not over."""
@@ -448,6 +462,7 @@ class IngestStage:
                 state=state.value,
                 reason=reason,
                 warnings=kept.get("warnings", []),
+                pinned=int(bool(kept.get("pinned"))),
                 rows_measured=int(measured.all(axis=1).sum()),
                 pixels_measured=int(measured.sum()),
             )

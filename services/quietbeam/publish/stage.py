@@ -28,6 +28,7 @@ from quietbeam.core.types import RunState
 from .outbox import BACKOFF_S, Parcel, next_due
 from .provenance import container_metadata
 from .publication import Publication
+from .removal import Removal
 from .tiled_api import TiledApi, TiledAwayError, TiledBusyError, TiledMissingError, TiledRefusedError
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ class PublishStage:
         self._away_failures = 0
         self._away_until = 0.0
         self._cursor: bytes | None = None
+        self._removal = Removal(connection, self._api, settings.tiled.root)
 
     # --- Stage --------------------------------------------------------------------------------------------------
 
@@ -91,6 +93,9 @@ class PublishStage:
         heard = self._listen()
         if time.monotonic() >= self._next_scan:
             self._scan()
+        for uid in self._removal.turn():
+            self._active.pop(uid, None)
+            self._done.add(uid)
         parcel = self._next()
         if parcel is None:
             return heard
@@ -100,6 +105,7 @@ class PublishStage:
     def recover(self) -> None:
         """Redis was away: wake-ups and state hashes may be gone."""
         self._done.clear()
+        self._removal.restart()
         self._cursor = None
         self._scan_all, self._next_scan = True, 0.0
         for active in self._active.values():

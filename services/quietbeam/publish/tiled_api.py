@@ -57,7 +57,8 @@ class TiledApi:
     uri
         Base of the API, ``http://127.0.0.1:8481/api/v1``.
     api_key
-        Key with the scopes create, read:data, read:metadata, write:data and write:metadata.
+        Key with the scopes create, read:data, read:metadata, write:data and write:metadata; to delete runs also
+        delete:node and delete:revision.
     transport
         Replaces the network (tests put faults between here and a real server).
     """
@@ -127,6 +128,16 @@ class TiledApi:
         """Replace the metadata of a node, without keeping the old as a revision."""
         body = orjson.dumps({"metadata": metadata}, option=orjson.OPT_SERIALIZE_NUMPY)
         self._call("PUT", f"metadata/{path}", headers=_JSON, content=body, params={"drop_revision": "true"})
+
+    def delete(self, path: str) -> bool:
+        """Delete a node with everything below it; False when there is none."""
+        try:
+            self._call(
+                "DELETE", f"metadata/{path}", headers=_JSON, params={"recursive": "true", "external_only": "false"}
+            )
+        except TiledMissingError:
+            return False
+        return True
 
     # --- arrays -------------------------------------------------------------------------------------------------
 

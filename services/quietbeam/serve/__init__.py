@@ -1,4 +1,4 @@
-"""The control room: REST API, event stream and dashboard. Reads Redis and zarr, changes nothing."""
+"""The control room: REST API, event stream and dashboard; what people want changed it asks of the stages."""
 
 from .app import create_app
 from .server import serve

@@ -260,7 +260,7 @@ class RunCatalog:
         }
         if attributes.get("evidence"):
             values["evidence"] = RunEvidence.from_dict(attributes["evidence"])
-        for name in ("reason", "time_stop", "last_document_at"):
+        for name in ("reason", "time_stop", "last_document_at", "pinned"):
             if kept.get(name) is not None:
                 values[name] = kept[name]
         if "state" in kept:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import structlog
 
+from quietbeam.buffer.run_buffer import run_path
 from quietbeam.core.errors import QuietbeamError
 from quietbeam.core.evidence import LineEvidence, interval
 from quietbeam.core.runs import RunStatus
@@ -240,9 +241,12 @@ def write_report(status: RunStatus, maps: MapReader, folder: Path) -> Path:
 
 
 async def write_reports(hub: EventHub, status_of: Any, maps: MapReader, folder: Path) -> None:
-    """Write the report of every run whose final maps are announced, for ever."""
+    """Write the report of every run whose final maps are announced, and remove those of deleted runs, for ever."""
     async for frames in hub.follow(None, None):
-        for uid in _final_runs(frames):
+        final, deleted = _ended_runs(frames)
+        for uid in deleted:
+            run_path(folder, uid).with_suffix(".html").unlink(missing_ok=True)
+        for uid in final:
             try:
                 status = await asyncio.to_thread(status_of, uid)
                 path = await asyncio.to_thread(write_report, status, maps, folder)
@@ -251,12 +255,14 @@ async def write_reports(hub: EventHub, status_of: Any, maps: MapReader, folder: 
                 log.warning("report_not_written", run=uid, error=str(error))
 
 
-def _final_runs(frames: bytes) -> list[str]:
-    """Return the runs whose final maps are announced in some SSE frames."""
-    found = []
+def _ended_runs(frames: bytes) -> tuple[list[str], list[str]]:
+    """Return the runs of which some SSE frames say that their final maps are there, and that they were deleted."""
+    final, deleted = [], []
     for frame in frames.split(b"\n\n"):
-        if b"event: map\n" in frame:
+        if b"event: map\n" in frame or b"event: run\n" in frame:
             data = json.loads(frame.split(b"data: ", 1)[1])
             if data.get("final"):
-                found.append(str(data["run"]))
-    return found
+                final.append(str(data["run"]))
+            elif data.get("state") == "deleted":
+                deleted.append(str(data["run"]))
+    return final, deleted

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from quietbeam.core import keys
 from quietbeam.core.version import __version__
 from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import API_VERSION, Shared
@@ -53,13 +54,14 @@ def about(request: Request, shared: Shared) -> Response:
 
 @router.get("/models", responses={200: {"model": Envelope}})
 @needs(Scope.READ_METADATA)
-def models(request: Request) -> Response:
-    """Pretrained weights that are installed, each with its model card."""
+def models(request: Request, shared: Shared) -> Response:
+    """Pretrained weights that are installed, each with its model card; `meta.chosen` is what the next run takes."""
     cards = read_cards()
+    chosen: Any = shared.catalog.ask(lambda connection: connection.get(keys.WEIGHTS), None)
     return answer(
         [{"id": card.get("name", name), "type": "model", "attributes": card} for name, card in cards.items()],
         links={"self": f"{base(request)}/models"},
-        meta={"count": len(cards)},
+        meta={"count": len(cards), "chosen": (chosen or b"").decode() or shared.settings.denoise.weights or None},
     )
 
 

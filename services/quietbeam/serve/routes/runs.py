@@ -10,6 +10,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
+from quietbeam.core import actions
+from quietbeam.core.actions import Action
 from quietbeam.core.advice import advise
 from quietbeam.core.errors import InputError
 from quietbeam.core.runs import RunStatus
@@ -19,6 +21,7 @@ from quietbeam.serve.app import Shared
 from quietbeam.serve.catalog import RunFilter
 from quietbeam.serve.report import CSP, make_report
 
+from .actions import describe_action
 from .envelope import ERRORS, Envelope, answer, base, unchanged
 
 router = APIRouter(tags=["runs"])
@@ -75,7 +78,9 @@ def get_run(uid: str, request: Request, shared: Shared) -> Response:
     """One run; ``latest`` is the run that started last."""
     status = shared.catalog.status(shared.catalog.resolve(uid))
     here = base(request)
-    meta = {"redis": shared.catalog.redis_answers()}
+    nothing: list[Action] = []
+    asked = shared.catalog.ask(lambda connection: actions.waiting(connection, status.uid), nothing)
+    meta = {"redis": shared.catalog.redis_answers(), "actions": [describe_action(action) for action in asked]}
     return answer(describe(status, here), links=_links(status.uid, here), meta=meta)
 
 
@@ -250,6 +255,7 @@ def describe(status: RunStatus, here: str, *, brief: bool = False) -> dict[str, 
         },
         "maps_version": status.maps_version,
         "warnings": status.warnings,
+        "pinned": status.pinned,
     }
     if not brief:
         attributes |= {

@@ -1,0 +1,141 @@
+"""Which runs stay on disk: pins, deletions that people ask for, and the age at which unpinned runs go."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from quietbeam.buffer import RunBuffer
+from quietbeam.buffer.run_buffer import run_path
+from quietbeam.core import actions, keys, runs
+from quietbeam.core.actions import Action, ActionKind
+from quietbeam.core.bus import Connection, emit
+from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.settings import Settings
+from quietbeam.core.types import RunState
+
+log = structlog.get_logger()
+
+AGE_EVERY_S = 60.0
+AGED_AT_ONCE = 20
+_LEASE_MS = 120_000
+_PAGE = 1000
+_OWNER = "ingest:delete"
+
+
+class Keeping:
+    """Does what is asked of ingest's part of a run.
+
+    Parameters
+    ----------
+    settings, connection
+        As of the stage.
+    forget
+        Drops a run from the memory of the stage; False while something of it is in hand.
+    """
+
+    def __init__(self, settings: Settings, connection: Connection, forget: Callable[[str], bool]) -> None:
+        self._settings, self._redis, self._forget = settings, connection, forget
+        self._inbox = actions.Inbox(connection, "ingest", "ingest")
+        self._open: dict[str, Action] = {}
+        self._next_age = 0.0
+        for leftover in settings.runs_dir.glob(".deleted-*"):  # a kill came between
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def restart(self) -> None:
+        """Redis is back."""
+        self._inbox.restart()
+
+    def turn(self) -> bool:
+        """Do what was asked; True when there was anything."""
+        for action in self._inbox.read():
+            self._open[action.id] = action
+        worked = False
+        for action in list(self._open.values()):
+            if self._do(action):
+                del self._open[action.id]
+                self._inbox.close(action)
+                worked = True
+        if self._settings.ingest.keep_runs is not None and time.monotonic() >= self._next_age:
+            self._next_age = time.monotonic() + AGE_EVERY_S
+            self._age(self._settings.ingest.keep_runs.total_seconds())
+        return worked
+
+    def _do(self, action: Action) -> bool:
+        """Do one action; False when it must wait."""
+        if action.kind is ActionKind.DELETE:
+            return self._delete(action)
+        pinned = action.kind is ActionKind.PIN
+        try:
+            RunBuffer.open(self._settings.runs_dir, action.run, writable=True).update_state({"pinned": pinned})
+        except NotMeasuredError as error:
+            actions.note(self._redis, action, "failed", str(error))
+            return True
+        runs.write_status(self._redis, action.run, pinned=int(pinned))
+        emit(self._redis, "run", action.run, pinned=pinned)
+        actions.note(self._redis, action, "done")
+        return True
+
+    def _delete(self, action: Action) -> bool:
+        uid = action.run
+        status = runs.read_status(self._redis, uid)
+        if status is not None and not (status.state.ended or status.state is RunState.STALE):
+            actions.note(self._redis, action, "failed", "the run is measured again; delete it when it has ended")
+            return True
+        if status is not None and status.pinned:
+            actions.note(self._redis, action, "failed", "the run was pinned meanwhile; unpin it first")
+            return True
+        # Whoever holds the lease may touch the maps: while a worker has it, or ingest something in hand, this waits.
+        holder: Any = self._redis.set(keys.lease(uid), _OWNER, nx=True, px=_LEASE_MS, get=True)
+        if holder not in (None, _OWNER.encode()) or not self._forget(uid):
+            return False
+        self._remove_folder(uid)
+        with self._redis.pipeline() as pipe:
+            pipe.zrem(keys.RUNS, uid)
+            pipe.delete(keys.run(uid), keys.context(uid))
+            pipe.execute()
+        for stream in (keys.EVENTS, keys.QUARANTINE):
+            self._remove_entries(stream, uid)
+        self._redis.delete(keys.lease(uid))
+        emit(self._redis, "run", uid, state="deleted", reason=f"deleted by {action.by}")
+        actions.note(self._redis, action, "running", "deleted here; its node in Tiled follows")
+        actions.forward(self._redis, action, "publish")
+        return True
+
+    def _remove_folder(self, uid: str) -> None:
+        """Take the folder out of sight in one step, then remove it; other data of the run is not quietbeam's."""
+        path = run_path(self._settings.runs_dir, uid)
+        hidden = path.with_name(f".deleted-{uid}")
+        if path.exists():
+            path.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+    def _remove_entries(self, stream: str, uid: str) -> None:
+        wanted, start = uid.encode(), "-"
+        while True:
+            page: Any = self._redis.xrange(stream, min=start, count=_PAGE)
+            ids = [entry_id for entry_id, entry in page if entry.get(b"run") == wanted]
+            if ids:
+                self._redis.xdel(stream, *ids)
+            if len(page) < _PAGE:
+                return
+            start = f"({page[-1][0].decode()}"
+
+    def _age(self, keep_s: float) -> None:
+        """Ask for the deletion of the oldest runs whose time is over."""
+        limit, asked = time.time() - keep_s, 0
+        for uid in runs.list_runs(self._redis, newest_first=False):
+            status = runs.read_status(self._redis, uid)
+            if status is None or status.pinned or not (status.state.ended or status.state is RunState.STALE):
+                continue
+            started = status.info.time_start if status.info is not None else 0.0
+            if max(started, status.time_stop or 0.0, status.last_document_at or 0.0) >= limit:
+                continue
+            actions.ask(self._redis, ActionKind.DELETE, uid, f"ingest.keep_runs ({self._settings.ingest.keep_runs})")
+            asked += 1
+            if asked == AGED_AT_ONCE:
+                return

@@ -1,0 +1,76 @@
+"""Runs that were deleted leave Tiled too, at the latest when it answers again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import redis
+import structlog
+
+from quietbeam.core import actions
+from quietbeam.core.actions import Action
+from quietbeam.core.bus import Connection
+
+from .tiled_api import TiledApi, TiledAwayError, TiledBusyError, TiledRefusedError
+
+log = structlog.get_logger()
+
+RETRY_S = 5.0
+
+
+class Removal:
+    """Publish's inbox: the last part of every deletion.
+
+    Parameters
+    ----------
+    root
+        Container of all runs in Tiled.
+    """
+
+    def __init__(self, connection: Connection, api: TiledApi, root: str) -> None:
+        self._redis, self._api, self._root = connection, api, root
+        self._inbox = actions.Inbox(connection, "publish", "publish")
+        self._open: dict[str, Action] = {}
+        self._next_try = 0.0
+
+    def restart(self) -> None:
+        """Redis is back."""
+        self._inbox.restart()
+
+    def turn(self) -> list[str]:
+        """Take in deletions, and do those that wait; return the uids of new ones: nothing of them may be sent again."""
+        try:
+            return self._turn()
+        except redis.OutOfMemoryError as error:
+            log.warning("redis_full", error=str(error), remedy="raise its maxmemory; deletions wait")
+            self._next_try = time.monotonic() + RETRY_S
+            return []
+
+    def _turn(self) -> list[str]:
+        found = self._inbox.read()
+        self._open |= {action.id: action for action in found}
+        if found or time.monotonic() >= self._next_try:
+            for action in list(self._open.values()):
+                if not self._remove(action):
+                    self._next_try = time.monotonic() + RETRY_S
+                    break
+        return [action.run for action in found]
+
+    def _remove(self, action: Action) -> bool:
+        """Delete a run's node; False when Tiled must be asked again later."""
+        try:
+            was_there = self._api.delete(f"{self._root}/{action.run}")
+        except (TiledAwayError, TiledBusyError) as error:
+            reason = f"deleted here; {error}, its node there waits for that"
+            if reason != action.reason:
+                actions.note(self._redis, action, "running", reason)
+                self._open[action.id] = replace(action, reason=reason)
+            return False
+        except TiledRefusedError as error:
+            actions.note(self._redis, action, "failed", f"deleted here, but not in Tiled: {error}")
+        else:
+            actions.note(self._redis, action, "done", "" if was_there else "it was not in Tiled")
+        del self._open[action.id]
+        self._inbox.close(action)
+        return True

@@ -1,0 +1,193 @@
+"""What can be changed: each is asked of the stage that owns the thing, and answered with 202 and where to look."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, HTTPException, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from quietbeam.core import actions, keys
+from quietbeam.core.actions import Action, ActionKind
+from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.runs import RunStatus
+from quietbeam.core.types import RunState
+from quietbeam.serve.access import Scope, needs, principal_of
+from quietbeam.serve.access.guard import address_of
+from quietbeam.serve.app import Services, Shared
+
+from .about import read_cards
+from .envelope import ACCEPTED, ERRORS, Envelope, answer, base
+
+log = structlog.get_logger()
+router = APIRouter(tags=["actions"])
+_DONE: Any = {"model": Envelope, "description": "It is so already; nothing was asked."}
+_RESPONSES: Any = {202: ACCEPTED, **{status: ERRORS[status] for status in (400, 404, 409)}}
+Uid = Annotated[str, Path(max_length=64, description="uid of the run; not `latest`, which may change meanwhile.")]
+
+
+class Denoise(BaseModel):
+    """How a run is denoised again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weights: str | None = Field(
+        default=None, max_length=64, description="Weights to start from; null: the chosen ones."
+    )
+    budget_s: float | None = Field(
+        default=None, ge=0, le=3600, description="Seconds of fine-tuning; null: what a live run gets in all."
+    )
+
+
+class Weights(BaseModel):
+    """Weights for the runs that follow."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(max_length=64, description="Name, as /models tells; empty: the newest.")
+
+
+@router.post("/runs/{uid}/denoise", status_code=202, responses=_RESPONSES)
+@needs(Scope.WRITE_DATA)
+def denoise(uid: Uid, request: Request, shared: Shared, body: Denoise | None = None) -> Response:
+    """Denoise a finished run again, with these weights; its maps are replaced as the new ones come."""
+    wanted = body or Denoise()
+    status = _find(shared, uid)
+    if wanted.weights:
+        _known_weights(wanted.weights)
+    if status.info is None:
+        raise HTTPException(409, f"run {status.uid} has no counts to denoise: {status.reason or 'nothing is mapped'}")
+    if not _ended(status):
+        raise HTTPException(409, f"run {status.uid} is still measured, and denoised as it comes; ask when it has ended")
+    settings = shared.settings.denoise
+    budget_s = wanted.budget_s
+    if budget_s is None:
+        budget_s = (settings.live_budget + settings.final_budget).total_seconds()
+    return _ask(request, shared, ActionKind.DENOISE, status.uid, {"weights": wanted.weights, "budget_s": budget_s})
+
+
+@router.put("/runs/{uid}/pin", status_code=202, responses={200: _DONE, **_RESPONSES})
+@needs(Scope.WRITE_DATA)
+def pin(uid: Uid, request: Request, shared: Shared) -> Response:
+    """Keep a run: neither `ingest.keep_runs` nor DELETE removes it until it is unpinned."""
+    return _pin(request, shared, uid, True)
+
+
+@router.delete("/runs/{uid}/pin", status_code=202, responses={200: _DONE, **_RESPONSES})
+@needs(Scope.WRITE_DATA)
+def unpin(uid: Uid, request: Request, shared: Shared) -> Response:
+    """Let a run go with its age again."""
+    return _pin(request, shared, uid, False)
+
+
+@router.delete("/runs/{uid}", status_code=202, responses=_RESPONSES)
+@needs(Scope.DELETE_DATA)
+def delete(uid: Uid, request: Request, shared: Shared) -> Response:
+    """Delete a finished run for good: counts, maps, history, events, report, and its node in Tiled."""
+    status = _find(shared, uid)
+    if status.pinned:
+        raise HTTPException(409, f"run {status.uid} is pinned; unpin it first (DELETE api/v1/runs/{status.uid}/pin)")
+    if not _ended(status):
+        raise HTTPException(409, f"run {status.uid} is still measured; stop the scan first, or wait until it is stale")
+    if shared.connection.exists(keys.lease(status.uid)):
+        raise HTTPException(409, f"run {status.uid} is being denoised; try again when its denoise.state is final")
+    return _ask(request, shared, ActionKind.DELETE, status.uid, {})
+
+
+@router.put("/models/chosen", status_code=202, responses={200: _DONE, **_RESPONSES})
+@needs(Scope.WRITE_DATA)
+def choose_weights(request: Request, shared: Shared, body: Weights) -> Response:
+    """Take these weights for the runs that follow; runs that are measured now keep theirs."""
+    if body.id:
+        _known_weights(body.id)
+    chosen: Any = shared.connection.get(keys.WEIGHTS)
+    if (chosen or b"").decode() == body.id:
+        data = {"id": body.id, "type": "model"}
+        return answer(data, links={"self": f"{base(request)}/models"})
+    return _ask(request, shared, ActionKind.CHOOSE_WEIGHTS, "", {"weights": body.id})
+
+
+@router.get("/actions/{action_id}", responses={200: {"model": Envelope}, 404: ERRORS[404]})
+@needs(Scope.READ_METADATA)
+def get_action(
+    action_id: Annotated[str, Path(max_length=32, description="As in Location.")], request: Request, shared: Shared
+) -> Response:
+    """How an action goes: ``queued``, ``running``, ``done`` or ``failed`` with the reason; told for a week."""
+    action = actions.read(shared.connection, action_id)
+    if action is None:
+        raise NotMeasuredError(f"no action {action_id!r}; actions are forgotten after a week")
+    return answer(describe_action(action), links=_links(request, action))
+
+
+def describe_action(action: Action) -> dict[str, Any]:
+    """Return an action as JSON types."""
+    attributes = {
+        "action": action.kind,
+        "run": action.run or None,
+        "options": action.options,
+        "state": action.state,
+        "reason": action.reason,
+        "by": action.by,
+        "at": action.at,
+    }
+    return {"id": action.id, "type": "action", "attributes": attributes}
+
+
+def _links(request: Request, action: Action) -> dict[str, str | None]:
+    here = base(request)
+    return {"self": f"{here}/actions/{action.id}", "run": f"{here}/runs/{action.run}" if action.run else None}
+
+
+def _find(shared: Services, uid: str) -> RunStatus:
+    if uid == "latest":
+        raise HTTPException(400, "name the run by its uid: 'latest' may be another one by the time it is done")
+    return shared.catalog.status(uid)
+
+
+def _ended(status: RunStatus) -> bool:
+    return status.state.ended or status.state is RunState.STALE
+
+
+def _known_weights(name: str) -> None:
+    known = read_cards()
+    if name not in known:
+        raise NotMeasuredError(f"no weights {name!r} are installed; there are {', '.join(known)}")
+
+
+def _pin(request: Request, shared: Services, uid: str, pinned: bool) -> Response:
+    status = _find(shared, uid)
+    if status.info is None:
+        raise HTTPException(409, f"run {status.uid} has nothing on disk to keep")
+    wanted, other = (ActionKind.PIN, ActionKind.UNPIN) if pinned else (ActionKind.UNPIN, ActionKind.PIN)
+    waits = {action.kind for action in actions.waiting(shared.connection, status.uid)}
+    if status.pinned == pinned and other not in waits:
+        data = {"id": status.uid, "type": "run", "attributes": {"pinned": pinned}}
+        return answer(data, links={"self": f"{base(request)}/runs/{status.uid}"})
+    return _ask(request, shared, wanted, status.uid, {})
+
+
+def _ask(request: Request, shared: Services, kind: ActionKind, uid: str, options: dict[str, Any]) -> Response:
+    """Queue the action, or find the one that waits already; say where to look."""
+    by = principal_of(request).name
+    for other in actions.waiting(shared.connection, uid):
+        clash = other.kind is ActionKind.DELETE and kind is not ActionKind.DELETE
+        if clash or (other.kind is not ActionKind.DELETE and kind is ActionKind.DELETE):
+            raise HTTPException(409, f"{other.kind} was asked of this run by {other.by} and is not done yet")
+    action = actions.ask(shared.connection, kind, uid, by, options)
+    if dict(action.options) != options:
+        raise HTTPException(
+            409, f"{action.by} asked for the same with other options, {dict(action.options)}; wait until that is done"
+        )
+    log.info(
+        "action_asked",
+        action=kind,
+        id=action.id,
+        run=uid,
+        options=options,
+        by=by,
+        kind=principal_of(request).kind,
+        address=address_of(request.scope),
+    )
+    links = _links(request, action)
+    return answer(describe_action(action), links=links, headers={"Location": str(links["self"])}, status=202)
