@@ -5,6 +5,7 @@ Every time is read off the ids of Redis stream entries, so that one clock (the R
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ import yaml
 from quietbeam.core import codec, keys, runs
 from quietbeam.core.bus import Connection, connect, entries
 from quietbeam.core.errors import ServiceError
-from quietbeam.core.settings import load_settings
+from quietbeam.core.settings import Settings, load_settings
 
 from .demo import services, simulate
 from .ports import free_port
@@ -58,12 +59,18 @@ def _milliseconds(entry_id: bytes) -> int:
     return int(entry_id.split(b"-")[0])
 
 
+def _newest(connection: Connection, stream: str) -> bytes:
+    last: Any = connection.xrevrange(stream, count=1)
+    return last[0][0] if last else b"0-0"
+
+
 class _Watch:
-    """Follows the streams and notes when each row's last document, commit and map came."""
+    """Follows the streams from now on and notes when each row's last document, commit and map came, of one run."""
 
     def __init__(self, connection: Connection, cols: int) -> None:
         self._redis, self._cols = connection, cols
-        self._cursors: dict[str, bytes] = dict.fromkeys((keys.DOCS, keys.ROWS, keys.MAPS), b"0-0")
+        self._cursors = {stream: _newest(connection, stream) for stream in (keys.DOCS, keys.ROWS, keys.MAPS)}
+        self.run: bytes | None = None
         self.document: dict[int, int] = {}
         self.committed: dict[int, int] = {}
         self.mapped: dict[int, int] = {}
@@ -72,6 +79,10 @@ class _Watch:
         reply: Any = self._redis.xread(self._cursors, count=2000, block=20)  # type: ignore[arg-type]
         for stream, entry in entries(reply):
             self._cursors[stream] = entry.id
+            if self.run is None and stream == keys.DOCS:
+                self.run = entry.fields[b"run"]
+            if entry.fields[b"run"] != self.run:
+                continue
             self._note(stream, _milliseconds(entry.id), entry.fields)
 
     def _note(self, stream: str, at: int, fields: Mapping[bytes, bytes]) -> None:
@@ -105,28 +116,33 @@ def measure(options: LiveBenchmark, folder: Path, *, fine_tune: bool) -> LiveTim
     )
     settings = load_settings(config)
     with services(settings, config):
-        connection = connect(settings.redis_url)
-        watch = _Watch(connection, options.shape[1])
-        chosen = {
-            "--shape": "x".join(map(str, options.shape)),
-            "--detectors": options.detectors,
-            "--lines": options.lines,
-            "--dwell": options.dwell_s,
-            "--seed": options.seed,
-            "--counts": 5,
-            "--mode": "step",
-            "--transport": "redis",
-        }
-        scan = simulate(config, folder / "truth.npz", [str(word) for pair in chosen.items() for word in pair])
-        deadline = time.monotonic() + 60 + 3 * options.shape[0] * options.shape[1] * options.dwell_s
-        while len(watch.mapped) < options.shape[0]:
-            watch.look()
-            if time.monotonic() > deadline or scan.poll() not in (None, 0):
-                raise ServiceError(f"the benchmark scan did not get through; see {settings.data_dir / 'logs'}")
-        scan.wait(60)
-        status = runs.read_status(connection, runs.list_runs(connection, limit=1)[0])
-        assert status is not None and status.rows_measured == options.shape[0]
-        connection.close()
+        return scan_once(options, settings, config, folder)
+
+
+def scan_once(options: LiveBenchmark, settings: Settings, config: Path, folder: Path) -> LiveTimes:
+    """Scan in an installation that is up, until every row is in a denoised map."""
+    connection = connect(settings.redis_url)
+    watch = _Watch(connection, options.shape[1])
+    chosen = {
+        "--shape": "x".join(map(str, options.shape)),
+        "--detectors": options.detectors,
+        "--lines": options.lines,
+        "--dwell": options.dwell_s,
+        "--seed": options.seed,
+        "--counts": 5,
+        "--mode": "step",
+        "--transport": "redis",
+    }
+    scan = simulate(config, folder / "truth.npz", [str(word) for pair in chosen.items() for word in pair])
+    deadline = time.monotonic() + 60 + 3 * options.shape[0] * options.shape[1] * options.dwell_s
+    while len(watch.mapped) < options.shape[0]:
+        watch.look()
+        if time.monotonic() > deadline or scan.poll() not in (None, 0):
+            raise ServiceError(f"the benchmark scan did not get through; see {settings.data_dir / 'logs'}")
+    scan.wait(60)
+    status = runs.read_status(connection, runs.list_runs(connection, limit=1)[0])
+    assert status is not None and status.rows_measured == options.shape[0]
+    connection.close()
     rows = range(options.shape[0])
     document = np.array([watch.document[row] for row in rows])
     return LiveTimes(
@@ -149,7 +165,7 @@ def report(options: LiveBenchmark, learning: LiveTimes, idle: LiveTimes, command
         "",
         f"{rows} x {cols} pixels, {len(options.lines.split(','))} lines, {options.detectors} detectors, "
         f"dwell {options.dwell_s * 1e3:g} ms, one Event document a pixel over Redis; RunEngine, Redis, Tiled and all "
-        f"stages on one machine with {_cores()} cores ({platform.machine()}, Python {platform.python_version()}); "
+        f"stages on one machine with {cores()} cores ({platform.machine()}, Python {platform.python_version()}); "
         f"seed {options.seed}. Rows 8 to {rows - 1}; seconds.",
         "",
         f"Command: `{command}`",
@@ -169,7 +185,6 @@ def report(options: LiveBenchmark, learning: LiveTimes, idle: LiveTimes, command
     return "\n".join(lines)
 
 
-def _cores() -> int:
-    import os
-
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

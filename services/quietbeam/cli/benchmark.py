@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     bench.command("quality")(benchmark_quality)
     bench.command("speed")(benchmark_speed)
     bench.command("live")(benchmark_live)
+    bench.command("viewers")(benchmark_viewers)
     app.add_typer(bench, name="benchmark")
 
 
@@ -97,4 +98,31 @@ def benchmark_live(
     text = report(options, learning, idle, " ".join(["quietbeam", *sys.argv[1:]]))
     out.mkdir(parents=True, exist_ok=True)
     (out / "live.md").write_text(text)
+    typer.echo(text)
+
+
+def benchmark_viewers(
+    out: Annotated[Path, typer.Option(help="Folder of the table.")] = FOLDER,
+    shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "96x96",
+    dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.004,
+    reading: Annotated[int, typer.Option(min=1, max=120, help="Viewers that read and fetch the maps.")] = 25,
+    silent: Annotated[int, typer.Option(min=0, max=120, help="Viewers that never read.")] = 25,
+    turns: Annotated[int, typer.Option(min=1, help="Scans without and with them.")] = 2,
+) -> None:
+    """Measure what a crowd of viewers costs: ingest's latency and the service's memory, without and with it."""
+    import sys
+    import tempfile
+
+    from quietbeam.app.demo import forget_facility
+    from quietbeam.app.live_benchmark import LiveBenchmark
+    from quietbeam.app.viewers_benchmark import measure, report
+
+    forget_facility()
+    rows, _, cols = shape.partition("x")
+    options = LiveBenchmark(shape=(int(rows), int(cols)), dwell_s=dwell)
+    with tempfile.TemporaryDirectory(prefix="quietbeam-viewers-") as folder:
+        parts, dropped = measure(options, Path(folder), reading=reading, silent=silent, turns=turns)
+    text = report(options, parts, dropped, " ".join(["quietbeam", *sys.argv[1:]]))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "viewers.md").write_text(text)
     typer.echo(text)

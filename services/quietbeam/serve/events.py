@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -64,12 +65,11 @@ class EventId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One entry of the stream, `data` as JSON bytes."""
+    """One entry of the stream; `frame` is what every viewer gets, made once."""
 
     id: EventId
-    type: str
     run: str
-    data: bytes
+    frame: bytes
 
     @classmethod
     def from_entry(cls, entry_id: bytes, entry: Mapping[bytes, bytes]) -> Event:
@@ -82,11 +82,10 @@ class Event:
         if not isinstance(data, dict):
             data = {"value": data}
         kind = entry.get(b"type", b"message").decode(errors="replace").replace("\n", " ").replace("\r", " ")
-        return cls(id=EventId.parse(entry_id.decode()), type=kind, run=run, data=orjson.dumps({**data, "run": run}))
-
-    def encode(self) -> bytes:
-        """Return the SSE frame."""
-        return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(self.id).encode(), self.type.encode(), self.data)
+        found = EventId.parse(entry_id.decode())
+        body = orjson.dumps({**data, "run": run})
+        frame = b"id: %s\nevent: %s\ndata: %s\n\n" % (str(found).encode(), kind.encode(), body)
+        return cls(id=found, run=run, frame=frame)
 
 
 _ZERO = EventId(ms=0, seq=0)
@@ -193,7 +192,7 @@ class EventHub:
             batch = await self._after(position)
             if batch:
                 position = batch[-1].id
-                frames = b"".join(e.encode() for e in batch if run is None or e.run == run)
+                frames = b"".join(e.frame for e in batch if run is None or e.run == run)
                 if frames:
                     yield frames
                 continue
@@ -210,7 +209,9 @@ class EventHub:
         if position >= self._newest:
             return []
         if position >= self._floor:
-            return [event for event in self._kept if event.id > position][:PAGE]
+            # From the newest back: viewers are near the end, and there are many of them.
+            missed = list(takewhile(lambda event: event.id > position, reversed(self._kept)))
+            return missed[: -PAGE - 1 : -1]
         assert self._redis is not None
         try:
             found: Any = await self._redis.xrange(keys.EVENTS, min=f"({position}", count=PAGE)
