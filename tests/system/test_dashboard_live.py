@@ -106,6 +106,7 @@ def test_a_live_scan_on_the_page(installation: Installation, page: Page, tmp_pat
         assert "dwell gain" in verdict or "not proven" in verdict, verdict
     take_pictures(page, "final")
     earlier_states_and_detectors(installation, page, uid)
+    denoised_again_and_deleted(installation, page, uid)
 
 
 def earlier_states_and_detectors(installation: Installation, page: Page, uid: str) -> None:
@@ -127,3 +128,21 @@ def earlier_states_and_detectors(installation: Installation, page: Page, uid: st
     wait_until(lambda: rows_of.count() == 4, 30, "the four detectors")
     shares = [float((row.locator("td").first.text_content() or "0 %").split()[0]) for row in rows_of.all()]
     assert abs(sum(shares) - 100) < 0.5
+
+
+def denoised_again_and_deleted(installation: Installation, page: Page, uid: str) -> None:
+    """What the panel asks for is done by the stages."""
+    page.keyboard.press("m")
+    page.locator("#manage-weights").select_option("quietbeam-1")
+    page.locator("#manage-budget").fill("1")
+    page.locator("#manage-denoise").click()
+    said = page.locator("#manage-actions")
+    wait_until(lambda: "denoise again: done" in (said.text_content() or ""), 120, "the run denoised again")
+    label = page.locator('.card[data-line="Ca_Ka"] [data-kind="denoised"] figcaption')
+    wait_until(lambda: page.evaluate("quietbeam.run.denoise.model") == "quietbeam-1", 30, "the other weights")
+    assert "quietbeam-2" not in (label.text_content() or "")
+    wait_until(lambda: page.locator("#manage-delete").is_enabled(), 60, "the run at rest")
+    page.locator("#manage-delete").click()
+    page.locator("#delete-yes").click()
+    wait_until(lambda: uid not in installation.uids(), 60, "the run gone")
+    wait_until(lambda: page.evaluate("quietbeam.run?.uid") != uid, 30, "another run, or none, on the page")

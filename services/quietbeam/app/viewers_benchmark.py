@@ -115,7 +115,7 @@ def measure(options: LiveBenchmark, folder: Path, *, reading: int, silent: int, 
     settings = load_settings(config)
     url, key = f"http://127.0.0.1:{settings.serve.port}", settings.serve_api_key()
     parts = []
-    with services(settings, config) as supervisor:
+    with services(settings, config, timeout_s=300) as supervisor:
         pid = supervisor.pids()["serve"]
         scan_once(options, settings, config, folder)  # first of all: imports, compiled code, caches
         _settle(settings)

@@ -10,8 +10,8 @@ export class ApiError extends Error {
   }
 }
 
-async function ask(path, headers) {
-  const response = await fetch(`${API}/${path}`, { headers, cache: "no-cache" });
+async function ask(path, more = {}) {
+  const response = await fetch(`${API}/${path}`, { cache: "no-cache", ...more });
   if (response.ok) return response;
   if (response.status === 401) location.reload(); // the session ended: the server shows its sign-in page
   let detail = response.statusText;
@@ -25,8 +25,26 @@ async function ask(path, headers) {
 
 /** A run's attributes, with the links of the server's answer. */
 export async function getRun(uid) {
-  const { data, links } = await (await ask(`runs/${encodeURIComponent(uid)}`)).json();
-  return { ...data.attributes, links: links ?? {} };
+  const { data, links, meta } = await (await ask(`runs/${encodeURIComponent(uid)}`)).json();
+  const actions = (meta?.actions ?? []).map((action) => action.attributes ?? action);
+  return { ...data.attributes, links: links ?? {}, actions };
+}
+
+/** Whose key this is: {name, scopes, csrf}. */
+export async function getWhoami() {
+  return (await (await ask("auth/whoami")).json()).data.attributes;
+}
+
+/** The installed weights, and which of them new runs start from (null: the newest). */
+export async function getModels() {
+  const { data, meta } = await (await ask("models")).json();
+  return { models: data, chosen: meta.chosen };
+}
+
+/** Ask for a change; `csrf` is the token of `getWhoami`. Return the answer. */
+export async function change(method, path, body, csrf) {
+  const headers = { "x-csrf": csrf ?? "", ...(body === undefined ? {} : { "content-type": "application/json" }) };
+  return (await ask(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) })).json();
 }
 
 /** What the wanted SNR takes, per line; null before there is evidence. */
@@ -84,7 +102,7 @@ export class Events {
       if (message.type === "hello" || message.type === "heartbeat") this.onState(data.redis ? "live" : "stalled");
       this.onEvent(message.type, data);
     };
-    for (const type of ["hello", "heartbeat", "reset", "run", "row", "map", "evidence", "warning"]) {
+    for (const type of ["hello", "heartbeat", "reset", "run", "row", "map", "evidence", "warning", "action"]) {
       source.addEventListener(type, take);
     }
     source.onerror = () => {

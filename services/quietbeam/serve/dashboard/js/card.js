@@ -111,10 +111,10 @@ export class LineCard {
     );
   }
 
-  draw(bar) {
+  draw(bar, axes) {
     let first = true;
     for (const map of this.maps.values()) {
-      map.draw(first ? bar : null);
+      map.draw(bar, axes, first);
       first = false;
     }
     this.#showValues();

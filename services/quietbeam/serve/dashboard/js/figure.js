@@ -1,9 +1,9 @@
 // The maps as they are shown, drawn once more as one figure with axes, colour bars and labels.
 
-import { roundTicks } from "./chart.js";
+import { axesOf } from "./axes.js";
 import { barTexts } from "./card.js";
 import { drawScaleBar } from "./map.js";
-import { clock, lineName, number, unitName } from "./text.js";
+import { clock, lineName, number } from "./text.js";
 
 const PAPERS = {
   white: { back: "#ffffff", text: "#14181f", soft: "#4c5663", warn: "#8a5a00" },
@@ -74,24 +74,17 @@ function drawCard(c, card, { x, y, w, h, inner, view, run, bar, theme, colours }
   });
 }
 
-/** Ticks in the run's units (pixels where its steps are not known), as the axes of the shown part. */
 function mapAxes(c, run, view, { left, top, w, h }, theme, withRows) {
-  const known = run.step && run.origin;
-  const unit = known ? unitName(run.units) : "pixel";
-  const axis = (k, from, size) => {
-    const value = (index) => (known ? run.origin[k] + (index - 0.5) * run.step[k] : index - 0.5);
-    const [a, b] = [value(from), value(from + size)];
-    return roundTicks(Math.min(a, b), Math.max(a, b), 3).map((tick) => [tick, (tick - a) / (b - a)]);
-  };
+  const { unit, rows, cols } = axesOf(run, view, 3);
   c.strokeStyle = theme.soft;
   c.lineWidth = 0.8;
   c.strokeRect(left, top, w, h);
   c.fillStyle = theme.soft;
-  for (const [tick, part] of axis(1, view.left, view.width)) {
+  for (const [tick, part] of cols) {
     c.fillRect(left + part * w - 0.4, top + h, 0.8, 4);
     text(c, number(tick), left + part * w, top + h + 14, { size: 10, align: "center", colour: theme.soft });
   }
-  if (withRows) for (const [tick, part] of axis(0, view.top, view.height)) {
+  if (withRows) for (const [tick, part] of rows) {
     c.fillRect(left - 4, top + part * h - 0.4, 4, 0.8);
     text(c, number(tick), left - 6, top + part * h + 3.5, { size: 10, align: "right", colour: theme.soft });
   }

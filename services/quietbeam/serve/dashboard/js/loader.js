@@ -18,6 +18,7 @@ export class Loader {
     this.advised = "";
     this.advice = null;
     this.anyRun = false;
+    this.doubts = false;
     this.earlier = null;
   }
 
@@ -25,6 +26,11 @@ export class Loader {
   showState(earlier, uid) {
     this.earlier = earlier;
     this.request(uid, { force: true });
+  }
+
+  /** Runs are deleted: ask from now on whether there is one before asking for the latest. */
+  doubt() {
+    this.doubts = true;
   }
 
   /** Ask for the newest state of a run. */
@@ -51,7 +57,7 @@ export class Loader {
   }
 
   async #load(uid) {
-    if (uid === "latest" && !this.anyRun) {
+    if (uid === "latest" && (this.doubts || !this.anyRun)) {
       // The list may be empty; `latest` without a run would be a 404, which browsers log as an error.
       this.anyRun = (await getRuns(1)).count > 0;
       if (!this.anyRun) return { run: null, stacks: null };

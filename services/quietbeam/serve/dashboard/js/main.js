@@ -1,6 +1,7 @@
 // The page: events say that something changed, the loader fetches it, the cards draw it in the next animation frame.
 
 import { Events } from "./api.js";
+import { axesOf } from "./axes.js";
 import { LineCard } from "./card.js";
 import { Colours } from "./colour.js";
 import { DetectorsPanel } from "./detectors.js";
@@ -12,6 +13,7 @@ import { HistoryPanel } from "./history.js";
 import { listenToKeys } from "./keys.js";
 import { fit } from "./layout.js";
 import { Loader } from "./loader.js";
+import { ManagePanel } from "./manage.js";
 import { Options } from "./options.js";
 import { ProfilePanel } from "./profile.js";
 import { extents, readout, scaleBar, speak } from "./reading.js";
@@ -37,7 +39,7 @@ let alone = null; // the one line that is shown, or null
 const todo = new Set();
 
 /** For tests and for the curious. */
-window.quietbeam = { updates: 0, stacks: 0, drawn: 0, connection: "connecting", get run() { return frame.run; }, get view() { return view; } };
+window.quietbeam = { updates: 0, stacks: 0, drawn: 0, connection: "connecting", get run() { return frame.run; }, get view() { return view; }, get axes() { return axesOf(frame.run, view, 5); } };
 
 function schedule(what) {
   if (!todo.size) requestAnimationFrame(render);
@@ -67,6 +69,7 @@ const panels = {
   detectors: new DetectorsPanel({ redraw }),
   evidence: new EvidencePanel({ view }),
   export: new ExportPanel({ shown }),
+  manage: new ManagePanel({ onGone: () => choose("latest", true) }),
 };
 const side = new Side(panels, { drawing, options, onChange: () => ["layout", "draw"].forEach(schedule) });
 
@@ -78,6 +81,7 @@ function choose(uid, follow) {
 
 function takeFrame({ run, stacks, missing, earlier = null, newest = run }) {
   if (!run) {
+    if (frame.run) location.reload(); // the only run was deleted: begin anew
     empty("No run yet: start a scan", "The maps appear here with the first measured row.");
     return;
   }
@@ -120,7 +124,8 @@ function render() {
   if (work.has("layout") || work.has("cards")) layout();
   if (work.has("colour") || work.has("cards")) for (const card of cards) card.update(run, stacks, options, colours);
   const bar = scaleBar(run, view, placed.width, wall.type);
-  for (const card of cards) card.draw(bar);
+  const axes = axesOf(run, view, 5);
+  for (const card of cards) card.draw(bar, axes);
   side.draw(frame);
   byId("reset-view").disabled = view.whole;
   readout(run, view.hover);
@@ -153,6 +158,8 @@ function layout() {
 new Events(
   (type, data) => {
     if (type === "heartbeat") return;
+    if (type === "action") panels.manage.take(data);
+    if (type === "action" && data.action === "delete") loader.doubt();
     if (type === "hello" || type === "reset") loader.request(wanted, { force: type === "reset" });
     else if (wanted === "latest" ? type === "run" || data.run === frame.run?.uid || !frame.run : data.run === wanted) loader.request(wanted);
     if (type === "run" && list.dialog.open) list.refresh();

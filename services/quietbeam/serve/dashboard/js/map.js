@@ -1,5 +1,6 @@
 // One map on a 2-D canvas: pixels, crosshair, what is drawn on it, scale bar; wheel, drag and double click move the shared view.
 
+import { drawAxes } from "./axes.js";
 import { number } from "./text.js";
 
 /** Colours of all pixels of a map, one canvas pixel each. */
@@ -66,11 +67,12 @@ export class MapCanvas {
     return undefined;
   }
 
-  /** Draw the shown part; `bar` is {length (map columns), label} or null. */
-  draw(bar) {
+  /** Draw the shown part with its axes; `bar` is {length (map columns), label} or null. The `first` map of a line has the bar and the rows' numbers. */
+  draw(bar, axes, first = true) {
     const { context: c, canvas, view } = this;
     const ratio = window.devicePixelRatio || 1;
     this.drawPixels(c, 0, 0, canvas.width, canvas.height);
+    const below = axes ? drawAxes(c, axes, canvas.width, canvas.height, ratio, first) : 0;
     if (this.before) this.#handle(ratio);
     const place = ([row, col]) => [((col - view.left) / view.width) * canvas.width, ((row - view.top) / view.height) * canvas.height];
     this.drawing?.draw(c, place, ratio);
@@ -87,7 +89,7 @@ export class MapCanvas {
         c.stroke();
       }
     }
-    if (bar) drawScaleBar(c, bar, (bar.length / view.width) * canvas.width, 7 * ratio, canvas.height - 8 * ratio, ratio * bar.type);
+    if (bar && first) drawScaleBar(c, bar, (bar.length / view.width) * canvas.width, 7 * ratio, canvas.height - 8 * ratio - below, ratio * bar.type);
   }
 
   #handle(ratio) {

@@ -1,9 +1,10 @@
 // The panel "RGB": three lines as the three colours of one map.
 
+import { axesOf } from "./axes.js";
 import { rangeOf, scaled } from "./colour.js";
 import { saveFigure } from "./export.js";
 import { MapCanvas } from "./map.js";
-import { extents } from "./reading.js";
+import { extents, scaleBar } from "./reading.js";
 import { lineName, number } from "./text.js";
 import { judge } from "./verdict.js";
 
@@ -75,7 +76,7 @@ export class RgbPanel {
       this.#paint(run, stacks);
       this.painted = wanted;
     }
-    this.map.draw(null);
+    this.map.draw(scaleBar(run, this.map.view, width), axesOf(run, this.map.view, 5));
     byId("rgb-values").textContent = this.#values(names);
   }
 

@@ -64,7 +64,7 @@ export function adviceText(line, snr) {
   const seconds = ways.map((way) => (line[`dwell_${way}_s`] === null ? "" : ` (${two(line[`dwell_${way}_s`])} s a pixel)`));
   const each = (values) => values.map((value, i) => `${value} ${ways[i]}`).join(", ");
   return {
-    brief: `SNR ${now.join(" → ")}; for ${number(snr)}: dwell ${takes.join(" → ")}`,
+    brief: `SNR ${now.join(" → ")}; for ${number(snr)}: ${takes.join(" → ")}`,
     sentence: `SNR ${each(now)}; for ${number(snr)}: dwell ${each(takes)}`,
     told: [`SNR now ${each(now)}`, `for ${number(snr)}: dwell ${each(takes.map((text, i) => text + (text === "reached" ? "" : seconds[i])))}`, line.reason],
   };
