@@ -150,7 +150,11 @@ def write_config(folder: Path, **changes: Any) -> Path:
     zmq_in, zmq_out = free_port(), free_port()
     config: dict[str, Any] = {
         "data_dir": str(folder / "data"),
-        "ingest": {"sources": ["redis", f"zmq://127.0.0.1:{zmq_out}"], "profiles": ["simulated"], "stale_after": 3},
+        "ingest": {
+            "sources": ["redis", f"zmq://127.0.0.1:{zmq_out}"],
+            "profiles": ["simulated", "xspress3", "xspress3-hdf5"],
+            "stale_after": 3,
+        },
         "embedded": {
             "tiled_port": free_port(),
             "zmq_in": f"127.0.0.1:{zmq_in}",

@@ -177,18 +177,19 @@ class Experiment:
         exposure = self.i0_relative[row, col] * self.live_fraction[:, row, col]
         return np.asarray(self._share * self.expected_counts[:, row, col] * exposure[:, None])
 
-    def measure(self, row: int, col: int) -> Frame:
-        """Expose a pixel and return its readings."""
+    def measure(self, row: int, col: int, *, exposure: float = 1.0) -> Frame:
+        """Expose a pixel for `exposure` dwells and return its readings."""
         visit = int(self._visits[row, col])
         self._visits[row, col] += 1
         stream = np.random.Philox(key=[self.options.seed, 0x51B3], counter=[0, row, col, visit])
-        counts = np.random.Generator(stream).poisson(self.expected_frame(row, col)).astype(np.uint32)
+        counts = np.random.Generator(stream).poisson(exposure * self.expected_frame(row, col)).astype(np.uint32)
+        seconds = exposure * self.options.dwell_s
         return Frame(
             row=row,
             col=col,
             counts=counts,
-            live_time_s=self.options.dwell_s * self.live_fraction[:, row, col],
-            i0=round(I0_COUNTS_PER_S * self.options.dwell_s * self.i0_relative[row, col]),
+            live_time_s=seconds * self.live_fraction[:, row, col],
+            i0=round(I0_COUNTS_PER_S * seconds * self.i0_relative[row, col]),
         )
 
     def report(self, frame: Frame) -> None:

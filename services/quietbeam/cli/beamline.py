@@ -80,6 +80,28 @@ def _scan(engine: Any, plan: Any) -> bool:
     return True
 
 
+def _engine(*callbacks: Callable[[str, Any], Any]) -> Any:
+    """Return a RunEngine that sends its documents to the callbacks and keeps quiet when it is interrupted."""
+    from bluesky import RunEngine
+
+    engine = RunEngine({})
+    engine.pause_msg = ""
+    engine.log.logger.setLevel("CRITICAL")  # an interruption is no traceback
+    for callback in callbacks:
+        engine.subscribe(callback)
+    return engine
+
+
+def _scans(engine: Any, experiment: Experiment, repeat: int, make: Callable[[], Any]) -> None:
+    """Run the plan `repeat` times (0: until interrupted)."""
+    from itertools import count
+
+    for _ in range(repeat) if repeat else count():
+        experiment.start_over()
+        if not _scan(engine, make()):
+            raise typer.Exit(EXIT_ABORTED)
+
+
 def _announce(experiment: Experiment, truth: Path | None, uids: list[str]) -> Callable[[str, Any], None]:
     """Return a callback that names each run and keeps its truth when it ends."""
     from quietbeam.beamline.truth import truth_path
@@ -159,14 +181,19 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(help="Keep the truth: an .npz file, or a folder that gets UID.npz for each run."),
         ] = None,
+        ioc: Annotated[
+            bool, typer.Option("--ioc", help="Scan an EPICS IOC (Xspress3, motors) that is started for it.")
+        ] = False,
+        serve_only: Annotated[
+            bool, typer.Option("--serve-only", help="With --ioc: leave the IOC to other clients, scan nothing.")
+        ] = False,
+        prefix: Annotated[str, typer.Option(help="With --ioc: prefix of the process variables.")] = "QB:",
+        ca_port: Annotated[
+            int | None, typer.Option(help="With --ioc: Channel Access port (default: 5064, or a free one for a scan).")
+        ] = None,
     ) -> None:
         """Scan a simulated specimen with a real RunEngine in this process."""
-        from itertools import count
-
-        from bluesky import RunEngine
-
         from quietbeam.beamline.experiment import Experiment, ExperimentOptions
-        from quietbeam.beamline.plans import make_plan
         from quietbeam.core.errors import InputError
         from quietbeam.core.log import configure_logging
         from quietbeam.core.settings import load_settings
@@ -175,31 +202,50 @@ def register(app: typer.Typer) -> None:
         configure_logging("simulate", level=settings.log_level)
         if truth is not None and truth.suffix == ".npz" and repeat != 1:
             raise InputError(f"--truth {truth} would be overwritten by each run: give a folder")
-        experiment = Experiment(
-            ExperimentOptions(
-                specimen=specimen,
-                lines=tuple(line.strip() for line in lines.split(",") if line.strip()),
-                shape=_shape(shape),
-                dwell_s=dwell,
-                detectors=detectors,
-                flux=flux,
-                counts=counts,
-                dead_time_s=dead_time,
-                paralyzable=paralyzable,
-                seed=seed,
-            )
+        options = ExperimentOptions(
+            specimen=specimen,
+            lines=tuple(line.strip() for line in lines.split(",") if line.strip()),
+            shape=_shape(shape),
+            dwell_s=dwell,
+            detectors=detectors,
+            flux=flux,
+            counts=counts,
+            dead_time_s=dead_time,
+            paralyzable=paralyzable,
+            seed=seed,
         )
-        with _publisher(settings, transport) as publish:
-            engine = RunEngine({})
-            engine.pause_msg = ""
-            engine.log.logger.setLevel("CRITICAL")  # an interruption is no traceback
-            engine.subscribe(publish)
-            engine.subscribe(_announce(experiment, truth, []))
-            for _ in range(repeat) if repeat else count():
-                experiment.start_over()
+        experiment = Experiment(options)
+        if serve_only and not ioc:
+            raise InputError("--serve-only belongs to --ioc: quietbeam simulate --ioc --serve-only")
+        if not ioc:
+            with _publisher(settings, transport) as publish:
+                engine = _engine(publish, _announce(experiment, truth, []))
+                from quietbeam.beamline.plans import make_plan
+
                 folder = settings.data_dir / "detector"
-                if not _scan(engine, make_plan(mode, experiment, speed=speed, folder=folder, burst=burst)):
-                    raise typer.Exit(EXIT_ABORTED)
+                _scans(
+                    engine,
+                    experiment,
+                    repeat,
+                    lambda: make_plan(mode, experiment, speed=speed, folder=folder, burst=burst),
+                )
+            return
+        from quietbeam.beamline.ioc.address import STANDARD_PORT, Address, free_ca_port, require_epics
+
+        from .ioc import ioc_plans, serve_ioc, start_ioc
+
+        require_epics()
+        address = Address(prefix=prefix, port=free_ca_port(ca_port or (STANDARD_PORT if serve_only else 0)))
+        if ca_port is not None and address.port != ca_port:
+            raise InputError(f"port {ca_port} is taken: choose another one with --ca-port")
+        if serve_only:
+            serve_ioc(experiment, address, speed)
+            return
+        start_ioc(options, address, speed)
+        with _publisher(settings, transport) as publish:
+            engine = _engine(publish, _announce(experiment, truth, []))
+            folder = settings.data_dir / "detector"
+            _scans(engine, experiment, repeat, ioc_plans(mode, experiment, address, engine, folder, speed))
 
     @app.command()
     def replay(

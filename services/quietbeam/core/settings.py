@@ -54,7 +54,7 @@ class IngestSettings(Section):
         "(out side of a bluesky 0MQ proxy).",
     )
     profiles: tuple[str, ...] = Field(
-        default=("simulated", "generic"),
+        default=("simulated", "xspress3", "xspress3-hdf5", "generic"),
         description="Beamline profiles, tried in order: names in configs/beamlines or paths of YAML files.",
     )
     data_roots: tuple[Path, ...] = Field(
