@@ -1,7 +1,8 @@
-"""Start-up file of an RE Manager: the IOC's devices, plans, and the publisher to quietbeam (docs/how-to/queue-server.md).
+"""Start-up file of a RE Manager: the IOC's devices, plans, and the publisher to quietbeam.
 
-Read from the environment: REDIS_URL of quietbeam, QUIETBEAM_IOC_PREFIX (QB:), QUIETBEAM_SPOOL (a folder for documents while
-Redis is away), for `xrf_until_snr` QUIETBEAM_URL and QUIETBEAM_KEY, and the EPICS variables that the IOC printed.
+How to run it: docs/how-to/queue-server.md. Read from the environment: REDIS_URL of quietbeam, QUIETBEAM_IOC_PREFIX
+(QB:), QUIETBEAM_SPOOL (a folder for documents while Redis is away), for `xrf_until_snr` QUIETBEAM_URL and
+QUIETBEAM_KEY, and the EPICS variables that the IOC printed.
 """
 
 import os
