@@ -133,7 +133,10 @@ def test_a_replay_that_is_interrupted_ends_the_run_as_aborted(config: Path, tmp_
         (("replay", "gone.npz", "--as-recorded"), "leave --as-recorded"),
     ],
 )
-def test_what_cannot_be_is_said(words: tuple[str, ...], message: str, config: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_is_said(
+    words: tuple[str, ...], message: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quietbeam.core.log.configure_logging", lambda *_, **__: None)  # of the process, not of a test
     (tmp_path / "there.jsonl").write_text("no documents")
     paths = [str(tmp_path / word) if "." in word else word for word in words]
     result = CliRunner().invoke(app, [*paths, "-c", str(config)])

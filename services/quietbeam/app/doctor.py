@@ -14,7 +14,7 @@ from typing import Any, Literal
 from quietbeam.core.errors import QuietbeamError, ServiceError
 from quietbeam.core.settings import Settings
 
-from .programs import check_ports, listeners, listens, serves_quietbeam
+from .programs import check_ports, listeners, serves_quietbeam
 
 Verdict = Literal["ok", "warning", "failure"]
 
@@ -137,20 +137,20 @@ def _data_roots(settings: Settings) -> Iterator[Finding]:
 
 
 def _sources(settings: Settings) -> Iterator[Finding]:
-    own = settings.embedded.zmq_out
+    from quietbeam.ingest.transports import probe_source
+
+    own = f"zmq://{settings.embedded.zmq_out}"
     for source in settings.ingest.sources:
-        address = source.removeprefix("zmq://")
-        if source == "redis" or address == own:
+        if source in ("redis", own):
             continue
-        if listens(address):
-            yield Finding(check="source", verdict="ok", found=f"{source}: somebody listens")
-        else:
-            yield Finding(
-                check="source",
-                verdict="warning",
-                found=f"{source}: nobody listens; what is sent meanwhile is lost",
-                remedy="start the 0MQ proxy (ingest connects when it is there), or correct ingest.sources",
-            )
+        try:
+            probe = probe_source(source, settings)
+        except QuietbeamError as error:
+            found, _, remedy = str(error).partition(": ")
+            yield Finding(check="source", verdict="failure", found=f"{source}: {found}", remedy=remedy)
+            continue
+        found = f"{source}: {probe.found}"
+        yield Finding(check="source", verdict=probe.verdict, found=found, remedy=probe.remedy)
 
 
 def _is_up(settings: Settings) -> str:

@@ -48,7 +48,7 @@ def record(
     configure_logging("record", level=settings.log_level)
     connection = connect(settings.redis_url)
     urls = source or list(settings.ingest.sources)
-    taps = [make_tap(url, connection, history=history) for url in urls]
+    taps = [make_tap(url, settings, connection, history=history) for url in urls]
     recorder = Recorder(output)
     stop = stop_on_signals()
     typer.echo(f"recording {runs or 'all'} run{'' if runs == 1 else 's'} from {', '.join(urls)} into {output}")

@@ -45,14 +45,29 @@ class TiledSettings(Section):
     )
 
 
+class CurveSettings(Section):
+    """Keys for ``zmq+curve://``: files as ``zmq.auth.create_certificates`` writes them, or 40 characters of Z85."""
+
+    server_key_file: Path | None = Field(default=None, description="Public key of the 0MQ proxy: its *.key file.")
+    server_key: str | None = Field(default=None, description="The same key itself; wins over the file.")
+    client_key_file: Path | None = Field(
+        default=None,
+        description="Our own key: a *.key_secret file. Neither file nor key: a new pair, for a proxy that takes any.",
+    )
+    client_key: SecretStr | None = Field(
+        default=None, description="Our secret key itself; better from QUIETBEAM_INGEST__CURVE__CLIENT_KEY."
+    )
+
+
 class IngestSettings(Section):
     """Where documents come from and how they are understood."""
 
-    sources: tuple[Annotated[str, Field(pattern=r"^(redis|zmq://\S+:\d{1,5})$")], ...] = Field(
+    sources: tuple[Annotated[str, Field(pattern=r"^(redis|zmq(\+curve)?://\S+:\d{1,5})$")], ...] = Field(
         default=("redis",),
-        description="Document sources: 'redis' (the stream qb:docs) and/or 'zmq://HOST:PORT' "
+        description="Document sources: 'redis' (the stream qb:docs), 'zmq://HOST:PORT' or 'zmq+curve://HOST:PORT' "
         "(out side of a bluesky 0MQ proxy).",
     )
+    curve: CurveSettings = CurveSettings()
     profiles: tuple[str, ...] = Field(
         default=("simulated", "xspress3", "xspress3-hdf5", "generic"),
         description="Beamline profiles, tried in order: names in configs/beamlines or paths of YAML files.",

@@ -73,7 +73,7 @@ class IngestStage:
         self._files = DetectorFiles(
             [settings.data_dir, *settings.ingest.data_roots], max_bytes=settings.ingest.max_spectrum_bytes
         )
-        self._sources = list(sources or (make_source(url, connection) for url in settings.ingest.sources))
+        self._sources = list(sources or (make_source(url, settings, connection) for url in settings.ingest.sources))
         self._runs: dict[str, LiveRun] = {}
         self._acks: dict[str, AckQueue] = {}
         self._status_at: dict[str, float] = {}

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError
+from quietbeam.core.settings import Settings
 
+from . import zmq
 from .memory import MemorySource
 from .redis_stream import RedisSource, RedisTap
-from .source import DocumentSource, ReceivedDocument
-from .zmq import ZmqSource
+from .source import DocumentSource, Probe, ReceivedDocument
+from .zmq import CurveKeys, ZmqSource
 
-__all__ = ["DocumentSource", "MemorySource", "ReceivedDocument", "RedisSource", "ZmqSource", "make_source", "make_tap"]
+__all__ = [
+    "DocumentSource",
+    "MemorySource",
+    "ReceivedDocument",
+    "RedisSource",
+    "ZmqSource",
+    "make_source",
+    "make_tap",
+    "probe_source",
+]
 
 
-def make_source(url: str, connection: Connection) -> DocumentSource:
+def make_source(url: str, settings: Settings, connection: Connection) -> DocumentSource:
     """Return the source that an entry of ``ingest.sources`` names.
 
     Raises
     ------
     InputError
-        A URL of no known transport.
+        A URL of no known transport, or keys that cannot be used.
     """
-    if url == "redis":
+    if _scheme(url) == "redis":
         return RedisSource(connection)
-    return _make(url)
+    return ZmqSource(url, _curve(url, settings))
 
 
-def make_tap(url: str, connection: Connection, *, history: bool = False) -> DocumentSource:
+def make_tap(url: str, settings: Settings, connection: Connection, *, history: bool = False) -> DocumentSource:
     """Return a source that only listens: ingest gets every document as well, and nothing is acknowledged.
 
     Parameters
@@ -34,12 +45,22 @@ def make_tap(url: str, connection: Connection, *, history: bool = False) -> Docu
     history
         Begin with what the transport still holds, where it holds anything.
     """
-    if url == "redis":
+    if _scheme(url) == "redis":
         return RedisTap(connection, history=history)
-    return _make(url)
+    return ZmqSource(url, _curve(url, settings))
 
 
-def _make(url: str) -> DocumentSource:
-    if url.startswith("zmq://") and ":" in url.removeprefix("zmq://"):
-        return ZmqSource(url)
-    raise InputError(f"ingest.sources: {url!r} is neither 'redis' nor 'zmq://HOST:PORT'")
+def probe_source(url: str, settings: Settings) -> Probe:
+    """Look whether a source can be reached and takes our keys; 'redis' is looked at by itself."""
+    return zmq.probe(url, _curve(url, settings))
+
+
+def _curve(url: str, settings: Settings) -> CurveKeys | None:
+    return zmq.load_keys(settings.ingest.curve) if _scheme(url) == "zmq+curve" else None
+
+
+def _scheme(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    if url == "redis" or (scheme in ("zmq", "zmq+curve") and rest.rpartition(":")[0]):
+        return scheme
+    raise InputError(f"ingest.sources: {url!r} is neither 'redis' nor zmq://HOST:PORT nor zmq+curve://HOST:PORT")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +41,12 @@ class DocumentSource(Protocol):
     def close(self) -> None:
         """Release the transport."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """How a transport looks from here, for `quietbeam doctor`; `remedy` is empty when there is nothing to do."""
+
+    verdict: Literal["ok", "warning", "failure"]
+    found: str
+    remedy: str = ""

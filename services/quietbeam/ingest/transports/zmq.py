@@ -1,19 +1,81 @@
-"""A bluesky 0MQ proxy: best effort."""
+"""A bluesky 0MQ proxy, plain or with CURVE: best effort."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import structlog
 import zmq
+import zmq.auth
+from zmq.utils.monitor import recv_monitor_message
 
 from quietbeam.core.codec import MAX_DOCUMENT_BYTES
+from quietbeam.core.errors import InputError
+from quietbeam.core.settings import CurveSettings
 
-from .source import ReceivedDocument
+from .source import Probe, ReceivedDocument
 
 log = structlog.get_logger()
+
+_RETRY_S = 5.0
+_REFUSALS = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveKeys:
+    """Keys of a CURVE client, each 40 characters of Z85."""
+
+    public: bytes
+    secret: bytes
+    server: bytes
+
+
+def load_keys(settings: CurveSettings) -> CurveKeys:
+    """Return the keys that ``ingest.curve`` names.
+
+    Raises
+    ------
+    InputError
+        A key is missing, not readable or no key.
+    """
+    if settings.server_key:
+        server = _checked(settings.server_key, "server_key")
+    elif settings.server_key_file:
+        server = _certificate(settings.server_key_file, "server_key_file")[0]
+    else:
+        raise InputError("zmq+curve:// needs the proxy's public key: set ingest.curve.server_key_file or server_key")
+    if settings.client_key:
+        secret = _checked(settings.client_key.get_secret_value(), "client_key")
+        return CurveKeys(public=zmq.curve_public(secret), secret=secret, server=server)
+    if settings.client_key_file:
+        public, hidden = _certificate(settings.client_key_file, "client_key_file")
+        if not hidden:
+            raise InputError(f"ingest.curve.client_key_file: {settings.client_key_file} has only the public key")
+        return CurveKeys(public=public, secret=hidden, server=server)
+    public, secret = zmq.curve_keypair()  # for a proxy that takes every client
+    return CurveKeys(public=public, secret=secret, server=server)
+
+
+def _certificate(path: Path, name: str) -> tuple[bytes, bytes | None]:
+    try:
+        return zmq.auth.load_certificate(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"ingest.curve.{name}: {path} is no certificate of 0MQ that can be read: {error}") from error
+
+
+def _checked(text: str, name: str) -> bytes:
+    key = text.encode()
+    try:
+        zmq.curve_public(key)  # a public key is a number of the same form
+    except (ValueError, zmq.ZMQError) as error:
+        raise InputError(f"ingest.curve.{name} is no key of 0MQ: 40 characters of Z85") from error
+    return key
 
 
 class ZmqSource:
@@ -21,42 +83,72 @@ class ZmqSource:
 
     Parameters
     ----------
-    address
-        ``zmq://HOST:PORT`` or ``tcp://HOST:PORT``.
+    url
+        ``zmq://HOST:PORT`` or ``zmq+curve://HOST:PORT``.
+    keys
+        For CURVE.
     max_documents, max_bytes
         Bound of the queue between the socket and ingest.
     """
 
     name = "zmq"
 
-    def __init__(self, address: str, *, max_documents: int = 200_000, max_bytes: int = 512 * 1024 * 1024) -> None:
-        self.address = "tcp://" + address.partition("://")[2]
+    def __init__(
+        self,
+        url: str,
+        keys: CurveKeys | None = None,
+        *,
+        max_documents: int = 200_000,
+        max_bytes: int = 512 * 1024 * 1024,
+    ) -> None:
+        self.address, self._keys = _tcp(url), keys
         self.lost = 0
+        self.refused = ""
         self._queue: queue.Queue[ReceivedDocument] = queue.Queue(max_documents)
         self._bytes, self._max_bytes = 0, max_bytes
         self._lock = threading.Lock()
         self._context = zmq.Context()
         self._closing = threading.Event()
+        self._retry_at = float("inf")
         self._thread = threading.Thread(target=self._work, name="quietbeam-zmq", daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
-        socket = self._context.socket(zmq.SUB)
-        socket.setsockopt(zmq.RCVHWM, 0)  # our own bound counts what it drops, 0MQ's does not
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_DOCUMENT_BYTES)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.subscribe(b"")
+        socket = _subscriber(self._context, self._keys)
+        monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _REFUSALS)
         socket.connect(self.address)
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(monitor, zmq.POLLIN)
         while not self._closing.is_set():
             try:
-                if socket.poll(100):
+                ready = dict(poller.poll(100))
+                if monitor in ready:
+                    self._hear(recv_monitor_message(monitor))
+                if socket in ready:
                     self._take(socket.recv_multipart(zmq.NOBLOCK))
+                if time.monotonic() > self._retry_at:  # libzmq does not try again when it was refused
+                    self._retry_at = float("inf")
+                    socket.disconnect(self.address)
+                    socket.connect(self.address)
             except zmq.Again:
                 continue
             except zmq.ZMQError as error:
                 log.warning("zmq_error", address=self.address, error=str(error))
                 self._closing.wait(0.2)
+        socket.disable_monitor()
+        monitor.close()
         socket.close()
+
+    def _hear(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.refused, self._retry_at = "", float("inf")
+            log.info("zmq_connected", address=self.address, curve=self._keys is not None)
+            return
+        reason, remedy = _refusal(event, self._keys)
+        if reason != self.refused:
+            log.error("zmq_refused", address=self.address, reason=reason, remedy=remedy)
+        self.refused, self._retry_at = reason, time.monotonic() + _RETRY_S
 
     def _take(self, parts: list[bytes]) -> None:
         if len(parts) != 1:
@@ -99,3 +191,51 @@ class ZmqSource:
         self._closing.set()
         self._thread.join(5)
         self._context.term()
+
+
+def probe(url: str, keys: CurveKeys | None, timeout_s: float = 3.0) -> Probe:
+    """Shake hands with the proxy and say how it went."""
+    with zmq.Context() as context, _subscriber(context, keys) as socket:
+        monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _REFUSALS)
+        socket.connect(_tcp(url))
+        event = recv_monitor_message(monitor) if monitor.poll(int(timeout_s * 1000)) else None
+        socket.disable_monitor()
+        monitor.close()
+    if event is None:
+        return Probe(
+            verdict="warning",
+            found="nobody listens; what is sent meanwhile is lost",
+            remedy="start the 0MQ proxy (ingest connects when it is there), or correct ingest.sources",
+        )
+    if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        return Probe(verdict="ok", found="the proxy answers" + (" and takes the key" if keys else ""))
+    reason, remedy = _refusal(event, keys)
+    return Probe(verdict="failure", found=reason, remedy=remedy)
+
+
+def _tcp(url: str) -> str:
+    return "tcp://" + url.partition("://")[2]
+
+
+def _subscriber(context: zmq.Context[Any], keys: CurveKeys | None) -> zmq.Socket[bytes]:
+    socket = context.socket(zmq.SUB)
+    socket.setsockopt(zmq.RCVHWM, 0)  # our own bound counts what it drops, 0MQ's does not
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_DOCUMENT_BYTES)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+    if keys is not None:
+        socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = keys.public, keys.secret, keys.server
+    socket.subscribe(b"")
+    return socket
+
+
+def _refusal(event: Mapping[str, Any], keys: CurveKeys | None) -> tuple[str, str]:
+    """Return why there was no connection, and what to do."""
+    if event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        return "the proxy does not take our client key", "add its public half to the proxy's folder of client keys"
+    if keys is None:
+        return "the proxy speaks no plain 0MQ", "write zmq+curve://HOST:PORT and set ingest.curve"
+    return (
+        "the handshake with CURVE breaks off: another server key, or a proxy without CURVE",
+        "set ingest.curve.server_key_file to the proxy's public key, or write zmq://HOST:PORT",
+    )

@@ -1,0 +1,158 @@
+"""Every transport of single documents, set up for the tests that all of them have to pass."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import zmq
+import zmq.auth
+from bluesky.callbacks.zmq import Proxy, ServerCurve
+
+from quietbeam.core import keys
+from quietbeam.core.bus import Connection
+from quietbeam.core.settings import CurveSettings
+from quietbeam.ingest.transports import DocumentSource, MemorySource, ReceivedDocument, RedisSource, ZmqSource
+from quietbeam.ingest.transports.zmq import load_keys
+
+
+@dataclass
+class Transport:
+    """One transport: how to send, and a source; `durable` when it delivers again."""
+
+    send: Callable[[str, bytes], object]
+    open: Callable[[], DocumentSource]
+    durable: bool
+    source: DocumentSource = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.source = self.open()
+
+    def again(self) -> None:
+        """Another process takes over, as after a kill: nothing more is acknowledged by the old source."""
+        self.source.close()
+        self.source = self.open()
+
+
+def collect(source: DocumentSource, n: int, timeout_s: float = 30) -> list[ReceivedDocument]:
+    documents: list[ReceivedDocument] = []
+    deadline = time.monotonic() + timeout_s
+    while len(documents) < n:
+        assert time.monotonic() < deadline, f"{len(documents)} of {n} documents came"
+        documents += source.receive(0.1)
+    return documents
+
+
+class Certificates:
+    """Keys of a 0MQ proxy, of a client that it knows and of a stranger, in files as pyzmq writes them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clients = folder, folder / "clients"
+        self.clients.mkdir(parents=True)
+        for name in ("server", "client", "stranger"):
+            zmq.auth.create_certificates(folder, name)
+        self.admit("client")
+
+    def admit(self, name: str) -> None:
+        shutil.copy(self.folder / f"{name}.key", self.clients)
+
+    def settings(self, client: str = "client", server: str = "server") -> CurveSettings:
+        return CurveSettings(
+            client_key_file=self.folder / f"{client}.key_secret", server_key_file=self.folder / f"{server}.key"
+        )
+
+
+@contextlib.contextmanager
+def zmq_proxy(certificates: Certificates | None = None) -> Iterator[tuple[str, str]]:
+    """In and out address of a real bluesky proxy in a thread, with CURVE on its out side if there are certificates."""
+    curve = certificates and ServerCurve(certificates.folder / "server.key_secret", certificates.clients, None)
+    proxy = Proxy(("tcp", "127.0.0.1:*"), ("tcp", "127.0.0.1:*"), out_curve=curve)
+    addresses = [
+        socket.getsockopt_string(zmq.LAST_ENDPOINT).removeprefix("tcp://")
+        for socket in (proxy._frontend, proxy._backend)
+    ]
+
+    def forward() -> None:
+        try:
+            zmq.proxy(proxy._frontend, proxy._backend)
+        except zmq.ZMQError:
+            return
+
+    thread = threading.Thread(target=forward, daemon=True)
+    thread.start()
+    yield addresses[0], addresses[1]
+    proxy._context.destroy(linger=0)
+    thread.join(5)
+
+
+@contextlib.contextmanager
+def zmq_transport(certificates: Certificates | None = None) -> Iterator[Transport]:
+    with zmq_proxy(certificates) as (inside, outside), zmq.Context() as context:
+        socket = context.socket(zmq.PUB)
+        socket.linger = 0
+        socket.connect(f"tcp://{inside}")
+
+        def send(name: str, payload: bytes) -> None:
+            socket.send(b" ".join([b"", name.encode(), payload]))
+
+        def subscribed() -> DocumentSource:
+            scheme, known = ("zmq+curve", load_keys(certificates.settings())) if certificates else ("zmq", None)
+            source = ZmqSource(f"{scheme}://{outside}", known)
+            deadline = time.monotonic() + 30
+            while not source.receive(0.02):  # subscriptions travel; the first messages may be lost
+                assert time.monotonic() < deadline
+                send("hello", b"")
+            while source.receive(0.2):
+                pass
+            return source
+
+        transport = Transport(send=send, open=subscribed, durable=False)
+        yield transport
+        transport.source.close()
+        socket.close()
+
+
+@contextlib.contextmanager
+def memory_transport() -> Iterator[Transport]:
+    memory = MemorySource()
+
+    def taken_over() -> DocumentSource:
+        memory.reset()
+        return memory
+
+    yield Transport(send=memory.send, open=taken_over, durable=True)
+
+
+@contextlib.contextmanager
+def redis_transport(redis: Connection) -> Iterator[Transport]:
+    def send(name: str, payload: bytes) -> None:
+        redis.xadd(keys.DOCS, {"name": name, "run": "", "doc": payload})
+
+    yield Transport(send=send, open=lambda: RedisSource(redis, batch=16), durable=True)
+
+
+TRANSPORTS = [
+    "memory",
+    pytest.param("redis", marks=pytest.mark.supports("transport", "Redis Streams (`redis`)")),
+    pytest.param("zmq", marks=pytest.mark.supports("transport", "0MQ proxy of bluesky (`zmq://`)")),
+    pytest.param("curve", marks=pytest.mark.supports("transport", "0MQ proxy of bluesky with CURVE (`zmq+curve://`)")),
+]
+
+
+@contextlib.contextmanager
+def open_transport(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Transport]:
+    """Yield the transport of that name."""
+    if name == "memory":
+        opened = memory_transport()
+    elif name == "redis":
+        opened = redis_transport(request.getfixturevalue("redis"))
+    else:
+        opened = zmq_transport(Certificates(tmp_path / "curve") if name == "curve" else None)
+    with opened as transport:
+        yield transport
