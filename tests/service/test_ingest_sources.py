@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
+import msgpack_numpy
+import numpy as np
 import pytest
 import zmq
+from confluent_kafka import Consumer, Producer, TopicPartition
+from pydantic import SecretStr
 from structlog.testing import capture_logs
-from transport_kit import TRANSPORTS, Certificates, Transport, collect, open_transport, zmq_proxy
+from transport_kit import TRANSPORTS, Broker, Certificates, Transport, collect, open_transport, zmq_proxy
 
 from quietbeam.core import codec, keys
 from quietbeam.core.bus import Connection, trim_acknowledged
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import CurveSettings, IngestSettings, Settings
 from quietbeam.ingest.publisher import zmq_publisher
-from quietbeam.ingest.transports import ReceivedDocument, RedisSource, ZmqSource, make_source, make_tap, probe_source
+from quietbeam.ingest.transports import (
+    KafkaSource,
+    ReceivedDocument,
+    RedisSource,
+    ZmqSource,
+    make_source,
+    make_tap,
+    probe_source,
+)
+from quietbeam.ingest.transports.kafka import KafkaAddress, _Partition
 from quietbeam.ingest.transports.zmq import load_keys
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    yield broker
+    broker.kill()
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -175,6 +198,143 @@ def collect_until(done: Any, source: ZmqSource) -> None:
     while not done():
         assert time.monotonic() < deadline, source.refused
         time.sleep(0.02)
+
+
+def committed(broker: Broker, topic: str, group: str = "g") -> list[int]:
+    consumer = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 2})
+    parts = [TopicPartition(topic, n) for n in consumer.list_topics(topic, timeout=5).topics[topic].partitions]
+    offsets = [part.offset for part in consumer.committed(parts, timeout=5)]
+    consumer.close()
+    return offsets
+
+
+def produce(broker: Broker, topic: str, numbers: Iterable[int], partition: int = 0) -> None:
+    """As bluesky-kafka 0.10 does."""
+    producer = Producer({"bootstrap.servers": broker.address, "log_level": 2})
+    for number in numbers:
+        doc = {"seq_num": number, "data": {"xs": np.arange(number, number + 3)}}
+        value = msgpack.packb(("event", doc), default=msgpack_numpy.encode)
+        producer.produce(topic, key="run", value=value, partition=partition)
+        producer.flush(20)
+
+
+def numbers(documents: list[ReceivedDocument]) -> list[int]:
+    return [codec.unpack(one.payload)["seq_num"] for one in documents]
+
+
+def kafka(broker: Broker, topic: str, options: str = "?group=g&start=earliest", **more: Any) -> KafkaSource:
+    return KafkaSource(KafkaAddress.parse(f"kafka://{broker.address}/{topic}{options}"), {}, **more)
+
+
+def test_kafka_offsets_wait_for_what_came_before(broker: Broker) -> None:
+    """Two partitions; acknowledged out of order, as runs that overlap are."""
+    broker.create("two", 2)
+    produce(broker, "two", range(10))
+    produce(broker, "two", range(100, 110), 1)
+    source = kafka(broker, "two")
+    documents = {numbers([one])[0]: one for one in collect(source, 20)}
+    assert list(codec.unpack(documents[7].payload)["data"]["xs"]) == [7, 8, 9], "arrays of msgpack-numpy"
+    source.acknowledge([documents[n].token for n in (0, 1, 3, 4, 9, *range(100, 110))])
+    source.close()
+    assert committed(broker, "two") == [2, 10]
+    source = kafka(broker, "two")
+    assert sorted(numbers(collect(source, 8))) == list(range(2, 10)), "what is acknowledged beyond a gap comes again"
+    source.close()
+
+
+def test_kafka_begins_at_the_end_and_goes_on_from_there(broker: Broker) -> None:
+    broker.create("late")
+    produce(broker, "late", [1])
+    source = kafka(broker, "late", "?group=new")
+    assert source.receive(1.0) == []
+    source.close()  # before anything was acknowledged
+    produce(broker, "late", [2, 3])
+    source = kafka(broker, "late", "?group=new")
+    assert numbers(collect(source, 2)) == [2, 3]
+    source.close()
+
+
+def test_a_tap_takes_nothing_from_the_group(broker: Broker, settings: Settings, redis: Connection) -> None:
+    broker.create("tapped")
+    url = f"kafka://{broker.address}/tapped?group=g&start=earliest"
+    produce(broker, "tapped", [1, 2])
+    old, new = (make_tap(url, settings, redis, history=history) for history in (True, False))
+    assert numbers(collect(old, 2)) == [1, 2] and new.receive(0.5) == []
+    produce(broker, "tapped", [3])
+    assert numbers(collect(old, 1)) == numbers(collect(new, 1)) == [3]
+    old.close()
+    new.close()
+    assert committed(broker, "tapped") == [-1001], "no offset was stored"
+
+
+def test_a_broker_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quietbeam.ingest.transports.kafka._RETRY_S", 0.2)
+    broker = Broker(tmp_path)
+    with capture_logs() as logs:
+        source = kafka(broker, "t")
+        before = time.monotonic()
+        assert source.receive(0.1) == [] and time.monotonic() - before < 5
+        broker.start()
+        broker.create("t")
+        produce(broker, "t", range(5))
+        old = collect(source, 5)
+        source.acknowledge([one.token for one in old[:2]])
+        broker.kill()
+        assert source.receive(0.1) == []
+        broker.start()
+        broker.create("t")
+        produce(broker, "t", range(50, 60))  # it had kept all in memory: the log is a new one
+        assert numbers(collect(source, 5, 60)) == [55, 56, 57, 58, 59]
+    broker.kill()
+    before = time.monotonic()
+    source.close()
+    assert time.monotonic() - before < 15
+    assert {"kafka_error", "kafka_connected"} <= {entry["event"] for entry in logs}
+
+
+def test_a_log_that_began_again_is_another_log() -> None:
+    """Brokers that lost a topic number it from 0 again; acknowledgements of the old one mean nothing then."""
+    one = _Partition(0)
+    assert all(one.delivered(offset) for offset in range(5))
+    for offset in (3, 0, 1):
+        one.acknowledge(offset)
+    assert one.position == one.rewind() == 2
+    assert [offset for offset in range(2, 5) if one.delivered(offset)] == [2, 4] and one.log == 0
+    assert one.delivered(0) and one.log == 1 and one.position == 0
+
+
+def test_kafka_is_probed(broker: Broker) -> None:
+    broker.create("there")
+    base = f"kafka://{broker.address}"
+    assert "1 partition" in probe_source(f"{base}/there", Settings()).found
+    missing = probe_source(f"{base}/missing", Settings())
+    assert missing.verdict == "warning" and "nknown topic" in missing.found
+    away = probe_source("kafka://127.0.0.1:1/t", Settings())
+    assert away.verdict == "failure" and "refused" in away.found and "ingest.kafka" in away.remedy
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "words"),
+    [
+        ("kafka://b", {}, "is not kafka://"),
+        ("kafka://b/", {}, "is not kafka://"),
+        ("kafka://b/t?grop=x", {}, "is not kafka://"),
+        ("kafka://b/t?start=now", {}, "is not kafka://"),
+        ("kafka://b/t", {"sasl.pasword": "x"}, "ingest.kafka: No such configuration property"),
+    ],
+)
+def test_kafka_that_cannot_be_is_named(url: str, options: dict[str, str], words: str, redis: Connection) -> None:
+    secret = {key: SecretStr(value) for key, value in options.items()}
+    with pytest.raises(InputError, match=words):
+        make_source(url, Settings(ingest=IngestSettings(kafka=secret)), redis)
+
+
+def test_without_the_client_library_it_is_said_how_to_install(
+    monkeypatch: pytest.MonkeyPatch, redis: Connection, settings: Settings
+) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    with pytest.raises(InputError, match=r"pip install 'quietbeam\[kafka\]'"):
+        make_source("kafka://b/t", settings, redis)
 
 
 @pytest.mark.parametrize(

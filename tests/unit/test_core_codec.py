@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import msgpack_numpy
 import numpy as np
 import pytest
 from hypothesis import given, strategies
@@ -70,6 +71,38 @@ def test_arrays_that_lie_are_refused(array: list[Any]) -> None:
     payload = msgpack.packb({"a": {"__nd__": array[:2], "b": array[-1]}})
     with pytest.raises(DocumentError):
         codec.unpack(payload)
+
+
+@hypothesis_settings(max_examples=50, deadline=None, derandomize=True)
+@given(numpy_strategies.arrays(dtypes, numpy_strategies.array_shapes(min_dims=0, min_side=0)))
+def test_arrays_of_msgpack_numpy_come_back(array: np.ndarray[Any, Any]) -> None:
+    back = codec.unpack(msgpack.packb({"a": array}, default=msgpack_numpy.encode))["a"]
+    assert back.dtype == array.dtype and back.shape == array.shape
+    np.testing.assert_array_equal(back, array)
+
+
+def test_scalars_and_text_of_msgpack_numpy_become_plain() -> None:
+    value = {"a": np.float32(1.5), "b": np.bool_(True), "c": np.array(["x", "yz"]), "d": np.int64(-3)}
+    back = codec.unpack(msgpack.packb(value, default=msgpack_numpy.encode))
+    assert back == {"a": 1.5, "b": True, "c": ["x", "yz"], "d": -3}
+    assert [type(one) for one in back.values()] == [float, bool, list, int]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        {b"nd": True, b"type": "|O", b"kind": b"O", b"shape": [1], b"data": b"cos\nsystem\n(S'false'\ntR."},
+        {b"nd": True, b"type": [["a", "<f8"]], b"kind": b"V", b"shape": [1], b"data": b"12345678"},
+        {b"nd": True, b"type": "<f8", b"kind": b"", b"shape": [10**12], b"data": b""},
+        {b"nd": True, b"type": "<U0", b"kind": b"", b"shape": [10**12], b"data": b""},
+        {b"nd": True, b"type": "<f8", b"data": "text"},
+        {b"nd": False, b"type": "<f8", b"data": b"1"},
+        {b"nd": False, b"type": "<f8"},
+    ],
+)
+def test_arrays_of_msgpack_numpy_are_never_unpickled(array: dict[bytes, Any]) -> None:
+    with pytest.raises(DocumentError):
+        codec.unpack(msgpack.packb({"a": array}))
 
 
 @pytest.mark.parametrize(

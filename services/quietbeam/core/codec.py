@@ -1,12 +1,14 @@
 """msgpack for documents on the wire: numpy arrays pass as raw bytes, nothing is ever unpickled.
 
-Wire form of an array: ``{"__nd__": [dtype, [shape...]], "b": bytes}``. Only plain numeric dtypes are allowed; the
-byte length must equal the shape's product, so a message cannot claim more memory than it carries.
+Wire form of an array: ``{"__nd__": [dtype, [shape...]], "b": bytes}``; that of msgpack-numpy, which bluesky-kafka
+and many 0MQ set-ups use, is read as well. Only plain numeric dtypes are allowed (text becomes lists); the byte length
+must equal the shape's product, so a message cannot claim more memory than it carries.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgpack
@@ -20,6 +22,7 @@ _DTYPES = frozenset(
     for order in "<>|"
     for kind in ("b1", *(f"{k}{n}" for k in "iu" for n in (1, 2, 4, 8)), "f2", "f4", "f8")
 )
+_TEXT = re.compile(r"[<>]U[1-9][0-9]{0,4}")
 
 
 def _default(value: Any) -> Any:
@@ -37,23 +40,31 @@ def _default(value: Any) -> Any:
 
 
 def _object_hook(value: dict[Any, Any]) -> Any:
-    if "__nd__" not in value:
+    if "__nd__" not in value and b"nd" not in value:
         return value
     try:
-        dtype, shape = value["__nd__"]
-        payload = value["b"]
-        if dtype not in _DTYPES or not isinstance(payload, bytes):
-            raise DocumentError(f"array of dtype {dtype!r} refused")
-        shape = tuple(int(n) for n in shape)
-        if any(n < 0 for n in shape) or len(shape) > 8:
-            raise DocumentError(f"array of shape {shape} refused")
-        if math.prod(shape) * np.dtype(dtype).itemsize != len(payload):
-            raise DocumentError(f"array of shape {shape} and dtype {dtype} does not fit its {len(payload)} bytes")
-        return np.frombuffer(payload, dtype).reshape(shape)
+        if "__nd__" in value:
+            dtype, shape = value["__nd__"]
+            return _array(dtype, shape, value["b"])
+        array = _array(value[b"type"], value.get(b"shape", ()), value[b"data"])
+        return array if value[b"nd"] else array.item()
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DocumentError):
             raise
         raise DocumentError(f"malformed array: {error}") from error
+
+
+def _array(dtype: Any, shape: Any, payload: Any) -> Any:
+    text = isinstance(dtype, str) and _TEXT.fullmatch(dtype)
+    if not (text or dtype in _DTYPES) or not isinstance(payload, bytes):
+        raise DocumentError(f"array of dtype {dtype!r} refused")
+    shape = tuple(int(n) for n in shape)
+    if any(n < 0 for n in shape) or len(shape) > 8:
+        raise DocumentError(f"array of shape {shape} refused")
+    if math.prod(shape) * np.dtype(dtype).itemsize != len(payload):
+        raise DocumentError(f"array of shape {shape} and dtype {dtype} does not fit its {len(payload)} bytes")
+    array = np.frombuffer(payload, dtype).reshape(shape)
+    return array.tolist() if text else array
 
 
 def pack(value: Any) -> bytes:

@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from .errors import InputError
 
+_SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}|kafka://[^\s/]+/\S+)$"
+
 
 class Section(BaseModel):
     """Base of the settings sections: unknown keys are errors."""
@@ -62,12 +64,15 @@ class CurveSettings(Section):
 class IngestSettings(Section):
     """Where documents come from and how they are understood."""
 
-    sources: tuple[Annotated[str, Field(pattern=r"^(redis|zmq(\+curve)?://\S+:\d{1,5})$")], ...] = Field(
+    sources: tuple[Annotated[str, Field(pattern=_SOURCE)], ...] = Field(
         default=("redis",),
         description="Document sources: 'redis' (the stream qb:docs), 'zmq://HOST:PORT' or 'zmq+curve://HOST:PORT' "
-        "(out side of a bluesky 0MQ proxy).",
+        "(out side of a bluesky 0MQ proxy), 'kafka://BROKER,BROKER/TOPIC?group=NAME&start=latest'.",
     )
     curve: CurveSettings = CurveSettings()
+    kafka: dict[str, SecretStr] = Field(
+        default={}, description="More settings of librdkafka for kafka://, such as security.protocol, sasl.password."
+    )
     profiles: tuple[str, ...] = Field(
         default=("simulated", "xspress3", "xspress3-hdf5", "generic"),
         description="Beamline profiles, tried in order: names in configs/beamlines or paths of YAML files.",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
 
-from . import zmq
+from . import kafka, zmq
+from .kafka import KafkaAddress, KafkaSource
 from .memory import MemorySource
 from .redis_stream import RedisSource, RedisTap
 from .source import DocumentSource, Probe, ReceivedDocument
@@ -14,6 +17,7 @@ from .zmq import CurveKeys, ZmqSource
 
 __all__ = [
     "DocumentSource",
+    "KafkaSource",
     "MemorySource",
     "ReceivedDocument",
     "RedisSource",
@@ -30,11 +34,15 @@ def make_source(url: str, settings: Settings, connection: Connection) -> Documen
     Raises
     ------
     InputError
-        A URL of no known transport, or keys that cannot be used.
+        A URL of no known transport, or keys or options that cannot be used.
     """
-    if _scheme(url) == "redis":
-        return RedisSource(connection)
-    return ZmqSource(url, _curve(url, settings))
+    match _scheme(url):
+        case "redis":
+            return RedisSource(connection)
+        case "kafka":
+            return KafkaSource(KafkaAddress.parse(url), _kafka(settings))
+        case _:
+            return ZmqSource(url, _curve(url, settings))
 
 
 def make_tap(url: str, settings: Settings, connection: Connection, *, history: bool = False) -> DocumentSource:
@@ -45,22 +53,37 @@ def make_tap(url: str, settings: Settings, connection: Connection, *, history: b
     history
         Begin with what the transport still holds, where it holds anything.
     """
-    if _scheme(url) == "redis":
-        return RedisTap(connection, history=history)
-    return ZmqSource(url, _curve(url, settings))
+    match _scheme(url):
+        case "redis":
+            return RedisTap(connection, history=history)
+        case "kafka":
+            address = replace(KafkaAddress.parse(url), start="earliest" if history else "latest")
+            return KafkaSource(address, _kafka(settings), commit=False)
+        case _:
+            return ZmqSource(url, _curve(url, settings))
 
 
 def probe_source(url: str, settings: Settings) -> Probe:
     """Look whether a source can be reached and takes our keys; 'redis' is looked at by itself."""
-    return zmq.probe(url, _curve(url, settings))
+    match _scheme(url):
+        case "kafka":
+            return kafka.probe(KafkaAddress.parse(url), _kafka(settings))
+        case _:
+            return zmq.probe(url, _curve(url, settings))
 
 
 def _curve(url: str, settings: Settings) -> CurveKeys | None:
     return zmq.load_keys(settings.ingest.curve) if _scheme(url) == "zmq+curve" else None
 
 
+def _kafka(settings: Settings) -> dict[str, str]:
+    return {key: value.get_secret_value() for key, value in settings.ingest.kafka.items()}
+
+
 def _scheme(url: str) -> str:
     scheme, _, rest = url.partition("://")
-    if url == "redis" or (scheme in ("zmq", "zmq+curve") and rest.rpartition(":")[0]):
+    if url == "redis" or (scheme in ("zmq", "zmq+curve") and rest.rpartition(":")[0]) or scheme == "kafka":
         return scheme
-    raise InputError(f"ingest.sources: {url!r} is neither 'redis' nor zmq://HOST:PORT nor zmq+curve://HOST:PORT")
+    raise InputError(
+        f"ingest.sources: {url!r} is none of 'redis', zmq://HOST:PORT, zmq+curve://HOST:PORT, kafka://BROKERS/TOPIC"
+    )
