@@ -77,7 +77,7 @@ def test_settings_that_are_named_exist(document: Path) -> None:
     text = document.read_text()
     sections = {key: field.annotation for key, field in Settings.model_fields.items()}
     named = re.findall(r"`([a-z]+)\.([a-z_]+)\b(?!\.)", text)
-    named += [(a.lower(), b.lower()) for a, b in re.findall(r"QUIETBEAM_([A-Z]+)__([A-Z_]+)", text)]
+    named += [(a.lower(), b.lower().partition("__")[0]) for a, b in re.findall(r"QUIETBEAM_([A-Z]+)__([A-Z_]+)", text)]
     for section, key in named:
         fields = getattr(sections.get(section), "model_fields", None)
         assert fields is None or key in fields, f"{name(document)}: no setting {section}.{key}"
