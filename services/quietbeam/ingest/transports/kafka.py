@@ -123,7 +123,7 @@ class KafkaSource:
         self._partitions: dict[int, _Partition] = {}
         self._look_at = self._commit_at = 0.0
         self._in_flight = False
-        self._trouble = ""
+        self._troubles: set[str] = set()  # said once, until documents come again
 
     def receive(self, timeout_s: float) -> list[ReceivedDocument]:
         """Return up to a batch of documents."""
@@ -139,9 +139,9 @@ class KafkaSource:
                 name, payload = split(message.value() or b"")
                 token = b"%d:%d:%d" % (partition, self._partitions[partition].log, offset)
                 documents.append(ReceivedDocument(token=token, name=name, run="", payload=payload))
-        if documents and self._trouble:
+        if documents and self._troubles:
             log.info("kafka_back", topic=self.address.topic)
-            self._trouble = ""
+            self._troubles.clear()
         return documents
 
     def acknowledge(self, tokens: Sequence[bytes]) -> None:
@@ -191,7 +191,7 @@ class KafkaSource:
             self._partitions |= {n: _Partition(start) for n, start in starts.items()}
             self._consumer.assign([TopicPartition(topic, n, known.next) for n, known in self._partitions.items()])
             log.info("kafka_connected", topic=topic, group=self.address.group, partitions=len(self._partitions))
-            self._trouble = ""
+            self._troubles.clear()
 
     def _stored(self, new: list[TopicPartition]) -> list[TopicPartition]:
         return self._consumer.committed(new, timeout=2.0) if new and self._commits else new
@@ -232,9 +232,9 @@ class KafkaSource:
                 self._partitions[part.partition].committed = part.offset
 
     def _error(self, error: KafkaError) -> None:
-        if error.name() != self._trouble:
+        if error.name() not in self._troubles:
             log.warning("kafka_error", brokers=self.address.brokers, topic=self.address.topic, error=error.str())
-        self._trouble = error.name()
+        self._troubles.add(error.name())
 
 
 def split(value: bytes) -> tuple[str, bytes]:
@@ -289,6 +289,7 @@ def _consumer(address: KafkaAddress, options: Mapping[str, str], on_error: Any, 
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",  # only when the brokers have dropped what comes next
+        "session.timeout.ms": 6000,  # nobody joins the group: how long a commit waits for brokers that are away
         "log_level": 2,
         "error_cb": on_error,
         **({"on_commit": on_commit} if on_commit else {}),
