@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from quietbeam.core.errors import FileFormatError
-from quietbeam.files import read_measured
+from quietbeam.core.errors import FileFormatError, InputError
+from quietbeam.files import read_map, read_measured
 from quietbeam.spectra import (
-    LineMap,
     SpectralMap,
     find_lines,
     line_energy,
@@ -133,45 +132,48 @@ def test_counts_with_lines_are_taken_as_they_are(tmp_path: Path) -> None:
     counts = np.random.default_rng(2).poisson(3.0, (2, 2, 4, 5)).astype(float)
     counts[:, :, 1, 2] = np.nan
     path = write(tmp_path, counts=counts, lines=["P_Ka", "Fe_Ka"], i0=np.ones((4, 5)), dwell_s=0.1)
-    measured = read_measured(path)
-    assert isinstance(measured, LineMap) and measured.lines == ("P_Ka", "Fe_Ka")
+    measured = read_map(path).line_map("rock")
+    assert measured.lines == ("P_Ka", "Fe_Ka") and measured.counts.dtype == np.uint32
     assert not measured.measured[1, 2] and measured.measured.sum() == 19
     assert np.array_equal(measured.counts, np.nan_to_num(counts).astype(int)) and measured.info.dwell_s == 0.1
+    fitted = read_map(write(tmp_path, counts=counts + 0.5, lines=["P_Ka", "Fe_Ka"])).line_map("rock")
+    assert fitted.counts.dtype == np.float32
 
 
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
         ({"counts": np.ones((2, 1, 3, 3))}, "lines"),
-        ({"counts": np.ones((2, 1, 3)), "lines": ["Fe_Ka"]}, "detector, 1 lines, row, col"),
-        ({"counts": np.full((2, 1, 3, 3), 0.5), "lines": ["Fe_Ka"]}, "not whole"),
+        ({"counts": np.ones((2, 1, 3, 3)), "lines": ["iron"]}, "Fe_Ka, Pt_La but iron"),
+        ({"counts": np.ones((2, 2, 3, 3)), "lines": ["Fe_Ka"]}, "2 lines"),
+        ({"counts": np.ones((2, 1, 3)), "lines": ["Fe_Ka"]}, "detector, line, row, col"),
         ({"counts": np.full((2, 1, 3, 3), -1), "lines": ["Fe_Ka"]}, "negative"),
-        ({"counts": np.full((2, 1, 3, 3), 2.0**33), "lines": ["Fe_Ka"]}, "not whole"),
         ({"counts": np.ones((2, 1, 3, 3), int), "lines": ["Fe_Ka"], "i0": np.ones(3)}, "i0"),
-        ({"spectra": np.ones((9, 2, 50), int)}, "irregular positions"),
+        ({"spectra": np.ones((9, 2, 50), int)}, "positions"),
+        ({"spectra": np.ones((9, 2, 50), int), "pos": np.zeros((9, 2))}, "same position"),
+        ({"spectra": np.ones((9, 2, 50), int), "pos": np.full((9, 2), np.nan)}, "not numbers"),
         ({"spectra": np.ones((3, 3, 2, 50))}, "integer counts"),
         ({"spectra": np.ones((3, 3, 2, 50), int)}, "--calibration"),
         ({"other": np.ones(3)}, "other"),
         ({"counts": np.array([{}], object), "lines": ["Fe_Ka"]}, "cannot be read"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
 def test_unusable_files_are_refused_with_a_remedy(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
-    with pytest.raises(FileFormatError, match=words):
-        read_measured(write(tmp_path, **arrays))
+    with pytest.raises(InputError, match=words):
+        read_map(write(tmp_path, **arrays)).line_map("rock")
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match="is not there"):
-        read_measured(tmp_path / "gone.npz")
+    with pytest.raises(FileFormatError, match="does not exist"):
+        read_map(tmp_path / "gone.npz")
     for name in ("bad.npz", "bad.h5", "bad.txt"):
         (tmp_path / name).write_bytes(b"garbage")
         with pytest.raises(FileFormatError, match=name):
-            read_measured(tmp_path / name)
+            read_map(tmp_path / name)
     with h5py.File(tmp_path / "empty.h5", "w"):
         pass
     with pytest.raises(FileFormatError, match="MAPS_RAW"):
-        read_measured(tmp_path / "empty.h5")
+        read_map(tmp_path / "empty.h5")
 
 
 @pytest.mark.parametrize(
@@ -223,6 +225,27 @@ def test_the_fly_scan_has_two_shadowed_detectors() -> None:
     assert seen[2:].max() < 0.02 * seen[:2].min()
 
 
-def test_irregular_points_are_refused() -> None:
-    with pytest.raises(FileFormatError, match="irregular positions"):
-        read_measured(real("pixl_beaujeu.npz"))
+@pytest.mark.supports("geometry", "files: points with positions, put on a grid")
+def test_points_with_positions_are_put_on_a_grid(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    row, col = np.divmod(rng.permutation(20)[:17], 5)
+    where = np.stack([3.0 + 0.5 * col, -7.0 + 0.5 * row], axis=1) + rng.uniform(-0.02, 0.02, (17, 2))
+    spectra = made_up({"Ca_Ka": 90.0, "Fe_Ka": 60.0}).reshape(20, 2, 1200)[:17]
+    twice = np.concatenate([spectra, spectra[:1]])  # a point that was measured again
+    file = read_map(
+        write(tmp_path, spectra=twice, pos=np.concatenate([where, where[:1]])), ["Fe_Ka"], calibrate(tmp_path)
+    )
+    assert file.measured is not None and file.measured.shape == (4, 5) and file.measured.sum() == 17
+    low, stop = window("Fe_Ka", np.array(CALIBRATION[0]), 1200)
+    want = spectra[:, 0, low:stop].sum(-1)
+    want[0] *= 2
+    assert np.array_equal(file.counts[0, 0][row, col], want)
+
+
+def test_the_points_on_mars() -> None:
+    file = read_map(real("pixl_beaujeu.npz"))
+    assert file.lines is not None and {"Ca_Ka", "Fe_Ka", "Si_Ka"} <= set(file.lines)
+    assert file.counts.shape[2:] == (15, 15) and file.measured is not None and file.measured.mean() > 0.9
+    assert file.live_time_s is not None and np.median(file.live_time_s[:, file.measured]) == pytest.approx(
+        18.5, abs=0.5
+    )

@@ -41,7 +41,7 @@ def replay_documents(
     info = measured.info
     rows, cols = info.shape
     start: dict[str, Any] = {
-        "beamline_id": BEAMLINE_ID,
+        "beamline_id": BEAMLINE_ID if measured.counts.dtype.kind == "u" else f"{BEAMLINE_ID}-areas",
         "plan_name": "replay",
         "plan_args": {"file": info.source, "grain": grain},
         "shape": [rows, cols],
@@ -98,9 +98,10 @@ def _readings(measured: LineMap) -> dict[str, np.ndarray[Any, Any]]:
     """Return a (row, col) array for each key of the events."""
     info = measured.info
     readings: dict[str, np.ndarray[Any, Any]] = {}
+    wire = "<u4" if measured.counts.dtype.kind == "u" else "<f4"
     for d, detector in enumerate(info.detectors):
         for n, line in enumerate(measured.lines):
-            readings[f"xs_{detector}_{line}"] = measured.counts[d, n].astype("<u4")
+            readings[f"xs_{detector}_{line}"] = measured.counts[d, n].astype(wire)
         if info.live_time_s is not None:
             readings[f"xs_{detector}_live_time_s"] = info.live_time_s[d].astype("<f8")
     if info.i0 is not None:

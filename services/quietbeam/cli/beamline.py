@@ -295,18 +295,10 @@ def register(app: typer.Typer) -> None:
             raise InputError(f"{file} is no recording (.jsonl, .msgpack): leave --as-recorded and --files out")
         from quietbeam.beamline.replay import replay_documents
         from quietbeam.core.stage import stop_on_signals
-        from quietbeam.files import read_measured
-        from quietbeam.spectra import LineMap, spectra_to_lines
+        from quietbeam.files import read_map
 
-        asked = [line.strip() for line in lines.split(",") if line.strip()] if lines else None
-        measured = read_measured(file, calibration)
-        if isinstance(measured, LineMap):
-            if measured.counts.dtype.kind == "f":
-                raise InputError(f"{file} holds fitted areas, not counts: use `quietbeam denoise` for them")
-            if asked and set(asked) != set(measured.lines):
-                raise InputError(f"{file} holds counts of {', '.join(measured.lines)}: leave --lines out")
-        else:
-            measured = spectra_to_lines(measured, asked)
+        asked = [line.strip() for line in lines.split(",") if line.strip()] if lines else []
+        measured = read_map(file, asked, calibration).line_map(file.name)
         rows, cols = measured.info.shape
         dwell = measured.info.dwell_s or 0.0
         typer.echo(

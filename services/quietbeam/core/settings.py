@@ -74,7 +74,7 @@ class IngestSettings(Section):
         default={}, description="More settings of librdkafka for kafka://, such as security.protocol, sasl.password."
     )
     profiles: tuple[str, ...] = Field(
-        default=("simulated", "xspress3", "xspress3-hdf5", "generic"),
+        default=("simulated", "simulated-areas", "xspress3", "xspress3-hdf5", "generic"),
         description="Beamline profiles, tried in order: names in configs/beamlines or paths of YAML files.",
     )
     data_roots: tuple[Path, ...] = Field(

@@ -28,7 +28,10 @@ def calibration_of(path: Path, given: Path | None, detectors: int, header: list[
             f'{{"{path.stem}": [[offset_keV, keV_per_channel], ... {detectors} detectors]}}'
         )
     log.info("energy_calibration", source=str(source or "header of the file"), kev=pairs)
-    values = np.asarray(pairs, float)
+    try:
+        values = np.asarray(pairs, float)
+    except (ValueError, TypeError):
+        values = np.zeros(0)
     if values.shape != (detectors, 2) or not np.isfinite(values).all() or values[:, 1].min() <= 0:
         raise FileFormatError(
             f"calibration of {path} must be one (offset, width > 0) in keV for each of {detectors} detectors"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
+from quietbeam.spectra import LineMap, MapInfo
+
+_LINE = re.compile(r"[A-Z][a-z]?_[KLM][ab]?\d?")
+_UINT32_MAX = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +51,36 @@ class MapFile:
             raise InputError(f"no line {', '.join(missing)} in the file; it has {', '.join(have)}")
         index = [have.index(name) for name in lines]
         return replace(self, counts=self.counts[:, index], lines=tuple(lines))
+
+    def line_map(self, source: str) -> LineMap:
+        """Return the map with whole counts as uint32, or fitted areas as float32; NaN and 0 where nothing was measured.
+
+        Raises
+        ------
+        InputError
+            Lines without names that documents could carry.
+        """
+        wrong = [name for name in self.lines or () if not _LINE.fullmatch(name)]
+        if not self.lines or wrong:
+            raise InputError(
+                f"{source} does not name its lines as Fe_Ka, Pt_La{f' but {chr(44).join(wrong)}' if wrong else ''}: "
+                "add `lines`, or take some with --lines"
+            )
+        n_det, _, rows, cols = self.counts.shape
+        lit = np.isfinite(self.counts).all((0, 1)) if self.counts.dtype.kind == "f" else np.ones((rows, cols), bool)
+        lit = lit if self.measured is None else lit & np.asarray(self.measured, bool)
+        values = np.where(lit, self.counts, 0)
+        whole = (
+            values.min(initial=0) >= 0 and values.max(initial=0) <= _UINT32_MAX and (values == np.rint(values)).all()
+        )
+        info = MapInfo(
+            source=source,
+            detectors=self.detectors or tuple(f"det{d + 1}" for d in range(n_det)),
+            shape=(rows, cols),
+            live_time_s=None if self.live_time_s is None else np.asarray(self.live_time_s, float),
+            i0=None if self.i0 is None else np.asarray(self.i0, float),
+            dwell_s=self.metadata.get("dwell_s"),
+        )
+        return LineMap(
+            info=info, lines=self.lines, counts=values.astype(np.uint32 if whole else np.float32), measured=lit
+        )

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quietbeam.core.errors import FileFormatError
-from quietbeam.spectra import Floats, LineMap, MapInfo, SpectralMap
+from quietbeam.spectra import LineMap, MapInfo, SpectralMap
 
-from . import bliss, maps, pyxrf
+from . import bliss, maps, mda, own, pyxrf
 from .calibration import calibration_of, refuse_giants
+from .points import cells_of
+from .xmap import xmap_entries
 
 READERS = (
     (pyxrf.is_pyxrf, pyxrf.read_pyxrf),
@@ -22,13 +24,14 @@ READERS = (
     (maps.is_analysed, maps.read_analysed),
     (bliss.is_bliss, bliss.read_bliss),
 )
-FORMATS = ("PyXRF (xrfmap)", "MAPS (MAPS_RAW, MAPS)", "BLISS (N.1/measurement)")
+FORMATS = ("PyXRF (xrfmap)", "MAPS (MAPS_RAW, MAPS)", "BLISS (N.1/measurement)", "MDA")
 
 
 def read_measured(path: Path, calibration: Path | None = None) -> SpectralMap | LineMap:
-    """Read a measured map.
+    """Read a measured map of another program.
 
-    ``.npz`` with ``counts`` and ``lines``, or ``spectra`` (row, col, detector, channel); HDF5 of MAPS, PyXRF and BLISS.
+    ``.npz`` with ``spectra`` (row, col, detector, channel), or (point, detector, channel) with ``pos``; HDF5 of MAPS,
+    PyXRF and BLISS; MDA.
 
     Parameters
     ----------
@@ -39,44 +42,29 @@ def read_measured(path: Path, calibration: Path | None = None) -> SpectralMap | 
     Raises
     ------
     FileFormatError
-        No such file, or one that cannot be used; the message says why and what to do.
+        It cannot be used; the message says why and what to do.
     """
-    if not path.is_file():
-        raise FileFormatError(f"{path} is not there")
-    measured: SpectralMap | LineMap
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                refuse_giants(path, sum(i.file_size for i in archive.zip.infolist()))
-                measured = _read_npz(path, dict(archive.items()), calibration)
-        elif h5py.is_hdf5(path):
-            with h5py.File(path, "r") as file:
-                reader = next((read for is_it, read in READERS if is_it(file)), None)
-                if reader is None:
-                    raise FileFormatError(
-                        f"{path} is HDF5, but none of {', '.join(FORMATS)}; it holds {_contents(file)}"
-                    )
-                measured = reader(path, file, calibration)
-        else:
-            raise FileFormatError(f"{path} is neither .npz nor HDF5")
-    except FileFormatError:
-        raise
-    except (OSError, KeyError, ValueError) as error:
-        raise FileFormatError(f"{path} cannot be read as a measured map: {error}") from error
-    return measured
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            refuse_giants(path, sum(i.file_size for i in archive.zip.infolist()))
+            return _read_npz(path, dict(archive.items()), calibration)
+    if mda.is_mda(path):
+        return mda.read_mda(path, calibration)
+    with h5py.File(path, "r") as file:
+        reader = next((read for is_it, read in READERS if is_it(file)), None)
+        if reader is None:
+            raise FileFormatError(
+                f"{path} is HDF5, but none of {', '.join(FORMATS)}, and not ours ({own.WANTED}); "
+                f"it holds {_contents(file)}"
+            )
+        measured: SpectralMap | LineMap = reader(path, file, calibration)
+        return measured
 
 
-def _read_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: Path | None) -> SpectralMap | LineMap:
-    if "counts" in arrays:
-        return _read_counts(path, arrays)
-    if "spectra" not in arrays:
-        raise FileFormatError(f"{path} holds {', '.join(arrays)}: neither 'counts' with 'lines', nor 'spectra'")
+def _read_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: Path | None) -> SpectralMap:
     spectra = arrays["spectra"]
-    if spectra.ndim == 3:
-        raise FileFormatError(
-            f"{path} is a list of {len(spectra)} points, not a grid (spectra {spectra.shape}): "
-            "irregular positions cannot be replayed yet; give spectra as (row, col, detector, channel)"
-        )
+    if spectra.ndim == 3 and spectra.dtype.kind in "iu":
+        return _read_points(path, arrays, calibration)
     if spectra.ndim != 4 or spectra.dtype.kind not in "iu":
         raise FileFormatError(
             f"{path}: spectra must be integer counts (row, col, detector, channel), not {spectra.dtype} {spectra.shape}"
@@ -89,7 +77,7 @@ def _read_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: P
         pairs = [
             [1e-3 * float(arrays[name][..., d].flat[0]) for name in ("OFFSET", "XPERCHAN")] for d in range(detectors)
         ]
-    elif xmap := _xmap(arrays, detectors):
+    elif xmap := xmap_entries(arrays, detectors):
         live, real, pairs = xmap
         i0 = arrays.get("2xfm_scaler3_cts1.B")  # upstream ion chamber at APS 2-ID-E
     info = MapInfo(
@@ -103,50 +91,41 @@ def _read_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: P
     return SpectralMap(info=info, spectra=spectra, calibration=calibration_of(path, calibration, detectors, pairs))
 
 
-def _xmap(arrays: Mapping[str, npt.NDArray[Any]], detectors: int) -> tuple[Floats, Floats, list[list[float]]] | None:
-    """Return live and real times (detector, row, col) and the header's calibration of an XIA xMAP record."""
-    prefix = "dxpXMAP2xfm3_"
-    if f"{prefix}mca1.ERTM" not in arrays:
-        return None
-    numbers = range(1, detectors + 1)
-    real = np.stack([arrays[f"{prefix}mca{n}.ERTM"] for n in numbers]).astype(float)
-    rates = [(arrays[f"{prefix}dxp{n}_OutputCountRate"], arrays[f"{prefix}dxp{n}_InputCountRate"]) for n in numbers]
-    recorded = np.stack([out / np.maximum(into, 1e-9) for out, into in rates])
-    pairs = [[float(arrays[f"{prefix}mca{n}.{key}"]) for key in ("CALO", "CALS")] for n in numbers]
-    return real * recorded, real, pairs
+def _read_points(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: Path | None) -> SpectralMap:
+    """Put points with positions on a grid; PIXL names what belongs to a detector ``LIVETIME_A``, ``LIVETIME_B``."""
+    spectra = arrays["spectra"]
+    if "pos" not in arrays or arrays["pos"].shape != (len(spectra), 2):
+        raise FileFormatError(
+            f"{path} is a list of {len(spectra)} points, not a grid (spectra {spectra.shape}): add their positions as "
+            "'pos' (point, 2), or give spectra as (row, col, detector, channel)"
+        )
+    try:
+        cells = cells_of(arrays["pos"].astype(float))
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {error}") from error
+    letters = "ABCDEFGHIJKLMNOP"[: spectra.shape[1]]
 
+    def each(name: str) -> list[npt.NDArray[Any]] | None:
+        found = [arrays[f"{name}_{letter}"] for letter in letters if f"{name}_{letter}" in arrays]
+        return found if len(found) == len(letters) else None
 
-def _read_counts(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> LineMap:
-    counts = arrays["counts"]
-    if "lines" not in arrays:
-        raise FileFormatError(f"{path} has 'counts' without 'lines': add the names, as ['P_Ka', 'Fe_Ka']")
-    lines = tuple(str(line) for line in arrays["lines"])
-    if counts.ndim != 4 or counts.shape[1] != len(lines):
-        raise FileFormatError(f"{path}: counts must be (detector, {len(lines)} lines, row, col), not {counts.shape}")
-    measured = np.isfinite(counts).all((0, 1)) if counts.dtype.kind == "f" else np.ones(counts.shape[2:], bool)
-    if "measured" in arrays:
-        measured = measured & arrays["measured"].astype(bool)
-    whole = np.where(measured, np.nan_to_num(counts) if counts.dtype.kind == "f" else counts, 0)
-    exact = whole.astype(np.uint32)
-    if whole.min(initial=0) < 0 or not np.array_equal(exact, whole):
-        raise FileFormatError(f"{path}: counts are negative or not whole; fitted areas go through `quietbeam denoise`")
+    live, real, offsets, widths = (each(name) for name in ("LIVETIME", "REALTIME", "OFFSET", "XPERCHAN"))
+    pairs = None
+    if offsets is not None and widths is not None:
+        pairs = [[1e-3 * float(o[0]), 1e-3 * float(w[0])] for o, w in zip(offsets, widths, strict=True)]
     info = MapInfo(
         source=path.name,
-        detectors=tuple(f"det{d + 1}" for d in range(len(counts))),
-        shape=(counts.shape[2], counts.shape[3]),
-        live_time_s=_optional(arrays, "live_time_s", (len(counts), *counts.shape[2:])),
-        i0=_optional(arrays, "i0", counts.shape[2:]),
-        dwell_s=float(arrays["dwell_s"]) if "dwell_s" in arrays else None,
+        detectors=tuple(f"det{d + 1}" for d in range(spectra.shape[1])),
+        shape=cells.shape,
+        live_time_s=None if live is None else np.stack([cells.sum(one) for one in live]),
+        dwell_s=None if real is None else float(np.median(real)),
+        measured=cells.measured,
     )
-    return LineMap(info=info, lines=lines, counts=exact, measured=measured)
-
-
-def _optional(arrays: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...]) -> Floats | None:
-    if name not in arrays:
-        return None
-    if arrays[name].shape != shape:
-        raise FileFormatError(f"{name} is {arrays[name].shape}, but the counts ask for {shape}")
-    return arrays[name].astype(float)
+    return SpectralMap(
+        info=info,
+        spectra=cells.sum(spectra),
+        calibration=calibration_of(path, calibration, spectra.shape[1], pairs),
+    )
 
 
 def _contents(file: h5py.File) -> str:

@@ -1,4 +1,4 @@
-"""Our own files: HDF5, zarr and .npz with ``counts`` (detector, line, row, col)."""
+"""Our own files: HDF5, zarr and .npz with ``counts`` (detector, line, row, col), and NeXus that we wrote."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def read_npz(path: Path) -> MapFile:
 
 def read_hdf5(path: Path, file: h5py.File) -> MapFile | None:
     """Read the first group that holds ``counts``; None where there is none."""
+    if "entry/process/program" in file and "entry/raw/data" in file:
+        return _from_result(file)
     group = _find(file)
     if group is None:
         return None
@@ -36,23 +38,36 @@ def read_hdf5(path: Path, file: h5py.File) -> MapFile | None:
 
 
 def read_zarr(path: Path) -> MapFile:
-    """Read ``counts`` from a zarr group: a run's buffer, or any other."""
+    """Read ``counts`` from a zarr group (a run's buffer, or any other), or an array that is the counts."""
     import zarr
 
     try:
-        group = zarr.open_group(path, mode="r")
+        group: Any = zarr.open(path, mode="r")
     except Exception as error:
-        raise FileFormatError(f"{path} is a folder, but no zarr group") from error
-    if "counts" not in group:
-        raise FileFormatError(f"{path} holds no array `counts`; {WANTED}")
+        raise FileFormatError(f"{path} is a folder, but no zarr group or array") from error
     attributes: dict[str, Any] = dict(group.attrs)
+    if isinstance(group, zarr.Array):
+        return _from_arrays({"counts": np.asarray(group[...])}, attributes, path)
+    if "counts" not in group:
+        raise FileFormatError(f"{path} holds no array `counts` but {', '.join(group) or 'nothing'}; {WANTED}")
     attributes |= attributes.pop("info", {})
     names = [n for n in ("counts", "lines", "detectors", "i0", "live_time_s", "measured") if n in group]
     if attributes.get("has_i0") is False and "i0" in names:
         names.remove("i0")
     if attributes.get("has_live_time") is False and "live_time_s" in names:
         names.remove("live_time_s")
-    return _from_arrays({n: np.asarray(group[n][...]) for n in names}, attributes, path)  # type: ignore[index]
+    return _from_arrays({n: np.asarray(group[n][...]) for n in names}, attributes, path)
+
+
+def _from_result(file: h5py.File) -> MapFile:
+    """Return the raw maps of a NeXus file that we wrote: the sum of its detectors, as one."""
+    raw = file["entry/raw"]
+    return MapFile(
+        counts=raw["data"][()][None],
+        lines=_strings(raw["line_names"][()]),
+        detectors=("sum",),
+        measured=file["entry/measured"][()],
+    )
 
 
 def _find(group: h5py.Group) -> h5py.Group | None:
@@ -70,14 +85,29 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
     if "counts" not in arrays:
         raise FileFormatError(f"{path} holds no `counts` but {', '.join(sorted(arrays)) or 'nothing'}; {WANTED}")
     keep = ("uid", "run_uid", "scan_id", "plan", "step", "units", "source", "dwell_s")
+    counts = np.asarray(arrays["counts"])
+    if counts.ndim != 4 or counts.dtype.kind not in "iuf":
+        raise FileFormatError(f"{path}: `counts` is {counts.dtype} {counts.shape}; {WANTED}")
+    if counts.dtype.kind == "i" and counts.min(initial=0) < 0:
+        raise FileFormatError(f"{path}: negative counts; photon counts are >= 0, fitted areas must be floating point")
+    detectors, n_line, *pixels = counts.shape
+    lines = _strings(arrays.get("lines", attributes.get("lines")))
+    if lines is not None and len(lines) != n_line:
+        raise FileFormatError(f"{path}: counts {counts.shape} have {n_line} lines, `lines` names {', '.join(lines)}")
+    for name, shape in (("i0", pixels), ("live_time_s", [detectors, *pixels]), ("measured", pixels)):
+        if name in arrays and list(np.shape(arrays[name])) != shape:
+            raise FileFormatError(f"{path}: `{name}` is {np.shape(arrays[name])}, the counts ask for {tuple(shape)}")
+    known = {k: v for k, v in attributes.items() if k in keep and v is not None}
+    if "dwell_s" in arrays:
+        known["dwell_s"] = float(arrays["dwell_s"])
     return MapFile(
-        counts=np.asarray(arrays["counts"]),
-        lines=_strings(arrays.get("lines", attributes.get("lines"))),
+        counts=counts,
+        lines=lines,
         detectors=_strings(arrays.get("detectors", attributes.get("detectors"))),
         i0=arrays.get("i0"),
         live_time_s=arrays.get("live_time_s"),
         measured=arrays.get("measured"),
-        metadata={k: v for k, v in attributes.items() if k in keep and v is not None},
+        metadata=known,
     )
 
 

@@ -13,13 +13,15 @@ from quietbeam.spectra import LineMap, spectra_to_lines
 
 from . import own
 from .map_file import MapFile
+from .mda import is_mda
 from .measured import FORMATS, read_measured
 
 
 def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = None) -> MapFile:
     """Read a measured map.
 
-    Ours (HDF5, zarr, .npz with ``counts``), or spectra and fits of PyXRF, MAPS and BLISS.
+    Ours (HDF5, zarr, .npz with ``counts``; the raw maps of a NeXus file that we wrote), or spectra and fits of PyXRF,
+    MAPS, BLISS and MDA.
 
     Parameters
     ----------
@@ -61,7 +63,9 @@ def _own(path: Path) -> MapFile | None:
     if h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
             return own.read_hdf5(path, file)
-    raise FileFormatError(f"{path} is neither HDF5, zarr nor .npz; {own.WANTED}, or be of {', '.join(FORMATS)}")
+    if is_mda(path):
+        return None
+    raise FileFormatError(f"{path} is neither HDF5, zarr, .npz nor MDA; {own.WANTED}, or be of {', '.join(FORMATS)}")
 
 
 def _foreign(path: Path, lines: Sequence[str], calibration: Path | None) -> MapFile:
