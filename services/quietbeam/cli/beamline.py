@@ -249,10 +249,11 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def replay(
-        file: Annotated[
-            Path,
+        source: Annotated[
+            str,
             typer.Argument(
-                help="Measured map: .npz, or HDF5 of MAPS, PyXRF or BLISS; or a recording: .jsonl, .msgpack, also .gz."
+                metavar="INPUT",
+                help="Measured map: whatever `quietbeam denoise` takes; or a recording: .jsonl, .msgpack, also .gz.",
             ),
         ],
         config: Config = None,
@@ -277,6 +278,7 @@ def register(app: typer.Typer) -> None:
             typer.Option("--files", help="A recording: folder of its detector files; default: beside it."),
         ] = None,
         transport: To = "redis",
+        tiled: Annotated[str, typer.Option(help="Tiled, or a catalog in it, that has the uid.")] = "",
     ) -> None:
         """Send a measured file, or a recording, as the documents of a live scan."""
         from quietbeam.core.errors import InputError
@@ -286,7 +288,8 @@ def register(app: typer.Typer) -> None:
 
         settings = load_settings(config)
         configure_logging("replay", level=settings.log_level)
-        if is_recording(file):
+        file = Path(source)
+        if "://" not in source and is_recording(file):
             if lines or calibration or snake or step is not None or grain != "pixel":
                 raise InputError(f"{file} is a recording, played as it is: leave out all but --speed and --transport")
             _replay_recording(settings, file, speed, transport, files, as_recorded=as_recorded)
@@ -295,14 +298,16 @@ def register(app: typer.Typer) -> None:
             raise InputError(f"{file} is no recording (.jsonl, .msgpack): leave --as-recorded and --files out")
         from quietbeam.beamline.replay import replay_documents
         from quietbeam.core.stage import stop_on_signals
-        from quietbeam.files import read_map
+
+        from .source import read_source
 
         asked = [line.strip() for line in lines.split(",") if line.strip()] if lines else []
-        measured = read_map(file, asked, calibration).line_map(file.name)
+        read, label = read_source(source, settings, lines=asked, calibration=calibration, tiled=tiled)
+        measured = read.line_map(label)
         rows, cols = measured.info.shape
         dwell = measured.info.dwell_s or 0.0
         typer.echo(
-            f"{file.name}: {rows} x {cols} pixels, {len(measured.info.detectors)} detectors, "
+            f"{label}: {rows} x {cols} pixels, {len(measured.info.detectors)} detectors, "
             f"lines {', '.join(measured.lines)}; "
             f"{rows * cols * dwell / speed if speed else 0:.0f} s at speed {speed:g}"
         )
@@ -312,7 +317,7 @@ def register(app: typer.Typer) -> None:
 
             def send(name: str, doc: Any) -> None:
                 if name == "start":
-                    typer.echo(f"run {doc['uid']}: {rows} x {cols} pixels, replay of {file.name}")
+                    typer.echo(f"run {doc['uid']}: {rows} x {cols} pixels, replay of {label}")
                 publish(name, doc)
 
             sent = play(documents, send, speed=speed, stop=stop)

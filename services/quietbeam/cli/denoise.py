@@ -15,9 +15,11 @@ def register(app: typer.Typer) -> None:
 
 def denoise(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="INPUT", help="HDF5, zarr or .npz with counts or spectra: ours, PyXRF's, MAPS', BLISS'."
+            metavar="INPUT",
+            help="HDF5, zarr, .npz or MDA with counts or spectra (ours, PyXRF's, MAPS', BLISS', EPICS'); a recording; "
+            "or a run in Tiled: its address, or its uid.",
         ),
     ],
     output: Annotated[
@@ -35,19 +37,27 @@ def denoise(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     no_fine_tune: Annotated[bool, typer.Option("--no-fine-tune", help="Use the pretrained network as it is.")] = False,
     seed: Annotated[int, typer.Option(help="Fixes every random draw.")] = 0,
+    tiled: Annotated[
+        str, typer.Option(help="Tiled, or a catalog in it, that has the uid; default: as configured.")
+    ] = "",
+    config: Annotated[str | None, typer.Option("-c", "--config", help="Settings: profiles for runs, Tiled.")] = None,
 ) -> None:
-    """Denoise a map from a file; prints what held-out photons say of every line."""
+    """Denoise a map from a file or from Tiled; prints what held-out photons say of every line."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
     from quietbeam.core.evidence import interval
+    from quietbeam.core.settings import load_settings
     from quietbeam.denoiser.offline import denoise as run
-    from quietbeam.files import format_of, read_map, write_result
+    from quietbeam.files import format_of, write_result
+
+    from .source import read_source
 
     console = Console()
     format_of(output, format)
-    file = read_map(source, [name.strip() for name in lines.split(",") if name.strip()], calibration)
+    asked = [name.strip() for name in lines.split(",") if name.strip()]
+    file, name = read_source(source, load_settings(config), lines=asked, calibration=calibration, tiled=tiled)
     columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("read", total=1.0)
@@ -65,7 +75,7 @@ def denoise(
             progress=lambda what, share: bar.update(task, description=what, completed=share),
         )
     settings = {"input": str(source), "budget_s": budget, "device": device, "fine_tune": not no_fine_tune, "seed": seed}
-    write_result(output, result, source=source.name, settings=settings, format=format)
+    write_result(output, result, source=name, settings=settings, format=format)
     table = Table("line", "published", "dwell gain", "95 % interval", "counts / pixel", "left out")
     for line in result.evidence.lines:
         table.add_row(

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from quietbeam.core import codec
-from quietbeam.core.errors import DocumentError
-from quietbeam.core.settings import IngestSettings, Settings
 from quietbeam.core.types import RunState
 
-from . import documents
-from .detector_files import DetectorFiles
 from .documents import Descriptor
 from .geometry import Geometry
+from .offline import ingest_recorded
 from .profile import Profile
 from .recording import Recorded
-from .rows import Pending
 from .run import LiveRun
 
 
@@ -73,7 +66,10 @@ def check(recorded: Sequence[Recorded], profiles: Sequence[Profile], folders: Se
     if len(starts) > 1:
         result.add("ok", "runs", f"{len(starts)} in the recording, the first is looked at")
     with tempfile.TemporaryDirectory(prefix="quietbeam-check-") as scratch:
-        run = _ingest(recorded, str(starts[0].get("uid", "")), profiles, folders, Path(scratch), result)
+        run, refused = ingest_recorded(recorded, str(starts[0].get("uid", "")), profiles, folders, Path(scratch))
+        for reason, n in refused.most_common(5):
+            if reason != run.reason:
+                result.add("wrong", "not used", reason if n == 1 else f"{reason} ({n} times)")
         _about_run(run, starts[0], result)
         if run.layout is not None and run.buffer is not None:
             result.profile = run.layout.profile.name
@@ -83,46 +79,6 @@ def check(recorded: Sequence[Recorded], profiles: Sequence[Profile], folders: Se
             wrong = "could not be used" in sentence or "peaks found" in sentence
             result.add("wrong" if wrong else "missing", "warning", sentence)
     return result
-
-
-def _ingest(
-    recorded: Sequence[Recorded],
-    uid: str,
-    profiles: Sequence[Profile],
-    folders: Sequence[Path],
-    scratch: Path,
-    result: Checked,
-) -> LiveRun:
-    limits = IngestSettings(data_roots=tuple(folders), file_timeout=timedelta(seconds=1))
-    settings = Settings(data_dir=scratch, ingest=limits)
-    files = DetectorFiles([scratch, *folders], max_bytes=limits.max_spectrum_bytes)
-    run = LiveRun(uid, settings, profiles, files, source="recording")
-    mine: dict[str, str] = {}
-    refused: Counter[str] = Counter()
-    for name, doc in recorded:
-        try:
-            document = documents.decode(name, codec.pack(doc))
-            own = getattr(document, "descriptor", getattr(document, "resource", ""))
-            of = getattr(document, "run", "") or mine.get(own, uid)
-            mine[getattr(document, "uid", "")] = of
-            if of == uid:
-                run.take(document, Pending(0, b""), time.monotonic())
-        except DocumentError as error:
-            refused[str(error)] += 1
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        run.turn(time.monotonic())
-        if run.idle and (run.stop is None or run.state.ended):
-            break
-        time.sleep(0.01)
-    run.flush()
-    for _, reason in run.set_aside:
-        refused[reason] += 1
-    files.close()
-    for reason, n in refused.most_common(5):
-        if reason != run.reason:
-            result.add("wrong", "not used", reason if n == 1 else f"{reason} ({n} times)")
-    return run
 
 
 def _about_run(run: LiveRun, start: Mapping[str, Any], result: Checked) -> None:

@@ -1,0 +1,63 @@
+"""What `quietbeam denoise` and `quietbeam replay` take: a file, a recording, a run in Tiled."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quietbeam.core.settings import Settings
+    from quietbeam.files import MapFile
+
+_UID = re.compile(r"[0-9a-zA-Z_-]{6,64}")
+
+
+def read_source(
+    source: str, settings: Settings, *, lines: list[str], calibration: Path | None = None, tiled: str = ""
+) -> tuple[MapFile, str]:
+    """Return a map and the name of what it came from.
+
+    Parameters
+    ----------
+    source
+        A path, ``http://...`` of a node in Tiled, or a uid that is looked up in Tiled.
+    tiled
+        Tiled, or a catalog in it, for uids; by default the one of the settings.
+
+    Raises
+    ------
+    InputError
+        It cannot be used; the message says why.
+    """
+    from quietbeam.files import read_map
+    from quietbeam.ingest.offline import map_of_documents
+    from quietbeam.ingest.profile import load_profile
+    from quietbeam.ingest.recording import is_recording, read_recording, relocate
+
+    path = Path(source)
+    if "://" not in source and (path.exists() or not _UID.fullmatch(source)):
+        if not (path.is_file() and is_recording(path)):
+            return read_map(path, lines, calibration), path.name
+        folder = path.parent.resolve()
+        recorded = relocate(read_recording(path).documents, [folder])
+        file = map_of_documents(recorded, [load_profile(p) for p in settings.ingest.profiles], [folder])
+        return file.select(lines) if lines else file, path.name
+    from quietbeam.ingest.tiled_run import documents_of, opened, published_map
+
+    uri, key, paths = _address(source, settings, tiled)
+    with opened(uri, key, *paths) as node:
+        file = published_map(node)
+        if file is None:
+            file = map_of_documents(documents_of(node), [load_profile(p) for p in settings.ingest.profiles])
+    return file.select(lines) if lines else file, str(file.metadata["source"])
+
+
+def _address(source: str, settings: Settings, tiled: str) -> tuple[str, str | None, list[tuple[str, ...]]]:
+    """Return address and key of Tiled, and where in it the run may be: at the top, or in our own container."""
+    if "://" not in source and not tiled:
+        return settings.tiled_uri, settings.tiled_api_key(), [(source,), (settings.tiled.root, source)]
+    given = settings.tiled.api_key
+    key = given.get_secret_value() if given else os.environ.get("TILED_API_KEY")
+    return (source, key, []) if "://" in source else (tiled, key, [(source,), (settings.tiled.root, source)])
