@@ -48,9 +48,9 @@ def read_source(
 
     uri, key, paths = _address(source, settings, tiled)
     with opened(uri, key, *paths) as node:
-        file = published_map(node)
-        if file is None:
-            file = map_of_documents(documents_of(node), [load_profile(p) for p in settings.ingest.profiles])
+        file = published_map(node) or map_of_documents(
+            documents_of(node), [load_profile(p) for p in settings.ingest.profiles]
+        )
     return file.select(lines) if lines else file, str(file.metadata["source"])
 
 
