@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +19,17 @@ from bluesky import preprocessors as bpp
 from ophyd.sim import det
 
 from browser.synthetic_run import SyntheticRun
-from quietbeam.client import Client, stop_at_snr
-from quietbeam.client.http import RefusedError
+from quietbeam.client import Client, ConflictError, FailedError, RefusedError, stop_at_snr
 from quietbeam.client.stop import SnrWatch
-from quietbeam.core.bus import Connection
+from quietbeam.core.bus import Connection, emit
 from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.denoiser.worker import DenoiseStage
+from quietbeam.ingest.service import IngestStage
+from quietbeam.ingest.transports import MemorySource
 from quietbeam.serve import create_app
+from quietbeam.serve.access import Scope
+from quietbeam.serve.access.api_keys import KeyStore
 
 KEY = "key-of-the-test"
 LINES = ("Ca_Ka", "Fe_Ka", "Zn_Ka")
@@ -113,6 +120,96 @@ def test_errors_carry_the_servers_sentence(client: Client, url: str) -> None:
         other.runs()
     with Client("http://127.0.0.1:9", timeout_s=1) as other, pytest.raises(NotMeasuredError, match="does not answer"):
         other.runs()
+
+
+def test_a_stream_brings_labelled_maps_until_the_run_is_final(client: Client, run: SyntheticRun) -> None:
+    got: list[Any] = []
+
+    def follow() -> None:
+        got.extend(client.run("run-1").stream())
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    while not got:  # until it listens
+        run.denoise()
+        time.sleep(0.05)
+    run.add_rows(4)
+    run.denoise(final=True)
+    run.finish()
+    thread.join(20)
+    assert not thread.is_alive() and got[-1].attrs["version"] == run.version
+    assert got[-1].dims == ("line", "row", "col") and got[-1].attrs["units"] == "counts"
+    np.testing.assert_array_equal(got[-1].sel(line="Fe_Ka"), run.buffer.read_map("denoised")[1])
+    assert [one.attrs["version"] for one in client.run().stream(start=run.version)] == [run.version]
+    assert list(client.run().stream()) == [], "nothing comes after the final maps"
+    with pytest.raises(NotMeasuredError, match="there are raw"):
+        next(client.run().stream("spectra"))
+
+
+def test_changes_and_why_they_are_refused(client: Client, url: str, run: SyntheticRun, settings: Settings) -> None:
+    assert client.whoami()["kind"] == "single_user" and "quietbeam-2" in client.models()
+    with pytest.raises(ConflictError, match="still measured"):
+        client.run().delete()
+    with pytest.raises(ConflictError, match="when it has ended"):
+        client.run().denoise_again()
+    with pytest.raises(NotMeasuredError, match="no weights"):
+        client.choose_weights("best")
+    assert client.run().unpin().wait().settled, "it is so already"
+    pinned = client.run().pin()
+    assert pinned.attributes["state"] == "queued" and "pin of run-1" in repr(pinned)
+    with pytest.raises(FailedError, match="queued still: its stage"):
+        pinned.wait(0.2, every_s=0.05)
+    secret, _ = KeyStore(settings.secrets_dir / "api_keys.json").create("eve", [Scope.READ_METADATA])
+    with Client(url, secret) as other:
+        with pytest.raises(RefusedError, match="write:data"):
+            other.run().pin()
+        with pytest.raises(RefusedError, match="read:data"):
+            next(other.run().stream())
+
+
+def test_every_block_of_the_how_to_runs(
+    client: Client, url: str, run: SyntheticRun, settings: Settings, redis: Connection, capsys: pytest.CaptureFixture
+) -> None:
+    run.add_rows(4)
+    run.denoise(final=True)
+    run.finish()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "python-client.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) >= 6
+    over = threading.Event()
+    short = settings.denoise.model_copy(update={"device": "cpu"})
+    stages = [
+        IngestStage(settings, redis, [MemorySource()]),
+        DenoiseStage(settings.model_copy(update={"denoise": short}), redis, owner="here"),
+    ]
+
+    def turn(stage: Any) -> None:
+        while not over.is_set():
+            stage.step()
+            over.wait(0.01)
+
+    def announce() -> None:
+        while not over.wait(0.2):
+            emit(redis, "map", "run-1", version=run.version, rows=12, final=True)
+
+    threads = [threading.Thread(target=turn, args=(stage,), daemon=True) for stage in stages]
+    threads.append(threading.Thread(target=announce, daemon=True))
+    for thread in threads:
+        thread.start()
+    space: dict[str, Any] = {}
+    try:
+        for block in blocks:
+            exec(block.replace("http://127.0.0.1:8480", url).replace('"..."', repr(KEY)), space)
+    finally:
+        over.set()
+        space["client"].close()
+        for thread in threads:
+            thread.join(20)
+        for stage in stages:
+            stage.close()
+    told = capsys.readouterr().out
+    assert "read:data" in told and "Fe_Ka" in told and "120 pixels" in told and "quietbeam-1" in told
+    assert "denoise of run-1: done" in told and "no run 'no-such-run'" in told
 
 
 # --- stopping a scan ------------------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ import httpx
 import numpy as np
 import xarray as xr
 
-from quietbeam.core.errors import InputError, NotMeasuredError, QuietbeamError
+from quietbeam.core.errors import NotMeasuredError
 
-
-class RefusedError(QuietbeamError, PermissionError):
-    """The server refuses: no key, a wrong one, or one that may not do this."""
+from .asked import Asked
+from .errors import RefusedError, refusal
+from .stream import stream_maps
 
 
 class Client:
@@ -77,18 +77,42 @@ class Client:
 
     def answer(self, path: str, **query: Any) -> httpx.Response:
         """Return the answer at an address below ``api/v1/``."""
+        return self._send("GET", path, params=query)
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Asked:
+        """Ask for a change; return how it goes, see :class:`Asked`."""
+        answer = self._send(method, path, **({} if body is None else {"json": body}))
+        data = answer.json()["data"]
+        return Asked(self, data["id"], data["attributes"]) if answer.status_code == 202 else Asked(self, "", {})
+
+    def models(self) -> list[str]:
+        """Return the names of the weights that are installed."""
+        return [one["id"] for one in self.get("models")["data"]]
+
+    def choose_weights(self, name: str) -> Asked:
+        """Take other weights for the runs that follow; ``""``: the newest."""
+        return self.ask("PUT", "models/chosen", {"id": name})
+
+    def whoami(self) -> dict[str, Any]:
+        """Return whose key this is, and its scopes."""
+        found: dict[str, Any] = self.get("auth/whoami")["data"]["attributes"]
+        return found
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = self._http.get(path, params=query)
+            answer = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise NotMeasuredError(f"{self._http.base_url} does not answer: {error or type(error).__name__}") from error
         if answer.is_success:
             return answer
-        try:
-            detail = str(answer.json()["detail"])
-        except (ValueError, KeyError, TypeError):
-            detail = f"{answer.status_code} {answer.reason_phrase}"
-        kind = {401: RefusedError, 403: RefusedError, 404: NotMeasuredError}.get(answer.status_code, InputError)
-        raise kind(detail)
+        raise refusal(answer.status_code, answer.content, answer.reason_phrase)
+
+    def socket_address(self, path: str) -> tuple[str, dict[str, str]]:
+        """Return URL and headers of a websocket at an address below ``api/v1/``."""
+        url = self._http.base_url
+        scheme = "wss" if url.scheme == "https" else "ws"
+        key = self._http.headers.get("authorization")
+        return str(url.copy_with(scheme=scheme)) + path, {"Authorization": key} if key else {}
 
     def events(self, uid: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield what happens (``type`` and the event's fields), of one run or of all, until the caller stops."""
@@ -150,6 +174,11 @@ class Run:
         answer = self._client.answer(path, format="npy", **({} if version is None else {"version": version}))
         values = np.load(io.BytesIO(answer.content), allow_pickle=False)
         about = self._client.run(self.uid).attributes if "step" not in self.attributes else self.attributes
+        return self._labelled(values, kind, line, int(answer.headers["x-version"]), about)
+
+    def _labelled(
+        self, values: np.ndarray[Any, Any], kind: str, line: str | None, version: int, about: dict[str, Any]
+    ) -> xr.DataArray:
         step, origin = about["step"] or (1.0, 1.0), about["origin"] or (0.0, 0.0)
         units = about["units"] if about["step"] else "pixel"
         dims = ("line", "row", "col")[-values.ndim :]
@@ -160,7 +189,7 @@ class Run:
             "run": self.uid,
             "kind": kind,
             "units": "counts" if about["kind"] == "counts" else "fitted area",
-            "version": int(answer.headers["x-version"]),
+            "version": version,
         }
         return xr.DataArray(values, dims=dims, coords=coords, name=f"{line or ''} {kind}".strip(), attrs=attrs)
 
@@ -181,3 +210,32 @@ class Run:
     def follow(self) -> Iterator[dict[str, Any]]:
         """Yield the events of this run; fetch :meth:`maps` again on ``map``."""
         return self._client.events(self.uid)
+
+    def stream(self, kind: str = "denoised", *, start: int | None = None) -> Iterator[xr.DataArray]:
+        """Yield maps (line, row, col) as they change, over a websocket, until the run has its final ones.
+
+        Parameters
+        ----------
+        start
+            First version that is wanted; 0: all that are kept; None: from now on.
+        """
+        about = self.refresh().attributes
+        start = about["maps_version"] + 1 if start is None else start
+        for version, values in stream_maps(self._client, self.uid, kind, start):
+            yield self._labelled(values, kind, None, version, about)
+
+    def denoise_again(self, *, weights: str | None = None, budget_s: float | None = None) -> Asked:
+        """Denoise a finished run again: with other weights, or with more seconds of fine-tuning."""
+        return self._client.ask("POST", f"runs/{self.uid}/denoise", {"weights": weights, "budget_s": budget_s})
+
+    def pin(self) -> Asked:
+        """Keep the run from being deleted."""
+        return self._client.ask("PUT", f"runs/{self.uid}/pin")
+
+    def unpin(self) -> Asked:
+        """Let it go with its age again."""
+        return self._client.ask("DELETE", f"runs/{self.uid}/pin")
+
+    def delete(self) -> Asked:
+        """Delete the run for good, in Tiled too."""
+        return self._client.ask("DELETE", f"runs/{self.uid}")

@@ -64,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     settings
         All settings; `serve` is ours, `runs_dir` and `redis_url` are read.
     """
-    from .routes import about, actions, auth, dashboard, events, health, maps, runs, values
+    from .routes import about, actions, auth, dashboard, events, health, maps, runs, streams, values
 
     connection = connect(settings.redis_url)
     connection.set_retry(Retry(NoBackoff(), 1))  # a viewer would rather have zarr now than Redis in ten seconds
@@ -111,7 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.scopes = {}
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (about, auth, runs, maps, values, events, actions):
+    for module in (about, auth, runs, maps, values, events, actions, streams):
         _include(app, module.router, API)
     _include(app, health.router, "")
     dashboard.install(app)

@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -201,6 +201,30 @@ class EventHub:
                     await changed.wait()
             except TimeoutError:
                 yield b"event: heartbeat\ndata: %s\n\n" % self._pulse()
+
+    @property
+    def newest(self) -> EventId:
+        """Id of the newest event that was read."""
+        return self._newest
+
+    async def changes(self, run: str, position: EventId) -> AsyncGenerator[bool, None]:
+        """Yield True whenever something may have happened to a run after `position`; ends with the service."""
+        while not self._closing:
+            changed = self._changed
+            if self._newest < position:  # Redis lost its data
+                position = self._newest
+                yield True
+            batch = await self._after(position)
+            if batch:
+                position = batch[-1].id
+                if any(event.run == run for event in batch):
+                    yield True
+                continue
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await changed.wait()
+            except TimeoutError:
+                yield True  # an event may have been lost with Redis; the state is looked at anyway
 
     def _pulse(self) -> bytes:
         return orjson.dumps({"time": time.time(), "redis": self.connected})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -9,7 +10,7 @@ import orjson
 import redis
 import structlog
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from quietbeam.core.errors import (
@@ -34,6 +35,7 @@ STATUS: dict[type[QuietbeamError], int] = {
     QuietbeamError: 500,
 }
 MEDIA_TYPE = "application/problem+json"
+Handler = Callable[[Any, Exception], Awaitable[Response]]
 
 
 def problem_body(status: int, detail: str, instance: str, **more: Any) -> bytes:
@@ -64,7 +66,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
     errors = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
     detail = "; ".join(f"{'.'.join(str(p) for p in e['loc'][1:] or e['loc'])}: {e['msg']}" for e in errors)
     return _answer(request, 422, detail, errors=errors)
@@ -84,9 +86,14 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` as a problem."""
-    app.add_exception_handler(QuietbeamError, _quietbeam_error)
-    app.add_exception_handler(StarletteHTTPException, _http_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(redis.RedisError, _redis_error)
-    app.add_exception_handler(Exception, _unexpected)
+    handlers: dict[type[Exception], Handler] = {
+        QuietbeamError: _quietbeam_error,
+        StarletteHTTPException: _http_error,
+        HTTPException: _http_error,
+        RequestValidationError: _validation_error,
+        WebSocketRequestValidationError: _validation_error,
+        redis.RedisError: _redis_error,
+        Exception: _unexpected,
+    }
+    for family, handler in handlers.items():
+        app.add_exception_handler(family, handler)

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import ServeSettings, Settings
@@ -27,6 +28,16 @@ class Server(uvicorn.Server):
         app: Any = self.config.app
         app.state.services.hub.close_streams()
         await super().shutdown(sockets)
+
+
+class Sockets(WebSocketsSansIOProtocol):
+    """uvicorn's websockets; uvicorn 0.54 takes a refusal that was sent for one that is missing, and logs an error."""
+
+    async def send(self, message: Any) -> None:
+        """Send, and note that a refusal ends the handshake."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
 
 
 def bind(settings: ServeSettings) -> socket.socket:
@@ -68,7 +79,9 @@ def make_server(settings: Settings) -> Server:
             access_log=False,
             server_header=False,
             lifespan="on",
-            ws="none",
+            ws=Sockets,
+            ws_per_message_deflate=False,  # packing a map costs ten times what sending it does
+            ws_max_size=16 * 2**10,  # what clients send: who they are
             timeout_keep_alive=15,
             timeout_graceful_shutdown=_GRACE_S,
             limit_concurrency=1024,

@@ -115,5 +115,7 @@ def authorize(connection: HTTPConnection) -> None:
         wanted: frozenset[Scope] | None = endpoint.needs  # type: ignore[union-attr]
     except AttributeError:
         raise HTTPException(403, "this address is closed: it names no scope") from None
-    if wanted is not None:
-        check(principal_of(connection), wanted)
+    principal = principal_of(connection)
+    if wanted is None or (principal is NOBODY and connection.scope["type"] == "websocket"):
+        return  # a websocket may still say who it is, with its first message
+    check(principal, wanted)

@@ -85,7 +85,7 @@ def get_stack(
     """All lines in one array (line, row, col); NaN (null in JSON) where nothing is measured or denoised yet."""
     status, info = find_run(shared, uid)
     form = formats.choose(format, accept, STACK_FORMATS)
-    known = _kind(kind)
+    known = known_kind(kind)
     axes = ("row", "col") if known == "measured" else ("line", "row", "col")
     shape = info.shape if known == "measured" else (len(info.lines), *info.shape)
     index = parse_slice(slice or "", shape, axes)
@@ -126,7 +126,7 @@ def get_map(
     """One line's map (row, col)."""
     status, info = find_run(shared, uid)
     form = formats.choose(format, accept, LINE_FORMATS)
-    known = _kind(kind)
+    known = known_kind(kind)
     if line not in info.lines:
         raise NotMeasuredError(f"line {line[:40]!r} is not measured in this run; it has {', '.join(info.lines)}")
     index = parse_slice(slice or "", info.shape, ("row", "col"))
@@ -158,7 +158,8 @@ def find_run(shared: Services, uid: str) -> tuple[RunStatus, RunInfo]:
     return status, status.info
 
 
-def _kind(kind: str) -> Kind:
+def known_kind(kind: str) -> Kind:
+    """Return a kind of map, or raise the 404."""
     for known in KINDS:
         if kind == known:
             return known
