@@ -164,6 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--devices", default="1")
+    parser.add_argument("--strategy", default="auto", help="Lightning's, for several devices: ddp, fsdp ...")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--targets", choices=["expectation", "counts"], default="expectation")
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -185,6 +186,7 @@ def main(argv: list[str] | None = None) -> None:
         name=args.name,
         device=args.device,
         devices=int(args.devices) if args.devices.isdigit() else args.devices,
+        strategy=args.strategy,
         validate_every=args.validate_every,
         command=command,
         parent=args.parent,

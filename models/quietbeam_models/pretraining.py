@@ -202,7 +202,8 @@ class Pretraining(L.LightningModule):
 
     def train_dataloader(self) -> Any:
         """Return the endless stream; resuming continues with fresh specimens."""
-        seed = self.config.patches.seed + 1000 * round(self.elapsed_s)
+        # every device draws specimens of its own
+        seed = self.config.patches.seed + 1000 * round(self.elapsed_s) + 1_000_003 * self.global_rank
         patches = PatchConfig(**{**_fields(self.config.patches), "seed": seed})
         return torch.utils.data.DataLoader(PatchStream(patches), batch_size=None, num_workers=0)
 

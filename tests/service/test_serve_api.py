@@ -208,7 +208,7 @@ def test_slices_cut_like_numpy(client: TestClient, run: SyntheticRun) -> None:
 
 def test_maps_are_listed_with_links_that_work(client: TestClient, run: SyntheticRun) -> None:
     body = client.get("/api/v1/runs/latest/maps").json()
-    assert [entry["id"] for entry in body["data"]] == ["raw", "denoised", "uncertainty", "residual", "measured"]
+    assert [entry["id"] for entry in body["data"]] == ["raw", "denoised", "uncertainty", "residual", "chi2", "measured"]
     for entry in body["data"]:
         for link in entry["links"].values():
             assert client.get(link).status_code == 200

@@ -104,10 +104,11 @@ def test_half_written_files_are_swept(tmp_path: Path) -> None:
 def test_maps_carry_their_version(tmp_path: Path) -> None:
     buffer = RunBuffer.create(tmp_path, INFO)
     part = np.ones((2, 3, 5), np.float32)
-    buffer.write_maps(1, part, 2 * part, 3 * part, version=7)
+    buffer.write_maps(1, part, 2 * part, 3 * part, chi2=4 * part, version=7)
     reader = RunBuffer.open(tmp_path, "run-1")
     np.testing.assert_array_equal(reader.read_map("denoised")[:, 1:], 2 * part)
     assert (reader.read_map("uncertainty", 0)[0] == 0).all()
+    np.testing.assert_array_equal(reader.read_map("chi2")[:, 1:], 4 * part)
     assert reader.map_attributes()["version"] == 7 and reader.evidence() is None
     with pytest.raises(NotMeasuredError, match="no map kind"):
         reader.read_map("counts")  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from quietbeam.denoiser.areas import NoiseModel
-from quietbeam.denoiser.checks import check_line
+from quietbeam.denoiser.checks import check_line, local_chi2
 from quietbeam.denoiser.combination import best_weights, combine, cross_errors
 from quietbeam.denoiser.counts import RunCounts, Sums
 from quietbeam.denoiser.null_test import false_structure
@@ -50,6 +50,20 @@ def test_a_combination_beats_its_parts_and_its_gain_is_honest() -> None:
         single.append(min(((rate - true) ** 2).mean() for rate in rates.values()))
     assert np.mean(actual) < 0.9 * np.mean(single)
     assert np.mean(honest) == pytest.approx(np.mean(actual), abs=3 * np.std(honest) / 6**0.5 + 0.02)
+
+
+def test_local_chi_square_shows_where_a_map_erased_and_invented_something() -> None:
+    true = np.full((64, 64), 12.0)
+    true[20:24, 20:24] *= 2  # the map below misses this
+    fold = fold_of(true, share=0.5)
+    rate = np.full((1, 64, 64), 12.0, np.float32)
+    rate[0, 40:44, 40:44] *= 2  # and invents that
+    chi2 = local_chi2(fold.seen, rate, rate * fold.seen.exposure)[0]
+    assert chi2[21, 21] > 20 and chi2[41, 41] > 20
+    elsewhere = np.ones((64, 64), bool)
+    for start in (20, 40):
+        elsewhere[start - 3 : start + 7, start - 3 : start + 7] = False
+    assert chi2[elsewhere].mean() == pytest.approx(1.0, abs=0.15)
 
 
 def test_resolution_of_a_blurred_map_is_worse_and_noise_has_none() -> None:

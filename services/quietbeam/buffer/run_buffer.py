@@ -8,6 +8,7 @@ array                          axes                     dtype      writer
 ``live_time_s``                detector, row, col       f4         ingest
 ``measured``                   row, col                 bool       ingest, last: the commit mark of a row
 ``raw, denoised, uncertainty`` line, row, col           f4         denoise
+``chi2``                       line, row, col           f4         denoise
 =============================  =======================  =========  ========================================
 
 Group attributes belong to ingest, the attributes of ``denoised`` (evidence, version) to the denoise worker, so that no
@@ -29,8 +30,8 @@ from quietbeam.core.errors import BufferConflictError, InputError, NotMeasuredEr
 from quietbeam.core.evidence import RunEvidence
 from quietbeam.core.types import BoolArray, FloatArray, RowBlock, RunInfo
 
-MapKind = Literal["raw", "denoised", "uncertainty"]
-MAP_KINDS: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty")
+MapKind = Literal["raw", "denoised", "uncertainty", "chi2"]
+MAP_KINDS: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty", "chi2")
 _UID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 _MAP_ROWS = 64
 _CONFIG: Any = {"write_empty_chunks": True}
@@ -215,12 +216,20 @@ class RunBuffer:
     # --- maps: written by the denoise worker --------------------------------------------------------------------
 
     def write_maps(
-        self, first_row: int, raw: FloatArray, denoised: FloatArray, uncertainty: FloatArray, **attributes: Any
+        self,
+        first_row: int,
+        raw: FloatArray,
+        denoised: FloatArray,
+        uncertainty: FloatArray,
+        *,
+        chi2: FloatArray | None = None,
+        **attributes: Any,
     ) -> None:
-        """Write rows ``[first_row, first_row + n)`` of the three maps, each (line, n, col), then `attributes`."""
+        """Write rows ``[first_row, first_row + n)`` of the maps, each (line, n, col), then `attributes`."""
         stop = first_row + raw.shape[1]
-        for kind, values in zip(MAP_KINDS, (raw, denoised, uncertainty), strict=True):
-            self._array(kind)[:, first_row:stop, :] = values
+        for kind, values in zip(MAP_KINDS, (raw, denoised, uncertainty, chi2), strict=True):
+            if values is not None and kind in self._group:  # runs of older versions have no chi2
+                self._array(kind)[:, first_row:stop, :] = values
         if attributes:
             self.update_map_attributes(**attributes)
 
@@ -248,6 +257,8 @@ class RunBuffer:
         """
         if kind not in MAP_KINDS:
             raise NotMeasuredError(f"no map kind {kind!r}; there are {', '.join(MAP_KINDS)}")
+        if kind not in self._group:
+            raise NotMeasuredError(f"run {self.info.uid} was denoised by a version that kept no {kind}")
         return np.asarray(self._array(kind)[lines, rows])
 
     def sweep_partials(self) -> int:

@@ -30,6 +30,7 @@ def pretrain(
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[str, typer.Option(help="Number of devices, for Lightning.")] = "1",
+    strategy: Annotated[str, typer.Option(help="Lightning's strategy for several devices: auto, ddp ...")] = "auto",
     targets: Annotated[str, typer.Option(help="expectation, or counts (noisy targets).")] = "expectation",
 ) -> None:
     """Make pretrained weights from procedural specimens."""
@@ -38,7 +39,18 @@ def pretrain(
     main(
         [
             *("--work", str(work), "--out", str(out), "--minutes", str(minutes), "--name", name),
-            *("--seed", str(seed), "--device", device, "--devices", devices, "--targets", targets),
+            *(
+                "--seed",
+                str(seed),
+                "--device",
+                device,
+                "--devices",
+                devices,
+                "--strategy",
+                strategy,
+                "--targets",
+                targets,
+            ),
             *(("--parent", parent) if parent else ()),
         ]
     )

@@ -75,6 +75,28 @@ def _box(image: NDArray[np.floating]) -> NDArray[np.float64]:
     return ndimage.uniform_filter(image.astype(np.float64), BOX, mode="constant") * BOX**2
 
 
+def local_chi2(sums: Sums, rate: Array, variance: Array) -> Array:
+    """Return the chi-square of each 5 x 5 box of the residual (line, row, col): about 1 where only noise is left.
+
+    ``(sum (n - E f))**2 / sum var``: the residual is summed before it is squared, so that what was erased or invented
+    over several pixels stands out, where noise averages out. Below 1 where the map follows these very counts.
+
+    Parameters
+    ----------
+    rate
+        The published map (line, row, col).
+    variance
+        Variance of the counts that the map and the noise model expect, same axes.
+    """
+    used = sums.exposure > 0
+    out = np.zeros(rate.shape, np.float32)
+    for j, lit in enumerate(used):
+        miss = np.where(lit, sums.counts[j] - sums.exposure[j] * rate[j], 0)
+        spread = _box(np.where(lit, variance[j], 0))
+        out[j] = np.where(lit, _box(miss) ** 2 / np.maximum(spread, 1e-9), 0)
+    return out
+
+
 def _worst_spot(
     out: LineChecks, held: Sums, rate: Array, deviation: Array, used: NDArray[np.bool_], factor: float, constant: float
 ) -> None:

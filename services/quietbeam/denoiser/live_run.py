@@ -14,9 +14,9 @@ from quietbeam.core import keys, metrics, runs
 from quietbeam.core.bus import Connection, emit
 from quietbeam.core.evidence import RunEvidence
 from quietbeam.core.settings import DenoiseSettings
-from quietbeam.core.types import FloatArray, RunState
+from quietbeam.core.types import RunState
 
-from .options import DenoiseOptions
+from .options import DenoiseOptions, MapUpdate
 from .session import DenoiseSession
 
 log = structlog.get_logger()
@@ -134,7 +134,7 @@ class LiveRun:
             session.judgements != judgements
         ):  # the rows asked for a new choice; all maps follow with the next evaluation
             self._evidence, self._evaluated = session.evidence(), None
-        self._write(update.rows[0], update.raw, update.denoised, update.uncertainty)
+        self._write(update)
         self._notify(update.rows, lag_s=self._commit_age(stop - 1))
         return True
 
@@ -208,7 +208,7 @@ class LiveRun:
             if band.any():
                 between()
                 update = session.infer((first, first + int(np.flatnonzero(band)[-1]) + 1))
-                self._write(update.rows[0], update.raw, update.denoised, update.uncertainty)
+                self._write(update)
         # Measured from its end, so that evaluation never takes more than its share on a slow machine.
         self._evaluated_at = time.monotonic()
         self._notify((0, self.info.shape[0]), lag_s=None)
@@ -231,7 +231,7 @@ class LiveRun:
         update, evidence = self._denoiser().finalize(0.0, between=between)
         if self._taken != taken:
             return True  # a row came late: finish again with it
-        self._write(update.rows[0], update.raw, update.denoised, update.uncertainty)
+        self._write(update)
         self._close_run(evidence)
         return True
 
@@ -279,11 +279,11 @@ class LiveRun:
         for row in range(start, stop):
             counts: Any = self.buffer.read_row(row).counts
             raw = np.asarray(np.nansum(counts, axis=0, dtype=np.float64), np.float32)[:, None, :]
-            self._write(row, raw, raw, np.sqrt(np.abs(raw)))
+            self.buffer.write_maps(row, raw, raw, np.sqrt(np.abs(raw)))
         self._notify((start, stop), lag_s=None)
 
-    def _write(self, first_row: int, raw: FloatArray, denoised: FloatArray, uncertainty: FloatArray) -> None:
-        self.buffer.write_maps(first_row, raw, denoised, uncertainty)
+    def _write(self, maps: MapUpdate) -> None:
+        self.buffer.write_maps(maps.rows[0], maps.raw, maps.denoised, maps.uncertainty, chi2=maps.chi2)
 
     def _notify(self, rows: tuple[int, int], *, lag_s: float | None, final: bool = False) -> None:
         """Attributes on disk first, then the state hash, then the wake-ups."""

@@ -28,6 +28,9 @@ class DenoiseResult:
     ----------
     denoised, raw, uncertainty
         (line, row, col) float32, counts of the summed detectors; raw is the gain-weighted detector sum.
+    chi2
+        (line, row, col) float32, local chi-square of the residual: about 1 where only noise is left, large where the
+        map erased or invented structure.
     measured
         (row, col) bool; the maps are 0 elsewhere.
     evidence
@@ -39,6 +42,7 @@ class DenoiseResult:
     denoised: Array
     raw: Array
     uncertainty: Array
+    chi2: Array
     measured: NDArray[np.bool_]
     evidence: RunEvidence
 
@@ -147,6 +151,7 @@ def denoise(
         denoised=update.denoised,
         raw=update.raw,
         uncertainty=update.uncertainty,
+        chi2=update.chi2,
         measured=session.data.measured,
         evidence=evidence,
     )

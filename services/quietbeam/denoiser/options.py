@@ -60,9 +60,12 @@ class MapUpdate:
     ----------
     raw, denoised, uncertainty
         (line, row, col) float32 [counts of the summed detectors]; 0 where not measured.
+    chi2
+        (line, row, col) float32, see :func:`quietbeam.denoiser.checks.local_chi2`; 0 where not measured.
     """
 
     rows: tuple[int, int]
     raw: FloatArray
     denoised: FloatArray
     uncertainty: FloatArray
+    chi2: FloatArray

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from quietbeam.core.evidence import DetectorEvidence, Kind, RunEvidence
 
 from .areas import NoiseModel, measure_noise
+from .checks import local_chi2
 from .counts import RunCounts, Sums
 from .evaluation import Evaluation, evaluate, mix
 from .finetune import FineTuning
@@ -137,8 +138,10 @@ class DenoiseSession:
                     deviation[j] = evaluation.deviation(j, denoised[j], sums.exposure[j], self._noise, expected)
         lit = (sums.exposure > 0) & self.data.measured[look[0] : look[1]]
         a, b = out[0] - look[0], out[1] - look[0]
-        clean = [np.where(lit, np.nan_to_num(m), 0).astype(np.float32)[:, a:b] for m in (raw, denoised, deviation)]
-        return MapUpdate(rows=out, raw=clean[0], denoised=clean[1], uncertainty=clean[2])
+        explained = np.maximum(self._noise.variance(Sums(sums.exposure * denoised, sums.exposure)), 1e-6)
+        maps = (raw, denoised, deviation, local_chi2(sums, denoised, explained))
+        clean = [np.where(lit, np.nan_to_num(m), 0).astype(np.float32)[:, a:b] for m in maps]
+        return MapUpdate(rows=out, raw=clean[0], denoised=clean[1], uncertainty=clean[2], chi2=clean[3])
 
     def _parts(
         self, evaluation: Evaluation, sums: Sums, look: tuple[int, int], flips: int

@@ -18,8 +18,8 @@ from .result import Result
 def write_nexus(path: Path, result: Result, *, source: str, settings: Mapping[str, Any]) -> None:
     """Write maps as NeXus HDF5.
 
-    Groups ``entry/denoised``, ``raw``, ``uncertainty`` are NXdata of (line, row, col); ``entry/process`` is the
-    provenance with the evidence as JSON; ``entry/evidence`` holds it per line.
+    Groups ``entry/denoised``, ``raw``, ``uncertainty`` and ``chi2`` are NXdata of (line, row, col),
+    ``entry/process`` is the provenance with the evidence as JSON, ``entry/evidence`` holds it per line.
     """
     with h5py.File(path, "w") as file:
         file.attrs["NX_class"], file.attrs["default"] = "NXroot", "entry"
@@ -31,11 +31,12 @@ def write_nexus(path: Path, result: Result, *, source: str, settings: Mapping[st
             ("denoised", result.denoised),
             ("raw", result.raw),
             ("uncertainty", result.uncertainty),
+            ("chi2", result.chi2),
         ):
             data = _group(entry, name, "NXdata")
             data.attrs["signal"], data.attrs["axes"] = "data", ["line", "row", "col"]
             stored = data.create_dataset("data", data=image, compression="gzip", compression_opts=1, shuffle=True)
-            stored.attrs["units"] = "counts"
+            stored.attrs["units"] = "" if name == "chi2" else "counts"
             data["line"] = np.arange(image.shape[0])
             data["row"], data["col"] = np.arange(image.shape[1]), np.arange(image.shape[2])
             data["line_names"] = np.array(result.lines, dtype=h5py.string_dtype())

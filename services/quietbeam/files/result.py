@@ -34,6 +34,10 @@ class Result(Protocol):
         """(line, row, col)."""
 
     @property
+    def chi2(self) -> NDArray[np.float32]:
+        """(line, row, col), local chi-square of the residual."""
+
+    @property
     def measured(self) -> NDArray[np.bool_]:
         """(row, col)."""
 

@@ -16,12 +16,13 @@ from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.runs import RunStatus
 from quietbeam.core.types import BoolArray, FloatArray
 
-Kind = Literal["raw", "denoised", "uncertainty", "residual", "measured"]
+Kind = Literal["raw", "denoised", "uncertainty", "residual", "chi2", "measured"]
 KINDS: dict[Kind, str] = {
     "raw": "gain-weighted sum over detectors",
     "denoised": "the published estimate; equals raw for lines whose gain is not proven",
     "uncertainty": "one standard error of denoised",
     "residual": "raw minus denoised",
+    "chi2": "chi-square of the residual in boxes of 5 x 5 pixels: about 1 where only noise is left",
     "measured": "which pixels are measured",
 }
 _CACHE_BYTES = 256 * 2**20

@@ -58,7 +58,7 @@ def list_maps(uid: str, request: Request, shared: Shared) -> Response:
                 "shape": [rows, cols] if kind == "measured" else [n_line, rows, cols],
                 "dims": ["row", "col"] if kind == "measured" else ["line", "row", "col"],
                 "dtype": "|b1" if kind == "measured" else "<f4",
-                "units": None if kind == "measured" else "counts" if info.kind == "counts" else "fitted area",
+                "units": None if kind in ("measured", "chi2") else "counts" if info.kind == "counts" else "fitted area",
                 "lines": info.lines,
                 "formats": STACK_FORMATS,
                 "line_formats": LINE_FORMATS,
