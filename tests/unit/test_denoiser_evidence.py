@@ -154,3 +154,46 @@ def test_noise_of_areas_is_measured() -> None:
     noise = measure_noise(store(areas, "areas"))
     assert noise.factor[0] == pytest.approx(5, rel=0.15)
     assert noise.constant[0] == pytest.approx(60, rel=0.8)
+
+
+def shaded(seed: int, kind: str = "counts", level: float = 60.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts of two detectors, of which relief shades one from left to right, and the rate of their sum."""
+    r, c = np.mgrid[0:64, 0:64]
+    rate = level * np.stack([1 + 0.5 * np.sin(r / 5), 1 + 0.5 * np.cos(c / 7), np.ones((64, 64))])
+    tilt = 0.3 * (c / 31.5 - 1)
+    expected = np.stack([0.5 * rate * (1 + tilt), 0.5 * rate * (1 - tilt)])
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(expected)
+    return (counts if kind == "counts" else rng.normal(expected, np.sqrt(3 * expected))), rate
+
+
+@pytest.mark.parametrize("kind", ["counts", "areas"])
+def test_a_smooth_gain_field_is_modelled(kind) -> None:
+    """Where one detector is missing, the other's sum has the exposure that the field gives it; else nothing moves."""
+    counts, rate = shaded(0, kind)
+    data = store(counts, kind)
+    assert data.field is None and data.gains.included.all()
+    tilt = 0.3 * (np.arange(64) / 31.5 - 1)
+    inside = slice(8, 56)
+    np.testing.assert_allclose(data.field[0, 32, inside], (1 + tilt)[inside], atol=0.06)
+    np.testing.assert_allclose(data.sums("all").exposure, 1.0, rtol=1e-5)
+    one = data.sums("all", detectors=np.array([True, False]))
+    bias = one.rate[:, :, inside].mean((0, 1)) / rate[:, :, inside].mean((0, 1)) - 1
+    assert np.abs(bias).max() < 0.08 and np.abs(one.rate.sum() / rate.sum() - 1) < 0.01
+
+
+def test_even_detectors_have_no_field() -> None:
+    data = store(poisson(np.full((3, 48, 48), 20.0), [1.0, 0.7, 1.3]))
+    assert data.gains.included.all() and data.field is None
+
+
+@pytest.mark.parametrize(("pixels", "rows"), [(0.0, 0.0), (0.05, 0.0), (0.0, 0.05)])
+def test_common_mode_noise_is_measured(pixels: float, rows: float) -> None:
+    from quietbeam.denoiser.common_mode import common_mode
+
+    rng = np.random.default_rng(2)
+    r, c = np.mgrid[0:96, 0:96]
+    rate = 400 * np.stack([1 + 0.6 * np.sin(r / 6) * np.cos(c / 9), 1 + 0.5 * np.cos(c / 7), 0.5 + (r + c) / 200])
+    beam = (1 + rows * rng.standard_normal((96, 1))) * (1 + pixels * rng.standard_normal((96, 96)))
+    found = common_mode(store(rng.poisson(rate * beam)[None]).sums("all"))
+    assert found[0] == pytest.approx(pixels, abs=0.012) and found[1] == pytest.approx(rows, abs=0.012)

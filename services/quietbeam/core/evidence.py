@@ -127,6 +127,10 @@ class RunEvidence:
         Loss of the latest fine-tuning steps, or None before the first.
     final
         True after the last, longer fine-tune at the end of the run.
+    jitter_pixels, jitter_rows
+        Relative variation (1 sigma) that all lines share from pixel to pixel and from row to row after I0 and live
+        time: beam or dwell jitter, which all detectors see alike and no denoiser can tell from the specimen. The first
+        also holds the specimen's own finest structure, so it is an upper limit. None where it cannot be told.
     notes
         Sentences for people: fallbacks, doubts, what was left out.
     """
@@ -141,6 +145,8 @@ class RunEvidence:
     fine_tune_s: float = 0.0
     loss: float | None = None
     final: bool = False
+    jitter_pixels: float | None = None
+    jitter_rows: float | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def measure_noise(data: RunCounts) -> NoiseModel:
     for j in range(n_line):
         used = np.flatnonzero(gains.included[:, j])
         total = data.counts[used, j].sum(0)
-        weights = gains.values[used, j][:, None, None] * exposure[used]
+        weights = data.weights(j)[used]
         share = np.divide(weights, weights.sum(0), out=np.zeros_like(weights), where=weights.sum(0) > 0)
         squares: list[Array] = []
         levels: list[Array] = []

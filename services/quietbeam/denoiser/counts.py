@@ -13,6 +13,7 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.evidence import Kind
 
 from .exposure import relative_exposure
+from .gain_field import gain_field
 from .gains import Gains, estimate_gains
 from .holdout import hold_out
 
@@ -73,6 +74,8 @@ class RunCounts:
         self.live_time_s: Array | None = None
         self._exposure: Array | None = None
         self._gains: Gains | None = None
+        self.field: Array | None = None
+        """Smooth relative sensitivity of each detector, (detector, row, col); None where even."""
 
     # -- rows in ------------------------------------------------------------------------------------------------
     def add_rows(
@@ -154,13 +157,26 @@ class RunCounts:
         return self._gains if self._gains is not None else self.estimate_gains()
 
     def estimate_gains(self) -> Gains:
-        """Estimate gains anew from all rows (evenly chosen ones of a large map)."""
+        """Estimate gains anew from all rows (evenly chosen ones of a large map), and the gain field."""
         rows = np.flatnonzero(self.measured.any(1))
         keep = max(1, _GAIN_PIXELS // self.shape[1])
         if rows.size > keep:
             rows = rows[np.linspace(0, rows.size - 1, keep).astype(int)]
         self._gains = estimate_gains(self.counts[:, :, rows], self.exposure[:, rows], self.detectors)
+        there = self.exposure if self.missing is None else self.exposure * ~self.missing.any(1)
+        self.field = gain_field(self.counts, there, self._gains.values)
         return self._gains
+
+    def weights(self, j: int, at: tuple[slice, slice] = (slice(None), slice(None))) -> Array:
+        """Return what each detector adds to the exposure of line ``j``, (detector, row, col): gain, field, exposure.
+
+        Without gaps they sum to the exposure: the field moves weight between detectors, never the detector sum's.
+        """
+        values = self.gains.values[:, j].astype(np.float32)[:, None, None]
+        if self.field is None:
+            return values * self.exposure[:, *at]
+        local = values * self.field[:, *at]
+        return local / np.maximum(local.sum(0), 1e-9) * self.exposure[:, *at]
 
     # -- sums ---------------------------------------------------------------------------------------------------
     def sums(
@@ -185,17 +201,16 @@ class RunCounts:
         gains = self.gains
         take = gains.included if detectors is None else gains.included & np.asarray(detectors)[:, None]
         mask = take.astype(np.float32)
-        values = (gains.values * take).astype(np.float32)
-        exposure = self.exposure[:, *at]
-        lit = (exposure > 0).astype(np.float32)
+        lit = (self.exposure[:, *at] > 0).astype(np.float32)
         share = {"all": 1.0, "held": self.share, "train": 1.0 - self.share}[part]
         counts = self.held[:, :, *at] if part == "held" else self.counts[:, :, *at]
         if part == "train":
             counts = counts - self.held[:, :, *at]
-        if self.missing is not None and self.missing[:, :, *at].any():
-            valid = ~self.missing[:, :, *at]
-            weight = np.einsum("dl,drc,dlrc->lrc", values, exposure, valid, optimize=True)
-        else:
-            weight = np.einsum("dl,drc->lrc", values, exposure)
+        weight = np.empty(counts.shape[1:], np.float32)
+        for j in range(len(self.lines)):
+            parts = self.weights(j, at)[take[:, j]]
+            if self.missing is not None:
+                parts = parts * ~self.missing[take[:, j], j][:, *at]
+            weight[j] = parts.sum(0)
         total = np.einsum("dl,dlrc,drc->lrc", mask, counts, lit, optimize=True)
-        return Sums(counts=total.astype(np.float32), exposure=(weight * share).astype(np.float32))
+        return Sums(counts=total.astype(np.float32), exposure=weight * np.float32(share))

@@ -14,6 +14,7 @@ from quietbeam.core.evidence import LineEvidence
 from .areas import NoiseModel
 from .checks import LineChecks, check_line
 from .combination import Weights
+from .common_mode import common_mode
 from .counts import RunCounts, Sums
 from .gate import Choice, choose, gain_interval
 from .judging import Estimate, Judged, best_widths, controlled, judge, judge_combination, total
@@ -47,6 +48,8 @@ class Evaluation:
         Weights of the combination, per line.
     errors
         Squared held-out error by estimator, (line, block).
+    jitter
+        Common-mode noise that is left, of pixels and of rows.
     """
 
     choices: list[Choice]
@@ -57,6 +60,7 @@ class Evaluation:
     seed: int
     checks: list[LineChecks]
     printed: NDArray[np.float64]
+    jitter: tuple[float | None, float | None] = (None, None)
     notes: list[str] = field(default_factory=list)
 
     def scale(self, name: str) -> Array:
@@ -120,29 +124,29 @@ class Evaluation:
             line=name,
             estimator=choice.estimator,
             proven=choice.proven,
-            dwell_gain=_rounded(gain, 3),
-            dwell_gain_low=_rounded(low, 3),
-            dwell_gain_high=_rounded(high, 3),
+            dwell_gain=rounded(gain, 3),
+            dwell_gain_low=rounded(low, 3),
+            dwell_gain_high=rounded(high, 3),
             candidates={
                 key: round(carry * gain_interval(raw, value[j], self.seed)[0], 3)
                 for key, value in self.errors.items()
                 if key not in ("raw", "constant") and raw.sum() > 0
             },
             weights={key: round(w, 3) for key, w in self.parts(j).items()},
-            total_ratio=_rounded(checks.total_ratio),
-            slope=_rounded(checks.slope),
+            total_ratio=rounded(checks.total_ratio),
+            slope=rounded(checks.slope),
             mean_counts=round(mean, 5),
-            residual_chi2=_rounded(checks.residual_chi2),
+            residual_chi2=rounded(checks.residual_chi2),
             residual_flag=checks.structure > RESIDUAL_LIMIT or (checks.residual_p or 1.0) < RESIDUAL_P,
-            residual_p=_rounded(checks.residual_p, 6),
+            residual_p=rounded(checks.residual_p, 6),
             residual_worst_row=row,
             residual_worst_col=col,
             frc_pixels=checks.frc[0],
             frc_raw_pixels=checks.frc_raw[0],
             frc_half_bit_pixels=checks.frc[1],
             frc_raw_half_bit_pixels=checks.frc_raw[1],
-            false_structure=_rounded(float(self.printed[j]), 4),
-            coverage_68=_rounded(checks.coverage_68, 4),
+            false_structure=rounded(float(self.printed[j]), 4),
+            coverage_68=rounded(checks.coverage_68, 4),
             excluded_detectors=dict(data.gains.reasons[j]),
         )
 
@@ -205,7 +209,8 @@ def evaluate(
     result.checks = [_check(result, j, first[0], noise) for j in range(n)]
     if thorough and data.kind == "counts":
         _count_false_structure(result, estimate, networks, first[0].fold.seen)
-    result.notes = notes_of(data, result.choices)
+    result.jitter = common_mode(data.sums("all"))
+    result.notes = notes_of(data, result.choices, result.jitter[1])
     return result
 
 
@@ -277,5 +282,6 @@ def _nothing_held_out(data: RunCounts, noise: NoiseModel, seed: int) -> Evaluati
     )
 
 
-def _rounded(value: float | None, digits: int = 5) -> float | None:
+def rounded(value: float | None, digits: int = 5) -> float | None:
+    """Return a figure as it is written down; None for what is not finite."""
     return None if value is None or not np.isfinite(value) else round(float(value), digits)

@@ -9,9 +9,10 @@ from .gate import Choice
 
 DRIFT_LIMIT = 0.04
 SCATTER_LIMIT = 2.0
+JITTER_LIMIT = 0.02
 
 
-def notes_of(data: RunCounts, choices: list[Choice]) -> list[str]:
+def notes_of(data: RunCounts, choices: list[Choice], jitter_rows: float | None = None) -> list[str]:
     """Return what people should know of a run's detectors and lines."""
     notes = []
     excluded: dict[str, int] = {}
@@ -25,6 +26,12 @@ def notes_of(data: RunCounts, choices: list[Choice]) -> list[str]:
                 f"detector {name} differs smoothly from the others by {100 * drift:.0f} % over the map "
                 "(rough specimen or drift); the published map is that of the detectors' sum"
             )
+    if jitter_rows is not None and jitter_rows > JITTER_LIMIT:
+        notes.append(
+            f"rows differ together by {100 * jitter_rows:.1f} % in all lines"
+            + (" after I0 and live time" if data.i0 is not None else "; no I0 was recorded")
+            + ": beam or dwell jitter, which every detector sees alike and no denoiser removes"
+        )
     scatter = np.where(data.gains.included, data.gains.scatter, np.nan)
     if data.kind == "counts" and np.isfinite(scatter).any():
         worst = np.nanmax(np.nan_to_num(scatter, nan=0.0), axis=0)

@@ -17,7 +17,7 @@ from quietbeam.core.evidence import DetectorEvidence, Kind, RunEvidence
 from .areas import NoiseModel, measure_noise
 from .checks import local_chi2
 from .counts import RunCounts, Sums
-from .evaluation import Evaluation, evaluate, mix
+from .evaluation import Evaluation, evaluate, mix, rounded
 from .finetune import FineTuning
 from .judging import calibrated
 from .networks import pick_device, predict, pretrained, use_threads
@@ -320,6 +320,8 @@ class DenoiseSession:
             fine_tune_s=round(tuning.seconds, 2) if tuning else 0.0,
             loss=round(tuning.loss, 5) if tuning and tuning.loss is not None else None,
             final=self._final,
+            jitter_pixels=rounded(self._evaluation.jitter[0]),
+            jitter_rows=rounded(self._evaluation.jitter[1]),
             notes=tuple(self._evaluation.notes),
         )
 

@@ -1,0 +1,63 @@
+"""Common-mode noise that is left: beam and dwell jitter shared by all detectors and lines, which denoising cannot see.
+
+Counting noise is independent from line to line, so what two groups of lines share at the finest scale is either the
+specimen's own finest structure or jitter of the exposure. The figures are therefore upper limits for pixels; for rows
+the specimen's share is taken from the columns, across which nothing jitters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .counts import Sums
+
+Array = NDArray[np.float64]
+
+_LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1]) / 6.0
+"""White noise keeps its variance under it."""
+_LEAST_COUNTS = 100.0
+
+
+def common_mode(sums: Sums) -> tuple[float | None, float | None]:
+    """Return the relative jitter (1 sigma) of pixels and of rows that all lines share; None where it cannot be told.
+
+    Parameters
+    ----------
+    sums
+        Counts or areas of two or more lines, (line, row, col).
+    """
+    rate = sums.rate.astype(np.float64)
+    lit = (sums.exposure > 0).all(0)
+    bright = np.flatnonzero(sums.counts.sum((1, 2)) > _LEAST_COUNTS)
+    if bright.size < 2 or min(lit.shape) < 8 or lit.sum() < 64:
+        return None, None
+    order = bright[np.argsort([-rate[j][lit].sum() for j in bright])]
+    # lines of like strength side by side, each with weight by its mean: no single line decides
+    groups = [sum(rate[j] / rate[j][lit].mean() for j in order[i::2]) / len(order[i::2]) for i in (0, 1)]
+    return _pixels(groups, lit), _rows(groups, lit)
+
+
+def _pixels(groups: list[Array], lit: NDArray[np.bool_]) -> float:
+    """Robust covariance of the two groups' finest scale: that of the sum less that of the difference."""
+    whole = ndimage.minimum_filter(lit, 3, mode="constant", cval=False)
+    a, b = (ndimage.convolve(np.where(lit, g, 1.0), _LAPLACIAN)[whole] for g in groups)
+    if a.size < 30:
+        return 0.0
+    spread = [(np.median(np.abs(x - np.median(x))) / 0.6745) ** 2 for x in (a + b, a - b)]
+    return float(np.sqrt(max(spread[0] - spread[1], 0.0) / 4))
+
+
+def _rows(groups: list[Array], lit: NDArray[np.bool_]) -> float:
+    """Covariance of the two groups' second differences from row to row, beyond that from column to column."""
+    figures = []
+    for axis in (1, 0):
+        weight = lit.sum(axis)
+        used = weight > 0.5 * weight.max()
+        means = [(g * lit).sum(axis)[used] / weight[used] for g in groups]
+        if used.sum() < 8:
+            return 0.0
+        a, b = (np.diff(m, 2) / np.sqrt(6.0) for m in means)
+        figures.append(float((a * b).mean()))
+    return float(np.sqrt(max(figures[0] - max(figures[1], 0.0), 0.0)))
