@@ -37,5 +37,12 @@ def test_speed_table_says_seconds_and_ratios(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
         benchmark_speed, "measure_speed", lambda device, threads=None: {"GFLOP/s": 50.0, "one map": 0.2}
     )
+    monkeypatch.setattr(benchmark_speed, "warm_start", lambda device: [("pretrained", 0, 0.15)])
     text = benchmark_speed.run_speed(tmp_path, "cpu").read_text()
-    assert "| one map | 0.200 | 10.0 |" in text and "matrix products" in text
+    assert "| one map | 0.200 | 10.0 |" in text and "matrix products" in text and "| pretrained | 0 | 0.1500 |" in text
+
+
+def test_a_pretrained_start_is_ahead_of_a_random_one() -> None:
+    figures = {(name, steps): share for name, steps, share in benchmark_speed.warm_start("cpu", 8)}
+    assert set(figures) == {*(("pretrained", n) for n in (0, 1, 2)), *(("random weights", n) for n in (2, 4, 8))}
+    assert 0 < figures["pretrained", 2] < 0.5 * figures["random weights", 8]

@@ -197,3 +197,21 @@ def test_common_mode_noise_is_measured(pixels: float, rows: float) -> None:
     beam = (1 + rows * rng.standard_normal((96, 1))) * (1 + pixels * rng.standard_normal((96, 96)))
     found = common_mode(store(rng.poisson(rate * beam)[None]).sums("all"))
     assert found[0] == pytest.approx(pixels, abs=0.012) and found[1] == pytest.approx(rows, abs=0.012)
+
+
+@pytest.mark.parametrize("detectors", [2, 4])
+def test_the_error_of_raw_areas_is_measured_right(detectors: int) -> None:
+    """Every dwell gain of fitted areas hangs on it; the fit must not be bent by the noise of the level itself."""
+    from quietbeam.denoiser.risk import area_folds
+
+    rng = np.random.default_rng(5)
+    r, c = np.mgrid[0:96, 0:96]
+    true = 40 * np.stack([1 + 0.6 * np.sin(r / 6) * np.cos(c / 9), np.where((r // 16 + c // 16) % 2, 1.7, 0.3)])
+    gains = np.linspace(0.7, 1.3, detectors)
+    mean = (gains / gains.sum())[:, None, None, None] * true
+    data = store(rng.normal(mean, np.sqrt(4 * mean + 2)), "areas")
+    noise = measure_noise(data)
+    for fold in area_folds(data):
+        measured = raw_error(fold, noise, "areas", 8).sum(1)
+        actual = ((fold.held.exposure * (fold.seen.rate - true)) ** 2).sum((1, 2))
+        np.testing.assert_allclose(measured, actual, rtol=0.15)

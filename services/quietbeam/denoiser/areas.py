@@ -33,10 +33,11 @@ class NoiseModel:
         area = np.clip(sums.counts, 0, None)
         return self.factor[:, None, None] * area + self.constant[:, None, None] * sums.exposure
 
-    def to_counts(self, sums: Sums) -> Sums:
-        """Return effective Poisson counts."""
+    def to_counts(self, sums: Sums, *, clip: bool = True) -> Sums:
+        """Return effective Poisson counts; without `clip` also negative ones, which keep the mean right."""
         offset = (self.constant / self.factor**2)[:, None, None] * sums.exposure
-        counts = np.clip(sums.counts / self.factor[:, None, None] + offset, 0, None)
+        counts = sums.counts / self.factor[:, None, None] + offset
+        counts = np.clip(counts, 0, None) if clip else counts
         return Sums(counts=counts.astype(np.float32), exposure=sums.exposure)
 
     def from_rate(self, rate: Array) -> Array:
@@ -64,6 +65,7 @@ def measure_noise(data: RunCounts) -> NoiseModel:
         share = np.divide(weights, weights.sum(0), out=np.zeros_like(weights), where=weights.sum(0) > 0)
         squares: list[Array] = []
         levels: list[Array] = []
+        level = _local_mean(total, weights.sum(0) > 0)
         for i, k in enumerate(used if used.size > 1 else ()):
             p = share[i]
             scaled = np.divide(
@@ -72,11 +74,11 @@ def measure_noise(data: RunCounts) -> NoiseModel:
             good = (p > 0) & (p < 1)
             if data.missing is not None:
                 good &= ~data.missing[used, j].any(0)
-            _collect(scaled, total, good, squares, levels)
+            _collect(scaled, level, good, squares, levels)
         if used.size == 1:
             _finest_scale(total, exposure[used[0]] > 0, squares, levels)
         if squares:
-            factor[j], constant[j] = _fit(np.concatenate(squares), np.concatenate(levels))
+            factor[j], constant[j] = _fit(np.concatenate(squares), np.concatenate(levels), keep_sum=used.size > 1)
     return NoiseModel(factor=factor, constant=constant)
 
 
@@ -85,6 +87,13 @@ def _collect(values: Array, level: Array, good: NDArray[np.bool_], squares: list
     pair = good[:, 1:] & good[:, :-1]
     squares.append(0.5 * (values[:, 1:] - values[:, :-1])[pair] ** 2)
     levels.append(0.5 * (level[:, 1:] + level[:, :-1])[pair])
+
+
+def _local_mean(image: Array, lit: NDArray[np.bool_]) -> Array:
+    """Return the mean over 5 x 5 pixels: a level that hardly knows the pixel's own noise, which would bend the fit."""
+    weight = ndimage.uniform_filter(lit.astype(np.float32), 5, mode="constant")
+    mean = ndimage.uniform_filter(np.where(lit, image, 0).astype(np.float32), 5, mode="constant")
+    return np.divide(mean, weight, out=np.zeros_like(mean), where=weight > 0)
 
 
 def _finest_scale(values: Array, good: NDArray[np.bool_], squares: list[Array], levels: list[Array]) -> None:
@@ -108,8 +117,12 @@ def _finest_scale(values: Array, good: NDArray[np.bool_], squares: list[Array], 
         levels.append(level[part])
 
 
-def _fit(square: Array, level: Array) -> tuple[float, float]:
-    """Fit ``square = factor * level + constant``, both >= 0, to means over bins of level."""
+def _fit(square: Array, level: Array, *, keep_sum: bool) -> tuple[float, float]:
+    """Fit ``square = factor * level + constant``, both >= 0, to means over bins of level.
+
+    ``keep_sum`` scales the fit to the mean square: the risk of raw, and with it every gain, hangs on that. Not for
+    figures that are upper limits.
+    """
     if square.size < 8:
         return 1.0, 0.0
     bins = np.array_split(np.argsort(level), max(1, min(12, square.size // 40)))
@@ -118,6 +131,9 @@ def _fit(square: Array, level: Array) -> tuple[float, float]:
     w = 1.0 / y
     design = np.stack([np.clip(x, 0, None), np.ones_like(x)], 1) * w[:, None]
     (factor, constant), _ = nnls(design, y * w)
+    model = float(factor * np.clip(level, 0, None).mean() + constant)
+    if keep_sum and model > 0:
+        factor, constant = (v * float(square.mean()) / model for v in (factor, constant))
     # a factor of next to nothing would ask for endless effective counts
     least = max(float(np.sqrt(constant / 1e5)), 1e-6 * float(np.abs(x).max() + 1e-9), 1e-12)
     return max(float(factor), least), float(constant)

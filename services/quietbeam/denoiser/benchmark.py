@@ -18,7 +18,7 @@ from quietbeam.core.errors import InputError
 from .benchmark_report import draw_figure, make_table, mean_gain
 from .offline import denoise
 from .phantoms import PHANTOMS, expose
-from .yardsticks import FILTERS, best_error
+from .yardsticks import FILTERS, NOISE2NOISE, best_error, noise2noise
 
 Case = tuple[str, int, int, float]
 Extent = Literal["quick", "standard", "full"]
@@ -76,7 +76,7 @@ def run_quality(
         raw_error = ((raw - true) ** 2).mean((1, 2))
         textured = np.flatnonzero(true.std((1, 2)) > 1e-6 * counts)
         if key not in filters:
-            filters[key] = _yardsticks(raw, true, raw_error, textured, tell)
+            filters[key] = _yardsticks(data, true, raw_error, textured, tell)
         if budget_s >= 0:
             report["cases"].append(_ours(case, data, true, raw_error, textured, filters[key], budget_s, seed, report))
             tell(_sentence(report["cases"][-1]))
@@ -128,9 +128,9 @@ def _sentence(row: dict[str, Any]) -> str:
 
 
 def _yardsticks(
-    raw: np.ndarray, true: np.ndarray, raw_error: np.ndarray, textured: np.ndarray, tell: Callable[[str], None]
+    data: np.ndarray, true: np.ndarray, raw_error: np.ndarray, textured: np.ndarray, tell: Callable[[str], None]
 ) -> dict[str, list[float]]:
-    out = {}
+    out, raw = {}, data.sum(0).astype(np.float64)
     for name in FILTERS:
         try:
             gains = [raw_error[j] / max(best_error(name, raw[j], true[j]), 1e-12) for j in textured]
@@ -138,6 +138,13 @@ def _yardsticks(
             tell(str(error))
             continue
         out[name] = [round(float(g), 4) for g in gains]
+    if textured.size and len(data) > 1:
+        j = textured[0]  # minutes a line: one stands for the case
+        try:
+            error = ((noise2noise(data[:, j]) - true[j]) ** 2).mean()
+            out[NOISE2NOISE] = [round(float(raw_error[j] / error), 4)]
+        except InputError as problem:
+            tell(str(problem))
     return out
 
 

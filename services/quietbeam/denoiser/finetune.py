@@ -1,11 +1,11 @@
-"""Fine-tuning on the run itself: Noise2Noise between random thinnings of the counts that are not held out."""
+"""Fine-tuning on the run itself: Noise2Noise between random splits of the photons that are not held out."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -20,6 +20,7 @@ from quietbeam_models.network import Denoiser
 from .counts import Sums
 from .networks import fresh_copy, low_precision, predict, turned
 from .options import DenoiseOptions, never
+from .pairs import Pairs
 
 BATCH_PIXELS = 32_768
 CHECK_STEPS = 20
@@ -43,12 +44,21 @@ class FineTuning(L.LightningModule):
     ----------
     network
         Where to start.
+    parts
+        Parts of the network that learn; None for all (training from scratch, in benchmarks).
     """
 
-    def __init__(self, network: Denoiser, device: torch.device, options: DenoiseOptions, seed: int) -> None:
+    def __init__(
+        self,
+        network: Denoiser,
+        device: torch.device,
+        options: DenoiseOptions,
+        seed: int,
+        parts: Sequence[str] | None = LEARNING,
+    ) -> None:
         super().__init__()
         self.network = fresh_copy(network, device).train().requires_grad_(False)
-        learning = [p for name, p in self.network.named_parameters() if name.split(".")[0] in LEARNING]
+        learning = [p for name, p in self.network.named_parameters() if parts is None or name.split(".")[0] in parts]
         for parameter in learning:
             parameter.requires_grad_(True)
         self.average = fresh_copy(network, device).requires_grad_(False).eval()
@@ -64,7 +74,7 @@ class FineTuning(L.LightningModule):
         self._best = float("inf")
         self._looked_at = self._in_vain = 0
         self.exhausted = False
-        self._data: Sums | None = None
+        self._pairs: Pairs | None = None
         self._order = np.arange(0)
         self._deadline = self._anneal_s = 0.0
         self._interrupt: Callable[[], bool] = never
@@ -73,7 +83,7 @@ class FineTuning(L.LightningModule):
 
     def burst(
         self,
-        data: Sums,
+        pairs: Pairs,
         budget_s: float,
         interrupt: Callable[[], bool] = never,
         *,
@@ -86,17 +96,17 @@ class FineTuning(L.LightningModule):
 
         Parameters
         ----------
-        data
-            Integer counts (line, row, col) that may train, with their exposure.
+        pairs
+            What may train.
         held
-            Counts that never train, same axes: they choose among the weights on the way. Without them the last average
-            is chosen.
+            (Effective) counts that never train, (line, row, col): they choose among the weights on the way. Without
+            them the last average is chosen.
         """
-        if budget_s <= 0 or interrupt() or not (data.counts.sum((1, 2)) > 8).any():
+        if budget_s <= 0 or interrupt() or not (pairs.sums.counts.sum((1, 2)) > 8).any():
             return 0
         started, before = time.monotonic(), self.steps
-        self._data, self._interrupt, self._deadline = data, interrupt, started + budget_s
-        self._held_out = None if held is None else _HeldOut(data, held, self.chosen, self._device)
+        self._pairs, self._interrupt, self._deadline = pairs, interrupt, started + budget_s
+        self._held_out = None if held is None else _HeldOut(pairs.sums, held, self.chosen, self._device)
         self._best, self._in_vain, self._looked_at = 1.0, 0, self.steps
         self._anneal_s = 0.5 * budget_s if anneal else 0.0
         with _quiet():
@@ -121,7 +131,7 @@ class FineTuning(L.LightningModule):
                 network.load_state_dict(self.chosen.state_dict())
             self._optimizer.state.clear()
         self.seconds += time.monotonic() - started
-        self._data = self._held_out = None
+        self._pairs = self._held_out = None
         return self.steps - before
 
     def _look(self) -> None:
@@ -142,9 +152,10 @@ class FineTuning(L.LightningModule):
         return torch.utils.data.DataLoader(_Stream(self), batch_size=None, num_workers=0)
 
     def draw(self) -> dict[str, Tensor]:
-        """Draw a batch: a patch of some lines, its counts thinned into input and target."""
-        data, rng, options = self._data, self._rng, self.options
-        assert data is not None
+        """Draw a batch: a patch of some lines, its photons split into input and target."""
+        pairs, rng, options = self._pairs, self._rng, self.options
+        assert pairs is not None
+        data = pairs.sums
         live = np.flatnonzero(data.counts.sum((1, 2)) > 8)
         take = min(options.lines_per_step, live.size)
         if self._order.size < take or not np.isin(self._order, live).all():
@@ -159,16 +170,13 @@ class FineTuning(L.LightningModule):
             r = int(rng.integers(first, stop - rows + 1))
             c = int(rng.integers(data.counts.shape[2] - cols + 1))
             code = int(rng.integers(8)) if rows == cols or batch == 1 else int(rng.integers(4))
-            counts = turned(data.counts[lines, r : r + rows, c : c + cols], code)
-            exposure = turned(data.exposure[lines, r : r + rows, c : c + cols], code)
-            share = rng.uniform(0.5, 0.85)
-            seen = rng.binomial(np.clip(counts, 0, None).astype(np.int64), share).astype(np.float32)
-            usual = exposure.sum((1, 2), keepdims=True) / np.maximum((exposure > 0).sum((1, 2), keepdims=True), 1)
-            relative = exposure / np.maximum(usual, 1e-9)
-            inputs.append(seen)
-            targets.append(counts - seen)
-            exposures_in.append(relative)
-            exposures_out.append(relative * ((1 - share) / share))
+            seen, target = pairs.split(lines, (slice(r, r + rows), slice(c, c + cols)), rng)
+            lit = np.maximum((seen.exposure > 0).sum((1, 2), keepdims=True), 1)
+            usual = np.maximum(seen.exposure.sum((1, 2), keepdims=True) / lit, 1e-9)
+            inputs.append(turned(seen.counts, code))
+            targets.append(turned(target.counts, code))
+            exposures_in.append(turned(seen.exposure / usual, code))
+            exposures_out.append(turned(target.exposure * (seen.exposure > 0) / usual, code))
         names = ("counts", "target", "exposure", "target_exposure")
         stacks = (inputs, targets, exposures_in, exposures_out)
         return {
@@ -180,7 +188,8 @@ class FineTuning(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
         """Return the loss against the other part of the counts, or None where it is not finite."""
         rate = self.network(batch["counts"], batch["exposure"])
-        loss = line_loss(rate, batch["target"], batch["target_exposure"]).mean()
+        assert self._pairs is not None
+        loss = line_loss(rate, batch["target"], batch["target_exposure"], self._pairs.square_share).mean()
         if not bool(torch.isfinite(loss)):
             return None
         value = float(loss.detach())

@@ -72,13 +72,17 @@ def count_folds(data: RunCounts, window: Window | None = None, folds: int = FOLD
         )
 
 
+def held_detectors(detectors: int, group: int, folds: int = FOLDS) -> NDArray[np.bool_]:
+    """Return (detector,) bool: who is held out in fold `group`. The first group never trains."""
+    return np.arange(detectors) % min(folds, detectors) == group
+
+
 def area_folds(data: RunCounts, window: Window | None = None, folds: int = FOLDS) -> Iterator[Fold]:
     """Yield folds that hold out groups of detectors in rotation."""
     rows, cols = window or (None, None)
     n = len(data.detectors)
-    groups = min(folds, n)
-    for g in range(groups if n > 1 else 0):
-        held = np.arange(n) % groups == g
+    for g in range(min(folds, n) if n > 1 else 0):
+        held = held_detectors(n, g, folds)
         yield Fold(data.sums("all", rows, ~held, cols), data.sums("all", rows, held, cols))
 
 

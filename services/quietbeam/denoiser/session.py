@@ -22,6 +22,8 @@ from .finetune import FineTuning
 from .judging import calibrated
 from .networks import pick_device, predict, pretrained, use_threads
 from .options import DenoiseOptions, MapUpdate, never
+from .pairs import DetectorPairs, Pairs, ThinnedPairs
+from .risk import held_detectors
 from .smoother import smooth
 
 log = structlog.get_logger()
@@ -188,17 +190,34 @@ class DenoiseSession:
     def fine_tune(self, budget_s: float, interrupt: Callable[[], bool] = never, *, anneal: bool = False) -> int:
         """Learn from the rows so far for at most ``budget_s``; return the steps done.
 
-        Held-out counts never train; they choose among the weights on the way. Fitted areas are not fine-tuned.
-        ``anneal`` lowers the learning rate towards the end of the budget: for the last burst of a run.
+        Held-out photons never train; they choose among the weights on the way. Of fitted areas whole detectors are held
+        out, so that it takes three to learn. ``anneal`` lowers the learning rate towards the end of the budget: for the
+        last burst of a run.
         """
-        if self.data.kind != "counts" or not self.data.measured.any() or self.learned_enough:
+        if not self.data.measured.any() or self.learned_enough:
+            return 0
+        split = self._learnable()
+        if split is None:
             return 0
         if self._tuning is None:
             self._tuning = FineTuning(self._base, self.device, self.options, self.seed)
-        train, held = self.data.sums("train"), self.data.sums("held")
-        steps = self._tuning.burst(train, budget_s, interrupt, held=held, anneal=anneal)
+        pairs, held = split
+        steps = self._tuning.burst(pairs, budget_s, interrupt, held=held, anneal=anneal)
         self._exhausted_rows = self.data.rows_measured if self._tuning.exhausted else 0
         return steps
+
+    def _learnable(self) -> tuple[Pairs, Sums] | None:
+        """Return what trains and what is held out of it for ever; None where nothing can be held out."""
+        if self.data.kind == "counts":
+            return ThinnedPairs(self.data.sums("train")), self.data.sums("held")
+        held = held_detectors(len(self.data.detectors), 0)
+        if (~held).sum() < 2:
+            return None
+        self._prepare()
+        return (
+            DetectorPairs(self.data, self._noise, ~held),
+            self._noise.to_counts(self.data.sums("all", detectors=held)),
+        )
 
     @property
     def learned_enough(self) -> bool:

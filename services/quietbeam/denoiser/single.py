@@ -13,7 +13,7 @@ from .gate import Choice
 
 NOISY_SHARE = 0.3
 """Share of noise in a map's variance from which on the network is taken as it is."""
-LEAST_NETWORK = 0.6
+LEAST_NETWORK = 0.3
 """Share of the network where the map is nearly all structure: its noise may then be overestimated."""
 PERMUTATIONS = 60
 

@@ -72,6 +72,44 @@ FILTERS: dict[str, tuple[Filter, Iterable[float]]] = {
 """``*``: the best parameter of the list is chosen with the truth, line by line."""
 
 
+NOISE2NOISE = "N2N, first line"
+NOISE2NOISE_EPOCHS = 200
+
+
+def noise2noise(detectors: NDArray[np.floating]) -> Image:
+    """Return auto-denoise's Noise2Noise of one line, detectors (detector, row, col): the detector sum (row, col).
+
+    A U-Net from scratch, each detector against the mean of the others, as its documentation does it.
+
+    Raises
+    ------
+    InputError
+        When auto-denoise is not installed.
+    """
+    import contextlib
+    import io
+
+    import torch
+
+    try:
+        from autoden import N2N
+        from autoden.models.config import NetworkParamsUNet
+    except ImportError as error:
+        raise InputError("auto-denoise needs the bench extra: pip install 'quietbeam[bench]'") from error
+    torch.manual_seed(0)
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        denoiser = N2N(model=NetworkParamsUNet(n_features=16), verbose=False)
+        inputs, targets, mask = denoiser.prepare_data(detectors.astype(np.float32))
+        denoiser.train(inputs, targets, mask, epochs=NOISE2NOISE_EPOCHS)
+        mean = denoiser.infer(inputs)
+    return np.asarray(mean, np.float64) * len(detectors)
+
+
 def best_error(name: str, counts: Image, true: Image) -> float:
     """Return the least mean squared error of a filter over its parameters, one line (row, col).
 
