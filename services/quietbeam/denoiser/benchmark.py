@@ -141,8 +141,8 @@ def _yardsticks(
     if textured.size and len(data) > 1:
         j = textured[0]  # minutes a line: one stands for the case
         try:
-            error = ((noise2noise(data[:, j]) - true[j]) ** 2).mean()
-            out[NOISE2NOISE] = [round(float(raw_error[j] / error), 4)]
+            left = ((noise2noise(data[:, j]) - true[j]) ** 2).mean()
+            out[NOISE2NOISE] = [round(float(raw_error[j] / left), 4)]
         except InputError as problem:
             tell(str(problem))
     return out

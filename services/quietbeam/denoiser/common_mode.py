@@ -29,7 +29,7 @@ def common_mode(sums: Sums) -> tuple[float | None, float | None]:
         Counts or areas of two or more lines, (line, row, col).
     """
     rate = sums.rate.astype(np.float64)
-    lit = (sums.exposure > 0).all(0)
+    lit: NDArray[np.bool_] = np.all(sums.exposure > 0, axis=0)
     bright = np.flatnonzero(sums.counts.sum((1, 2)) > _LEAST_COUNTS)
     if bright.size < 2 or min(lit.shape) < 8 or lit.sum() < 64:
         return None, None
