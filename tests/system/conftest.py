@@ -180,7 +180,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     installation = Installation(config, settings, supervisor, connection)
     try:
         supervisor.start()
-        supervisor.wait_ready(120)
+        supervisor.wait_ready(240)
         yield installation
     finally:
         for scan in installation.scans:

@@ -1,0 +1,60 @@
+"""Fifty viewers, half of which never read, beside a live scan: ingest does not feel them, the service stays small."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from quietbeam.app.live_benchmark import LiveBenchmark, scan_once
+from quietbeam.app.viewers import Viewers
+from quietbeam.core import runs
+from quietbeam.core.bus import connect, emit
+
+from .conftest import Installation, wait_until
+
+pytestmark = pytest.mark.system
+READING = SILENT = 25
+SCAN = LiveBenchmark(shape=(16, 24), dwell_s=0.008, detectors=3, lines="Ca_Ka,Fe_Ka")
+
+
+def test_a_crowd_of_viewers_harms_neither_ingest_nor_memory(installation: Installation, tmp_path: Path) -> None:
+    settings, key = installation.settings, installation.settings.serve_api_key()
+    serve = psutil.Process(installation.supervisor.pids()["serve"])
+    alone = scan_once(SCAN, settings, installation.config, tmp_path)
+    before, largest, stop = serve.memory_info().rss, 0, threading.Event()
+
+    def flood() -> None:
+        """Fill what nobody reads: 4 kB a message, for every viewer."""
+        nonlocal largest
+        connection = connect(settings.redis_url)
+        while not stop.wait(0.01):
+            emit(connection, "test", "", padding="x" * 4000)
+            largest = max(largest, serve.memory_info().rss)
+        connection.close()
+
+    thread = threading.Thread(target=flood)
+    url = f"http://127.0.0.1:{settings.serve.port}"
+    with Viewers(url, key, reading=READING, silent=SILENT) as viewers:
+        thread.start()
+        try:
+            watched = scan_once(SCAN, settings, installation.config, tmp_path)
+            uid = runs.list_runs(installation.connection, limit=1)[0]
+            with installation.http() as http:
+                assert http.get("/readyz").json()["viewers"] == READING + SILENT
+            everything = [(uid, row) for row in range(SCAN.shape[0])]
+            wait_until(lambda: all([e for e in rows if e[0] == uid] == everything for rows in viewers.rows), 60, "it")
+        finally:
+            stop.set()
+            thread.join(20)
+    assert viewers.failures == []
+    assert viewers.waits_s, "maps were fetched meanwhile"
+    assert largest - before < 200 * 2**20, f"serve grew from {before >> 20} to {largest >> 20} MiB"
+    # Generous: the viewers run on this machine too. A viewer that held ingest back would cost seconds a row.
+    ratio = np.median(watched.durable_s) / max(float(np.median(alone.durable_s)), 0.01)
+    assert ratio < 10, (watched.durable_s, alone.durable_s)
+    wait_until(lambda: serve.memory_info().rss < before + 200 * 2**20, 30, "the memory given back")
+    installation.final(uid)
