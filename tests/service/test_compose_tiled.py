@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ def tiled(tmp_path: Path) -> Iterator[str]:
     assert service["ports"] == [f"127.0.0.1:8481:{values['uvicorn']['port']}"]
     values["uvicorn"] |= {"host": "127.0.0.1", "port": port}
     (tmp_path / config.name).write_text(yaml.safe_dump(values))
+    [exporter] = [host for host in mounts.values() if host.endswith("tiled_export.py")]
+    shutil.copy(ROOT / exporter, tmp_path)
     command = [str(Path(sys.executable).parent / program), *arguments[:-1], str(tmp_path / config.name)]
     log = tmp_path / "tiled.log"
     with log.open("w") as output:
@@ -74,3 +77,7 @@ def test_it_starts_keeps_what_is_written_and_wants_the_key(tiled: str) -> None:
         body = {"id": "quietbeam", "structure_family": "container", "metadata": {}, "specs": [], "data_sources": []}
         assert http.post("metadata/", json=body).status_code == 200
         assert http.get("metadata/quietbeam").status_code == 200
+        spec = {"specs": [{"name": "XRFDenoisedRun", "version": "1.0"}], "metadata": {"nested": {"a": 1}, "lines": []}}
+        assert http.post("metadata/quietbeam", json={**body, **spec, "id": "run"}).status_code == 200
+        file = http.get("container/full/quietbeam/run?format=h5")
+        assert file.status_code == 200 and file.content.startswith(b"\x89HDF"), file.text

@@ -42,6 +42,12 @@ class TiledSettings(Section):
         default=None, description="API key for Tiled; better from QUIETBEAM_TILED__API_KEY."
     )
     root: str = Field(default="quietbeam", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Container for all runs.")
+    raw_root: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_/-]{0,200}$",
+        description="Container of the raw runs on the same server, as TiledWriter writes them ('' for the top): "
+        "the denoised run then names the path of its raw run.",
+    )
     interval: timedelta = Field(
         default=timedelta(seconds=0.5), description="Least time between two live updates of a run."
     )

@@ -12,6 +12,8 @@ from typing import Any
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
 
+from . import tiled_export
+
 LIVE_CACHE_S = 60
 """How long the server keeps live updates for subscribers who come late (in memory)."""
 
@@ -22,6 +24,7 @@ def build(folder: Path, api_key: str, *, readable: tuple[Path, ...] = ()) -> Any
     """Return the ASGI application with its catalog, data and tables below `folder`."""
     from tiled.catalog import from_uri
     from tiled.config import Authentication, StreamingCacheConfig
+    from tiled.media_type_registration import default_serialization_registry
     from tiled.server.app import build_app
 
     if not api_key.isalnum():
@@ -37,7 +40,17 @@ def build(folder: Path, api_key: str, *, readable: tuple[Path, ...] = ()) -> Any
         init_if_not_exists=True,
         cache_config=StreamingCacheConfig(uri="memory", data_ttl=LIVE_CACHE_S).model_dump(),
     )
+    default_serialization_registry.register("BlueskyRun", "application/json-seq", _documents)
+    default_serialization_registry.register(tiled_export.SPEC, tiled_export.MEDIA_TYPE, tiled_export.serialize_hdf5)
     return build_app(catalog, authentication=Authentication(single_user_api_key=api_key))
+
+
+async def _documents(*arguments: Any) -> Any:
+    """Give the documents of a raw run that TiledWriter keeps here; imported when first asked for, for it takes long."""
+    from bluesky_tiled_plugins.exporters import json_seq_exporter
+    from tiled.utils import ensure_awaitable
+
+    return await ensure_awaitable(json_seq_exporter, *arguments)
 
 
 def serve(settings: Settings, *, host: str = "127.0.0.1", port: int | None = None) -> None:

@@ -22,6 +22,12 @@ ARRAYS: Mapping[str, str] = {
 """Arrays of a run, in the order in which they are written: who is told of `denoised` finds the others new as well."""
 
 
+ROOT_METADATA: Mapping[str, str] = {
+    "title": "Denoised X-ray fluorescence runs",
+    "description": "One container a run, named by the uid of the raw run; made by quietbeam.",
+}
+
+
 def container_metadata(settings: Settings, info: RunInfo, status: RunStatus, attributes: Mapping[str, Any]) -> Any:
     """Return the metadata of a run's container, plain JSON types.
 
@@ -37,8 +43,10 @@ def container_metadata(settings: Settings, info: RunInfo, status: RunStatus, att
     evidence = attributes.get("evidence") or (status.evidence.to_dict() if status.evidence else None)
     known = info.to_dict()
     start = known.pop("metadata")
+    raw_root = settings.tiled.raw_root
     return {
         "raw_run_uid": info.uid,
+        "raw_run_path": None if raw_root is None else "/".join(part for part in (raw_root, info.uid) if part),
         "quietbeam_version": __version__,
         "info": known,
         "start": start,
@@ -63,9 +71,22 @@ def container_metadata(settings: Settings, info: RunInfo, status: RunStatus, att
 
 
 def array_metadata(info: RunInfo, name: str) -> dict[str, Any]:
-    """Return the metadata of one array."""
-    common = {"kind": name, "description": ARRAYS[name], "raw_run_uid": info.uid}
+    """Return the metadata of one array: what it is, its units, and where its pixels lie."""
+    common = {"kind": name, "description": ARRAYS[name], "raw_run_uid": info.uid, "coordinates": _coordinates(info)}
     if name == "measured":
         return common
     units = "counts" if info.kind == "counts" else "fitted area"
     return {**common, "lines": list(info.lines), "units": f"{units}, summed over detectors"}
+
+
+def _coordinates(info: RunInfo) -> dict[str, Any]:
+    """Return, per axis, position = origin + index * step; pixels where the run does not tell its steps."""
+    found = {}
+    for k, axis in enumerate(("row", "col")):
+        known = info.step is not None
+        found[axis] = {
+            "origin": info.origin[k] if known and info.origin is not None else 0.0,
+            "step": info.step[k] if info.step is not None else 1.0,
+            "units": info.units if known else "pixel",
+        }
+    return found

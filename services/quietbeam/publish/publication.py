@@ -15,7 +15,7 @@ from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RunInfo
 
-from .provenance import ARRAYS, SPEC, SPEC_VERSION, array_metadata
+from .provenance import ARRAYS, ROOT_METADATA, SPEC, SPEC_VERSION, array_metadata
 from .tiled_api import TiledApi, TiledMissingError, array_body
 
 log = structlog.get_logger()
@@ -69,7 +69,7 @@ class Publication:
         try:
             new = self._api.ensure(self._root, self.info.uid, body)
         except TiledMissingError:
-            self._api.ensure("", self._root, {**container, "metadata": {}})
+            self._api.ensure("", self._root, {**container, "metadata": ROOT_METADATA})
             new = self._api.ensure(self._root, self.info.uid, body)
         found = None if new else self._api.node(self.path)["metadata"]
         for name in ARRAYS:
