@@ -56,7 +56,7 @@ def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -
     """Ask what the health check of the compose file asks."""
     transport = httpx.HTTPTransport(retries=0)
     with httpx.Client(transport=transport, timeout=2) as http:
-        for _ in range(600):
+        for _ in range(2000):
             assert process.poll() is None, log.read_text()
             try:
                 if http.get(f"{url}/healthz").status_code == 200:

@@ -246,9 +246,10 @@ def test_compose_publishes_only_what_users_reach_and_on_loopback() -> None:
     assert all(str(port).startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
-def test_tiled_of_compose_takes_its_config() -> None:
+def test_tiled_of_compose_takes_its_config(monkeypatch: pytest.MonkeyPatch) -> None:
     from tiled.config import Config
 
+    monkeypatch.syspath_prepend(ROOT / "services/quietbeam/embedded")  # Tiled looks beside its config
     values = yaml.safe_load((ROOT / "deploy/tiled.yaml").read_text())
     config = Config(**values)
     assert config.streaming_cache is not None and config.streaming_cache.uri == "memory"
