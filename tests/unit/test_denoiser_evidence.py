@@ -215,3 +215,14 @@ def test_the_error_of_raw_areas_is_measured_right(detectors: int) -> None:
         measured = raw_error(fold, noise, "areas", 8).sum(1)
         actual = ((fold.held.exposure * (fold.seen.rate - true)) ** 2).sum((1, 2))
         np.testing.assert_allclose(measured, actual, rtol=0.15)
+
+
+def test_counting_noise_alone_is_no_jitter() -> None:
+    from quietbeam.denoiser.common_mode import common_mode
+
+    found = [
+        common_mode(store(np.random.default_rng(seed).poisson(5.0, (1, 2, size, size))).sums("all"))[1]
+        for seed in range(10)
+        for size in (10, 16, 40)
+    ]
+    assert sum(value > 0 for value in found if value is not None) <= 2

@@ -187,6 +187,8 @@ def test_odd_shapes_are_finite(shape: tuple[int, int]) -> None:
     for image in (update.raw, update.denoised, update.uncertainty):
         assert image.shape == (2, *shape) and np.isfinite(image).all()
     assert len(evidence.lines) == 2
+    turned = quietbeam.denoise(counts, fine_tune=False, device="cpu", options=DenoiseOptions(threads=1))
+    assert turned.denoised.shape == (2, *shape) and np.isfinite(turned.denoised).all()
 
 
 def test_empty_and_constant_lines_stay_so() -> None:

@@ -51,7 +51,7 @@ def _pixels(groups: list[Array], lit: NDArray[np.bool_]) -> float:
 
 def _rows(groups: list[Array], lit: NDArray[np.bool_]) -> float:
     """Covariance of the two groups' second differences from row to row, beyond that from column to column."""
-    figures = []
+    figures, errors = [], []
     for axis in (1, 0):
         weight = lit.sum(axis)
         used = weight > 0.5 * weight.max()
@@ -60,4 +60,6 @@ def _rows(groups: list[Array], lit: NDArray[np.bool_]) -> float:
             return 0.0
         a, b = (np.diff(m, 2) / np.sqrt(6.0) for m in means)
         figures.append(float((a * b).mean()))
-    return float(np.sqrt(max(figures[0] - max(figures[1], 0.0), 0.0)))
+        errors.append(float(np.sqrt((a * a).mean() * (b * b).mean() / max(a.size / 2, 1))))  # neighbours share terms
+    excess = figures[0] - max(figures[1], 0.0)
+    return float(np.sqrt(excess)) if excess > 2.5 * errors[0] else 0.0

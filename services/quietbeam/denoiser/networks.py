@@ -140,7 +140,7 @@ def predict(
         exposure = sums.exposure[live] / usual[live, None, None]
         total = np.zeros((maps, *counts.shape), np.float32)
         for code in range(flips):
-            a, b = np.ascontiguousarray(turned(counts, code)), np.ascontiguousarray(turned(exposure, code))
+            a, b = turned(counts, code), turned(exposure, code)
             total += unturned(_tiles(network, a, b, device, tile, between), code)
         for power, one in enumerate(total, 1):
             out[power - 1, live] = one / flips / usual[live, None, None] ** power
@@ -184,8 +184,9 @@ def _fade(window: slice, length: int) -> Array:
 
 
 def _forward(network: Denoiser, counts: Array, exposure: Array, device: torch.device) -> Array:
-    a = torch.from_numpy(np.ascontiguousarray(counts))[None].to(device)
-    b = torch.from_numpy(np.ascontiguousarray(exposure))[None].to(device)
+    # a copy: an axis of one pixel that was turned keeps its negative stride however contiguous it is
+    a = torch.from_numpy(counts.copy())[None].to(device)
+    b = torch.from_numpy(exposure.copy())[None].to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=low_precision(device)):
         rate, variance = network.estimate(a, b)
     maps = rate if variance is None else torch.cat([rate, variance])

@@ -94,7 +94,12 @@ def denoise(
     InputError
         When axes, names or values are not usable; the message says what to change.
     """
-    values = np.asarray(counts)
+    try:
+        values = np.asarray(counts)
+    except ValueError as error:
+        raise InputError("counts must be a full array (detector, line, row, col): its rows differ in length") from error
+    if budget_s < 0:
+        raise InputError(f"budget_s is the most seconds of fine-tuning, at least 0; got {budget_s:g}")
     if values.dtype.kind not in "uif":
         raise InputError(f"counts must be numbers, not {values.dtype}")
     if values.ndim != 4 or 0 in values.shape:
