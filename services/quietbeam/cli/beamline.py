@@ -279,6 +279,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         transport: To = "redis",
         tiled: Annotated[str, typer.Option(help="Tiled, or a catalog in it, that has the uid.")] = "",
+        fit: Annotated[bool, typer.Option("--fit", help="Fit spectra (PyMca) instead of summing windows.")] = False,
     ) -> None:
         """Send a measured file, or a recording, as the documents of a live scan."""
         from quietbeam.core.errors import InputError
@@ -302,7 +303,7 @@ def register(app: typer.Typer) -> None:
         from .source import read_source
 
         asked = [line.strip() for line in lines.split(",") if line.strip()] if lines else []
-        read, label = read_source(source, settings, lines=asked, calibration=calibration, tiled=tiled)
+        read, label = read_source(source, settings, lines=asked, calibration=calibration, tiled=tiled, fit=fit)
         measured = read.line_map(label)
         rows, cols = measured.info.shape
         dwell = measured.info.dwell_s or 0.0

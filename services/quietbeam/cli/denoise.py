@@ -33,6 +33,7 @@ def denoise(
     calibration: Annotated[
         Path | None, typer.Option(help="JSON with (offset, width) in keV for each detector, for spectra.")
     ] = None,
+    fit: Annotated[bool, typer.Option("--fit", help="Fit spectra (PyMca) instead of summing windows.")] = False,
     budget: Annotated[float, typer.Option(min=0, help="Most seconds of fine-tuning on this map.")] = 30.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     no_fine_tune: Annotated[bool, typer.Option("--no-fine-tune", help="Use the pretrained network as it is.")] = False,
@@ -57,7 +58,7 @@ def denoise(
     console = Console()
     format_of(output, format)
     asked = [name.strip() for name in lines.split(",") if name.strip()]
-    file, name = read_source(source, load_settings(config), lines=asked, calibration=calibration, tiled=tiled)
+    file, name = read_source(source, load_settings(config), lines=asked, calibration=calibration, tiled=tiled, fit=fit)
     columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("read", total=1.0)

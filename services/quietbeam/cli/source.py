@@ -15,7 +15,13 @@ _UID = re.compile(r"[0-9a-zA-Z_-]{6,64}")
 
 
 def read_source(
-    source: str, settings: Settings, *, lines: list[str], calibration: Path | None = None, tiled: str = ""
+    source: str,
+    settings: Settings,
+    *,
+    lines: list[str],
+    calibration: Path | None = None,
+    tiled: str = "",
+    fit: bool = False,
 ) -> tuple[MapFile, str]:
     """Return a map and the name of what it came from.
 
@@ -25,6 +31,8 @@ def read_source(
         A path, ``http://...`` of a node in Tiled, or a uid that is looked up in Tiled.
     tiled
         Tiled, or a catalog in it, for uids; by default the one of the settings.
+    fit
+        Fit the spectra of a file.
 
     Raises
     ------
@@ -39,19 +47,28 @@ def read_source(
     path = Path(source)
     if "://" not in source and (path.exists() or not _UID.fullmatch(source)):
         if not (path.is_file() and is_recording(path)):
-            return read_map(path, lines, calibration), path.name
+            return read_map(path, lines, calibration, fit=fit), path.name
+        _no_fit(source, fit=fit)
         folder = path.parent.resolve()
         recorded = relocate(read_recording(path).documents, [folder])
         file = map_of_documents(recorded, [load_profile(p) for p in settings.ingest.profiles], [folder])
         return file.select(lines) if lines else file, path.name
     from quietbeam.ingest.tiled_run import documents_of, opened, published_map
 
+    _no_fit(source, fit=fit)
     uri, key, paths = _address(source, settings, tiled)
     with opened(uri, key, *paths) as node:
         file = published_map(node) or map_of_documents(
             documents_of(node), [load_profile(p) for p in settings.ingest.profiles]
         )
     return file.select(lines) if lines else file, str(file.metadata["source"])
+
+
+def _no_fit(source: str, *, fit: bool) -> None:
+    from quietbeam.core.errors import InputError
+
+    if fit:
+        raise InputError(f"{source} is a run, whose profile says how lines are cut out: --fit is for files of spectra")
 
 
 def _address(source: str, settings: Settings, tiled: str) -> tuple[str, str | None, list[tuple[str, ...]]]:

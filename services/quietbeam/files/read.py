@@ -10,6 +10,7 @@ import numpy as np
 
 from quietbeam.core.errors import FileFormatError, InputError
 from quietbeam.spectra import LineMap, spectra_to_lines
+from quietbeam.spectra.fit import fit_lines
 
 from . import own
 from .map_file import MapFile
@@ -17,7 +18,7 @@ from .mda import is_mda
 from .measured import FORMATS, read_measured
 
 
-def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = None) -> MapFile:
+def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = None, *, fit: bool = False) -> MapFile:
     """Read a measured map.
 
     Ours (HDF5, zarr, .npz with ``counts``; the raw maps of a NeXus file that we wrote), or spectra and fits of PyXRF,
@@ -29,6 +30,8 @@ def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = N
         Lines to take; of spectra the lines to cut out, by default every line with a peak.
     calibration
         JSON with the energy calibration of spectra; see :func:`read_measured`.
+    fit
+        Fit spectra instead of summing windows; see :func:`quietbeam.spectra.fit.fit_lines`.
 
     Raises
     ------
@@ -43,11 +46,13 @@ def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = N
     try:
         found = _own(path)
         if found is None:
-            return _foreign(path, lines, calibration)
+            return _foreign(path, lines, calibration, fit=fit)
     except (FileFormatError, InputError):
         raise
     except (OSError, ValueError, KeyError) as error:
         raise FileFormatError(f"{path} cannot be read (is it whole?): {error}") from error
+    if fit:
+        raise InputError(f"{path} holds counts of lines, no spectra: leave --fit out")
     return found.select(lines) if lines else found
 
 
@@ -68,10 +73,15 @@ def _own(path: Path) -> MapFile | None:
     raise FileFormatError(f"{path} is neither HDF5, zarr, .npz nor MDA; {own.WANTED}, or be of {', '.join(FORMATS)}")
 
 
-def _foreign(path: Path, lines: Sequence[str], calibration: Path | None) -> MapFile:
+def _foreign(path: Path, lines: Sequence[str], calibration: Path | None, *, fit: bool) -> MapFile:
     measured = read_measured(path, calibration)
     cut = not isinstance(measured, LineMap)
-    found = spectra_to_lines(measured, list(lines) or None) if not isinstance(measured, LineMap) else measured
+    if isinstance(measured, LineMap):
+        if fit:
+            raise InputError(f"{path} holds fits already, no spectra: leave --fit out")
+        found = measured
+    else:
+        found = (fit_lines if fit else spectra_to_lines)(measured, list(lines) or None)
     info = found.info
     file = MapFile(
         counts=found.counts,

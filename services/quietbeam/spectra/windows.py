@@ -63,14 +63,7 @@ def spectra_to_lines(measured: SpectralMap, lines: Sequence[str] | None = None) 
         for line in chosen
     }
     if not any(any(seen) for seen in found.values()):
-        peaks = "; ".join(
-            f"{name}: {', '.join(f'{energy:.2f}' for energy in strongest_peaks(s, c)) or 'none'}"
-            for name, s, c in zip(measured.info.detectors, sums, measured.calibration, strict=True)
-        )
-        raise FileFormatError(
-            f"{measured.info.source}: no peak at {', '.join(chosen) or 'any line'}. Peaks found, in keV: {peaks}. "
-            "Ask for other lines, or mend the energy calibration (--calibration)"
-        )
+        raise _no_peaks(measured, sums, chosen)
     for line, seen in found.items():
         blind = [name for name, sees in zip(measured.info.detectors, seen, strict=True) if not sees]
         if blind:
@@ -88,6 +81,26 @@ def spectra_to_lines(measured: SpectralMap, lines: Sequence[str] | None = None) 
     lit = measured.info.measured
     return LineMap(
         info=measured.info, lines=chosen, counts=counts, measured=np.ones((rows, cols), bool) if lit is None else lit
+    )
+
+
+def refuse_without_peaks(measured: SpectralMap, sums: npt.NDArray[np.float64], lines: Sequence[str]) -> None:
+    """Raise when none of the lines shows a peak in the sum spectra (detector, channel) of any detector."""
+    for spectrum, calibration in zip(sums, measured.calibration, strict=True):
+        tops = strongest_peaks(spectrum, calibration, most=40)
+        if any(_shows(line, spectrum, calibration, tops) for line in lines):
+            return
+    raise _no_peaks(measured, sums, lines)
+
+
+def _no_peaks(measured: SpectralMap, sums: npt.NDArray[np.float64], lines: Sequence[str]) -> FileFormatError:
+    peaks = "; ".join(
+        f"{name}: {', '.join(f'{energy:.2f}' for energy in strongest_peaks(s, c)) or 'none'}"
+        for name, s, c in zip(measured.info.detectors, sums, measured.calibration, strict=True)
+    )
+    return FileFormatError(
+        f"{measured.info.source}: no peak at {', '.join(lines) or 'any line'}. Peaks found, in keV: {peaks}. "
+        "Ask for other lines, or mend the energy calibration (--calibration)"
     )
 
 
