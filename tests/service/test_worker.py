@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import numpy as np
 import pytest
+import torch
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core import keys, metrics, runs
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RowBlock, RunInfo, RunState
+from quietbeam.denoiser.networks import pretrained
+from quietbeam.denoiser.options import DenoiseOptions
+from quietbeam.denoiser.session import CARRIED, DenoiseSession
 from quietbeam.denoiser.worker import DenoiseStage
 
 LINES, DETECTORS, SHAPE = ("Ca_Ka", "Fe_Ka", "Zn_Ka"), ("det1", "det2", "det3", "det4"), (24, 32)
@@ -237,3 +242,43 @@ def test_wake_ups_of_no_run_are_passed_over(settings: Settings, redis) -> None:
     redis.xadd(keys.ROWS, {"run": beamline.uid, "row": SHAPE[0] + 7})
     beamline.commit(*range(8))
     turn(stage, lambda: beamline.status().denoise_rows == 8)
+
+
+@pytest.mark.supports("geometry", "stacks: each map starts with the weights of the map before")
+def test_the_maps_of_a_stack_hand_their_weights_on(settings: Settings, redis) -> None:
+    stage = DenoiseStage(settings, redis, owner="w1")
+    steps = []
+    for number in range(2):
+        place = {"stack": {"run": "stack-1", "map": number, "maps": 2}}
+        beamline = Beamline(settings, redis, uid=f"stack-1-{number:04d}", metadata=place)
+        beamline.commit(*range(SHAPE[0]))
+        if number:
+            turn(stage, lambda b=beamline: b.status().evidence is not None)
+        beamline.stop()
+        turn(stage, lambda b=beamline: b.status().denoise_state == "final")
+        evidence = beamline.status().evidence
+        assert evidence is not None
+        steps.append(evidence.fine_tune_steps)
+        assert (CARRIED in evidence.notes) == (number == 1)
+    assert steps[0] > 0
+    other = Beamline(settings, redis, uid="alone")
+    other.commit(*range(SHAPE[0]))
+    other.stop()
+    turn(stage, lambda: other.status().denoise_state == "final")
+    evidence = other.status().evidence
+    assert evidence is not None and CARRIED not in evidence.notes
+
+
+def test_weights_of_a_stack_are_a_start_and_no_more() -> None:
+    """What was carried over is judged on the photons of the new map: broken weights are never published."""
+    counts = specimen()
+    broken = copy.deepcopy(pretrained("").network)
+    with torch.no_grad():
+        for parameter in broken.parameters():
+            parameter.normal_()
+    options = DenoiseOptions(threads=1)
+    session = DenoiseSession(lines=LINES, detectors=DETECTORS, shape=SHAPE, settings=options, start=broken)
+    session.add_rows(0, counts, np.ones(SHAPE, bool))
+    evidence = session.evaluate()
+    assert CARRIED in evidence.notes and all(line.estimator != "fine_tuned" for line in evidence.lines)
+    assert session.learned is not None

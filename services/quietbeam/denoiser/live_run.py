@@ -15,6 +15,7 @@ from quietbeam.core.bus import Connection, emit
 from quietbeam.core.evidence import RunEvidence
 from quietbeam.core.settings import DenoiseSettings
 from quietbeam.core.types import RunState
+from quietbeam_models.network import Denoiser
 
 from .options import DenoiseOptions, MapUpdate
 from .session import DenoiseSession
@@ -57,6 +58,7 @@ class LiveRun:
         *,
         weights: str = "",
         final_budget_s: float | None = None,
+        start: Denoiser | None = None,
     ) -> None:
         self.buffer = buffer
         self.info = buffer.info
@@ -64,7 +66,7 @@ class LiveRun:
         self.finished = False
         self._redis = connection
         self._settings = settings
-        self._weights = weights
+        self._weights, self._start = weights, start
         self._final_s = settings.final_budget.total_seconds() if final_budget_s is None else final_budget_s
         self._session: DenoiseSession | None = None
         self._raw_only = ""
@@ -102,6 +104,11 @@ class LiveRun:
     def trouble(self) -> str:
         """Why the run is shown raw; empty when it is denoised."""
         return self._raw_only
+
+    @property
+    def learned(self) -> Denoiser | None:
+        """Weights that were learned so far, for the next map of a stack."""
+        return self._session.learned if self._session is not None else self._start
 
     @property
     def rows(self) -> int:
@@ -254,6 +261,7 @@ class LiveRun:
                 device=self._settings.device,
                 seed=self._settings.seed,
                 settings=DenoiseOptions(weights=self._weights),
+                start=self._start,
             )
         return self._session
 

@@ -13,6 +13,7 @@ import structlog
 from numpy.typing import NDArray
 
 from quietbeam.core.evidence import DetectorEvidence, Kind, RunEvidence
+from quietbeam_models.network import Denoiser
 
 from .areas import NoiseModel, measure_noise
 from .checks import local_chi2
@@ -28,6 +29,7 @@ from .smoother import smooth
 
 log = structlog.get_logger()
 
+CARRIED = "fine-tuning went on from the weights of the map before"
 Array = NDArray[np.float32]
 
 
@@ -46,6 +48,8 @@ class DenoiseSession:
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     seed
         Fixes every random draw.
+    start
+        Weights that fine-tuning goes on from, of the map before in a stack; judged like any other estimate.
 
     Raises
     ------
@@ -65,6 +69,7 @@ class DenoiseSession:
         device: str = "auto",
         seed: int = 0,
         settings: DenoiseOptions | None = None,
+        start: Denoiser | None = None,
     ) -> None:
         self.options = settings or DenoiseOptions()
         self.device = pick_device(device)
@@ -73,7 +78,8 @@ class DenoiseSession:
         self.seed = seed
         self.weights = pretrained(self.options.weights)
         self._base = self.weights.network.to(self.device)
-        self._tuning: FineTuning | None = None
+        self._tuning = FineTuning(start, self.device, self.options, seed) if start is not None else None
+        self._carried = start is not None
         self._evaluation: Evaluation | None = None
         self.judgements = 0
         """Grows whenever the choice of estimates, and with it the evidence, is made anew."""
@@ -224,6 +230,12 @@ class DenoiseSession:
         """True when more fine-tuning on the present rows, or hardly more of them, was found to be of no use."""
         return self.data.rows_measured < 1.05 * self._exhausted_rows
 
+    @property
+    def learned(self) -> Denoiser | None:
+        """Weights that were learned from this run, or from the map before; None before the first step."""
+        tuned = self._tuning is not None and (self._carried or self._tuning.steps > 0)
+        return self._tuning.chosen if tuned and self._tuning is not None else None
+
     # -- evidence -----------------------------------------------------------------------------------------------
     def evaluate(self, between: Callable[[], object] | None = None) -> RunEvidence:
         """Judge every estimate on held-out photons and choose what :meth:`infer` publishes, line by line.
@@ -235,8 +247,7 @@ class DenoiseSession:
 
     def _evaluate(self, flips: int = 1) -> RunEvidence:
         self._prepare()
-        tuned = self._tuning is not None and self._tuning.steps > 0
-        names = ("pretrained", "fine_tuned") if tuned else ("pretrained",)
+        names = ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned")
         judged = partial(self._estimate, flips=flips)
         self.judgements += 1
         self._evaluation = evaluate(
@@ -314,14 +325,13 @@ class DenoiseSession:
             self._dirty = False
 
     def _quick_check(self) -> None:
-        """Judge the pretrained network on one fold, so that nothing unproven is published before evaluate()."""
+        """Judge the network we start from on one fold, so that nothing unproven is published before evaluate()."""
         self._prepare()
         if self.data.rows_measured == 0:
             return
+        names = ("pretrained", "fine_tuned") if self._carried else ("pretrained",)
         self.judgements += 1
-        self._evaluation = evaluate(
-            self.data, self._noise, self._estimate, ("pretrained",), self.options, self.seed, folds=1
-        )
+        self._evaluation = evaluate(self.data, self._noise, self._estimate, names, self.options, self.seed, folds=1)
         self._evaluated_rows = self.data.rows_measured
 
     def evidence(self) -> RunEvidence:
@@ -341,7 +351,7 @@ class DenoiseSession:
             final=self._final,
             jitter_pixels=rounded(self._evaluation.jitter[0]),
             jitter_rows=rounded(self._evaluation.jitter[1]),
-            notes=tuple(self._evaluation.notes),
+            notes=(*self._evaluation.notes, *([CARRIED] if self._carried else [])),
         )
 
     def _detectors(self) -> tuple[DetectorEvidence, ...]:

@@ -26,6 +26,7 @@ from quietbeam.core.stage import heartbeat
 from .live_run import LiveRun
 from .networks import pick_device
 from .requests import Requests
+from .stacks import StackWeights
 
 log = structlog.get_logger()
 
@@ -68,6 +69,7 @@ class DenoiseStage:
         self._redis = connection
         self._owner = owner
         self._runs: dict[str, LiveRun] = {}
+        self._stacks = StackWeights()
         self._cursor: bytes | None = None
         self._next_look = self._next_renew = self._next_trim = 0.0
         self._renew = connection.register_script(_RENEW)
@@ -194,7 +196,10 @@ class DenoiseStage:
             self._redis.delete(keys.lease(uid))
             return None
         weights, budget_s = self._requests.options(uid)
-        run = LiveRun(buffer, self._redis, self._settings.denoise, weights=weights, final_budget_s=budget_s)
+        start = None if weights else self._stacks.before(buffer.info, self._runs.values())
+        run = LiveRun(
+            buffer, self._redis, self._settings.denoise, weights=weights, final_budget_s=budget_s, start=start
+        )
         self._runs[uid] = run
         log.info("run_leased", run=uid, lines=len(run.info.lines), shape=run.info.shape)
         return run
@@ -215,6 +220,7 @@ class DenoiseStage:
                 del self._runs[uid]
 
     def _release(self, run: LiveRun) -> None:
+        self._stacks.keep(run)
         self._runs.pop(run.info.uid, None)
         if self._redis.get(keys.lease(run.info.uid)) == self._owner.encode():
             self._redis.delete(keys.lease(run.info.uid))
