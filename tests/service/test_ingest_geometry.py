@@ -275,6 +275,72 @@ def test_stacks(settings: Settings, redis: Connection, tmp_path: Path, mode: str
     pipe.stage.close()
 
 
+def test_a_stack_restarted_between_two_maps(settings: Settings, redis: Connection, tmp_path: Path) -> None:
+    run = Run(3, 4, shape=[3, 3, 4])
+    descriptor = run.stream("primary", {name: {} for name in NAMES})
+    maps = run.rng.poisson(5, (3, *run.counts.shape)).astype(np.uint32)
+    for one in maps:
+        for row in range(3):
+            run.event(descriptor, plain(one[:, :, row]))
+    run.stop({"primary": 9})
+    pipe = pipe_with(settings, redis, profile(tmp_path, counts=KEYS))
+    uids = [f"{run.uid}-{number:04d}" for number in range(3)]
+    pipe.send(run.docs[:5])  # start, descriptor, the first map
+    pipe.until(lambda: pipe.state(uids[0]) is not None and bool(pipe.status(uids[0]).rows_measured == 3))
+    assert pipe.state(uids[0]) is RunState.RUNNING
+    pipe.die()
+    pipe = pipe.again()
+    pipe.send(run.docs[5:6])
+    pipe.until(lambda: pipe.state(uids[1]) is RunState.RUNNING)
+    pipe.until(lambda: pipe.state(uids[0]) is RunState.COMPLETE)
+    pipe.send(run.docs[6:])
+    pipe.drain(60)
+    for uid, counts in zip(uids, maps, strict=True):
+        assert pipe.state(uid) is RunState.COMPLETE
+        np.testing.assert_array_equal(pipe.counts(uid), counts)
+    pipe.stage.close()
+
+
+@pytest.mark.supports("geometry", "runs that grow: the number of rows is not known at the start")
+@pytest.mark.parametrize(("shape", "order"), [([None, 4], "slow_fast"), ([4, -1], "fast_slow"), ([4], "slow_fast")])
+@pytest.mark.parametrize("frames", [20, 18])
+def test_runs_that_grow(
+    settings: Settings, redis: Connection, tmp_path: Path, shape: list[Any], order: str, frames: int
+) -> None:
+    run = Run(5, 4, shape=shape, num_points=None)
+    descriptor = run.stream("primary", {name: {} for name in NAMES})
+    for frame in run.counts.reshape(2, 3, 20).transpose(2, 0, 1)[:frames]:
+        run.event(descriptor, plain(frame))
+    run.stop({"primary": frames})
+    pipe = pipe_with(settings, redis, profile(tmp_path, counts=KEYS, geometry={"order": order, "most_rows": 8}))
+    pipe.send(run.docs)
+    pipe.drain(60)
+    status = pipe.status(run.uid)
+    assert status.info is not None and status.info.shape == (8, 4)
+    assert status.state is (RunState.COMPLETE if frames == 20 else RunState.INCOMPLETE), status.reason
+    if frames == 18:
+        assert status.reason == "2 of 20 pixels were not measured (row 4)"
+    flat = pipe.counts(run.uid).reshape(2, 3, -1)
+    np.testing.assert_array_equal(flat[..., :frames], run.counts.reshape(2, 3, -1)[..., :frames])
+    pipe.stage.close()
+
+
+def test_more_rows_than_announced(settings: Settings, redis: Connection, tmp_path: Path) -> None:
+    """What lies behind the announced map is set aside with the reason; the map itself is whole."""
+    run = Run(3, 4)
+    descriptor = run.stream("primary", {name: {} for name in NAMES})
+    for row in (0, 1, 2, 0, 1):
+        run.event(descriptor, plain(run.counts[:, :, row]))
+    run.stop({"primary": 5})
+    pipe = pipe_with(settings, redis, profile(tmp_path, counts=KEYS))
+    pipe.send(run.docs)
+    pipe.drain(60)
+    status = pipe.status(run.uid)
+    np.testing.assert_array_equal(pipe.counts(run.uid), run.counts)
+    assert any("announce" in text or "beyond" in text or "outside" in text for text in status.warnings)
+    pipe.stage.close()
+
+
 def test_a_streamed_stack(settings: Settings, redis: Connection, tmp_path: Path) -> None:
     run = Run(3, 4, shape=[2, 3, 4])
     maps = run.rng.poisson(5, (2, *run.counts.shape)).astype(np.uint32)

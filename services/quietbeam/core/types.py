@@ -94,6 +94,14 @@ class RunInfo:
     detector_positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def stack(self) -> tuple[str, int]:
+        """The run that this is a map of, and its number there; ('', 0) where it is a run of its own."""
+        place = self.metadata.get("stack")
+        if not isinstance(place, Mapping) or not isinstance(place.get("map"), int):
+            return "", 0
+        return str(place.get("run", "")), place["map"]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

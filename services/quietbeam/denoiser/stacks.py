@@ -22,7 +22,7 @@ class StackWeights:
 
     def before(self, info: RunInfo, live: Iterable[LiveRun]) -> Denoiser | None:
         """Return the weights of the last map before this one, also while it is still worked on; None for others."""
-        stack, number = _place(info)
+        stack, number = info.stack
         if not stack:
             return None
         for run in live:
@@ -32,7 +32,7 @@ class StackWeights:
 
     def keep(self, run: LiveRun) -> None:
         """Remember what a map has learned, unless a later one of its stack has."""
-        stack, number = _place(run.info)
+        stack, number = run.info.stack
         learned = run.learned
         if not stack or learned is None or self._kept.get(stack, (-1,))[0] > number:
             return
@@ -40,11 +40,3 @@ class StackWeights:
         self._kept.move_to_end(stack)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-
-
-def _place(info: RunInfo) -> tuple[str, int]:
-    """Return the run that a map belongs to and its number there; ('', 0) for a map of its own."""
-    place = info.metadata.get("stack")
-    if not isinstance(place, dict) or not isinstance(place.get("map"), int):
-        return "", 0
-    return str(place.get("run", "")), place["map"]

@@ -58,14 +58,16 @@ def _of_samples(rows: GridAssembler, layout: Layout, announced: int | None) -> t
 
 def _of_pixels(rows: RowAssembler, layout: Layout, announced: int | None) -> tuple[int, str, list[str]]:
     pixels = layout.geometry.pixels
+    if layout.geometry.grows:
+        pixels = layout.geometry.shape[1] * (1 + int(np.flatnonzero(rows.measured.any(axis=1)).max(initial=-1)))
     missing, warnings = pixels - rows.pixels_measured, []
-    expected = min(announced, pixels) if announced is not None else 0
+    expected = min(announced, layout.geometry.pixels) if announced is not None else 0
     if expected > rows.pixels_measured:
         lacking = expected - rows.pixels_measured
         warnings.append(f"{lacking} of the {expected} pixels that the run announces did not come or could not be used")
     if not missing:
         return 0, "", warnings
-    lacking_rows = np.flatnonzero(~rows.measured.all(axis=1))
+    lacking_rows = np.flatnonzero(~rows.measured[: pixels // layout.geometry.shape[1]].all(axis=1))
     where = (
         f"row {lacking_rows[0]}"
         if len(lacking_rows) == 1

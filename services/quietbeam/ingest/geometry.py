@@ -37,6 +37,9 @@ class Geometry:
         True when pixels that are measured again after the last one add up.
     points
         Samples that the plan announces, or None.
+    grows
+        True when the plan does not say how many rows there will be: `shape` has the most, and the last one that
+        was measured ends the map.
     """
 
     shape: tuple[int, int]
@@ -49,6 +52,7 @@ class Geometry:
     gridded: bool = False
     adds: bool = False
     points: int | None = None
+    grows: bool = False
 
     @property
     def pixels(self) -> int:
@@ -82,8 +86,9 @@ def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
     section = profile.geometry
     points: Any = start.get("num_points")
     points = int(points) if _is_number(points) and points == int(points) > 0 else None
+    grows = section.most_rows is not None and _rows_open(section, start)
     if section.shape is not None:
-        frames, shape = _shape(profile.name, section, start)
+        frames, shape = _shape(profile.name, section, start, grows=grows)
     else:
         frames, shape = 1, _grid(profile.name, section, start, points)
     step, origin = _extents(section, start, shape)
@@ -103,15 +108,30 @@ def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
         frames=frames,
         gridded=section.positions is not None,
         adds=section.repeat == "add",
-        points=points,
+        points=None if grows else points,
+        grows=grows,
     )
 
 
-def _shape(name: str, section: GeometrySection, start: Mapping[str, Any]) -> tuple[int, tuple[int, int]]:
+def _rows_open(section: GeometrySection, start: Mapping[str, Any]) -> bool:
+    """Return whether a shape leaves the number of rows open: ``[cols]``, or null, 0 or -1 for the rows."""
+    value = _list(section.shape.value(start)) if section.shape is not None else MISSING
+    if not isinstance(value, list) or len(value) not in (1, 2):
+        return False
+    slow = value[0] if section.order == "slow_fast" else value[-1]
+    return len(value) == 1 or slow is None or slow in (0, -1)
+
+
+def _shape(
+    name: str, section: GeometrySection, start: Mapping[str, Any], *, grows: bool
+) -> tuple[int, tuple[int, int]]:
     """Return (frames, (rows, cols)); a shape of three numbers is a stack."""
     assert section.shape is not None
     where = section.shape.describe()
     value = _list(section.shape.value(start))
+    if grows:
+        cols = value[-1] if section.order == "slow_fast" else value[0]
+        value = [section.most_rows, cols] if section.order == "slow_fast" else [cols, section.most_rows]
     remedy = f"give the plan a map shape there, or set geometry.shape of profile {name!r}"
     if value is MISSING:
         entries = ", ".join(sorted(map(str, start))[:30])
@@ -124,7 +144,8 @@ def _shape(name: str, section: GeometrySection, start: Mapping[str, Any]) -> tup
         or not all(_is_number(n) and n == int(n) > 0 for n in value)
     ):
         raise ProfileError(
-            f"profile {name!r}: {where} is {str(value)[:80]}, not two positive integers (three for a stack); {remedy}"
+            f"profile {name!r}: {where} is {str(value)[:80]}, not two positive integers (three for a stack); {remedy}; "
+            "where the number of rows is not known before, set geometry.most_rows"
         )
     frames, slow, fast = ([1] + [int(n) for n in (value if section.order == "slow_fast" else value[::-1])])[-3:]
     return frames, (slow, fast)

@@ -241,6 +241,9 @@ class GeometrySection(_Section):
     """Shape and order of the map."""
 
     shape: Source | None = None
+    most_rows: int | None = Field(
+        default=None, gt=0, description="Rows of the map where the plan does not know how many there will be."
+    )
     order: Literal["slow_fast", "fast_slow"] = "slow_fast"
     snake: Source | None = None
     extents: Source | None = None

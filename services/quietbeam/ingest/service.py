@@ -471,10 +471,11 @@ class IngestStage:
         for uid in runs.list_runs(self._redis, limit=MAX_OPEN_RUNS // 2):
             status = runs.read_status(self._redis, uid)
             waiting = status is not None and status.state in (RunState.RUNNING, RunState.PAUSED)
-            if uid not in self._runs and waiting and self._redis.exists(keys.context(uid)):
-                self._open(uid, 0)
+            owner = (status.info.stack[0] if status is not None and status.info is not None else "") or uid
+            if owner not in self._runs and waiting and self._redis.exists(keys.context(owner)):
+                self._open(owner, 0)
             elif status is not None and status.state is RunState.STALE:
-                self._know_descriptors(uid)  # a transport that does not name the run may still bring its events
+                self._know_descriptors(owner)  # a transport that does not name the run may still bring its events
 
     def _know_descriptors(self, uid: str) -> None:
         fields: Any = self._redis.hkeys(keys.context(uid))

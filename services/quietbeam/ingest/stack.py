@@ -105,7 +105,11 @@ class Stack:
             start = replace(self._start, run=self.uid(number), doc=doc)
             self._maps[number] = self._open_map(start, replace(self._layout, geometry=geometry))
         if number > self._newest:
-            self._newest = number
+            before, self._newest = self._newest, number
+            for old in range(number - 1, before, -1):  # begun by an earlier process, which died between two maps
+                if old not in self._maps and not self._was_begun(self.uid(old)):
+                    break
+                self._map(old, now)
             for old in [n for n in self._maps if n < number]:
                 self._end(old, Stop(run=self.uid(old), time=0.0, exit_status="success", reason="", num_events={}), now)
         for old in [n for n in self._maps if n < self._newest - KEPT and n != number]:
