@@ -109,6 +109,25 @@ def test_rows_become_maps_while_the_run_goes_on(settings: Settings, redis) -> No
     assert redis.get(keys.lease("run-1")) is None, "the lease is given back"
 
 
+def test_rows_that_come_again_are_judged_again(settings: Settings, redis) -> None:
+    """Passes over the same pixels: more counts in the same rows, also when the time for fine-tuning is spent."""
+    still = settings.denoise.model_copy(update={"fine_tune": False})
+    beamline = Beamline(settings, redis)
+    stage = DenoiseStage(settings.model_copy(update={"denoise": still}), redis, owner="here")
+
+    def mean_counts() -> float:
+        evidence = beamline.status().evidence
+        return evidence.lines[0].mean_counts if evidence is not None else 0.0
+
+    rows = range(SHAPE[0])
+    beamline.commit(*rows)
+    turn(stage, lambda: beamline.status().denoise_rows == SHAPE[0] and mean_counts() > 0)
+    once = mean_counts()
+    beamline.counts = beamline.counts + specimen(1)
+    beamline.commit(*rows)
+    turn(stage, lambda: mean_counts() > 1.8 * once)
+
+
 def test_a_worker_that_died_is_replaced_by_one_of_its_name(settings: Settings, redis) -> None:
     beamline = Beamline(settings, redis)
     beamline.commit(*range(10))

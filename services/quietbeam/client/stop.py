@@ -138,6 +138,8 @@ def _ended(plan: Plan, watch: SnrWatch, on: str, reason: str) -> Plan:
             if is_open:
                 yield Msg("close_run", exit_status="success", reason=reason)
             return None
+        if stopping and message.command == "close_run" and not message.kwargs.get("reason"):
+            message = message._replace(kwargs={**message.kwargs, "reason": reason})
         try:
             answer = yield message
         except GeneratorExit:

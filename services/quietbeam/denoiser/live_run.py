@@ -185,7 +185,8 @@ class LiveRun:
         if self._evaluated is None:
             return True
         waited = time.monotonic() - self._evaluated_at >= self._settings.evaluate_every.total_seconds()
-        return waited and self._evaluated != (self.rows, self._steps)
+        # rows that came again count: passes over the same pixels bring counts, not rows
+        return waited and self._evaluated != (self._taken, self._steps)
 
     @property
     def _may_fine_tune(self) -> bool:
@@ -207,7 +208,7 @@ class LiveRun:
 
     def _evaluate(self, between: Callable[[], object]) -> None:
         session = self._denoiser()
-        judged = (self.rows, self._steps)
+        judged = (self._taken, self._steps)
         self._evidence = session.evaluate(between)
         self._evaluated = judged
         for first in range(0, self.info.shape[0], _BAND_ROWS):

@@ -35,6 +35,7 @@ def step_map(devices: Devices, *, snake: bool = True, md: Mapping[str, Any] | No
     """One event per pixel: bluesky's own ``grid_scan``."""
     sample = devices.sample
     (slow_low, slow_high), (fast_low, fast_high) = sample.extents
+    yield from bps.mv(devices.detector.cam.acquire_time, sample.dwell_s)
     return (
         yield from bp.grid_scan(
             [devices.detector, devices.i0],
@@ -53,14 +54,13 @@ def step_map(devices: Devices, *, snake: bool = True, md: Mapping[str, Any] | No
 
 
 def passes_map(devices: Devices, passes: int, *, md: Mapping[str, Any] | None = None) -> Plan:
-    """One run, `passes` times over the same pixels, snaked; the profile adds the passes up.
+    """One run, at most `passes` times over the same pixels, snaked; the profile adds the passes up.
 
-    The plan can be ended at any checkpoint (:func:`quietbeam.client.stop_at_snr`).
+    The plan can be ended at any checkpoint (:func:`quietbeam.client.stop_at_snr`), so it announces no number of points.
     """
     sample = devices.sample
     start = {
         **_map_metadata(sample, "passes_map", [devices.slow.name, devices.fast.name], snake=True),
-        "num_points": passes * sample.shape[0] * sample.shape[1],
         "passes": passes,
         **start_metadata(sample, md),
     }
@@ -69,6 +69,7 @@ def passes_map(devices: Devices, passes: int, *, md: Mapping[str, Any] | None = 
     @bpp.stage_decorator([*detectors, devices.slow, devices.fast])
     @bpp.run_decorator(md=start)
     def scan() -> Plan:
+        yield from bps.mv(devices.detector.cam.acquire_time, sample.dwell_s)
         for number in range(passes):
             for row, col in _snake(sample.shape, number):
                 yield from bps.checkpoint()
@@ -97,6 +98,7 @@ def fly_map(devices: AsyncDevices, *, speed: float = 1.0, md: Mapping[str, Any] 
     @bpp.stage_decorator([detector])
     @bpp.run_decorator(md=start)
     def scan() -> Plan:
+        yield from bps.mv(detector.driver.acquire_time, sample.dwell_s)
         quick = yield from bps.rd(fast.max_velocity)
         along = min(speed * sample.step_um / sample.dwell_s, quick) if speed else quick
         ends = _at(sample, 1, -1), _at(sample, 1, cols)

@@ -32,6 +32,7 @@ LONG_STRING = 4096
 class _Record:
     """What every process variable here has: a hook for writes, and a readback that follows."""
 
+    name = ""
     on_put: Put | None = None
     readback: Any = None
     writable = True
@@ -49,9 +50,9 @@ class _Record:
         try:
             return await super().auth_write(*args, **kwargs)  # type: ignore[misc]
         except (InputError, CaprotoError) as error:
-            log.warning("write_refused", reason=str(error))
+            log.warning("write_refused", pv=self.name, reason=str(error))
         except Exception:
-            log.exception("write_failed")
+            log.exception("write_failed", pv=self.name)
         return CAStatus.ECA_PUTFAIL
 
     async def write(self, value: Any, **kwargs: Any) -> None:
@@ -112,8 +113,8 @@ class Records:
     def add(self, name: str, value: Any, put: Put | None = None, choices: Sequence[str] = (), **metadata: Any) -> Any:
         """Make a process variable that clients may write."""
         record = _make(value, choices, metadata)
-        record.on_put = put
-        self._pvdb[self.prefix + name] = record
+        record.name, record.on_put = self.prefix + name, put
+        self._pvdb[record.name] = record
         return record
 
     def show(self, name: str, value: Any, choices: Sequence[str] = (), **metadata: Any) -> Any:
