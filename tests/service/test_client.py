@@ -274,6 +274,7 @@ def test_a_plan_ends_when_its_map_is_good_enough(url: str, beamline: Beamline) -
     engine(plan)
     assert 0 < beamline.passes < 5000 and beamline.cleaned_up
     assert beamline.stop["exit_status"] == "success" and engine.state == "idle"
+    assert beamline.stop["reason"] == "quietbeam: SNR 0.5 reached"
     assert beamline.stop["num_events"]["primary"] == beamline.passes
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,69 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from bluesky_queueserver_api import BPlan
-from bluesky_queueserver_api.zmq import REManagerAPI
 from ingest_kit import Pipe
 
-from quietbeam.app.ports import free_port
+from queue_kit import Manager, tcp_valkey
 from quietbeam.beamline.experiment import Experiment, ExperimentOptions
 from quietbeam.beamline.ioc.address import Address, free_ca_port
 from quietbeam.core import codec, keys
 from quietbeam.core.bus import Connection, connect
-from quietbeam.core.settings import IngestSettings, RedisSettings, Settings, configs_dir
+from quietbeam.core.settings import IngestSettings, RedisSettings, Settings
 from quietbeam.core.types import RunState
 
+pytestmark = pytest.mark.timeout(600)
 OPTIONS = ExperimentOptions(specimen="cell", lines=("P_Ka", "Fe_Ka"), shape=(3, 4), detectors=2, counts=20, seed=1)
-PROFILE = configs_dir() / "queueserver"
-
-
-class Manager:
-    """A RE Manager with the shipped start-up file, and its API."""
-
-    def __init__(self, folder: Path, redis_url: str, address: Address) -> None:
-        control, info = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
-        self.log = folder / "manager.log"
-        environment = {
-            **os.environ,
-            **address.client_environment(),
-            "REDIS_URL": redis_url,
-            "QUIETBEAM_IOC_PREFIX": address.prefix,
-            "QUIETBEAM_SPOOL": str(folder / "spool"),
-            "OMP_NUM_THREADS": "1",
-        }
-        command = [str(Path(sys.executable).parent / "start-re-manager"), "--startup-dir", str(PROFILE)]
-        command += ["--existing-plans-devices", str(folder), "--redis-addr", redis_url.removeprefix("redis://")]
-        command += ["--zmq-control-addr", control, "--zmq-info-addr", info, "--zmq-publish-console", "ON"]
-        with self.log.open("w") as log:
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
-        self.api = REManagerAPI(zmq_control_addr=control, zmq_info_addr=info)
-
-    def do(self, *plans: BPlan) -> list[dict[str, Any]]:
-        """Open the environment, run plans, close it; return what the history says of each."""
-        api = self.api
-        try:
-            api.wait_for_idle(timeout=120)
-            api.environment_open()
-            api.wait_for_idle(timeout=180)
-            assert api.status()["worker_environment_exists"]
-            for plan in plans:
-                api.item_add(plan)
-            api.queue_start()
-            api.wait_for_idle(timeout=180)
-            history: list[dict[str, Any]] = api.history_get()["items"]
-            api.environment_close()
-            api.wait_for_idle(timeout=60)
-        except Exception as error:
-            raise AssertionError(f"{error}\n{self.log.read_text()[-6000:]}") from error
-        return history
-
-    def close(self) -> None:
-        self.api.close()
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
 
 
 @pytest.fixture
@@ -94,13 +41,8 @@ def address() -> Iterator[Address]:
 @pytest.fixture
 def tcp_redis() -> Iterator[str]:
     """A Valkey on a TCP port, as a RE Manager wants it."""
-    from conftest import ValkeyProcess
-
-    port = free_port()
-    server = ValkeyProcess("--port", str(port), "--bind", "127.0.0.1")
-    server.start()
-    yield f"redis://127.0.0.1:{port}"
-    server.close()
+    with tcp_valkey() as url:
+        yield url
 
 
 def documents(redis: Connection) -> list[tuple[str, Any]]:
@@ -110,7 +52,7 @@ def documents(redis: Connection) -> list[tuple[str, Any]]:
 
 @pytest.mark.supports("control system", "bluesky-queueserver: plans of the shipped start-up file, on the EPICS IOC")
 def test_queued_plans_are_ingested(address: Address, tcp_redis: str, tmp_path: Path) -> None:
-    manager = Manager(tmp_path, tcp_redis, address)
+    manager = Manager(tmp_path, address, tcp_redis)
     try:
         history = manager.do(BPlan("xrf_map"), BPlan("xrf_passes", passes=2))
     finally:
