@@ -21,7 +21,7 @@ from quietbeam.core.settings import load_settings
 SCAN = ["--shape", "64x64", "--dwell", "0.014", "--seed", "4", "--counts", "12"]
 
 
-def wait(page: Page, predicate: str, what: str, within_s: float = 240) -> Any:
+def wait(page: Page, predicate: str, what: str, within_s: float = 600) -> Any:
     """Wait for a JavaScript expression; the page's security policy forbids Playwright's own way."""
     deadline = time.monotonic() + within_s
     while not (value := page.evaluate(predicate)):
@@ -62,20 +62,28 @@ def main(images: Path) -> None:
             page.wait_for_timeout(700)
             page.screenshot(path=images / f"dashboard-{name}.png")
 
-        with services(settings, config):
+        with services(settings, config, timeout_s=300):
             address = f"http://127.0.0.1:{settings.serve.port}/"
             page.goto(f"{address}?api_key={settings.serve_api_key()}")
             scan = simulate(config, Path(folder) / "truth.npz", SCAN)
             wait(page, "window.quietbeam?.run?.denoise.rows >= 44 && quietbeam.run.evidence", "the rows of the scan")
             take("live")
-            scan.communicate(timeout=240)
+            scan.communicate(timeout=600)
             wait(page, "quietbeam.run.denoise.state === 'final'", "the final maps")
             take("final")
             page.keyboard.press("p")
             take("profile", (1366, 768), lambda: draw(page, (0.1, 0.2), (0.9, 0.75)))
             page.keyboard.press("h")
             take("history", (1366, 768))
+            page.keyboard.press("m")
+            page.locator('.card[data-line="Fe_Ka"] .line-name').click()
+            take("run", (1366, 768))
             page.keyboard.press("Escape")
+            report = page.context.new_page()
+            report.set_viewport_size({"width": 1366, "height": 1000})
+            report.goto(f"{address}api/v1/runs/latest/report")
+            report.screenshot(path=images / "report.png")
+            report.close()
             page.goto(f"{address}?wall=1&every=3600")
             wait(page, "window.quietbeam?.drawn > 0", "the wall screen")
             take("wall", (1920, 1080))

@@ -28,12 +28,13 @@ PIXELS = """([line, kind, not]) => {
   const rows = [];
   for (let y = 0; y < height; y++) {
     let grey = 0;
+    const left = width >> 2;  // there are the numbers of the axis
     for (let x = 0; x < width; x++) {
       const i = 4 * (y * width + x);
       colours.add(data[i] * 65536 + data[i + 1] * 256 + data[i + 2]);
-      if (data[i] === not[0] && data[i + 1] === not[1] && data[i + 2] === not[2]) grey++;
+      if (x >= left && data[i] === not[0] && data[i + 1] === not[1] && data[i + 2] === not[2]) grey++;
     }
-    rows.push(grey / width);
+    rows.push(grey / (width - left));
   }
   return {width, height, colours: colours.size, grey: rows};
 }"""

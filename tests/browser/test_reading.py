@@ -95,7 +95,8 @@ HALVES = """() => {
   };
   const at = Math.round(canvas.width * quietbeam.view.divider);
   const right = canvas.width - at - 12;
-  return [at > 12 ? colours(data(0, at - 12)) : 0, right > 0 ? colours(data(at + 12, right)) : 0];
+  const left = 50;  // before it are the numbers of the axis
+  return [at > left + 12 ? colours(data(left, at - left - 12)) : 0, right > 0 ? colours(data(at + 12, right)) : 0];
 }"""
 
 

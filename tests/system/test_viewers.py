@@ -16,7 +16,7 @@ from quietbeam.core.bus import connect, emit
 
 from .conftest import Installation, wait_until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]  # fifty viewers and a scan on whatever else runs here
 READING = SILENT = 25
 SCAN = LiveBenchmark(shape=(16, 24), dwell_s=0.008, detectors=3, lines="Ca_Ka,Fe_Ka")
 

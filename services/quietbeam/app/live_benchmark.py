@@ -134,7 +134,7 @@ def scan_once(options: LiveBenchmark, settings: Settings, config: Path, folder: 
         "--transport": "redis",
     }
     scan = simulate(config, folder / "truth.npz", [str(word) for pair in chosen.items() for word in pair])
-    deadline = time.monotonic() + 60 + 3 * options.shape[0] * options.shape[1] * options.dwell_s
+    deadline = time.monotonic() + 240 + 3 * options.shape[0] * options.shape[1] * options.dwell_s
     while len(watch.mapped) < options.shape[0]:
         watch.look()
         if time.monotonic() > deadline or scan.poll() not in (None, 0):

@@ -124,7 +124,7 @@ function render() {
   if (work.has("layout") || work.has("cards")) layout();
   if (work.has("colour") || work.has("cards")) for (const card of cards) card.update(run, stacks, options, colours);
   const bar = scaleBar(run, view, placed.width, wall.type);
-  const axes = axesOf(run, view, 5);
+  const axes = { ...axesOf(run, view, 5), type: wall.type };
   for (const card of cards) card.draw(bar, axes);
   side.draw(frame);
   byId("reset-view").disabled = view.whole;

@@ -72,7 +72,7 @@ export class MapCanvas {
     const { context: c, canvas, view } = this;
     const ratio = window.devicePixelRatio || 1;
     this.drawPixels(c, 0, 0, canvas.width, canvas.height);
-    const below = axes ? drawAxes(c, axes, canvas.width, canvas.height, ratio, first) : 0;
+    const below = axes ? drawAxes(c, axes, canvas.width, canvas.height, ratio * (axes.type ?? 1), first) : 0;
     if (this.before) this.#handle(ratio);
     const place = ([row, col]) => [((col - view.left) / view.width) * canvas.width, ((row - view.top) / view.height) * canvas.height];
     this.drawing?.draw(c, place, ratio);
