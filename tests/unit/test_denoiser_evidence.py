@@ -226,3 +226,15 @@ def test_counting_noise_alone_is_no_jitter() -> None:
         for size in (10, 16, 40)
     ]
     assert sum(value > 0 for value in found if value is not None) <= 2
+
+
+def test_a_combination_must_be_measurably_better_than_its_parts() -> None:
+    """Its weights are fitted to the held-out photons' noise: a little less error by chance is not enough."""
+    rng = np.random.default_rng(0)
+    raw, best = np.full(200, 10.0), 2.0 + 0.5 * rng.standard_normal(200)
+    for gained, chosen in ((0.01, "fine_tuned"), (0.4, "combined")):
+        combined = best - gained + 0.5 * rng.standard_normal(200)
+        combined += best.mean() - gained - combined.mean()
+        assert (
+            choose({"raw": raw, "fine_tuned": best, "pretrained": best + 1, "combined": combined}).estimator == chosen
+        )

@@ -52,7 +52,8 @@ def paired(better: Blocks, worse: Blocks) -> float:
 def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
     """Choose among the estimates of one line.
 
-    A constant also wins when nothing is measurably better than it, so that lines without signal come out flat.
+    A constant also wins when nothing is measurably better than it, so that lines without signal come out flat. The
+    combination must be measurably better than the best of its parts: its weights are fitted to the photons' noise, too.
 
     Parameters
     ----------
@@ -64,9 +65,11 @@ def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
     """
     raw = errors["raw"]
     others = [name for name in errors if name != "raw"]
-    if not others or not np.any(raw):
+    if set(others) <= {"combined"} or not np.any(raw):
         return Choice("raw", proven=True)
-    best = min(others, key=lambda name: float(errors[name].sum()))
+    best = min((name for name in others if name != "combined"), key=lambda name: float(errors[name].sum()))
+    if "combined" in errors and paired(errors["combined"], errors[best]) > 1.0:
+        best = "combined"
     if "constant" in errors and best != "constant":
         gained = float(errors["constant"].sum() - errors[best].sum())
         if gained < LEAST_STRUCTURE * float(raw.sum()) or paired(errors[best], errors["constant"]) < 1.0:
