@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import httpx
 
 from browser.synthetic_run import SyntheticRun  # tests/ is on the path: tests/conftest.py
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.serve.server import bind, make_server
 
 KEY = "key-of-the-test"
 HEADER = {"Authorization": f"Apikey {KEY}"}
@@ -29,6 +33,30 @@ def make_run(settings: Settings, redis: Connection, uid: str = "run-1") -> Synth
     run.add_rows(1)
     run.add_rows(1, cols=4)
     return run
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[str]:
+    """Run a real server on a free port; give its host and port."""
+    server = make_server(settings)
+    listener = bind(settings.serve)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    wait_for(lambda: server.started)
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 20) -> None:
+    """Wait until something is true."""
+    limit = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < limit, "timed out"
+        time.sleep(0.01)
 
 
 def problem(answer: httpx.Response, status: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +13,7 @@ import httpx
 import msgpack
 import numpy as np
 import pytest
-from serve_kit import KEY, make_run, with_serve
+from serve_kit import KEY, make_run, served, wait_for, with_serve
 from tiled.client.stream import ArraySubscription
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -27,34 +27,9 @@ from quietbeam.serve import streams
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore
 from quietbeam.serve.routes import streams as routes
-from quietbeam.serve.server import Server, bind, make_server
 
 HEADER = {"Authorization": f"Apikey {KEY}"}
 WAIT_S = 20
-
-
-def serve(settings: Settings) -> Iterator[str]:
-    """Run a real server; yield its host and port."""
-    server = make_server(settings)
-    listener = bind(settings.serve)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    wait_for(lambda: server.started)
-    yield f"127.0.0.1:{listener.getsockname()[1]}"
-    stop(server, thread)
-
-
-def stop(server: Server, thread: threading.Thread) -> None:
-    server.should_exit = True
-    thread.join(20)
-    assert not thread.is_alive()
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = WAIT_S) -> None:
-    limit = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < limit, "timed out"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -69,7 +44,8 @@ def run(settings: Settings, redis: Connection) -> SyntheticRun:
 
 @pytest.fixture
 def host(settings: Settings, run: SyntheticRun) -> Iterator[str]:
-    yield from serve(settings)
+    with served(settings) as host:
+        yield host
 
 
 def open_stream(
@@ -286,9 +262,11 @@ def test_who_says_nothing_does_not_stay(host: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_everybody_may_listen_only_where_that_is_configured(settings: Settings, run: SyntheticRun) -> None:
-    for host in serve(with_serve(settings, port=0, anonymous_read=True)):
-        with open_stream(host, "?start=0", headers={}) as socket:
-            assert json.loads(socket.recv(WAIT_S))["type"] == "array-schema"
+    with (
+        served(with_serve(settings, port=0, anonymous_read=True)) as host,
+        open_stream(host, "?start=0", headers={}) as socket,
+    ):
+        assert json.loads(socket.recv(WAIT_S))["type"] == "array-schema"
 
 
 # --- bounded --------------------------------------------------------------------------------------------------------
@@ -301,23 +279,22 @@ def test_a_viewer_that_never_reads_is_dropped_and_costs_the_others_nothing(
     run = SyntheticRun(settings.runs_dir, redis, uid="run-1", shape=(256, 256), lines=tuple("ABCDEFGH"))
     run.add_rows(256)
     run.denoise()
-    for host in serve(settings):
-        with (
-            open_stream(host, "?envelope_format=msgpack", max_queue=1) as deaf,
-            open_stream(host, "?envelope_format=msgpack") as good,
+    with (
+        served(settings) as host,
+        open_stream(host, "?envelope_format=msgpack", max_queue=1) as deaf,
+        open_stream(host, "?envelope_format=msgpack") as good,
+    ):
+        good.recv(WAIT_S)
+        limit = time.monotonic() + 60
+        while (
+            "quietbeam_event_viewers_dropped_total 1.0" not in httpx.get(f"http://{host}/metrics", headers=HEADER).text
         ):
-            good.recv(WAIT_S)
-            limit = time.monotonic() + 60
-            while (
-                "quietbeam_event_viewers_dropped_total 1.0"
-                not in httpx.get(f"http://{host}/metrics", headers=HEADER).text
-            ):
-                assert time.monotonic() < limit, "nobody was dropped"
-                run.version += 1
-                runs.write_status(redis, "run-1", maps_version=run.version)
-                emit(redis, "map", "run-1", version=run.version, rows=256, final=False)
-                assert msgpack.unpackb(good.recv(WAIT_S))["sequence"] <= run.version
-            assert deaf is not None
+            assert time.monotonic() < limit, "nobody was dropped"
+            run.version += 1
+            runs.write_status(redis, "run-1", maps_version=run.version)
+            emit(redis, "map", "run-1", version=run.version, rows=256, final=False)
+            assert msgpack.unpackb(good.recv(WAIT_S))["sequence"] <= run.version
+        assert deaf is not None
 
 
 def test_a_map_too_large_for_json_is_refused_with_the_remedy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,14 +311,9 @@ def test_too_many_viewers_are_told_so(host: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_service_ends_its_streams_when_it_stops(settings: Settings, run: SyntheticRun) -> None:
-    server = make_server(settings)
-    listener = bind(settings.serve)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    wait_for(lambda: server.started)
-    with open_stream(f"127.0.0.1:{listener.getsockname()[1]}") as socket:
+    with served(settings) as host:
+        socket = open_stream(host)
         socket.recv(WAIT_S)
-        stop(server, thread)
-        with pytest.raises(ConnectionClosed) as closed:
-            socket.recv(WAIT_S)
+    with socket, pytest.raises(ConnectionClosed) as closed:
+        socket.recv(WAIT_S)
     assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012, "clients come back after that"

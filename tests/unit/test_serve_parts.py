@@ -191,7 +191,7 @@ def test_event_ids_are_ordered_as_numbers() -> None:
 
 def test_an_event_cannot_break_out_of_its_frame() -> None:
     entry = {b"type": b"map\ndata: x", b"run": b"r\n\nevent: y", b"data": b'{"a": "1\\n\\n2"}'}
-    frame = Event.from_entry(b"5-1", entry).encode().decode()
+    frame = Event.from_entry(b"5-1", entry).frame.decode()
     assert frame.endswith("\n\n")
     lines = frame.rstrip("\n").split("\n")
     assert [line.split(":")[0] for line in lines] == ["id", "event", "data"]
@@ -201,7 +201,7 @@ def test_an_event_cannot_break_out_of_its_frame() -> None:
 @pytest.mark.parametrize("data", [b"not json", b"[1]", b""])
 def test_an_event_with_bad_data_is_still_an_object(data: bytes) -> None:
     event = Event.from_entry(b"5-1", {b"type": b"run", b"run": b"u", b"data": data})
-    assert json.loads(event.data)["run"] == "u"
+    assert json.loads(event.frame.split(b"data: ")[1])["run"] == "u"
 
 
 def test_the_kept_openapi_document_is_the_one_that_is_served() -> None:

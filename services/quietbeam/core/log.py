@@ -34,7 +34,13 @@ def configure_logging(stage: str, *, level: str | None = None, json: bool | None
     name = (level or os.environ.get("QUIETBEAM_LOG_LEVEL", "info")).upper()
     number = logging.getLevelNamesMapping().get(name, logging.INFO)
     as_json = (not sys.stderr.isatty()) if json is None else json
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(
+            exception_formatter=structlog.dev.plain_traceback  # others show local variables, keys among them
+        )
+    )
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -139,6 +139,26 @@ class DenoiseSettings(Section):
     seed: int = 0
 
 
+ScopeName = Literal["read:metadata", "read:data", "write:data", "delete:data", "metrics", "admin:apikeys"]
+
+
+class OidcSettings(Section):
+    """The facility's identity provider, whose bearer tokens the API takes beside its own keys."""
+
+    issuer: str = Field(
+        pattern=r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])(:|/|$))",
+        description="URL of the provider, exactly as in its tokens (`iss`).",
+    )
+    audience: str = Field(min_length=1, description="For whom the tokens are (`aud`): quietbeam's client id there.")
+    claim: str = Field(default="groups", description="Claim that lists the groups or roles of a person.")
+    grants: dict[str, tuple[ScopeName, ...]] = Field(
+        default={}, description="Scopes that members of a group have, by the group's name."
+    )
+    everyone: tuple[ScopeName, ...] = Field(
+        default=("read:metadata", "read:data"), description="Scopes of everybody who has a valid token."
+    )
+
+
 class ServeSettings(Section):
     """REST API and dashboard."""
 
@@ -149,6 +169,7 @@ class ServeSettings(Section):
     )
     anonymous_read: bool = Field(default=False, description="Let anyone who reaches the port read maps and states.")
     insecure: bool = Field(default=False, description="Allow anonymous_read on an address beyond loopback.")
+    oidc: OidcSettings | None = Field(default=None, description="Take bearer tokens of an identity provider.")
     root_path: str = Field(default="", description="Path prefix when behind a reverse proxy.")
     reports: bool = Field(default=True, description="Write data_dir/reports/UID.html when a run has its final maps.")
 

@@ -23,6 +23,7 @@ from quietbeam.core.version import __version__
 from . import problems
 from .access import Authenticator, BodyLimit, Guard, SafeHeaders, authorize
 from .access.api_keys import KeyStore
+from .access.oidc import Issuer
 from .catalog import RunCatalog
 from .events import EventHub
 from .maps import MapReader
@@ -76,7 +77,11 @@ def create_app(settings: Settings) -> FastAPI:
         maps=MapReader(settings.runs_dir),
         hub=hub,
         requests=RequestMetrics(catalog, hub, settings.data_dir),
-        authenticator=Authenticator(settings.serve_api_key(), KeyStore(settings.secrets_dir / "api_keys.json")),
+        authenticator=Authenticator(
+            settings.serve_api_key(),
+            KeyStore(settings.secrets_dir / "api_keys.json"),
+            Issuer(settings.serve.oidc) if settings.serve.oidc else None,
+        ),
     )
 
     @asynccontextmanager

@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import compile_path
 
 from quietbeam.core.errors import (
     BufferConflictError,
@@ -61,8 +62,18 @@ async def _http_error(request: Request, error: Exception) -> Response:
     detail = error.detail
     if error.status_code == 404 and detail == "Not Found":
         detail = "nothing is served at this address; the API begins at api/v1/"
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers) if error.headers else {}
+    if error.status_code == 405:
+        headers["Allow"] = _allowed(request)
+        detail = f"{request.method} is not possible here; possible is {headers['Allow']}"
     return _answer(request, error.status_code, detail, headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of an address; the router names only those of the first route that has it."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    places = request.app.state.scopes
+    return ", ".join(sorted(method for method, template in places if compile_path(template)[0].match(path))) or "GET"
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

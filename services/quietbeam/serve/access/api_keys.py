@@ -25,7 +25,7 @@ from .scopes import Principal, Scope
 log = structlog.get_logger()
 
 _SECRET = re.compile(r"^[0-9a-f]{72}$")
-_USER = re.compile(r"^[\w.@+ -]{1,64}$")
+USER = r"^[A-Za-z0-9_.@+ -]{1,64}$"
 _FIRST_EIGHT = re.compile(r"^[0-9a-f]{8}$")
 MAX_KEYS = 1000
 LONGEST_S = 10 * 365 * 24 * 3600.0
@@ -111,7 +111,7 @@ class KeyStore:
             A name, scope or expiry that cannot be used, or too many keys.
         """
         wanted = tuple(sorted(set(scopes)))
-        if not _USER.match(user):
+        if not re.fullmatch(USER, user):
             raise InputError(f"user {user[:64]!r}: use 1 to 64 letters, digits, spaces and . @ + - _")
         if not wanted:
             raise InputError(f"a key needs at least one scope of {', '.join(Scope)}")

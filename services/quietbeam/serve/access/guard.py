@@ -16,8 +16,8 @@ from quietbeam.core.settings import ServeSettings
 from quietbeam.serve.colormaps import DASHBOARD
 from quietbeam.serve.problems import MEDIA_TYPE, problem_body
 
-from .identity import CHALLENGE, NO_KEY, Authenticator, key_in
-from .scopes import ANONYMOUS, NOBODY, Principal
+from .identity import NO_KEY, Authenticator, key_in
+from .scopes import ANONYMOUS, CHALLENGE, NOBODY, Principal
 from .session import SESSION_S, cookies_in
 
 _OPEN = ("/healthz", "/readyz")

@@ -11,14 +11,14 @@ import structlog
 from fastapi import HTTPException
 
 from .api_keys import KeyStore, date
-from .scopes import SINGLE_USER, Principal
+from .oidc import Issuer
+from .scopes import CHALLENGE, SINGLE_USER, Principal
 from .session import SINGLE_USER_NAME, Session
 
 log = structlog.get_logger()
 
 FAILURES_ALLOWED = 10
 FAILURES_WINDOW_S = 60.0
-CHALLENGE = {"WWW-Authenticate": 'Apikey realm="quietbeam", Bearer realm="quietbeam"'}
 NO_KEY = "an API key is needed: send the header Authorization: Apikey KEY"
 
 
@@ -54,11 +54,14 @@ class Authenticator:
         The single-user key, which may do everything.
     store
         Keys of people and programs.
+    issuer
+        Identity provider whose tokens are taken, if any.
     """
 
-    def __init__(self, key: str, store: KeyStore) -> None:
+    def __init__(self, key: str, store: KeyStore, issuer: Issuer | None = None) -> None:
         self._key = key.encode()
         self.store = store
+        self._issuer = issuer
         self.session = Session(key)
         self._limit = FailureLimit()
 
@@ -85,9 +88,15 @@ class Authenticator:
                 f"this API key expired on {date(key.expires)}; ask for a new one (quietbeam api-key create)",
                 CHALLENGE,
             )
+        error = HTTPException(401, "the API key is wrong", CHALLENGE)
+        if self._issuer is not None and given.count(".") == 2:
+            try:
+                return await self._issuer.identify(given)
+            except HTTPException as refusal:
+                error = refusal
         self._limit.note(address)
-        log.warning("wrong_key", address=address)
-        raise HTTPException(401, "the API key is wrong", CHALLENGE)
+        log.warning("wrong_key", address=address, reason=error.detail)
+        raise error
 
     def by_cookie(self, cookies: Mapping[str, str]) -> Principal | None:
         """Return whose session the cookies hold; None for no session, and for one whose key is gone."""

@@ -30,6 +30,7 @@ class Scope(StrEnum):
     """List, create and revoke API keys."""
 
 
+CHALLENGE = {"WWW-Authenticate": 'Apikey realm="quietbeam", Bearer realm="quietbeam"'}
 READ = frozenset({Scope.READ_METADATA, Scope.READ_DATA, Scope.METRICS})
 EVERYTHING = frozenset(Scope)
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from quietbeam.serve.access import Scope, needs, principal_of
-from quietbeam.serve.access.api_keys import LONGEST_S, ApiKey
+from quietbeam.serve.access.api_keys import LONGEST_S, USER, ApiKey
 from quietbeam.serve.access.session import cookies_in
 from quietbeam.serve.app import Shared
 
@@ -27,10 +27,10 @@ class NewKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    user: str = Field(min_length=1, max_length=64, description="Whose key it is.")
+    user: str = Field(pattern=USER, description="Whose key it is.")
     scopes: list[Scope] = Field(min_length=1, max_length=20, description="What it may do; a part of what you may do.")
     expires_in_s: float | None = Field(
-        default=None, gt=0, le=LONGEST_S, description="Seconds until it ends; null: with your own key, or never."
+        default=None, ge=1, le=LONGEST_S, description="Seconds until it ends; null: with your own key, or never."
     )
     note: str = Field(default="", max_length=200, description="What it is for.")
 

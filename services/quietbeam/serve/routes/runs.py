@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from pydantic import Field
 
 from quietbeam.core import actions
 from quietbeam.core.actions import Action
@@ -26,6 +27,8 @@ from .envelope import ERRORS, Envelope, answer, base, unchanged
 
 router = APIRouter(tags=["runs"])
 _RESPONSES: Any = {200: {"model": Envelope}, 400: ERRORS[400], 404: ERRORS[404]}
+_STATE = f"({'|'.join(RunState)})"
+_STATES = f"^({_STATE}(,{_STATE}){{0,7}})?$"
 _LONGEST_S = 30 * 24 * 3600  # a scan that began earlier began on a wrong clock: no estimate
 
 
@@ -36,13 +39,18 @@ def list_runs(
     shared: Shared,
     offset: Annotated[int, Query(alias="page[offset]", ge=0, le=10_000_000, description="Runs to skip.")] = 0,
     limit: Annotated[int, Query(alias="page[limit]", ge=1, le=300, description="Runs to return.")] = 50,
-    state: Annotated[str | None, Query(max_length=200, description="Only these states, comma separated.")] = None,
+    state: Annotated[
+        str | None,
+        Query(
+            max_length=200, description="Only these states, comma separated.", json_schema_extra={"pattern": _STATES}
+        ),
+    ] = None,
     since: Annotated[float | None, Query(description="Started at or after [s since 1970].")] = None,
     until: Annotated[float | None, Query(description="Started before [s since 1970].")] = None,
     plan: Annotated[str | None, Query(max_length=100, description="Only this plan.")] = None,
     scan_id: Annotated[int | None, Query(description="Only this scan_id.")] = None,
     metadata: Annotated[
-        list[str] | None,
+        list[Annotated[str, Field(pattern=r"^[^:]*[^:\s][^:]*:", max_length=500)]] | None,
         Query(max_length=10, description="KEY:VALUE of the start document; several must all hold. sample.name:rock"),
     ] = None,
 ) -> Response:
@@ -209,9 +217,7 @@ def _parse_states(text: str) -> frozenset[RunState]:
 def _parse_metadata(pairs: list[str]) -> dict[str, str]:
     out = {}
     for pair in pairs:
-        key, colon, value = pair.partition(":")
-        if not colon or not key.strip():
-            raise InputError(f"metadata={pair[:60]!r} is no KEY:VALUE, as metadata=sample.name:rock")
+        key, _, value = pair.partition(":")
         out[key.strip()] = value.strip()
     return out
 
