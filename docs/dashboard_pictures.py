@@ -73,8 +73,6 @@ def main(images: Path) -> None:
             take("final")
             page.keyboard.press("p")
             take("profile", (1366, 768), lambda: draw(page, (0.1, 0.2), (0.9, 0.75)))
-            page.keyboard.press("h")
-            take("history", (1366, 768))
             page.keyboard.press("m")
             page.locator('.card[data-line="Fe_Ka"] .line-name').click()
             take("run", (1366, 768))

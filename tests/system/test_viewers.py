@@ -31,7 +31,7 @@ def test_a_crowd_of_viewers_harms_neither_ingest_nor_memory(installation: Instal
         """Fill what nobody reads: 4 kB a message, for every viewer."""
         nonlocal largest
         connection = connect(settings.redis_url)
-        while not stop.wait(0.01):
+        while not stop.wait(0.05):
             emit(connection, "test", "", padding="x" * 4000)
             largest = max(largest, serve.memory_info().rss)
         connection.close()
