@@ -96,6 +96,9 @@ def test_runs_are_listed_newest_first_in_pages_and_by_state(
         ("r1", "stopped by hand"),
     ]
     assert client.get("/api/v1/runs?page[offset]=99").json()["data"] == []
+    oldest = client.get("/api/v1/runs?sort=time_start&page[limit]=2").json()
+    assert [run["id"] for run in oldest["data"]] == ["r0", "r1"]
+    assert [run["id"] for run in client.get(oldest["links"]["next"]).json()["data"]] == ["r2", "r3"]
 
 
 def test_evidence_is_told_with_its_tag_or_with_a_reason(
@@ -194,6 +197,8 @@ def test_one_line_comes_in_every_format(client: TestClient, run: SyntheticRun) -
     png = client.get(here + "?format=png&zoom=3&cmap=magma&scale=log&vmax=20")
     assert png.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(png.content)).size == (30, 36)
+    saved = client.get(here + "?format=csv&filename=iron map.csv")
+    assert saved.headers["content-disposition"] == 'attachment; filename="iron map.csv"'
     mask = client.get("/api/v1/runs/latest/maps/measured/Fe_Ka").json()["data"]["values"]
     assert mask[7] == [True] * 4 + [False] * 6
 
@@ -253,6 +258,33 @@ def test_maps_are_listed_with_links_that_work(client: TestClient, run: Synthetic
         ("runs/latest/maps/raw/Fe_Ka?format=png&vmin=5&vmax=1", 400, "larger than vmin"),
         ("runs/latest/maps/raw/Fe_Ka?format=png&vmin=nan", 400, "larger than vmin"),
         ("runs/latest/maps/raw/Fe_Ka?format=png&vmin=inf", 400, "larger than vmin"),
+        ("runs?since=nan", 422, "since"),
+        ("runs?until=inf", 422, "until"),
+        ("runs?since=yesterday", 422, "since"),
+        ("runs?scan_id=first", 422, "scan_id"),
+        ("runs?sort=-size", 422, "time_start"),
+        ("runs?metadata=sample", 422, "metadata"),
+        ("runs?plan=" + "x" * 101, 422, "plan"),
+        ("runs/latest/maps/denoised?version=77", 404, "is not kept"),
+        ("runs/latest/maps/denoised?version=-1", 422, "version"),
+        ("runs/latest/maps/raw?version=0", 404, "kept of denoised"),
+        ("runs/latest/maps/raw?format=hdf5&slice=0", 400, "leave slice= out"),
+        ("runs/latest/maps/raw/Fe_Ka?filename=../x", 422, "filename"),
+        ("runs/latest/maps/raw/Fe_Ka?filename=a%22%0d%0ab", 422, "filename"),
+        ("runs/latest/pixel?row=12&col=0", 400, "12 is outside the map"),
+        ("runs/latest/pixel?row=0&col=-1", 422, "col"),
+        ("runs/latest/pixel?row=0", 422, "col"),
+        ("runs/latest/roi?rows=5:5", 400, "selects nothing"),
+        ("runs/latest/roi?rows=a:b", 400, "START:STOP"),
+        ("runs/latest/profile?from=0,0&to=0,10", 400, "col 10 is outside"),
+        ("runs/latest/profile?from=0;0&to=1,1", 400, "ROW,COL"),
+        ("runs/latest/profile?from=0,0&to=1,1&width=0", 422, "width"),
+        ("runs/nobody/report", 404, "no run"),
+        ("runs/nobody/history", 404, "no run"),
+        ("runs/nobody/detectors", 404, "no run"),
+        ("actions/nothing", 404, "no action"),
+        ("auth/apikeys/00000000", 404, "no API key"),
+        ("auth/apikeys/short", 422, "first_eight"),
         ("nothing", 404, "api/v1/"),
     ],
 )

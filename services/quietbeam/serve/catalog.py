@@ -145,11 +145,13 @@ class RunCatalog:
                 return known
             raise NotMeasuredError(f"no run {uid[:64]!r}; api/v1/runs lists what there is") from error
 
-    def page(self, offset: int, limit: int, wanted: RunFilter | None = None) -> tuple[Sequence[RunStatus], int]:
-        """Return `limit` runs from the `offset`-th newest, and how many there are that are wanted."""
+    def page(
+        self, offset: int, limit: int, wanted: RunFilter | None = None, *, newest_first: bool = True
+    ) -> tuple[Sequence[RunStatus], int]:
+        """Return `limit` runs from the `offset`-th newest (or oldest), and how many there are that are wanted."""
         wanted = wanted or RunFilter()
         started = self._started_at()
-        order = sorted(started, key=lambda uid: (started[uid], uid), reverse=True)
+        order = sorted(started, key=lambda uid: (started[uid], uid), reverse=newest_first)
         if wanted.since is not None:
             order = [uid for uid in order if started[uid] >= wanted.since]
         if wanted.until is not None:

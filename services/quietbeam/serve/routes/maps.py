@@ -34,6 +34,10 @@ _RESPONSES: Any = {
 }
 Format = Annotated[str | None, Query(max_length=200, description="Format alias or MIME type; wins over Accept.")]
 Slice = Annotated[str | None, Query(max_length=200, description="numpy-like: 10:20,::2")]
+Filename = Annotated[
+    str | None,
+    Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$", description="Name under which a browser saves the answer."),
+]
 Accept = Annotated[str | None, Header(include_in_schema=False)]
 Version = Annotated[
     int | None,
@@ -80,6 +84,7 @@ def get_stack(
     format: Format = None,
     slice: Slice = None,
     version: Version = None,
+    filename: Filename = None,
     accept: Accept = None,
 ) -> Response:
     """All lines in one array (line, row, col); NaN (null in JSON) where nothing is measured or denoised yet."""
@@ -94,7 +99,7 @@ def get_stack(
         return Response(status_code=304, headers={"ETag": f'"{tag}"'})
     _guard(shape, index, known, form)
     stack = shared.maps.read(status, known, version)
-    headers = _headers(status, stack, tag, version)
+    headers = _headers(status, stack, tag, version, filename)
     if form == "hdf5":
         _whole(slice)
         lines = () if known == "measured" else info.lines
@@ -121,6 +126,7 @@ def get_map(
     vmax: Annotated[float | None, Query(description="Value at the bright end (png).")] = None,
     zoom: Annotated[int, Query(ge=1, le=16, description="Screen pixels per map pixel (png).")] = 1,
     version: Version = None,
+    filename: Filename = None,
     accept: Accept = None,
 ) -> Response:
     """One line's map (row, col)."""
@@ -136,7 +142,7 @@ def get_map(
     _guard(info.shape, index, known, form, zoom if form == "png" else 1)
     stack = shared.maps.read(status, known, version)
     values = stack.values if known == "measured" else stack.values[info.lines.index(line)]
-    headers = _headers(status, stack, tag, version)
+    headers = _headers(status, stack, tag, version, filename)
     if form == "hdf5":
         _whole(slice)
         one, lines = (values, ()) if known == "measured" else (values[None], (line,))
@@ -181,9 +187,12 @@ def _whole(slice: str | None) -> None:
         raise InputError("an hdf5 file holds whole maps with their positions; leave slice= out, or take format=npy")
 
 
-def _headers(status: RunStatus, stack: MapStack, tag: str, version: int | None) -> dict[str, str]:
+def _headers(status: RunStatus, stack: MapStack, tag: str, version: int | None, filename: str | None) -> dict[str, str]:
     shown = status.maps_version if version is None else version
-    return {"ETag": f'"{tag}"', "X-Version": str(shown), "X-Plain-Rows": str(stack.plain_rows)}
+    headers = {"ETag": f'"{tag}"', "X-Version": str(shown), "X-Plain-Rows": str(stack.plain_rows)}
+    if filename:
+        headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+    return headers
 
 
 def _send(values: npt.NDArray[Any], form: str, headers: dict[str, str], meta: dict[str, Any]) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -45,21 +45,24 @@ def list_runs(
             max_length=200, description="Only these states, comma separated.", json_schema_extra={"pattern": _STATES}
         ),
     ] = None,
-    since: Annotated[float | None, Query(description="Started at or after [s since 1970].")] = None,
-    until: Annotated[float | None, Query(description="Started before [s since 1970].")] = None,
+    since: Annotated[
+        float | None, Query(allow_inf_nan=False, description="Started at or after [s since 1970].")
+    ] = None,
+    until: Annotated[float | None, Query(allow_inf_nan=False, description="Started before [s since 1970].")] = None,
     plan: Annotated[str | None, Query(max_length=100, description="Only this plan.")] = None,
     scan_id: Annotated[int | None, Query(description="Only this scan_id.")] = None,
+    sort: Annotated[Literal["-time_start", "time_start"], Query(description="Order.")] = "-time_start",
     metadata: Annotated[
         list[Annotated[str, Field(pattern=r"^[^:]*[^:\s][^:]*:", max_length=500)]] | None,
         Query(max_length=10, description="KEY:VALUE of the start document; several must all hold. sample.name:rock"),
     ] = None,
 ) -> Response:
-    """Runs, the newest first."""
+    """Runs, the newest first, or with ``sort=time_start`` the oldest first."""
     states = _parse_states(state) if state else None
     wanted = RunFilter(
         states=states, since=since, until=until, plan=plan, scan_id=scan_id, metadata=_parse_metadata(metadata or [])
     )
-    found, total = shared.catalog.page(offset, limit, wanted)
+    found, total = shared.catalog.page(offset, limit, wanted, newest_first=sort == "-time_start")
     here = base(request)
     asked = [(name, value) for name, value in request.query_params.multi_items() if not name.startswith("page[")]
 
