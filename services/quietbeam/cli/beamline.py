@@ -120,29 +120,38 @@ def _announce(experiment: Experiment, truth: Path | None, uids: list[str]) -> Ca
 
 
 def _replay_recording(
-    settings: Settings, file: Path, speed: float, transport: Transport, files: list[Path] | None, *, as_recorded: bool
+    settings: Settings, name: str, speed: float, transport: Transport, files: list[Path] | None, *, as_recorded: bool
 ) -> None:
     from quietbeam.core.stage import stop_on_signals
     from quietbeam.ingest.recording import paced, play, read_recording, relocate, renewed
+    from quietbeam.ingest.transports import read_tiled
 
-    recording = read_recording(file)
-    documents = relocate(recording.documents, [folder.resolve() for folder in files or [file.parent]])
-    timed = list(paced(documents if as_recorded else renewed(documents), recording.arrived))
+    if name.startswith("tiled+"):
+        documents, broken = read_tiled(name, settings)
+        arrived: list[float | None] = [None] * len(documents)
+        folders = files or []
+    else:
+        recording = read_recording(Path(name))
+        documents, arrived, broken = recording.documents, recording.arrived, recording.broken
+        folders = files or [Path(name).parent]
+    documents = relocate(documents, [folder.resolve() for folder in folders])
+    timed = list(paced(documents if as_recorded else renewed(documents), arrived))
+    name = name.rpartition("/")[2]
     seconds = sum(pause for _, _, pause in timed)
     took = f"{seconds / speed:.0f} s at speed {speed:g}" if speed else "as fast as possible"
-    typer.echo(f"{file.name}: {len(timed)} documents, {took}")
-    if recording.broken:
-        typer.echo(f"{file.name}: {recording.broken}", err=True)
+    typer.echo(f"{name}: {len(timed)} documents, {took}")
+    if broken:
+        typer.echo(f"{name}: {broken}", err=True)
     stop = stop_on_signals()
     with _publisher(settings, transport) as publish:
 
-        def send(name: str, doc: Any) -> None:
-            if name == "start":
-                typer.echo(f"run {doc.get('uid')}: replay of {file.name}")
-            publish(name, doc)
+        def send(kind: str, doc: Any) -> None:
+            if kind == "start":
+                typer.echo(f"run {doc.get('uid')}: replay of {name}")
+            publish(kind, doc)
 
         sent = play(timed, send, speed=speed, stop=stop)
-    typer.echo(f"sent {', '.join(f'{n} {name}' for name, n in sent.items())}")
+    typer.echo(f"sent {', '.join(f'{n} {kind}' for kind, n in sent.items())}")
     if stop.is_set():
         raise typer.Exit(EXIT_ABORTED)
 
@@ -253,7 +262,8 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Argument(
                 metavar="INPUT",
-                help="Measured map: whatever `quietbeam denoise` takes; or a recording: .jsonl, .msgpack, also .gz.",
+                help="Measured map: whatever `quietbeam denoise` takes; or a recording: .jsonl, .msgpack, also .gz; or a "
+                "run that TiledWriter wrote: tiled+http://HOST:PORT/CATALOG/UID.",
             ),
         ],
         config: Config = None,
@@ -290,10 +300,10 @@ def register(app: typer.Typer) -> None:
         settings = load_settings(config)
         configure_logging("replay", level=settings.log_level)
         file = Path(source)
-        if "://" not in source and is_recording(file):
+        if source.startswith("tiled+") or ("://" not in source and is_recording(file)):
             if lines or calibration or snake or step is not None or grain != "pixel":
-                raise InputError(f"{file} is a recording, played as it is: leave out all but --speed and --transport")
-            _replay_recording(settings, file, speed, transport, files, as_recorded=as_recorded)
+                raise InputError(f"{source} is a recording, played as it is: leave out all but --speed and --transport")
+            _replay_recording(settings, source, speed, transport, files, as_recorded=as_recorded)
             return
         if as_recorded or files:
             raise InputError(f"{file} is no recording (.jsonl, .msgpack): leave --as-recorded and --files out")

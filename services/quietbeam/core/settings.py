@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from .errors import InputError
 
-_SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}|kafka://[^\s/]+/\S+)$"
+_SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}|(kafka|tiled\+https?)://[^\s/]+(/\S*)?)$"
 
 
 class Section(BaseModel):
@@ -73,11 +73,17 @@ class IngestSettings(Section):
     sources: tuple[Annotated[str, Field(pattern=_SOURCE)], ...] = Field(
         default=("redis",),
         description="Document sources: 'redis' (the stream qb:docs), 'zmq://HOST:PORT' or 'zmq+curve://HOST:PORT' "
-        "(out side of a bluesky 0MQ proxy), 'kafka://BROKER,BROKER/TOPIC?group=NAME&start=latest'.",
+        "(out side of a bluesky 0MQ proxy), 'kafka://BROKER,BROKER/TOPIC?group=NAME&start=latest', "
+        "'tiled+http://HOST:PORT/CATALOG?start=latest' (runs that TiledWriter writes).",
     )
     curve: CurveSettings = CurveSettings()
     kafka: dict[str, SecretStr] = Field(
         default={}, description="More settings of librdkafka for kafka://, such as security.protocol, sasl.password."
+    )
+    tiled_api_key: SecretStr | None = Field(
+        default=None,
+        description="Key for tiled+http(s)://; better from QUIETBEAM_INGEST__TILED_API_KEY. Empty: none, or that of "
+        "the Tiled that gets the maps where it is the same.",
     )
     profiles: tuple[str, ...] = Field(
         default=("simulated", "simulated-areas", "xspress3", "xspress3-hdf5", "generic"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
 
-from . import kafka, zmq
+from . import kafka, tiled, zmq
 from .kafka import KafkaAddress, KafkaSource
 from .memory import MemorySource
 from .redis_stream import RedisSource, RedisTap
 from .source import DocumentSource, Probe, ReceivedDocument
+from .tiled import TiledSource
+from .tiled_run import TiledAddress
 from .zmq import CurveKeys, ZmqSource
 
 __all__ = [
@@ -21,11 +24,15 @@ __all__ = [
     "MemorySource",
     "ReceivedDocument",
     "RedisSource",
+    "TiledSource",
     "ZmqSource",
     "make_source",
     "make_tap",
     "probe_source",
+    "read_tiled",
 ]
+
+_BY_URL = ("kafka", "tiled+http", "tiled+https")
 
 
 def make_source(url: str, settings: Settings, connection: Connection) -> DocumentSource:
@@ -41,6 +48,9 @@ def make_source(url: str, settings: Settings, connection: Connection) -> Documen
             return RedisSource(connection)
         case "kafka":
             return KafkaSource(KafkaAddress.parse(url), _kafka(settings))
+        case "tiled+http" | "tiled+https":
+            state = tiled.state_file(settings.data_dir, url)
+            return TiledSource(TiledAddress.parse(url), tiled_key(settings, url), state)
         case _:
             return ZmqSource(url, _curve(url, settings))
 
@@ -59,6 +69,9 @@ def make_tap(url: str, settings: Settings, connection: Connection, *, history: b
         case "kafka":
             address = replace(KafkaAddress.parse(url), start="earliest" if history else "latest")
             return KafkaSource(address, _kafka(settings), commit=False)
+        case "tiled+http" | "tiled+https":
+            where = replace(TiledAddress.parse(url), start="earliest" if history else "latest")
+            return TiledSource(where, tiled_key(settings, url), None)
         case _:
             return ZmqSource(url, _curve(url, settings))
 
@@ -68,8 +81,30 @@ def probe_source(url: str, settings: Settings) -> Probe:
     match _scheme(url):
         case "kafka":
             return kafka.probe(KafkaAddress.parse(url), _kafka(settings))
+        case "tiled+http" | "tiled+https":
+            return tiled.probe(TiledAddress.parse(url), tiled_key(settings, url))
         case _:
             return zmq.probe(url, _curve(url, settings))
+
+
+def read_tiled(url: str, settings: Settings) -> tuple[list[tuple[str, dict[str, Any]]], str]:
+    """Return the documents of a run in Tiled, and a sentence when it is not over.
+
+    Raises
+    ------
+    QuietbeamError
+        No such URL or run, or Tiled is away or refuses.
+    """
+    documents = tiled.read_run(TiledAddress.parse(url), tiled_key(settings, url))
+    return documents, "" if documents[-1][0] == "stop" else "the run is not over; what is there was taken"
+
+
+def tiled_key(settings: Settings, url: str) -> str:
+    """Return the key for a Tiled to read runs from: its own, or ours where it is the Tiled that gets the maps."""
+    if settings.ingest.tiled_api_key is not None:
+        return settings.ingest.tiled_api_key.get_secret_value()
+    same = TiledAddress.parse(url).base == settings.tiled_uri.rstrip("/").removesuffix("/api/v1") + "/api/v1/"
+    return settings.tiled_api_key() if same else ""
 
 
 def _curve(url: str, settings: Settings) -> CurveKeys | None:
@@ -82,8 +117,9 @@ def _kafka(settings: Settings) -> dict[str, str]:
 
 def _scheme(url: str) -> str:
     scheme, _, rest = url.partition("://")
-    if url == "redis" or (scheme in ("zmq", "zmq+curve") and rest.rpartition(":")[0]) or scheme == "kafka":
+    if url == "redis" or (scheme in ("zmq", "zmq+curve") and rest.rpartition(":")[0]) or scheme in _BY_URL:
         return scheme
     raise InputError(
-        f"ingest.sources: {url!r} is none of 'redis', zmq://HOST:PORT, zmq+curve://HOST:PORT, kafka://BROKERS/TOPIC"
+        f"ingest.sources: {url!r} is none of 'redis', zmq://HOST:PORT, zmq+curve://HOST:PORT, kafka://BROKERS/TOPIC, "
+        "tiled+http://HOST:PORT/CATALOG"
     )

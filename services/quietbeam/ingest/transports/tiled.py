@@ -1,0 +1,222 @@
+"""Runs in Tiled, followed while TiledWriter writes them: what the server holds is asked for again and again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from quietbeam.core import codec
+from quietbeam.core.errors import DocumentError, ServiceError
+
+from .source import Probe, ReceivedDocument
+from .tiled_run import Doc, RunReader, TiledAddress, TiledReader
+
+log = structlog.get_logger()
+
+_DAY_S = 24 * 3600.0
+_KEPT_S = 7 * _DAY_S
+_IDLE_SHARE = 4.0
+
+
+class TiledSource:
+    """A catalog of runs. A run's documents come again, from its start, until its stop document is acknowledged.
+
+    A run that is open is asked for its news every `interval_s`, more slowly where the server takes long to answer.
+
+    Parameters
+    ----------
+    address
+        Where the runs are, and whether to begin with those that are there already.
+    key
+        API key with the scopes ``read:metadata`` and ``read:data``.
+    state
+        File that remembers which runs are done; None: only listen.
+    interval_s
+        Least time between two looks.
+    """
+
+    name = "tiled"
+
+    def __init__(self, address: TiledAddress, key: str, state: Path | None, *, interval_s: float = 0.5) -> None:
+        self.address, self._state_file, self._interval_s = address, state, interval_s
+        self._reader = TiledReader(address, key)
+        self._lock = threading.Lock()
+        self._done: dict[str, float] = {}
+        self._since = 0.0
+        self._looked = self._recall()
+        self._started: dict[str, float] = {}
+        self._runs: dict[str, RunReader] = {}
+        self._told: set[str] = set()
+        self._round = 0
+        self._queue: queue.Queue[tuple[int, ReceivedDocument]] = queue.Queue(20_000)
+        self._trouble = ""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="quietbeam-tiled", daemon=True)
+        self._thread.start()
+
+    def receive(self, timeout_s: float) -> list[ReceivedDocument]:
+        """Return what has been read."""
+        documents: list[ReceivedDocument] = []
+        try:
+            while len(documents) < 512:
+                wait = timeout_s > 0 and not documents
+                number, document = self._queue.get(wait, timeout_s if wait else None)
+                if number == self._round:
+                    documents.append(document)
+        except queue.Empty:
+            pass
+        return documents
+
+    def acknowledge(self, tokens: Sequence[bytes]) -> None:
+        """Remember the runs whose end is acknowledged."""
+        ended = [token.decode() for token in tokens if token]
+        if not ended:
+            return
+        with self._lock:
+            self._done |= {uid: self._started.pop(uid, time.time()) for uid in ended}
+            self._keep()
+
+    def reset(self) -> None:
+        """Tell every run that is not done from its start."""
+        with self._lock:
+            self._round += 1
+            self._runs.clear()
+            self._told.clear()
+
+    def close(self) -> None:
+        """Stop asking."""
+        self._closing.set()
+        self._thread.join(10)
+        self._reader.close()
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            before = time.monotonic()
+            try:
+                self._look()
+                if self._trouble:
+                    log.info("tiled_back", uri=self.address.base)
+                self._trouble = ""
+            except ServiceError as error:
+                if str(error) != self._trouble:
+                    log.warning("tiled_source_waits", reason=str(error))
+                self._trouble = str(error)
+            except Exception:
+                log.exception("tiled_source_failed", uri=self.address.base)
+            self._closing.wait(max(self._interval_s, _IDLE_SHARE * (time.monotonic() - before)))
+
+    def _look(self) -> None:
+        """Tell the news of every run that is not done; one that cannot be read does not stop the others."""
+        failed: ServiceError | None = None
+        for node in self._reader.runs(self._since):
+            try:
+                self._tell(node["id"], node["attributes"]["metadata"])
+            except ServiceError as error:
+                failed = failed or error
+            if self._closing.is_set():
+                return
+        with self._lock:
+            self._since = max(self._since, time.time() - _KEPT_S)
+            if not self._looked:
+                self._looked = True
+                self._keep()
+        if failed is not None:
+            raise failed
+
+    def _tell(self, node: str, metadata: dict[str, Any]) -> None:
+        uid, began = str(metadata["start"].get("uid", "")), float(metadata["start"]["time"])
+        with self._lock:
+            number = self._round
+            if not self._looked and self.address.start == "latest" and metadata.get("stop"):
+                self._done[uid] = began
+            if not uid or uid in self._done or uid in self._told:
+                return
+            self._started[uid] = began
+            path = f"{self.address.path}/{node}" if self.address.path else node
+            run = self._runs.setdefault(uid, RunReader(self._reader, path))
+        docs = run.news(metadata)
+        for name, doc in docs:
+            self._put(number, uid, name, doc)
+        if docs and docs[-1][0] == "stop":
+            with self._lock:
+                if number == self._round:
+                    self._told.add(uid)
+                    self._runs.pop(uid, None)
+
+    def _put(self, number: int, uid: str, name: str, doc: dict[str, Any]) -> None:
+        try:
+            payload = codec.pack(doc)
+        except DocumentError as error:
+            log.error("tiled_document_refused", run=uid, name=name, error=str(error))
+            return
+        token = uid.encode() if name == "stop" else b""
+        received = ReceivedDocument(token=token, name=name, run=uid, payload=payload)
+        while not self._closing.is_set() and number == self._round:
+            try:
+                self._queue.put((number, received), timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+    def _recall(self) -> bool:
+        """Read what is done; False at the very first start."""
+        if self._state_file is not None and self._state_file.exists():
+            kept = json.loads(self._state_file.read_text())
+            self._since, self._done = float(kept["since"]), dict(kept["done"])
+            return True
+        if self.address.start == "latest":
+            self._since = time.time() - _DAY_S
+        return False
+
+    def _keep(self) -> None:
+        if self._state_file is None:
+            return
+        self._done = {uid: began for uid, began in self._done.items() if began >= self._since}
+        draft = self._state_file.with_suffix(".new")
+        draft.write_text(json.dumps({"since": self._since, "done": self._done}))
+        draft.replace(self._state_file)
+
+
+def state_file(folder: Path, url: str) -> Path:
+    """Return where the source of this URL remembers what is done."""
+    return folder / f"tiled-source-{hashlib.sha256(url.encode()).hexdigest()[:12]}.json"
+
+
+def read_run(address: TiledAddress, key: str) -> list[Doc]:
+    """Return the documents of one run, whose node `address` names, as far as it has come.
+
+    Raises
+    ------
+    ServiceError
+        Tiled is away or refuses, or there is no run.
+    """
+    reader = TiledReader(address, key)
+    try:
+        metadata = reader.node(address.path)["attributes"]["metadata"]
+        if "uid" not in (metadata.get("start") or {}):
+            raise ServiceError(f"{address.path or address.base} is no run of bluesky: give CATALOG/UID")
+        return RunReader(reader, address.path).news(metadata)
+    finally:
+        reader.close()
+
+
+def probe(address: TiledAddress, key: str) -> Probe:
+    """Ask for the catalog."""
+    reader = TiledReader(address, key)
+    try:
+        next(reader.runs(time.time()), None)
+    except ServiceError as error:
+        found, _, remedy = str(error).partition(": set ")
+        remedy = f"set {remedy}" if remedy else "start it, or correct ingest.sources; runs wait in Tiled meanwhile"
+        return Probe(verdict="failure", found=found, remedy=remedy)
+    finally:
+        reader.close()
+    return Probe(verdict="ok", found="the catalog can be searched" + (" with the key" if key else " without a key"))

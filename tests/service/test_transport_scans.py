@@ -1,0 +1,168 @@
+"""A scan of a real RunEngine over every transport: each count arrives, also when ingest is killed in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+import msgpack
+import msgpack_numpy
+import numpy as np
+import pytest
+from bluesky import RunEngine
+from confluent_kafka import Producer
+from ingest_kit import Pipe, Scan
+from ophyd.sim import SynSignal
+from pydantic import SecretStr
+from test_publish_tiled import KEY, TiledProcess
+from transport_kit import Broker, Certificates, zmq_proxy
+
+from conftest import wait_until
+from quietbeam.core.bus import Connection
+from quietbeam.core.settings import CurveSettings, Settings
+from quietbeam.core.types import RunState
+from quietbeam.ingest.publisher import RedisPublisher, zmq_publisher
+from quietbeam.ingest.transports import make_source
+
+ROWS, COLS = 4, 5
+Callback = Callable[[str, dict[str, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+    server = TiledProcess(tmp_path_factory.mktemp("tiled"))
+    server.start()
+    yield server
+    server.kill()
+
+
+def with_ingest(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"ingest": settings.ingest.model_copy(update=changes)})
+
+
+@contextlib.contextmanager
+def link(
+    name: str, settings: Settings, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[Callback, Settings]]:
+    """Yield what the RunEngine subscribes, as beamlines do it, and the settings of an ingest that listens to it."""
+    if name == "redis":
+        redis = RedisPublisher(settings.redis_url, spool_dir=tmp_path / "spool")
+        yield redis, settings
+        assert redis.close(30)
+    elif name == "kafka":
+        broker: Broker = request.getfixturevalue("broker")
+        topic = f"{uuid.uuid4().hex[:6]}.bluesky.runengine.documents"
+        broker.create(topic)
+        producer = Producer({"bootstrap.servers": broker.address, "log_level": 2})
+
+        def produce(kind: str, doc: dict[str, Any]) -> None:  # as bluesky-kafka 0.10 and nslsii do
+            value = msgpack.packb((kind, doc), default=msgpack_numpy.encode)
+            producer.produce(topic, key=doc.get("run_start", "uid"), value=value)
+            producer.flush(20)
+
+        url = f"kafka://{broker.address}/{topic}?group=scan&start=earliest"
+        yield produce, with_ingest(settings, sources=(url,))
+    elif name == "tiled":
+        from bluesky_tiled_plugins import TiledWriter
+        from tiled.client import from_uri
+
+        tiled: TiledProcess = request.getfixturevalue("tiled")
+        client = from_uri(tiled.uri, api_key=KEY)
+        if "raw" not in client:
+            client.create_container("raw")
+        url = f"tiled+http://127.0.0.1:{tiled.port}/raw"
+        yield (
+            TiledWriter(client["raw"], batch_size=1),
+            with_ingest(settings, sources=(url,), tiled_api_key=SecretStr(KEY)),
+        )
+    else:
+        certificates = Certificates(tmp_path / "keys") if name == "zmq+curve" else None
+        with zmq_proxy(certificates) as (inside, outside):
+            curve = certificates.settings() if certificates else CurveSettings()
+            listening = with_ingest(settings, sources=(f"{name}://{outside}",), curve=curve)
+            publisher = zmq_publisher(inside)
+            yield publisher, listening
+            publisher.close()
+
+
+class Engine:
+    """A RunEngine whose detectors read the counts of a `Scan`, a pixel or a row at a time."""
+
+    def __init__(self, scan: Scan, *, rows: bool) -> None:
+        self.scan, self.rows, self.index = scan, rows, 0
+        self.engine = RunEngine({})
+        self.devices = [SynSignal(name=key, func=self._read(key)) for key in [*scan.keys, "i0"]]
+
+    def _read(self, key: str) -> Callable[[], Any]:
+        def value() -> Any:
+            first = self.index * COLS if self.rows else self.index
+            values = [self.scan.values(n)[key] for n in range(first, first + (COLS if self.rows else 1))]
+            return np.array(values, "<f4" if key == "i0" else "<u4") if self.rows else values[0]
+
+        return value
+
+    def run(self, between: Callable[[int], object]) -> str:
+        """Scan; `between(n)` is called after n pixels or rows; return the run's uid."""
+        start = {k: v for k, v in self.scan.start[1].items() if k not in ("uid", "time")}
+
+        @bpp.run_decorator(md=start)
+        def plan() -> Iterator[Any]:
+            for index in range(ROWS if self.rows else ROWS * COLS):
+                self.index = index
+                yield from bps.trigger_and_read(self.devices)
+                between(index + 1)
+
+        (uid,) = self.engine(plan())
+        return str(uid)
+
+
+def opened(settings: Settings, redis: Connection) -> Pipe:
+    return Pipe(settings, redis, make_source(settings.ingest.sources[0], settings, redis))
+
+
+@pytest.mark.supports("transport", "a live scan over each of them bit for bit, ingest killed in the middle")
+@pytest.mark.parametrize("rows", [False, True], ids=["pixels", "rows"])
+@pytest.mark.parametrize("name", ["redis", "zmq", "zmq+curve", "kafka", "tiled"])
+def test_a_scan_arrives_bit_for_bit(
+    name: str, rows: bool, settings: Settings, redis: Connection, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    scan = Scan(ROWS, COLS, seed=3)
+    with link(name, settings, request, tmp_path) as (callback, listening):
+        pipes = [opened(listening, redis)]
+        if name.startswith("zmq"):
+            wait_until(lambda: pipes[0].source.receive(0.05) or callback("hello", {}), 30, "the subscription")
+        engine = Engine(scan, rows=rows)
+        uids: list[str] = []
+        engine.engine.subscribe(callback)
+        engine.engine.subscribe(lambda _, doc: uids.append(doc["uid"]), "start")
+
+        def between(n: int) -> None:
+            pixels = n * COLS if rows else n
+            if pixels == 2 * COLS:  # two rows are there while the scan goes on
+                pipes[-1].until(lambda: pipes[-1].state(uids[0]) is RunState.RUNNING, 60)
+                pipes[-1].until(lambda: pipes[-1].status(uids[0]).rows_measured >= 2, 60)
+            if pixels == 3 * COLS and not name.startswith("zmq"):
+                pipes[-1].die()
+                pipes[-1].source.close()
+                pipes.append(opened(listening, redis))
+
+        uid = engine.run(between)
+        pipe = pipes[-1]
+        pipe.until(lambda: pipe.state(uid) is RunState.COMPLETE, 60)
+        np.testing.assert_array_equal(pipe.counts(uid), scan.counts)
+        np.testing.assert_array_equal(pipe.buffer(uid).read_i0(), scan.i0)
+        assert pipe.quarantined() == []
+        pipe.stage.close()
