@@ -141,3 +141,25 @@ def test_what_cannot_be_is_said(
     paths = [str(tmp_path / word) if "." in word else word for word in words]
     result = CliRunner().invoke(app, [*paths, "-c", str(config)])
     assert isinstance(result.exception, InputError) and message in str(result.exception)
+
+
+@pytest.mark.supports("document shape", "grid_scan with baseline and a pause, as bluesky 1.12 and 1.15 write it")
+@pytest.mark.parametrize("version", ["1.12.0", "1.15.1"])
+def test_runs_of_older_bluesky(version: str, redis: Connection, settings: Settings) -> None:
+    """Recorded with that version by tests/fixtures/bluesky_versions.py: a point is measured twice after the pause."""
+    recordings = Path(__file__).parent.parent / "fixtures" / "recordings"
+    documents = read_recording(recordings / f"bluesky-{version}.jsonl.gz").documents
+    assert documents[0][1]["versions"]["bluesky"] == version
+    pipe = Pipe(settings, redis)
+    pipe.send(documents)
+    pipe.drain()
+    uid = documents[0][1]["uid"]
+    with np.load(recordings / "bluesky.npz") as truth:
+        counts = truth["counts"]
+    info = pipe.buffer(uid).info  # bluesky reads devices in any order
+    detectors = [("det1", "det2").index(name) for name in info.detectors]
+    lines = [("P_Ka", "Fe_Ka").index(name) for name in info.lines]
+    np.testing.assert_array_equal(pipe.counts(uid), counts[detectors][:, lines])
+    assert pipe.state(uid) is RunState.COMPLETE and not pipe.status(uid).warnings
+    assert pipe.quarantined() == []
+    pipe.stage.close()

@@ -16,20 +16,26 @@ import numpy as np
 import pytest
 from bluesky import RunEngine
 from confluent_kafka import Producer
-from ingest_kit import Pipe, Scan
+from ingest_kit import FlyScan, Pipe, Scan
 from ophyd.sim import SynSignal
+from publish_kit import KEY, TiledProcess
 from pydantic import SecretStr
-from test_publish_tiled import KEY, TiledProcess
-from transport_kit import Broker, Certificates, zmq_proxy
+from structlog.testing import capture_logs
+from transport_kit import Broker, Certificates, collect, zmq_proxy
 
 from conftest import wait_until
+from quietbeam.core import codec
 from quietbeam.core.bus import Connection
+from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import CurveSettings, Settings
 from quietbeam.core.types import RunState
 from quietbeam.ingest.publisher import RedisPublisher, zmq_publisher
-from quietbeam.ingest.transports import make_source
+from quietbeam.ingest.recording import renewed
+from quietbeam.ingest.transports import MemorySource, make_source, probe_source, read_tiled
+from quietbeam.ingest.transports.tiled import state_file
 
 ROWS, COLS = 4, 5
+TILED = pytest.param("tiled", marks=pytest.mark.supports("transport", "runs that TiledWriter writes (`tiled+http://`)"))
 Callback = Callable[[str, dict[str, Any]], Any]
 
 
@@ -135,7 +141,7 @@ def opened(settings: Settings, redis: Connection) -> Pipe:
 
 @pytest.mark.supports("transport", "a live scan over each of them bit for bit, ingest killed in the middle")
 @pytest.mark.parametrize("rows", [False, True], ids=["pixels", "rows"])
-@pytest.mark.parametrize("name", ["redis", "zmq", "zmq+curve", "kafka", "tiled"])
+@pytest.mark.parametrize("name", ["redis", "zmq", "zmq+curve", "kafka", TILED])
 def test_a_scan_arrives_bit_for_bit(
     name: str, rows: bool, settings: Settings, redis: Connection, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -166,3 +172,84 @@ def test_a_scan_arrives_bit_for_bit(
         np.testing.assert_array_equal(pipe.buffer(uid).read_i0(), scan.i0)
         assert pipe.quarantined() == []
         pipe.stage.close()
+
+
+def writes(tiled: TiledProcess, docs: list[tuple[str, dict[str, Any]]], catalog: str) -> str:
+    """Let TiledWriter write documents into a catalog of its own; return the URL of the catalog."""
+    from bluesky_tiled_plugins import TiledWriter
+    from tiled.client import from_uri
+
+    client = from_uri(tiled.uri, api_key=KEY)
+    writer = TiledWriter(client[catalog] if catalog in client else client.create_container(catalog), batch_size=1)
+    for name, doc in docs:
+        writer(name, doc)
+    return f"tiled+http://127.0.0.1:{tiled.port}/{catalog}"
+
+
+def test_runs_in_tiled_after_the_fact(
+    tiled: TiledProcess, settings: Settings, redis: Connection, tmp_path: Path
+) -> None:
+    """A fly scan with its counts in a file, and a step scan in pieces: told from where they are, done when kept."""
+    fly = FlyScan(tmp_path / "fly.h5", 3, 4)
+    docs = [*fly.head()]
+    fly.write(12)
+    fly.file.close()
+    docs += [*fly.datums(0, 7), *fly.datums(7, 12), fly.stop()]
+    step = Scan(2, 3)
+    url = writes(tiled, [*docs, *step.docs()[:6]], "after")
+    keyed = with_ingest(settings, sources=(f"{url}?start=earliest",), tiled_api_key=SecretStr(KEY))
+    pipe = opened(keyed, redis)
+    pipe.until(lambda: pipe.state(fly.uid) is RunState.COMPLETE, 60)
+    np.testing.assert_array_equal(pipe.counts(fly.uid), fly.counts)
+    pipe.until(lambda: pipe.state(step.uid) is RunState.RUNNING, 60)
+    pipe.until(lambda: fly.uid in state_file(keyed.data_dir, keyed.ingest.sources[0]).read_text(), 30)
+    pipe.stage.close()
+
+    again = make_source(keyed.ingest.sources[0], keyed, redis)
+    assert {document.run for document in collect(again, 6)} == {step.uid}, "what is done does not come again"
+    again.close()
+    late = make_source(url, with_ingest(keyed, sources=(url,)), redis)
+    assert {document.run for document in collect(late, 6)} == {step.uid}, "a group that begins now takes up open runs"
+    late.close()
+
+    documents, broken = read_tiled(f"{url}/{fly.uid}", keyed)
+    assert not broken and documents[-1][0] == "stop"
+    memory = MemorySource()
+    copy = renewed(documents)
+    for name, doc in copy:
+        memory.send(name, codec.pack(doc))
+    pipe = Pipe(keyed, redis, memory)
+    uid = copy[0][1]["uid"]
+    pipe.until(lambda: pipe.state(uid) is RunState.COMPLETE, 60)
+    np.testing.assert_array_equal(pipe.counts(uid), fly.counts)
+    pipe.stage.close()
+    assert "is not over" in read_tiled(f"{url}/{step.uid}", keyed)[1]
+    with pytest.raises(ServiceError, match="is no run"):
+        read_tiled(url, keyed)
+    with pytest.raises(ServiceError, match="404"):
+        read_tiled(f"{url}/nowhere", keyed)
+
+
+def test_tiled_is_probed(tiled: TiledProcess, settings: Settings) -> None:
+    url = f"tiled+http://127.0.0.1:{tiled.port}"
+    good = probe_source(url, with_ingest(settings, tiled_api_key=SecretStr(KEY)))
+    assert good.verdict == "ok" and "with the key" in good.found
+    bad = probe_source(url, with_ingest(settings, tiled_api_key=SecretStr("wrong")))
+    assert bad.verdict == "failure" and bad.remedy == "set ingest.tiled_api_key"
+    away = probe_source("tiled+http://127.0.0.1:1/raw", settings)
+    assert away.verdict == "failure" and "does not answer" in away.found and "wait in Tiled" in away.remedy
+
+
+def test_tiled_that_is_away_is_waited_for(settings: Settings, redis: Connection) -> None:
+    with capture_logs() as logs:
+        source = make_source("tiled+http://127.0.0.1:1/raw", settings, redis)
+        wait_until(lambda: any(e["event"] == "tiled_source_waits" for e in logs), 30)
+        assert source.receive(0.05) == []
+        source.close()
+    assert len([e for e in logs if e["event"] == "tiled_source_waits"]) == 1, "said once"
+
+
+@pytest.mark.parametrize("url", ["tiled+http:///raw", "tiled+http://h/raw?start=now", "tiled+http://h/raw?key=x"])
+def test_tiled_urls_that_are_none_are_named(url: str, settings: Settings, redis: Connection) -> None:
+    with pytest.raises(InputError, match=r"tiled\+http://HOST:PORT/CATALOG"):
+        make_source(url, settings, redis)

@@ -262,8 +262,8 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Argument(
                 metavar="INPUT",
-                help="Measured map: whatever `quietbeam denoise` takes; or a recording: .jsonl, .msgpack, also .gz; or a "
-                "run that TiledWriter wrote: tiled+http://HOST:PORT/CATALOG/UID.",
+                help="Measured map: whatever `quietbeam denoise` takes; or a recording: .jsonl, .msgpack, also .gz; or "
+                "a run that TiledWriter wrote: tiled+http://HOST:PORT/CATALOG/UID.",
             ),
         ],
         config: Config = None,
