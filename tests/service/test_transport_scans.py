@@ -35,7 +35,6 @@ from quietbeam.ingest.transports import MemorySource, make_source, probe_source,
 from quietbeam.ingest.transports.tiled import state_file
 
 ROWS, COLS = 4, 5
-TILED = pytest.param("tiled", marks=pytest.mark.supports("transport", "runs that TiledWriter writes (`tiled+http://`)"))
 Callback = Callable[[str, dict[str, Any]], Any]
 
 
@@ -139,9 +138,20 @@ def opened(settings: Settings, redis: Connection) -> Pipe:
     return Pipe(settings, redis, make_source(settings.ingest.sources[0], settings, redis))
 
 
-@pytest.mark.supports("transport", "a live scan over each of them bit for bit, ingest killed in the middle")
 @pytest.mark.parametrize("rows", [False, True], ids=["pixels", "rows"])
-@pytest.mark.parametrize("name", ["redis", "zmq", "zmq+curve", "kafka", TILED])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("redis", marks=pytest.mark.supports("transport", "Redis Streams (`redis`), ingest killed midway")),
+        pytest.param("zmq", marks=pytest.mark.supports("transport", "0MQ proxy of bluesky (`zmq://`)")),
+        pytest.param("zmq+curve", marks=pytest.mark.supports("transport", "0MQ proxy with CURVE (`zmq+curve://`)")),
+        pytest.param("kafka", marks=pytest.mark.supports("transport", "Kafka (`kafka://`), ingest killed midway")),
+        pytest.param(
+            "tiled",
+            marks=pytest.mark.supports("transport", "runs of TiledWriter (`tiled+http://`), ingest killed midway"),
+        ),
+    ],
+)
 def test_a_scan_arrives_bit_for_bit(
     name: str, rows: bool, settings: Settings, redis: Connection, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -186,6 +196,7 @@ def writes(tiled: TiledProcess, docs: list[tuple[str, dict[str, Any]]], catalog:
     return f"tiled+http://127.0.0.1:{tiled.port}/{catalog}"
 
 
+@pytest.mark.supports("transport", "runs of TiledWriter after the fact, also with their counts in an HDF5 file")
 def test_runs_in_tiled_after_the_fact(
     tiled: TiledProcess, settings: Settings, redis: Connection, tmp_path: Path
 ) -> None:
@@ -247,6 +258,14 @@ def test_tiled_that_is_away_is_waited_for(settings: Settings, redis: Connection)
         assert source.receive(0.05) == []
         source.close()
     assert len([e for e in logs if e["event"] == "tiled_source_waits"]) == 1, "said once"
+
+
+def test_a_damaged_memory_of_tiled_is_named(settings: Settings, redis: Connection) -> None:
+    url = "tiled+http://127.0.0.1:1/raw"
+    settings.data_dir.mkdir()
+    state_file(settings.data_dir, url).write_text("{")
+    with pytest.raises(ServiceError, match="is damaged: delete it"):
+        make_source(url, settings, redis)
 
 
 @pytest.mark.parametrize("url", ["tiled+http:///raw", "tiled+http://h/raw?start=now", "tiled+http://h/raw?key=x"])

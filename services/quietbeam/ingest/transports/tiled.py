@@ -110,7 +110,8 @@ class TiledSource:
                     log.warning("tiled_source_waits", reason=str(error))
                 self._trouble = str(error)
             except Exception:
-                log.exception("tiled_source_failed", uri=self.address.base)
+                if not self._closing.is_set():
+                    log.exception("tiled_source_failed", uri=self.address.base)
             self._closing.wait(max(self._interval_s, _IDLE_SHARE * (time.monotonic() - before)))
 
     def _look(self) -> None:
@@ -169,8 +170,13 @@ class TiledSource:
     def _recall(self) -> bool:
         """Read what is done; False at the very first start."""
         if self._state_file is not None and self._state_file.exists():
-            kept = json.loads(self._state_file.read_text())
-            self._since, self._done = float(kept["since"]), dict(kept["done"])
+            try:
+                kept = json.loads(self._state_file.read_text())
+                self._since, self._done = float(kept["since"]), dict(kept["done"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ServiceError(
+                    f"{self._state_file} is damaged: delete it; the catalog is then taken up as at the first start"
+                ) from error
             return True
         if self.address.start == "latest":
             self._since = time.time() - _DAY_S
