@@ -193,6 +193,7 @@ def writes(tiled: TiledProcess, docs: list[tuple[str, dict[str, Any]]], catalog:
     writer = TiledWriter(client[catalog] if catalog in client else client.create_container(catalog), batch_size=1)
     for name, doc in docs:
         writer(name, doc)
+    client.context.close()
     return f"tiled+http://127.0.0.1:{tiled.port}/{catalog}"
 
 
