@@ -269,6 +269,14 @@ def test_everybody_may_listen_only_where_that_is_configured(settings: Settings, 
         assert json.loads(socket.recv(WAIT_S))["type"] == "array-schema"
 
 
+def test_a_stream_is_found_behind_a_proxy_with_a_prefix(settings: Settings, run: SyntheticRun) -> None:
+    with served(with_serve(settings, port=0, root_path="/xrf")) as host:
+        for prefix in ("", "/xrf"):
+            url = f"ws://{host}{prefix}/api/v1/runs/run-1/stream?start=0"
+            with connect(url, additional_headers=HEADER) as socket:
+                assert json.loads(socket.recv(WAIT_S))["type"] == "array-schema"
+
+
 # --- bounded --------------------------------------------------------------------------------------------------------
 
 
