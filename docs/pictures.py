@@ -1,6 +1,6 @@
 """Pictures of measured data after the whole path: replay each file, draw raw above what was published.
 
-python docs/pictures.py ../shared/data docs/images      (needs the bench extra: matplotlib)
+python docs/pictures.py ../shared/data docs/images      (needs the bench extra: matplotlib; a name after it: only that)
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ mpl.use("Agg")
 FILES = {
     "laguna": ("pixl_laguna_salinas.npz", "Si_Ka,K_Ka,Ca_Ka,Ti_Ka,Mn_Ka,Fe_Ka,Sr_Ka,Zn_Ka"),
     "axo": ("aps_2ide_axo_std.npz", "Ar_Ka,Ca_Ka,Fe_Ka,Cu_Ka,La_La,Zn_Ka"),
+    "mars": ("pixl_beaujeu.npz", "Si_Ka,S_Ka,K_Ka,Ca_Ka,Mn_Ka,Fe_Ka,Rb_Ka,Sr_Ka"),
     "fly": ("aps_2ide_fly.h5", "Ar_Ka,Ca_Ka,Fe_Ka,Cu_Ka,La_La,Zn_Ka"),
 }
 
@@ -50,14 +51,16 @@ def draw(status: RunStatus, maps: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def main(data: Path, images: Path) -> None:
-    """Replay every file and write one picture for each."""
+def main(data: Path, images: Path, only: str = "") -> None:
+    """Replay every file, or the one that is named, and write one picture for each."""
     forget_facility()
     with tempfile.TemporaryDirectory(prefix="qb-pictures-") as folder:
         config = demo_config(Path(folder))
         settings = load_settings(config)
         with services(settings, config):
             for name, (file, lines) in FILES.items():
+                if only not in ("", name):
+                    continue
                 command = [sys.executable, "-m", "quietbeam", "replay", str(data / file), "-c", str(config)]
                 command += ["--lines", lines, "--speed", "0", "--transport", "redis"]
                 replay = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -73,4 +76,4 @@ def main(data: Path, images: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

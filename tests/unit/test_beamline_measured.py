@@ -69,6 +69,7 @@ def test_windows_follow_each_detectors_calibration() -> None:
     assert window("Zn_Ka", np.array([0.0, 0.001]), 1200) == (1200, 1200), "beyond the spectrum"
 
 
+@pytest.mark.supports("file in", ".npz with `spectra`")
 def test_lines_are_found_and_counted(tmp_path: Path) -> None:
     rates = {"S_Ka": 20.0, "Ca_Ka": 200.0, "Ca_Kb": 26.0, "Fe_Ka": 60.0, "Fe_Kb": 8.0}
     spectra = made_up(rates)

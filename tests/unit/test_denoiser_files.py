@@ -34,13 +34,25 @@ def write(folder, kind: str, counts: np.ndarray):
             group["counts"], group["i0"] = counts, np.ones(counts.shape[2:])
             group.attrs["lines"] = names.astype("S")
         return folder / "in.h5"
+    if kind == "array":
+        array = zarr.create_array(folder / "in.zarr", data=counts)
+        array.attrs["lines"] = names.tolist()
+        return folder / "in.zarr"
     group = zarr.open_group(folder / "in.zarr", mode="w")
     group.create_array("counts", data=counts)
     group.attrs["lines"] = names.tolist()
     return folder / "in.zarr"
 
 
-@pytest.mark.parametrize("kind", ["npz", "h5", "zarr"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("npz", marks=pytest.mark.supports("file in", "ours: .npz with `counts`")),
+        pytest.param("h5", marks=pytest.mark.supports("file in", "ours: HDF5 with `counts`")),
+        pytest.param("zarr", marks=pytest.mark.supports("file in", "ours: zarr group with `counts`")),
+        pytest.param("array", marks=pytest.mark.supports("file in", "a plain zarr array of counts")),
+    ],
+)
 def test_every_format_gives_the_same(tmp_path, counts: np.ndarray, kind: str) -> None:
     file = read_map(write(tmp_path, kind, counts))
     np.testing.assert_array_equal(file.counts, counts)

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from PIL import Image
 from typer.testing import CliRunner
@@ -114,6 +115,22 @@ def test_maps_single_detector_files(tmp_path, spectra, counts) -> None:
     np.testing.assert_array_equal(file.counts, counts)
     assert file.live_time_s is not None and file.live_time_s[:, 0, 0] == pytest.approx([0.1, 1.1, 2.1])
     assert file.i0 is not None and (file.i0 == 5).all()
+
+
+@pytest.mark.supports("file in", "MAPS HDF5, raw spectra (`MAPS_RAW`)")
+def test_maps_raw(tmp_path, spectra, counts) -> None:
+    with h5py.File(tmp_path / "2xfm_0007.h5", "w") as file:
+        for d, letter in enumerate("abc"):
+            file[f"MAPS_RAW/data_{letter}"] = spectra[:, :, d].transpose(2, 0, 1).astype(np.int32)
+        file["MAPS_RAW/livetime"] = np.full((DETECTORS, ROWS, COLS), 0.4)
+        file["MAPS_RAW/realtime"] = np.full((DETECTORS, ROWS, COLS), 0.5)
+    with pytest.raises(FileFormatError, match="says nothing of energies"):
+        read_map(tmp_path / "2xfm_0007.h5", LINES)
+    beside = tmp_path / "2xfm_energy_calibration.json"
+    beside.write_text(json.dumps({"2xfm": [list(CALIBRATION)] * DETECTORS}))
+    file = read_map(tmp_path / "2xfm_0007.h5", LINES)
+    np.testing.assert_array_equal(file.counts, counts)
+    assert file.live_time_s is not None and (file.live_time_s == 0.4).all() and file.metadata["dwell_s"] == 0.5
 
 
 @pytest.mark.supports("file in", "MAPS HDF5, fitted maps of each detector")
@@ -242,6 +259,18 @@ def test_tiff_out_names_every_page(tmp_path, result) -> None:
             np.testing.assert_array_equal(np.asarray(image), getattr(result, kind)[j])
             told = json.loads(image.tag_v2[270])
             assert (told["line"], told["kind"]) == (result.lines[j], kind)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        pages = np.stack([page.asarray() for page in tif.pages])
+    np.testing.assert_array_equal(pages, np.concatenate([result.denoised, result.raw, result.uncertainty]))
+
+
+@pytest.mark.supports("file in", "NeXus that quietbeam wrote: its raw maps")
+def test_nexus_out_comes_back(tmp_path, result) -> None:
+    file = read_map(written(tmp_path, "back.h5", result))
+    assert file.lines == result.lines and file.detectors == ("sum",)
+    np.testing.assert_array_equal(file.counts[0], result.raw)
+    again = quietbeam.denoise(file.counts, file.lines, fine_tune=False, options=DenoiseOptions(threads=1))
+    assert again.detectors == ("detector_0",) and np.isfinite(again.denoised).all()
 
 
 @pytest.mark.supports("file out", "CSV of the evidence")
