@@ -162,6 +162,21 @@ def test_raw_is_there_before_and_without_a_denoiser(client: TestClient, settings
     assert client.get("/api/v1/runs/latest/maps/raw?format=npy").headers["x-plain-rows"] == "2"
 
 
+@pytest.mark.supports("geometry", "irregular points: holes filled for looking at (`fill=nearest`), never in the mask")
+def test_holes_are_filled_for_looking_at(client: TestClient, run: SyntheticRun) -> None:
+    plain = stack(client, "denoised")  # rows 0 to 5 are measured: those that follow are no holes
+    answer = client.get("/api/v1/runs/latest/maps/denoised?format=npy&fill=nearest")
+    filled = np.load(io.BytesIO(answer.content))
+    rows = int(np.isfinite(plain[0]).all(axis=1).sum())
+    np.testing.assert_array_equal(filled[:, :rows], plain[:, :rows])
+    np.testing.assert_array_equal(filled[:, rows : rows + 2], plain[:, [rows - 1, rows - 1]])
+    assert np.isnan(filled[:, rows + 2 :]).all()
+    assert answer.headers["x-filled"] == str(2 * plain.shape[2])
+    assert answer.headers["etag"] != client.get("/api/v1/runs/latest/maps/denoised?format=npy").headers["etag"]
+    for refused in ("measured?fill=nearest", "denoised?format=hdf5&fill=nearest"):
+        assert client.get(f"/api/v1/runs/latest/maps/{refused}").status_code == 400
+
+
 def test_every_change_changes_the_tag_and_the_content(client: TestClient, run: SyntheticRun) -> None:
     address = "/api/v1/runs/latest/maps/raw?format=octet-stream"
     first = client.get(address)

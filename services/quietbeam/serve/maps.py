@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import distance_transform_edt
 
 from quietbeam.buffer import MapHistory, MapKind, RunBuffer
 from quietbeam.core.errors import NotMeasuredError
@@ -26,6 +27,10 @@ KINDS: dict[Kind, str] = {
     "measured": "which pixels are measured",
 }
 _CACHE_BYTES = 256 * 2**20
+
+
+HOLE_CELLS = 2.0
+"""Farther than this from a measured cell nothing is filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +135,19 @@ class MapReader:
             values = shown.values - values
         values[:, ~shown.denoised] = np.nan
         return MapStack(values=_sealed(values.astype("<f4", copy=False)), tag=tag, denoised=shown.denoised)
+
+
+def fill_holes(values: npt.NDArray[Any], measured: BoolArray) -> tuple[npt.NDArray[Any], int]:
+    """Return maps (..., row, col) whose holes show the nearest measured value, and how many cells that are.
+
+    A hole is a cell that is not measured and has a measured one at most `HOLE_CELLS` away: gaps of a spiral are filled,
+    rows that are still to come are not.
+    """
+    distance, nearest = distance_transform_edt(~measured, return_indices=True)
+    holes = ~measured & (distance <= HOLE_CELLS) & measured.any()
+    out = values.copy()
+    out[..., holes] = values[..., nearest[0][holes], nearest[1][holes]]
+    return out, int(np.count_nonzero(holes))
 
 
 def _covered(raw: FloatArray, measured: BoolArray) -> BoolArray:

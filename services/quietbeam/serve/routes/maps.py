@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Services, Shared
 from quietbeam.serve.colormaps import Colouring, Scale, draw_png
 from quietbeam.serve.hdf5 import write_hdf5
-from quietbeam.serve.maps import KINDS, Kind, MapStack, map_tag
+from quietbeam.serve.maps import KINDS, Kind, MapStack, fill_holes, map_tag
 from quietbeam.serve.slices import parse_slice
 
 from .envelope import ERRORS, Envelope, answer, base, unchanged
@@ -42,6 +43,14 @@ Accept = Annotated[str | None, Header(include_in_schema=False)]
 Version = Annotated[
     int | None,
     Query(ge=0, le=2**53, description="An earlier state, from .../history; of denoised and uncertainty."),
+]
+
+Fill = Annotated[
+    Literal["nearest"] | None,
+    Query(
+        description="nearest: cells between measured ones show the nearest measured value, for looking at spirals and "
+        "irregular points. The kind `measured` says which are measured, X-Filled how many were filled."
+    ),
 ]
 
 
@@ -85,6 +94,7 @@ def get_stack(
     slice: Slice = None,
     version: Version = None,
     filename: Filename = None,
+    fill: Fill = None,
     accept: Accept = None,
 ) -> Response:
     """All lines in one array (line, row, col); NaN (null in JSON) where nothing is measured or denoised yet."""
@@ -94,12 +104,14 @@ def get_stack(
     axes = ("row", "col") if known == "measured" else ("line", "row", "col")
     shape = info.shape if known == "measured" else (len(info.lines), *info.shape)
     index = parse_slice(slice or "", shape, axes)
-    tag = f"{map_tag(status, known)}.{version}.{form}"
+    tag = f"{map_tag(status, known)}.{version}.{form}{fill or ''}"
     if unchanged(request, tag):
         return Response(status_code=304, headers={"ETag": f'"{tag}"'})
     _guard(shape, index, known, form)
     stack = shared.maps.read(status, known, version)
     headers = _headers(status, stack, tag, version, filename)
+    if fill is not None:
+        stack = _filled(stack, known, form, headers)
     if form == "hdf5":
         _whole(slice)
         lines = () if known == "measured" else info.lines
@@ -127,6 +139,7 @@ def get_map(
     zoom: Annotated[int, Query(ge=1, le=16, description="Screen pixels per map pixel (png).")] = 1,
     version: Version = None,
     filename: Filename = None,
+    fill: Fill = None,
     accept: Accept = None,
 ) -> Response:
     """One line's map (row, col)."""
@@ -136,13 +149,15 @@ def get_map(
     if line not in info.lines:
         raise NotMeasuredError(f"line {line[:40]!r} is not measured in this run; it has {', '.join(info.lines)}")
     index = parse_slice(slice or "", info.shape, ("row", "col"))
-    tag = f"{map_tag(status, known)}.{version}.{line}.{form}"
+    tag = f"{map_tag(status, known)}.{version}.{line}.{form}{fill or ''}"
     if unchanged(request, tag):
         return Response(status_code=304, headers={"ETag": f'"{tag}"'})
     _guard(info.shape, index, known, form, zoom if form == "png" else 1)
     stack = shared.maps.read(status, known, version)
-    values = stack.values if known == "measured" else stack.values[info.lines.index(line)]
     headers = _headers(status, stack, tag, version, filename)
+    if fill is not None:
+        stack = _filled(stack, known, form, headers)
+    values = stack.values if known == "measured" else stack.values[info.lines.index(line)]
     if form == "hdf5":
         _whole(slice)
         one, lines = (values, ()) if known == "measured" else (values[None], (line,))
@@ -180,6 +195,15 @@ def _guard(shape: tuple[int, ...], index: tuple[Any, ...], kind: Kind, form: str
             raise InputError("the picture would be too large; use a smaller zoom= or slice=")
     else:
         formats.guard_size(chosen, 1 if kind == "measured" else 4, form)
+
+
+def _filled(stack: MapStack, kind: Kind, form: str, headers: dict[str, str]) -> MapStack:
+    """Fill the holes of maps that are looked at; files and the mask say what was measured."""
+    if kind == "measured" or form == "hdf5":
+        raise InputError("fill= is for maps to look at; leave it out of the mask and of files that are kept")
+    values, n = fill_holes(stack.values, stack.denoised)
+    headers["X-Filled"] = str(n)
+    return replace(stack, values=values)
 
 
 def _whole(slice: str | None) -> None:
