@@ -34,6 +34,7 @@ from quietbeam.ingest.recording import renewed
 from quietbeam.ingest.transports import MemorySource, make_source, probe_source, read_tiled
 from quietbeam.ingest.transports.tiled import state_file
 
+pytestmark = pytest.mark.timeout(600)  # Tiled starts slowly on a busy machine
 ROWS, COLS = 4, 5
 Callback = Callable[[str, dict[str, Any]], Any]
 
@@ -93,6 +94,7 @@ def link(
             TiledWriter(client["raw"], batch_size=1),
             with_ingest(settings, sources=(url,), tiled_api_key=SecretStr(KEY)),
         )
+        client.context.close()
     else:
         certificates = Certificates(tmp_path / "keys") if name == "zmq+curve" else None
         with zmq_proxy(certificates) as (inside, outside):
