@@ -256,12 +256,25 @@ def test_a_worker_that_dies_over_it_is_followed_by_one_that_knows_what_was_asked
     assert attributes(client)["denoise"]["model"] == "quietbeam-1"
 
 
+def test_a_run_that_the_worker_has_in_hand_begins_anew_with_what_was_asked(
+    client: TestClient, run: SyntheticRun, settings: Settings, redis: Connection
+) -> None:
+    worker = DenoiseStage(settings, redis, owner="here")
+    worker._take("run-1")
+    action = actions.ask(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": "quietbeam-1", "budget_s": 0})
+    turn(worker, lambda: (actions.read(redis, action.id) or action).settled)
+    assert attributes(client)["denoise"]["model"] == "quietbeam-1"
+
+
 def test_what_cannot_be_denoised_again_is_refused(client: TestClient, run: SyntheticRun, redis: Connection) -> None:
     assert "quietbeam-2" in problem(client.post(f"{HERE}/denoise", json={"weights": "../../etc/passwd"}), 404)
     for bad in ({"budget_s": -1}, {"budget_s": 4000}, {"budget_s": "long"}, {"weight": "x"}, [], "x"):
         problem(client.post(f"{HERE}/denoise", json=bad), 422)
     runs.write_status(redis, "run-1", state=RunState.RUNNING)
     assert "when it has ended" in problem(client.post(f"{HERE}/denoise"), 409)
+    runs.write_status(redis, "run-1", state=RunState.COMPLETE)
+    redis.set(keys.lease("run-1"), "a worker")
+    assert "being denoised" in problem(client.post(f"{HERE}/denoise"), 409)
     redis.hset(keys.run("odd"), mapping={"state": "unusable", "reason": "no shape"})
     redis.zadd(keys.RUNS, {"odd": 5.0})
     assert "no shape" in problem(client.post("/api/v1/runs/odd/denoise"), 409)

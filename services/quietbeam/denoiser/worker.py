@@ -83,8 +83,8 @@ class DenoiseStage:
             if self._cursor is None:
                 self._find_work()
             for uid in self._requests.turn():
-                if uid not in self._runs:
-                    self._take(uid)
+                self._runs.pop(uid, None)  # it begins anew, also when it was about to finish
+                self._take(uid)
             return self._turn()
         except redis.OutOfMemoryError as error:
             log.warning("redis_full", error=str(error), remedy="raise its maxmemory; the maps are kept and shown then")

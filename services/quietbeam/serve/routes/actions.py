@@ -60,6 +60,9 @@ def denoise(uid: Uid, request: Request, shared: Shared, body: Denoise | None = N
         raise HTTPException(409, f"run {status.uid} has no counts to denoise: {status.reason or 'nothing is mapped'}")
     if not _ended(status):
         raise HTTPException(409, f"run {status.uid} is still measured, and denoised as it comes; ask when it has ended")
+    asked = {action.kind for action in actions.waiting(shared.connection, status.uid)}
+    if ActionKind.DENOISE not in asked and shared.connection.exists(keys.lease(status.uid)):
+        raise HTTPException(409, f"run {status.uid} is being denoised; ask when its denoise.state is final")
     settings = shared.settings.denoise
     budget_s = wanted.budget_s
     if budget_s is None:
