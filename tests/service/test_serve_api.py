@@ -278,7 +278,7 @@ def test_maps_are_listed_with_links_that_work(client: TestClient, run: Synthetic
         ("runs?since=yesterday", 422, "since"),
         ("runs?scan_id=first", 422, "scan_id"),
         ("runs?sort=-size", 422, "time_start"),
-        ("runs?metadata=sample", 422, "metadata"),
+        ("runs?metadata=sample", 400, "KEY:VALUE"),
         ("runs?plan=" + "x" * 101, 422, "plan"),
         ("runs/latest/maps/denoised?version=77", 404, "is not kept"),
         ("runs/latest/maps/denoised?version=-1", 422, "version"),

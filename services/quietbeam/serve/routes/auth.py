@@ -27,7 +27,7 @@ class NewKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    user: str = Field(pattern=USER, description="Whose key it is.")
+    user: str = Field(max_length=64, json_schema_extra={"pattern": USER}, description="Whose key it is.")
     scopes: list[Scope] = Field(min_length=1, max_length=20, description="What it may do; a part of what you may do.")
     expires_in_s: float | None = Field(
         default=None, ge=1, le=LONGEST_S, description="Seconds until it ends; null: with your own key, or never."

@@ -53,7 +53,7 @@ def list_runs(
     scan_id: Annotated[int | None, Query(description="Only this scan_id.")] = None,
     sort: Annotated[Literal["-time_start", "time_start"], Query(description="Order.")] = "-time_start",
     metadata: Annotated[
-        list[Annotated[str, Field(pattern=r"^[^:]*[^:\s][^:]*:", max_length=500)]] | None,
+        list[Annotated[str, Field(json_schema_extra={"pattern": r"^[^:]*[^:\s][^:]*:"}, max_length=500)]] | None,
         Query(max_length=10, description="KEY:VALUE of the start document; several must all hold. sample.name:rock"),
     ] = None,
 ) -> Response:
@@ -220,7 +220,9 @@ def _parse_states(text: str) -> frozenset[RunState]:
 def _parse_metadata(pairs: list[str]) -> dict[str, str]:
     out = {}
     for pair in pairs:
-        key, _, value = pair.partition(":")
+        key, colon, value = pair.partition(":")
+        if not colon or not key.strip():
+            raise InputError(f"metadata={pair[:60]!r} is no KEY:VALUE, as metadata=sample.name:rock")
         out[key.strip()] = value.strip()
     return out
 
