@@ -57,14 +57,14 @@ def main(data: Path, images: Path, only: str = "") -> None:
     with tempfile.TemporaryDirectory(prefix="qb-pictures-") as folder:
         config = demo_config(Path(folder))
         settings = load_settings(config)
-        with services(settings, config):
+        with services(settings, config, timeout_s=400):
             for name, (file, lines) in FILES.items():
                 if only not in ("", name):
                     continue
                 command = [sys.executable, "-m", "quietbeam", "replay", str(data / file), "-c", str(config)]
                 command += ["--lines", lines, "--speed", "0", "--transport", "redis"]
                 replay = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-                output, _ = replay.communicate(timeout=120)
+                output, _ = replay.communicate(timeout=400)
                 print(output)  # noqa: T201
                 uid = next(word for word in output.replace(":", " ").split() if word.count("-") == 4)
                 status = watch(settings, replay, lambda _: None, uid=uid)
