@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,8 @@ log = structlog.get_logger()
 _LOOK_S = 30.0
 _RETRY_S = 5.0
 _COMMIT_S = 0.5
-_LAST_COMMIT_S = 3.0
+_LAST_COMMIT_S = 2.0
+_LEAVE_S = 4.0
 _STARTS = ("latest", "earliest")
 
 
@@ -169,7 +171,7 @@ class KafkaSource:
         deadline = time.monotonic() + _LAST_COMMIT_S
         while self._in_flight and time.monotonic() < deadline:
             self._consumer.poll(0.05)
-        self._consumer.close()
+        _leave(self._consumer)
 
     def _look(self) -> None:
         """Take in partitions that are new: at the start all of them."""
@@ -267,7 +269,7 @@ def probe(address: KafkaAddress, options: Mapping[str, str], timeout_s: float = 
             remedy="start the brokers, or correct ingest.sources and ingest.kafka; documents wait in Kafka meanwhile",
         )
     finally:
-        consumer.close()
+        _leave(consumer)
     if found.error is not None:
         return Probe(
             verdict="warning",
@@ -276,6 +278,15 @@ def probe(address: KafkaAddress, options: Mapping[str, str], timeout_s: float = 
         )
     n = len(found.partitions)
     return Probe(verdict="ok", found=f"the topic is there, {n} partition{'' if n == 1 else 's'}")
+
+
+def _leave(consumer: Consumer) -> None:
+    """Close, but wait only so long: librdkafka may wait for minutes for brokers that are away."""
+    thread = threading.Thread(target=consumer.close, name="quietbeam-kafka-close", daemon=True)
+    thread.start()
+    thread.join(_LEAVE_S)
+    if thread.is_alive():
+        log.warning("kafka_left", reason="the brokers are away; what they do not know as acknowledged comes again")
 
 
 def _consumer(address: KafkaAddress, options: Mapping[str, str], on_error: Any, on_commit: Any = None) -> Consumer:
