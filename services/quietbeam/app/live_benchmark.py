@@ -139,7 +139,7 @@ def scan_once(options: LiveBenchmark, settings: Settings, config: Path, folder: 
         watch.look()
         if time.monotonic() > deadline or scan.poll() not in (None, 0):
             raise ServiceError(f"the benchmark scan did not get through; see {settings.data_dir / 'logs'}")
-    scan.wait(60)
+    scan.communicate(timeout=60)
     status = runs.read_status(connection, runs.list_runs(connection, limit=1)[0])
     assert status is not None and status.rows_measured == options.shape[0]
     connection.close()
