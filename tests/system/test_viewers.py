@@ -50,11 +50,15 @@ def test_a_crowd_of_viewers_harms_neither_ingest_nor_memory(installation: Instal
             watched = scan_once(SCAN, settings, installation.config, tmp_path)
             uid = runs.list_runs(installation.connection, limit=1)[0]
             assert watching() >= READING  # the others are dropped once their sockets are full
-            everything = [(uid, row) for row in range(SCAN.shape[0])]
-            wait_until(lambda: all([e for e in rows if e[0] == uid] == everything for rows in viewers.rows), 60, "it")
         finally:
             stop.set()
             thread.join(20)
+        everything = [(uid, row) for row in range(SCAN.shape[0])]
+
+        def complete() -> bool:
+            return all([entry for entry in rows if entry[0] == uid] == everything for rows in viewers.rows)
+
+        wait_until(complete, 120, "every row of the scan, once and in order, at every viewer that reads")
     assert viewers.failures == []
     assert viewers.waits_s, "maps were fetched meanwhile"
     assert largest - before < 200 * 2**20, f"serve grew from {before >> 20} to {largest >> 20} MiB"

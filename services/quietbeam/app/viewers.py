@@ -45,7 +45,7 @@ class Viewers:
         self.rows: list[list[tuple[str, int]]] = [[] for _ in range(reading)]
         self.waits_s: list[float] = []
         self.failures: list[str] = []
-        self._following = 0
+        self._last = [""] * reading
         self._ready, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="viewers", daemon=True)
 
@@ -53,8 +53,8 @@ class Viewers:
         self._thread.start()
         if not self.rows:
             self._ready.set()
-        if not self._ready.wait(60):
-            raise TimeoutError(f"{self._following} of {len(self.rows)} viewers follow; {self.failures[:3]}")
+        if not self._ready.wait(120):
+            raise TimeoutError(f"{sum(map(bool, self._last))} of {len(self.rows)} viewers follow; {self.failures[:3]}")
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
@@ -91,22 +91,34 @@ class Viewers:
                 self.failures.append(f"{type(error).__name__}: {error}")
 
     async def _read(self, http: httpx.AsyncClient, number: int) -> None:
+        """Follow the events as a browser does: one whose stream ends comes back and asks for what it missed."""
+        while not self._stop.is_set():
+            last = self._last[number]
+            headers = {"Last-Event-ID": last} if last else {}
+            try:
+                async with http.stream("GET", "/api/v1/events", headers=headers) as answer:
+                    answer.raise_for_status()
+                    await self._take(http, number, answer)
+            except httpx.TransportError:
+                await asyncio.sleep(0.5)
+
+    async def _take(self, http: httpx.AsyncClient, number: int, answer: httpx.Response) -> None:
+        """Take events until the stream ends."""
         fetching: asyncio.Task[None] | None = None
-        async with http.stream("GET", "/api/v1/events") as answer:
-            answer.raise_for_status()
-            self._following += 1
-            if self._following == len(self.rows):
-                self._ready.set()
-            kind = ""
-            async for line in answer.aiter_lines():
-                name, _, value = line.partition(": ")
-                if name == "event":
-                    kind = value
-                elif name == "data" and kind == "row":
-                    data = json.loads(value)
-                    self.rows[number].append((data["run"], data["row"]))
-                elif name == "data" and kind == "map" and (fetching is None or fetching.done()):
-                    fetching = asyncio.create_task(self._told(self._fetch(http, json.loads(value)["run"])))
+        kind = ""
+        async for line in answer.aiter_lines():
+            name, _, value = line.partition(": ")
+            if name == "id":
+                self._last[number] = value
+            elif name == "event":
+                kind = value
+                if all(self._last):
+                    self._ready.set()
+            elif name == "data" and kind == "row":
+                data = json.loads(value)
+                self.rows[number].append((data["run"], data["row"]))
+            elif name == "data" and kind == "map" and (fetching is None or fetching.done()):
+                fetching = asyncio.create_task(self._told(self._fetch(http, json.loads(value)["run"])))
 
     async def _fetch(self, http: httpx.AsyncClient, run: str) -> None:
         began = time.monotonic()
