@@ -207,6 +207,31 @@ def test_every_way_to_show_the_maps_draws_them(page: Page, dashboard: Dashboard,
     assert len(seen) == 6
 
 
+def test_holes_are_filled_for_looking_at_only(
+    page: Page, dashboard: Dashboard, settings: Settings, redis: Connection
+) -> None:
+    """Cells between measured ones take their neighbour's colour when asked; what is read stays unmeasured."""
+    run = SyntheticRun(settings.runs_dir, redis, uid="spiral-1", shape=(24, 24))
+    run.add_rows(12)
+    block = run.buffer.read_row(5)
+    block.measured[7] = False
+    run.buffer.write_row(5, block)
+    run.denoise()
+    open_page(page, dashboard)
+    wait_for_rows(page, 12)
+    box = page.get_by_label("Fill holes")
+    expect(box).to_be_visible()
+    drawn(page)
+    canvas = 'document.querySelector(".map[data-kind=raw] canvas").toDataURL()'
+    plain = page.evaluate(canvas)
+    box.check()
+    drawn(page)
+    assert page.evaluate(canvas) != plain
+    box.uncheck()
+    drawn(page)
+    assert page.evaluate(canvas) == plain
+
+
 def test_the_page_fits_a_small_screen(page: Page, dashboard: Dashboard, settings: Settings, redis: Connection) -> None:
     run = SyntheticRun(settings.runs_dir, redis, shape=(32, 32))
     run.add_rows(32)
@@ -237,7 +262,7 @@ def test_the_key_leaves_the_address_and_without_it_there_is_a_sign_in(
     page.goto(dashboard.url)
     page.get_by_label("API key").fill("wrong")
     page.get_by_role("button", name="Open the dashboard").click()
-    expect(page.get_by_role("alert")).to_have_text("That key is wrong.")
+    expect(page.get_by_role("alert")).to_have_text("The API key is wrong")
     page.get_by_label("API key").fill(KEY)
     page.get_by_role("button", name="Open the dashboard").click()
     until(page, "window.quietbeam?.drawn > 0", "maps after signing in")

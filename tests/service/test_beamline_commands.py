@@ -142,7 +142,7 @@ def test_a_replay_reaches_redis(config: Path, tmp_path: Path, redis: Connection)
         (("simulate", "--specimen", "rock"), "cell"),
         (("simulate", "--truth", "t.npz", "--repeat", "2"), "folder"),
         (("simulate", "--transport", "zmq"), "embedded.zmq_in"),
-        (("replay", "nowhere.npz"), "nowhere.npz is not there"),
+        (("replay", "nowhere.npz"), "nowhere.npz does not exist"),
     ],
 )
 def test_a_wrong_option_is_one_line_with_the_remedy(config: Path, options: tuple[str, ...], words: str) -> None:

@@ -1,6 +1,7 @@
 // One line: its maps, colour bars, evidence in words, values under the pointer.
 
 import { paint, rangeOf, unscaled } from "./colour.js";
+import { fillHoles } from "./holes.js";
 import { MapCanvas } from "./map.js";
 import { lineName, number } from "./text.js";
 import { judge, labelOf } from "./verdict.js";
@@ -61,8 +62,10 @@ export class LineCard {
       let range = shared;
       if (isDifference) range = run.kind === "counts" ? [-4, 4] : symmetric(this.values.residual, options.clip);
       else if (kind === "uncertainty" || !shared) range = rangeOf([this.values[kind]], options.clip);
-      const fill = (picture, values) =>
-        picture.fill(rows, cols, (pixels) => paint(values, ...range, colours.table(name, scale), pixels));
+      const fill = (picture, values) => {
+        const shown = options.fillHoles && stacks.holes ? fillHoles(values, rows, cols) : values;
+        picture.fill(rows, cols, (pixels) => paint(shown, ...range, colours.table(name, scale), pixels));
+      };
       fill(map.picture, this.values[kind === "swipe" ? "denoised" : kind]);
       if (map.before) fill(map.before, this.values.raw);
       const joins = shared && (kind === "denoised" || kind === "raw") && this.bars.some((bar) => bar.shared);

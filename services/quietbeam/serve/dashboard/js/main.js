@@ -10,6 +10,7 @@ import { EvidencePanel } from "./evidence.js";
 import { ExportPanel } from "./export.js";
 import { Header } from "./header.js";
 import { HistoryPanel } from "./history.js";
+import { hasHoles } from "./holes.js";
 import { listenToKeys } from "./keys.js";
 import { fit } from "./layout.js";
 import { Loader } from "./loader.js";
@@ -90,7 +91,12 @@ function takeFrame({ run, stacks, missing, earlier = null, newest = run }) {
   const changed = `${run.uid} ${run.lines} ${run.shape} ${run.step}`;
   frame = { run, earlier, newest, stacks: stacks ?? (changed === shape ? frame.stacks : null), number: frame.number + 1 };
   window.quietbeam.updates += 1;
-  if (stacks) window.quietbeam.stacks += 1;
+  if (stacks) {
+    window.quietbeam.stacks += 1;
+    const { data, rows, cols } = stacks.raw;
+    stacks.holes = hasHoles(data.subarray(0, rows * cols), rows, cols);
+    byId("fill-holes-label").hidden = !stacks.holes;
+  }
   if (!frame.stacks) {
     cards = [];
     shape = "";

@@ -14,6 +14,7 @@ export class Options {
     this.cmap = "viridis";
     this.clip = 0.5;
     this.sameRange = true;
+    this.fillHoles = false;
     this.snr = 10;
     this.swipe = false;
     this.panel = "";
@@ -25,6 +26,7 @@ export class Options {
     byId("cmap").addEventListener("change", (event) => this.set({ cmap: event.target.value }));
     byId("clip").addEventListener("change", (event) => this.set({ clip: Number(event.target.value) }));
     byId("same-range").addEventListener("change", (event) => this.set({ sameRange: event.target.checked }));
+    byId("fill-holes").addEventListener("change", (event) => this.set({ fillHoles: event.target.checked }));
     byId("snr").addEventListener("change", (event) => this.set(isSnr(event.target.valueAsNumber) ? { snr: event.target.valueAsNumber } : {}));
     this.#show();
   }
@@ -45,9 +47,9 @@ export class Options {
 
   set(values) {
     Object.assign(this, values);
-    const { kinds, scale, cmap, clip, sameRange, snr, swipe, panel } = this;
+    const { kinds, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel } = this;
     try {
-      localStorage.setItem(KEY, JSON.stringify({ kinds, scale, cmap, clip, sameRange, snr, swipe, panel }));
+      localStorage.setItem(KEY, JSON.stringify({ kinds, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel }));
     } catch {
       // storage may be off; the options then last as long as the page
     }
@@ -68,6 +70,7 @@ export class Options {
     if (names.includes(kept.cmap)) this.cmap = kept.cmap;
     if ([0, 0.5, 1, 2, 5].includes(kept.clip)) this.clip = kept.clip;
     if (typeof kept.sameRange === "boolean") this.sameRange = kept.sameRange;
+    if (typeof kept.fillHoles === "boolean") this.fillHoles = kept.fillHoles;
     if (isSnr(kept.snr)) this.snr = kept.snr;
     if (typeof kept.swipe === "boolean") this.swipe = kept.swipe;
     if (typeof kept.panel === "string") this.panel = kept.panel;
@@ -80,6 +83,7 @@ export class Options {
     byId("cmap").value = this.cmap;
     byId("clip").value = String(this.clip);
     byId("same-range").checked = this.sameRange;
+    byId("fill-holes").checked = this.fillHoles;
     byId("snr").value = String(this.snr);
   }
 }
