@@ -39,7 +39,7 @@ class ThinnedPairs:
 
     def split(self, lines: NDArray[np.intp], at: Window, rng: np.random.Generator) -> tuple[Sums, Sums]:
         """Return input and target."""
-        counts, exposure = self.sums.counts[lines][:, *at], self.sums.exposure[lines][:, *at]
+        counts, exposure = self.sums.counts[:, *at][lines], self.sums.exposure[:, *at][lines]
         share = float(rng.uniform(0.5, 0.85))
         seen = rng.binomial(np.clip(counts, 0, None).astype(np.int64), share).astype(np.float32)
         return Sums(seen, exposure * share), Sums(counts - seen, exposure * (1 - share))
