@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from .errors import InputError
 
-_SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}|(kafka|tiled\+https?)://[^\s/]+(/\S*)?)$"
+_SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}|kafka://[^\s/]+/[^\s/?]+(\?\S*)?|tiled\+https?://[^\s/]+(/\S*)?)$"
 
 
 class Section(BaseModel):
