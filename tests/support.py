@@ -29,7 +29,7 @@ Made from the tests by `python -m tests.support`; every row names a test that re
 
 
 def _parse(path: Path) -> ast.Module:
-    """Parse with the garbage collector at rest: CPython 3.11 loses count of its depth when a finalizer runs meanwhile."""
+    """Parse without garbage collection: CPython 3.11 loses count of its depth when a finalizer runs meanwhile."""
     gc.disable()
     try:
         return ast.parse(path.read_text())
