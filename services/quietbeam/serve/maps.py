@@ -56,8 +56,12 @@ class MapStack:
 
 
 def map_tag(status: RunStatus, kind: str) -> str:
-    """Return the tag of a run's maps; read the status *before* the maps, so that a tag is never newer than its data."""
-    return f"{status.uid}.{status.maps_version}.{status.pixels_measured}.{kind}"
+    """Return the tag of a run's maps; read the status *before* the maps, so that a tag is never newer than its data.
+
+    Which pixels are measured changes with ingest alone, not with every version of the maps.
+    """
+    version = "" if kind == "measured" else f"{status.maps_version}."
+    return f"{status.uid}.{version}{status.pixels_measured}.{kind}"
 
 
 class MapReader:
@@ -119,7 +123,9 @@ class MapReader:
             measured = buffer.measured()
             return MapStack(values=_sealed(measured), tag=tag, denoised=measured)
         if kind == "raw":
-            measured, raw = buffer.measured(), buffer.read_map("raw")
+            # a file a row: kept, it is most of the time that a new version takes
+            measured = (self._find(status, "measured") or self._read(status, "measured")).values
+            raw = buffer.read_map("raw")
             covered = _covered(raw, measured)
             plain = _add_plain_sums(buffer, raw, measured, covered)
             raw[:, ~measured] = np.nan
