@@ -22,6 +22,9 @@ from quietbeam.core.settings import IngestSettings, RedisSettings, Settings
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
+    from .service.publish_kit import TiledProcess
+    from .service.transport_kit import Broker
+
 
 def wait_until(predicate: Callable[[], object], timeout_s: float = 20.0, what: str = "the condition") -> None:
     """Poll until `predicate()` is true; fail the test after the deadline."""
@@ -164,3 +167,25 @@ def page(chromium: Browser) -> Iterator[Page]:
     yield page
     context.close()
     assert not errors, errors
+
+
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+    """Return a Tiled server as `quietbeam up` runs it."""
+    from publish_kit import TiledProcess
+
+    server = TiledProcess(tmp_path_factory.mktemp("tiled"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Return a broker that speaks Kafka."""
+    from transport_kit import Broker
+
+    broker = Broker(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    yield broker
+    broker.kill()

@@ -37,14 +37,6 @@ from quietbeam.ingest.transports.kafka import KafkaAddress, _Partition
 from quietbeam.ingest.transports.zmq import load_keys
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield broker
-    broker.kill()
-
-
 @pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Transport]:
     with open_transport(request.param, request, tmp_path) as opened:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,6 @@ from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings, TiledSettings
 from quietbeam.core.types import RunState
 from quietbeam.publish import PublishStage
-
-
-@pytest.fixture(scope="module")
-def tiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
-    server = TiledProcess(tmp_path_factory.mktemp("tiled"))
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

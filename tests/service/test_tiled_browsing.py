@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ from quietbeam.core import runs
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings, TiledSettings
 from quietbeam.publish import PublishStage
-
-
-@pytest.fixture(scope="module")
-def tiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
-    server = TiledProcess(tmp_path_factory.mktemp("tiled"))
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

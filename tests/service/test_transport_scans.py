@@ -39,22 +39,6 @@ ROWS, COLS = 4, 5
 Callback = Callable[[str, dict[str, Any]], Any]
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield broker
-    broker.kill()
-
-
-@pytest.fixture(scope="module")
-def tiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
-    server = TiledProcess(tmp_path_factory.mktemp("tiled"))
-    server.start()
-    yield server
-    server.kill()
-
-
 def with_ingest(settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update={"ingest": settings.ingest.model_copy(update=changes)})
 

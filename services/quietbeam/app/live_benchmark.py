@@ -99,8 +99,8 @@ class _Watch:
                     self.mapped.setdefault(row, at)
 
 
-def measure(options: LiveBenchmark, folder: Path, *, fine_tune: bool) -> LiveTimes:
-    """Scan once with everything running; `fine_tune` False leaves only inference and the last evaluation."""
+def installation(folder: Path, **denoise: object) -> tuple[Settings, Path]:
+    """Write the configuration of an installation of its own below `folder`; return its settings and the file."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "benchmark.yaml"
     config.write_text(
@@ -110,11 +110,16 @@ def measure(options: LiveBenchmark, folder: Path, *, fine_tune: bool) -> LiveTim
                 "ingest": {"sources": ["redis"], "profiles": ["simulated"]},
                 "embedded": {"tiled_port": free_port()},
                 "serve": {"port": free_port()},
-                "denoise": {"fine_tune": fine_tune, "final_budget": 1, "live_budget": 1000},
+                "denoise": {"final_budget": 1, "live_budget": 1000, **denoise},
             }
         )
     )
-    settings = load_settings(config)
+    return load_settings(config), config
+
+
+def measure(options: LiveBenchmark, folder: Path, *, fine_tune: bool) -> LiveTimes:
+    """Scan once with everything running; `fine_tune` False leaves only inference and the last evaluation."""
+    settings, config = installation(folder, fine_tune=fine_tune)
     with services(settings, config):
         return scan_once(options, settings, config, folder)
 

@@ -15,16 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import yaml
 
 from quietbeam.core import runs
 from quietbeam.core.bus import connect, emit
 from quietbeam.core.errors import ServiceError
-from quietbeam.core.settings import Settings, load_settings
+from quietbeam.core.settings import Settings
 
 from .demo import services
-from .live_benchmark import LiveBenchmark, Seconds, cores, scan_once
-from .ports import free_port
+from .live_benchmark import LiveBenchmark, Seconds, cores, installation, scan_once
 from .viewers import Viewers
 
 FLOOD_HZ = 100
@@ -99,20 +97,7 @@ def measure(options: LiveBenchmark, folder: Path, *, reading: int, silent: int, 
     """Scan without and with the crowd, `turns` times; return the parts and how many viewers were dropped."""
     import httpx
 
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "benchmark.yaml"
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "data_dir": str((folder / "data").resolve()),
-                "ingest": {"sources": ["redis"], "profiles": ["simulated"]},
-                "embedded": {"tiled_port": free_port()},
-                "serve": {"port": free_port()},
-                "denoise": {"final_budget": 1, "live_budget": 1000},
-            }
-        )
-    )
-    settings = load_settings(config)
+    settings, config = installation(folder)
     url, key = f"http://127.0.0.1:{settings.serve.port}", settings.serve_api_key()
     parts = []
     with services(settings, config, timeout_s=300) as supervisor:

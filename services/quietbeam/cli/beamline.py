@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -122,8 +122,7 @@ def _announce(experiment: Experiment, truth: Path | None, uids: list[str]) -> Ca
 def _replay_recording(
     settings: Settings, name: str, speed: float, transport: Transport, files: list[Path] | None, *, as_recorded: bool
 ) -> None:
-    from quietbeam.core.stage import stop_on_signals
-    from quietbeam.ingest.recording import paced, play, read_recording, relocate, renewed
+    from quietbeam.ingest.recording import paced, read_recording, relocate, renewed
     from quietbeam.ingest.transports import read_tiled
 
     if name.startswith("tiled+"):
@@ -142,16 +141,26 @@ def _replay_recording(
     typer.echo(f"{name}: {len(timed)} documents, {took}")
     if broken:
         typer.echo(f"{name}: {broken}", err=True)
-    stop = stop_on_signals()
     with _publisher(settings, transport) as publish:
+        _play(timed, publish, speed, f"replay of {name}")
 
-        def send(kind: str, doc: Any) -> None:
-            if kind == "start":
-                typer.echo(f"run {doc.get('uid')}: replay of {name}")
-            publish(kind, doc)
 
-        sent = play(timed, send, speed=speed, stop=stop)
-    typer.echo(f"sent {', '.join(f'{n} {kind}' for kind, n in sent.items())}")
+def _play(
+    documents: Iterable[tuple[str, Any, float]], publish: Callable[[str, Any], Any], speed: float, what: str
+) -> None:
+    """Send documents with their pauses [s] until the end or a signal, and say what was sent."""
+    from quietbeam.core.stage import stop_on_signals
+    from quietbeam.ingest.recording import play
+
+    stop = stop_on_signals()
+
+    def send(name: str, doc: Any) -> None:
+        if name == "start":
+            typer.echo(f"run {doc.get('uid')}: {what}")
+        publish(name, doc)
+
+    sent = play(documents, send, speed=speed, stop=stop)
+    typer.echo(f"sent {', '.join(f'{n} {name}' for name, n in sent.items())}")
     if stop.is_set():
         raise typer.Exit(EXIT_ABORTED)
 
@@ -295,7 +304,7 @@ def register(app: typer.Typer) -> None:
         from quietbeam.core.errors import InputError
         from quietbeam.core.log import configure_logging
         from quietbeam.core.settings import load_settings
-        from quietbeam.ingest.recording import is_recording, play
+        from quietbeam.ingest.recording import is_recording
 
         settings = load_settings(config)
         configure_logging("replay", level=settings.log_level)
@@ -308,7 +317,6 @@ def register(app: typer.Typer) -> None:
         if as_recorded or files:
             raise InputError(f"{file} is no recording (.jsonl, .msgpack): leave --as-recorded and --files out")
         from quietbeam.beamline.replay import replay_documents
-        from quietbeam.core.stage import stop_on_signals
 
         from .source import read_source
 
@@ -322,16 +330,6 @@ def register(app: typer.Typer) -> None:
             f"lines {', '.join(measured.lines)}; "
             f"{rows * cols * dwell / speed if speed else 0:.0f} s at speed {speed:g}"
         )
-        stop = stop_on_signals()
         with _publisher(settings, transport) as publish:
             documents = replay_documents(measured, grain=grain, snake=snake, step_um=step)
-
-            def send(name: str, doc: Any) -> None:
-                if name == "start":
-                    typer.echo(f"run {doc['uid']}: {rows} x {cols} pixels, replay of {label}")
-                publish(name, doc)
-
-            sent = play(documents, send, speed=speed, stop=stop)
-        typer.echo(f"sent {', '.join(f'{n} {name}' for name, n in sent.items())}")
-        if stop.is_set():
-            raise typer.Exit(EXIT_ABORTED)
+            _play(documents, publish, speed, f"{rows} x {cols} pixels, replay of {label}")
