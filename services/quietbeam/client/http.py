@@ -166,7 +166,7 @@ class Run:
         Parameters
         ----------
         kind
-            ``raw``, ``denoised``, ``uncertainty``, ``residual``, ``measured``.
+            ``raw``, ``denoised``, ``uncertainty``, ``residual``, ``chi2``, ``measured``.
         version
             An earlier state, from :meth:`history`.
         """
