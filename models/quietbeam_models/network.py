@@ -40,13 +40,13 @@ class NetworkConfig:
         Channels of the head that estimates the squared error of the rate; 0: no such head.
     """
 
-    widths: tuple[int, ...] = (64, 96, 128, 128)
+    widths: tuple[int, ...] = (80, 128, 192, 256)
     encoder_blocks: tuple[int, ...] = (1, 1, 1, 2)
     decoder_blocks: tuple[int, ...] = (2, 2, 1)
-    full_width: int = 16
+    full_width: int = 24
     mix_heads: int = 4
-    mix_dim: int = 8
-    error_width: int = 0
+    mix_dim: int = 12
+    error_width: int = 16
 
     @property
     def multiple(self) -> int:

@@ -6,6 +6,7 @@ Newton-Schulz steps. Measured here it needs about half of AdamW's steps for the 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,19 +15,19 @@ from torch import Tensor, nn
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5, low_precision: bool = False) -> Tensor:
-    """Return the approximate orthogonal factor of ``matrix`` (out, in).
+    """Return the approximate orthogonal factor of ``matrix`` (..., out, in).
 
     bf16 is precise enough, and half the time where it is native.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix / (matrix.norm() + 1e-7)
+    x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     x = x.to(torch.bfloat16) if low_precision else x
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrix.dtype)
 
 
 def _native_bf16(matrix: Tensor) -> bool:
@@ -72,26 +73,27 @@ class MuonAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            update = self._muon if group["muon"] else self._adamw
-            for p in group["params"]:
-                if p.grad is not None:
-                    update(p, group)
+            params = [p for p in group["params"] if p.grad is not None]
+            if group["muon"]:
+                self._muon(params, group)
+            else:
+                for p in params:
+                    self._adamw(p, group)
         return loss
 
-    def _muon(self, p: Tensor, group: dict[str, Any]) -> None:
-        assert p.grad is not None
-        state = self.state[p]
-        if not state:
-            state["momentum"] = torch.zeros_like(p)
-        buffer = state["momentum"]
-        buffer.lerp_(p.grad, 1.0 - group["momentum"])
-        nesterov = p.grad.lerp(buffer, group["momentum"])
-        matrix = nesterov.reshape(p.shape[0], -1)
-        direction = orthogonalise(matrix, low_precision=_native_bf16(matrix))
-        direction = direction * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        if group["weight_decay"]:
-            p.mul_(1.0 - group["lr"] * group["weight_decay"])
-        p.add_(direction.reshape(p.shape), alpha=-group["lr"])
+    def _muon(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
+        alike = defaultdict(list)  # matrices of one shape are orthogonalised together: fewer, larger products
+        for p in params:
+            assert p.grad is not None
+            buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+            buffer.lerp_(p.grad, 1.0 - group["momentum"])
+            alike[len(p), p[0].numel()].append((p, p.grad.lerp(buffer, group["momentum"])))
+        for (out, inner), pairs in alike.items():
+            matrices = torch.stack([nesterov.reshape(out, inner) for _, nesterov in pairs])
+            directions = orthogonalise(matrices, low_precision=_native_bf16(matrices)) * max(1.0, out / inner) ** 0.5
+            for (p, _), direction in zip(pairs, directions, strict=True):
+                p.mul_(1.0 - group["lr"] * group["weight_decay"])
+                p.add_(direction.reshape(p.shape), alpha=-group["lr"])
 
     def _adamw(self, p: Tensor, group: dict[str, Any]) -> None:
         assert p.grad is not None

@@ -1,21 +1,25 @@
-"""Endless training batches drawn from procedural specimens."""
+"""Endless training batches: specimens drawn by worker processes, patches cut and exposed on the training device."""
 
 from __future__ import annotations
 
+import math
+import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from quietbeam_models.specimens import Scene, draw_exposure, make_scene
+from quietbeam_models.specimens import draw_exposure, make_scene
 
-_SHAPES = ((64, 64), (64, 64), (64, 64), (48, 80), (32, 128), (96, 96), (128, 128), (16, 96), (24, 24))
+_SHAPES = ((64, 64), (64, 64), (64, 64), (48, 80), (32, 128), (96, 96), (128, 128), (128, 128), (16, 96), (24, 24))
 _LINES = (1, 2, 3, 4, 6, 8, 12)
 _LINE_ODDS = (0.1, 0.08, 0.07, 0.25, 0.15, 0.25, 0.1)
+
+Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +29,13 @@ class PatchConfig:
     Attributes
     ----------
     pixels
-        Line-pixels of a batch; fixes the number of specimens in it.
+        Line-pixels of a batch; fixes the number of patches in it.
     bank
-        Specimens kept in memory; one is replaced at every batch, so that the stream never ends.
+        Specimens kept in the device's memory, 0.7 MB each; fresh ones replace the oldest, so the stream never ends.
+    size, lines
+        Pixels of a specimen in each direction, and its lines.
+    workers
+        Processes that draw specimens; 0: the training process draws one a batch.
     targets
         ``expectation``: the target is what disjoint detectors would count on average (Noise2Noise with the target's
         noise averaged out, same gradient in the mean, far less variance). ``counts``: the target is a Poisson draw.
@@ -36,86 +44,145 @@ class PatchConfig:
     pixels: int = 98_304
     bank: int = 250
     size: int = 160
+    lines: int = 12
+    workers: int = 0
     targets: str = "expectation"
     seed: int = 0
 
 
-def draw_dose(rng: np.random.Generator) -> float:
-    """Draw the mean count of a line: mostly 0.05 to 300, with tails from 0.01 to 1e5."""
-    which = rng.random()
-    low, high = (0.05, 300.0) if which < 0.77 else (100.0, 1e5) if which < 0.92 else (0.01, 1e5)
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def turn(image: NDArray[np.float32], code: int) -> NDArray[np.float32]:
-    """Apply one of the eight flips and turns to the last two axes."""
-    image = image[..., ::-1, :] if code & 1 else image
-    image = image[..., ::-1] if code & 2 else image
-    return np.swapaxes(image, -1, -2) if code & 4 else image
-
-
-def draw_patch(
-    rng: np.random.Generator, scene: Scene, other: Scene, lines: int, rows: int, cols: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cut a patch: rates (line, row, col) in counts and exposure (line, row, col)."""
-    size = scene.rates.shape[-1]
-    code = int(rng.integers(8))
-    r, c = rng.integers(size - rows + 1), rng.integers(size - cols + 1)
-    pick = rng.choice(scene.rates.shape[0], lines, replace=lines > scene.rates.shape[0])
-    rates = turn(scene.rates, code)[pick, r : r + rows, c : c + cols].astype(np.float64)
-    if lines > 1 and rng.random() < 0.25:  # strangers: lines of another specimen, shared structure none
-        stranger = rng.random(lines) < rng.choice([0.2, 0.5])
-        rates[stranger] = turn(other.rates, code)[pick[stranger] % other.rates.shape[0], r : r + rows, c : c + cols]
-    flat = rng.random(lines) < 0.05
-    rates[flat] = 1.0
-    # judge the dose by the patch itself, so that an empty corner is a low-dose example
-    rates *= (draw_dose(rng) * scene.strength[pick % scene.strength.size])[:, None, None]
-    exposure = np.broadcast_to(draw_exposure(rng, rows, cols), rates.shape)
-    return np.clip(rates, 1e-6, 3e6).astype(np.float32), exposure.astype(np.float32)
-
-
-class PatchStream(IterableDataset[dict[str, Tensor]]):
-    """Endless batches: ``counts``, ``target``, ``rate`` and ``exposure``, each (batch, line, row, col)."""
+class Specimens(IterableDataset[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+    """Endless specimens: rates (line, row, col) float16 of mean 1, strength (line,), exposure (row, col) float16."""
 
     def __init__(self, config: PatchConfig) -> None:
         self.config = config
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         info = get_worker_info()
         rng = np.random.default_rng([self.config.seed, 0 if info is None else info.id + 1])
-        return self.batches(rng)
-
-    def batches(self, rng: np.random.Generator) -> Iterator[dict[str, Tensor]]:
-        """Yield batches for ever."""
-        config = self.config
-        bank = [make_scene(rng, config.size) for _ in range(min(16, config.bank))]
+        size = self.config.size
         while True:
-            fresh = make_scene(rng, config.size)
-            if len(bank) < config.bank:
-                bank.append(fresh)
-            else:
-                bank[rng.integers(len(bank))] = fresh
-            rows, cols = _SHAPES[rng.integers(len(_SHAPES))]
-            lines = int(rng.choice(_LINES, p=_LINE_ODDS))
-            batch = max(1, round(config.pixels / (lines * rows * cols)))
-            pairs = []
-            for _ in range(batch):
-                scene, other = (bank[i] for i in rng.integers(len(bank), size=2))
-                pairs.append(draw_patch(rng, scene, other, lines, rows, cols))
-            rate, exposure = (np.stack(p) for p in zip(*pairs, strict=True))
-            counts = rng.poisson(rate * exposure).astype(np.float32)
-            target = rate * exposure
-            if config.targets == "counts":
-                target = rng.poisson(target).astype(np.float32)
-            yield {
-                "counts": torch.from_numpy(counts),
-                "target": torch.from_numpy(target.astype(np.float32)),
-                "rate": torch.from_numpy(rate),
-                "exposure": torch.from_numpy(exposure),
-            }
+            scene = make_scene(rng, size, self.config.lines)
+            yield scene.rates.astype(np.float16), scene.strength, draw_exposure(rng, size, size).astype(np.float16)
 
 
-def validation_batches(seed: int, doses: tuple[float, ...], lines: int = 8, size: int = 96) -> list[dict[str, Tensor]]:
+class Bank:
+    """Specimens in the memory of the training device."""
+
+    def __init__(self, config: PatchConfig, device: torch.device) -> None:
+        size, lines = config.size, config.lines
+        self.rates = torch.empty((config.bank, lines, size, size), dtype=torch.float16, device=device)
+        self.strength = torch.empty((config.bank, lines), device=device)
+        self.exposure = torch.empty((config.bank, size, size), dtype=torch.float16, device=device)
+        self._added = 0
+
+    def __len__(self) -> int:
+        return min(self._added, len(self.rates))
+
+    def add(self, pack: list[Tensor]) -> None:
+        """Put a pack of specimens, stacked over specimens, in the place of the oldest."""
+        place = (torch.arange(len(pack[0])) + self._added) % len(self.rates)
+        for own, new in zip((self.rates, self.strength, self.exposure), pack, strict=True):
+            own[place.to(own.device)] = new.to(own.device)
+        self._added += len(place)
+
+
+class PatchStream:
+    """Endless batches on ``device``: ``counts``, ``target``, ``rate``, ``exposure``, each (batch, line, row, col)."""
+
+    def __init__(self, config: PatchConfig, device: torch.device | str = "cpu") -> None:
+        self.config, self.device = config, torch.device(device)
+
+    def __iter__(self) -> Iterator[Batch]:
+        config = self.config
+        bank = Bank(config, self.device)
+        rng = np.random.default_rng([config.seed, 77])
+        generator = torch.Generator(self.device).manual_seed(config.seed)
+        for packs in self._packs():
+            for pack in packs:
+                bank.add(pack)
+            if len(bank) >= min(16, config.bank):
+                shape = _SHAPES[rng.integers(len(_SHAPES))]
+                lines = int(rng.choice(_LINES, p=_LINE_ODDS))
+                yield draw_batch(bank, config, lines, shape, generator)
+
+    def _packs(self) -> Iterator[list[list[Tensor]]]:
+        """Yield, for each batch, the packs of specimens that have come: never waits once the workers run."""
+        loader = DataLoader(
+            Specimens(self.config), batch_size=8 if self.config.workers else 1, num_workers=self.config.workers
+        )
+        if not self.config.workers:
+            for pack in loader:
+                yield [pack]
+        ready: queue.Queue[list[Tensor]] = queue.Queue(4 * self.config.workers)
+
+        def pump() -> None:
+            for pack in loader:
+                ready.put(pack)
+
+        threading.Thread(target=pump, name="specimens", daemon=True).start()
+        yield [ready.get() for _ in range(max(4, self.config.workers))]
+        while True:
+            yield [ready.get_nowait() for _ in range(ready.qsize())]
+
+
+def draw_doses(n: int, generator: torch.Generator) -> Tensor:
+    """Draw mean counts: mostly 0.05 to 300, with tails from 0.01 to 1e5; (n,) float32."""
+    device = generator.device
+    which, where = (torch.rand(n, device=device, generator=generator) for _ in range(2))
+    usual, high = which < 0.77, which < 0.92
+    low = torch.where(usual, math.log(0.05), torch.where(high, math.log(100.0), math.log(0.01)))
+    top = torch.where(usual, math.log(300.0), math.log(1e5))
+    return torch.exp(low + (top - low) * where)
+
+
+def draw_batch(
+    bank: Bank, config: PatchConfig, lines: int, shape: tuple[int, int], generator: torch.Generator
+) -> Batch:
+    """Cut patches of ``shape`` (row, col) and ``lines`` lines out of the bank, turn them, give them a dose and count.
+
+    In a quarter of the patches some lines are strangers: lines of another specimen, with which no structure is shared.
+    """
+    rows, cols = shape
+    device = generator.device
+    n = max(1, round(config.pixels / (lines * rows * cols)))
+
+    def chance(*size: int) -> Tensor:
+        return torch.rand(size, device=device, generator=generator)
+
+    def whole(below: int | Tensor, *size: int) -> Tensor:
+        return (chance(*size) * below).long()
+
+    specimen, other = whole(len(bank), n, 1), whole(len(bank), n, 1)
+    line = chance(n, config.lines).argsort(1)[:, :lines]
+    strange = (chance(n, lines) < torch.where(chance(n, 1) < 0.5, 0.2, 0.5)) & (chance(n, 1) < 0.25) & (lines > 1)
+    specimen_of = torch.where(strange, other, specimen)
+    r, c = _windows(rows, cols, config.size, n, whole)
+    rates = bank.rates[specimen_of[:, :, None, None], line[:, :, None, None], r[:, None], c[:, None]].float()
+    rates = torch.where((chance(n, lines) < 0.05)[:, :, None, None], 1.0, rates)  # flat fields
+    dose = draw_doses(n, generator)[:, None] * bank.strength[specimen, line]
+    rates = (rates * dose[:, :, None, None]).clamp(1e-6, 3e6)
+    exposure = bank.exposure[whole(len(bank), n, 1)[:, :, None], r, c].float()[:, None]
+    empty = (exposure > 0).float().mean((-2, -1), keepdim=True) < 0.2
+    exposure = torch.where(empty, 1.0, exposure).expand_as(rates).contiguous()
+    expected = rates * exposure
+    counts = torch.poisson(expected, generator=generator)
+    target = torch.poisson(expected, generator=generator) if config.targets == "counts" else expected
+    return {"counts": counts, "target": target, "rate": rates, "exposure": exposure}
+
+
+def _windows(rows: int, cols: int, size: int, n: int, whole) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    """Return row and column indices, each (n, row, col), of windows in random places, flipped and turned at random."""
+    turn = whole(2, n, 1, 1).bool()
+    i = torch.arange(rows, device=turn.device)[None, :, None]
+    j = torch.arange(cols, device=turn.device)[None, None, :]
+    i = torch.where(whole(2, n, 1, 1).bool(), rows - 1 - i, i).expand(n, rows, cols)
+    j = torch.where(whole(2, n, 1, 1).bool(), cols - 1 - j, j).expand(n, rows, cols)
+    r, c = torch.where(turn, j, i), torch.where(turn, i, j)
+    height, width = torch.where(turn, cols, rows), torch.where(turn, rows, cols)
+    return r + whole(size - height + 1, n, 1, 1), c + whole(size - width + 1, n, 1, 1)
+
+
+def validation_batches(seed: int, doses: tuple[float, ...], lines: int = 8, size: int = 96) -> list[Batch]:
     """Draw a fixed validation set: unseen specimens, one batch of equal mean counts per dose."""
     rng = np.random.default_rng([seed, 987_654])
     out = []

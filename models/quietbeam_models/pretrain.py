@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
 import sys
 import time
@@ -16,6 +17,7 @@ import lightning as L
 import structlog
 import torch
 
+from quietbeam_models.patches import PatchConfig
 from quietbeam_models.pretraining import PretrainConfig, Pretraining
 from quietbeam_models.weights import DEFAULT, load_weights, save_weights
 
@@ -44,6 +46,13 @@ def precision_for(device: str) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
+def machine(device: str) -> str:
+    """Return what trains: the GPU's name, or the processor with its threads."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
 def export(module: Pretraining, folder: Path, name: str, command: str, parent: str | None = None) -> Path:
     """Write the averaged weights with their card."""
     config = module.config
@@ -53,7 +62,7 @@ def export(module: Pretraining, folder: Path, name: str, command: str, parent: s
         "steps": module.global_step or int(module.curve[-1]["step"] if module.curve else 0),
         "minutes": round(module.elapsed_s / 60, 1),
         "seed": config.seed,
-        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": machine(module.trained_on),
         "torch": torch.__version__,
         "config": {k: v for k, v in dataclasses.asdict(config).items() if k != "network"},
         "curve": [{k: round(v, 4) for k, v in point.items()} for point in module.curve],
@@ -169,14 +178,31 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--targets", choices=["expectation", "counts"], default="expectation")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--muon-lr", type=float, default=0.006)
+    parser.add_argument("--average", type=float, default=0.998, help="share that the running average keeps in a step")
+    parser.add_argument("--pixels", type=int, default=0, help="line-pixels of a batch; 0: 98,304, on a GPU 786,432")
+    parser.add_argument(
+        "--workers", type=int, default=-1, help="processes that draw specimens; -1: on a GPU all but one core"
+    )
+    parser.add_argument("--bank", type=int, default=0, help="specimens in memory; 0: 250, on a GPU 16,000 (11 GB)")
     parser.add_argument("--validate-every", type=int, default=250)
     parser.add_argument("--parent", help="installed weights to start from")
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    config = PretrainConfig(budget_s=args.minutes * 60, seed=args.seed, lr=args.lr, muon_lr=args.muon_lr)
-    config = dataclasses.replace(
-        config, patches=dataclasses.replace(config.patches, seed=args.seed, targets=args.targets)
+    on_gpu = args.device != "cpu" and torch.cuda.is_available()
+    config = PretrainConfig(
+        budget_s=args.minutes * 60,
+        seed=args.seed,
+        lr=args.lr,
+        muon_lr=args.muon_lr,
+        average=args.average,
+        patches=PatchConfig(
+            pixels=args.pixels or (786_432 if on_gpu else 98_304),
+            bank=args.bank or (16_000 if on_gpu else 250),
+            workers=args.workers if args.workers >= 0 else (os.cpu_count() or 2) - 1 if on_gpu else 0,
+            targets=args.targets,
+            seed=args.seed,
+        ),
     )
     command = "python -m quietbeam_models.pretrain " + " ".join(argv if argv is not None else sys.argv[1:])
     pretrain(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import lightning as L
@@ -38,7 +38,7 @@ class PretrainConfig:
         Weight of the error head's loss.
     """
 
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(error_width=16))
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     patches: PatchConfig = field(default_factory=PatchConfig)
     budget_s: float = 5_000.0
     lr: float = 1e-3
@@ -69,6 +69,7 @@ class Pretraining(L.LightningModule):
         self.network = Denoiser(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.elapsed_s = 0.0
+        self.trained_on = "cpu"
         self.curve: list[dict[str, float]] = []
         self._last = time.monotonic()
         self._typical = 0.0
@@ -88,6 +89,7 @@ class Pretraining(L.LightningModule):
     # -- training -----------------------------------------------------------------------------------------------
     def on_train_start(self) -> None:
         """Start the clock."""
+        self.trained_on = str(self.device)
         self._last = time.monotonic()
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
@@ -144,8 +146,8 @@ class Pretraining(L.LightningModule):
         """Update the running average; stop when the time is up."""
         decay = min(self.config.average, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                slow.lerp_(fast, 1.0 - decay)
+            slow, fast = list(self.average.parameters()), list(self.network.parameters())
+            torch._foreach_lerp_(slow, fast, 1.0 - decay)
         if self.global_step % 300 == 0 and not self._in_a_row:
             self._good = {k: v.clone() for k, v in self._candidate.items()} if self._candidate else {}
             self._candidate = {k: v.clone() for k, v in self.average.state_dict().items()}
@@ -204,8 +206,7 @@ class Pretraining(L.LightningModule):
         """Return the endless stream; resuming continues with fresh specimens."""
         # every device draws specimens of its own
         seed = self.config.patches.seed + 1000 * round(self.elapsed_s) + 1_000_003 * self.global_rank
-        patches = PatchConfig(**{**_fields(self.config.patches), "seed": seed})
-        return torch.utils.data.DataLoader(PatchStream(patches), batch_size=None, num_workers=0)
+        return PatchStream(replace(self.config.patches, seed=seed), self.device)
 
     def val_dataloader(self) -> Any:
         """Return the fixed validation set."""
@@ -214,7 +215,3 @@ class Pretraining(L.LightningModule):
             batch_size=None,
             num_workers=0,
         )
-
-
-def _fields(config: PatchConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in PatchConfig.__dataclass_fields__}

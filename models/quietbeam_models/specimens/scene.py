@@ -91,7 +91,7 @@ def make_line(rng: np.random.Generator, parts: list[Image], shared: int) -> Imag
         image = np.clip(image.max() * 0.7 - image, background, None)
     if rng.random() < 0.15:
         image = image * (0.3 + natural.gradient(rng, size))
-    if rng.random() < 0.15:  # what must survive on top of anything else: filaments and hot pixels
+    if rng.random() < 0.25:  # what must survive on top of anything else: filaments and hot pixels
         detail = natural.fibres(rng, size) if rng.random() < 0.5 else natural.spots(rng, size)
         image = image + detail * np.float32(image.mean() * np.exp(rng.uniform(np.log(0.1), np.log(10))))
     return image
