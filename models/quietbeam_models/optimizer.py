@@ -6,6 +6,7 @@ Newton-Schulz steps. Measured here it needs about half of AdamW's steps for the 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -30,12 +31,16 @@ def orthogonalise(matrix: Tensor, steps: int = 5, low_precision: bool = False) -
     return (x.mT if tall else x).to(matrix.dtype)
 
 
-def _native_bf16(matrix: Tensor) -> bool:
-    return matrix.is_cuda or (matrix.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+def native_bf16(device: torch.device) -> bool:
+    """Return True where bf16 products are computed as such."""
+    return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
 
 
 class MuonAdamW(torch.optim.Optimizer):
     """Muon where a parameter has two or more axes, AdamW elsewhere.
+
+    A step works in place on tensors of the parameters' device and asks for no value of them, so that it may be part of
+    a CUDA graph.
 
     Parameters
     ----------
@@ -64,6 +69,8 @@ class MuonAdamW(torch.optim.Optimizer):
         if others:
             groups.append({"params": others})
         super().__init__(groups, defaults)
+        self.factor = torch.ones((), device=params[0].device)
+        """Factor of both learning rates: change it in place."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -74,36 +81,49 @@ class MuonAdamW(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            if group["muon"]:
-                self._muon(params, group)
-            else:
-                for p in params:
-                    self._adamw(p, group)
+            if params:
+                update = self._muon if group["muon"] else self._adamw
+                update(params, [p.grad for p in params], group)  # type: ignore[misc]
         return loss
 
-    def _muon(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def forget(self) -> None:
+        """Set momenta and squares to 0, in place."""
+        for state in self.state.values():
+            for value in state.values():
+                value.zero_()
+
+    def _muon(self, params: list[nn.Parameter], grads: list[Tensor], group: dict[str, Any]) -> None:
+        buffers = [self._state(p, "momentum") for p in params]
+        torch._foreach_lerp_(buffers, grads, 1.0 - group["momentum"])
+        nesterovs = torch._foreach_lerp(grads, buffers, group["momentum"])
+        rate = group["lr"] * self.factor
+        torch._foreach_mul_(params, 1.0 - rate * group["weight_decay"])
         alike = defaultdict(list)  # matrices of one shape are orthogonalised together: fewer, larger products
-        for p in params:
-            assert p.grad is not None
-            buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-            buffer.lerp_(p.grad, 1.0 - group["momentum"])
-            alike[len(p), p[0].numel()].append((p, p.grad.lerp(buffer, group["momentum"])))
+        for p, nesterov in zip(params, nesterovs, strict=True):
+            alike[len(p), p[0].numel()].append((p, nesterov))
         for (out, inner), pairs in alike.items():
             matrices = torch.stack([nesterov.reshape(out, inner) for _, nesterov in pairs])
-            directions = orthogonalise(matrices, low_precision=_native_bf16(matrices)) * max(1.0, out / inner) ** 0.5
+            directions = orthogonalise(matrices, low_precision=native_bf16(matrices.device))
+            directions = directions * (rate * max(1.0, out / inner) ** 0.5)
             for (p, _), direction in zip(pairs, directions, strict=True):
-                p.mul_(1.0 - group["lr"] * group["weight_decay"])
-                p.add_(direction.reshape(p.shape), alpha=-group["lr"])
+                p.sub_(direction.reshape(p.shape))
 
-    def _adamw(self, p: Tensor, group: dict[str, Any]) -> None:
-        assert p.grad is not None
-        state = self.state[p]
-        if not state:
-            state.update(step=0, mean=torch.zeros_like(p), square=torch.zeros_like(p))
-        state["step"] += 1
+    def _adamw(self, params: list[nn.Parameter], grads: list[Tensor], group: dict[str, Any]) -> None:
+        means, squares = ([self._state(p, name) for p in params] for name in ("mean", "square"))
+        taken = self.state[params[0]].setdefault("taken", torch.zeros((), device=params[0].device))
+        taken += 1
         first, second = group["betas"]
-        state["mean"].lerp_(p.grad, 1.0 - first)
-        state["square"].lerp_(p.grad.square(), 1.0 - second)
-        mean = state["mean"] / (1.0 - first ** state["step"])
-        square = state["square"] / (1.0 - second ** state["step"])
-        p.add_(mean / (square.sqrt() + 1e-8), alpha=-group["lr"])
+        torch._foreach_lerp_(means, grads, 1.0 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, grads, grads, 1.0 - second)
+        roots = torch._foreach_sqrt(torch._foreach_mul(squares, 1.0 / (1.0 - torch.exp(math.log(second) * taken))))
+        torch._foreach_add_(roots, 1e-8)
+        updates = torch._foreach_div(means, roots)
+        torch._foreach_mul_(updates, group["lr"] * self.factor / (1.0 - torch.exp(math.log(first) * taken)))
+        torch._foreach_sub_(params, updates)
+
+    def _state(self, p: nn.Parameter, name: str) -> Tensor:
+        state: dict[str, Tensor] = self.state[p]
+        if name not in state:
+            state[name] = torch.zeros_like(p)
+        return state[name]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,14 +67,19 @@ class Specimens(IterableDataset[tuple[np.ndarray, np.ndarray, np.ndarray]]):
 
 
 class Bank:
-    """Specimens in the memory of the training device."""
+    """Specimens in the memory of the training device, and the patches cut from them.
 
-    def __init__(self, config: PatchConfig, device: torch.device) -> None:
+    :meth:`draw` copies nothing from the host or to it, so that it may be part of a CUDA graph.
+    """
+
+    def __init__(self, config: PatchConfig, device: torch.device | str = "cpu") -> None:
         size, lines = config.size, config.lines
+        self.config = config
         self.rates = torch.empty((config.bank, lines, size, size), dtype=torch.float16, device=device)
         self.strength = torch.empty((config.bank, lines), device=device)
         self.exposure = torch.empty((config.bank, size, size), dtype=torch.float16, device=device)
         self._added = 0
+        self._filled = torch.zeros((), device=device)
 
     def __len__(self) -> int:
         return min(self._added, len(self.rates))
@@ -84,93 +90,51 @@ class Bank:
         for own, new in zip((self.rates, self.strength, self.exposure), pack, strict=True):
             own[place.to(own.device)] = new.to(own.device)
         self._added += len(place)
+        self._filled.fill_(len(self))
+
+    def draw(self, lines: int, rows: int, cols: int) -> Batch:
+        """Cut patches, turn them, give every line a dose and count photons.
+
+        Returns ``counts``, ``target``, ``rate`` and ``exposure``, each (batch, line, row, col). In a quarter of the
+        patches some lines are strangers: lines of another specimen, with which no structure is shared.
+        """
+        config, device = self.config, self.rates.device
+        n = max(1, round(config.pixels / (lines * rows * cols)))
+
+        def chance(*size: int) -> Tensor:
+            return torch.rand(size, device=device)
+
+        def whole(below: Tensor | int, *size: int) -> Tensor:
+            return (chance(*size) * below).long()
+
+        specimen, other = whole(self._filled, n, 1), whole(self._filled, n, 1)
+        line = chance(n, config.lines).argsort(1)[:, :lines]
+        strange = (chance(n, lines) < 0.2 + 0.3 * (chance(n, 1) < 0.5)) & (chance(n, 1) < 0.25)
+        source = torch.where(strange, other, specimen) if lines > 1 else specimen
+        r, c = _windows(rows, cols, config.size, n, whole)
+        rates = self.rates[source[:, :, None, None], line[:, :, None, None], r[:, None], c[:, None]].float()
+        rates = rates.masked_fill((chance(n, lines) < 0.05)[:, :, None, None], 1.0)  # flat fields
+        dose = _doses(chance(n, 1), chance(n, 1)) * self.strength[specimen, line]
+        rates = (rates * dose[:, :, None, None]).clamp(1e-6, 3e6)
+        exposure = self.exposure[whole(self._filled, n, 1)[:, :, None], r, c].float()[:, None]
+        empty = (exposure > 0).float().mean((-2, -1), keepdim=True) < 0.2
+        exposure = exposure.masked_fill(empty, 1.0).expand_as(rates).contiguous()
+        expected = rates * exposure
+        counts = torch.poisson(expected)
+        target = torch.poisson(expected) if config.targets == "counts" else expected
+        return {"counts": counts, "target": target, "rate": rates, "exposure": exposure}
 
 
-class PatchStream:
-    """Endless batches on ``device``: ``counts``, ``target``, ``rate``, ``exposure``, each (batch, line, row, col)."""
-
-    def __init__(self, config: PatchConfig, device: torch.device | str = "cpu") -> None:
-        self.config, self.device = config, torch.device(device)
-
-    def __iter__(self) -> Iterator[Batch]:
-        config = self.config
-        bank = Bank(config, self.device)
-        rng = np.random.default_rng([config.seed, 77])
-        generator = torch.Generator(self.device).manual_seed(config.seed)
-        for packs in self._packs():
-            for pack in packs:
-                bank.add(pack)
-            if len(bank) >= min(16, config.bank):
-                shape = _SHAPES[rng.integers(len(_SHAPES))]
-                lines = int(rng.choice(_LINES, p=_LINE_ODDS))
-                yield draw_batch(bank, config, lines, shape, generator)
-
-    def _packs(self) -> Iterator[list[list[Tensor]]]:
-        """Yield, for each batch, the packs of specimens that have come: never waits once the workers run."""
-        loader = DataLoader(
-            Specimens(self.config), batch_size=8 if self.config.workers else 1, num_workers=self.config.workers
-        )
-        if not self.config.workers:
-            for pack in loader:
-                yield [pack]
-        ready: queue.Queue[list[Tensor]] = queue.Queue(4 * self.config.workers)
-
-        def pump() -> None:
-            for pack in loader:
-                ready.put(pack)
-
-        threading.Thread(target=pump, name="specimens", daemon=True).start()
-        yield [ready.get() for _ in range(max(4, self.config.workers))]
-        while True:
-            yield [ready.get_nowait() for _ in range(ready.qsize())]
-
-
-def draw_doses(n: int, generator: torch.Generator) -> Tensor:
-    """Draw mean counts: mostly 0.05 to 300, with tails from 0.01 to 1e5; (n,) float32."""
-    device = generator.device
-    which, where = (torch.rand(n, device=device, generator=generator) for _ in range(2))
-    usual, high = which < 0.77, which < 0.92
-    low = torch.where(usual, math.log(0.05), torch.where(high, math.log(100.0), math.log(0.01)))
-    top = torch.where(usual, math.log(300.0), math.log(1e5))
+def _doses(which: Tensor, where: Tensor) -> Tensor:
+    """Return mean counts from two uniform draws: mostly 0.05 to 300, with tails from 0.01 to 1e5."""
+    usual, rest = (which < 0.77).float(), (which >= 0.92).float()
+    high = 1.0 - usual - rest
+    low = usual * math.log(0.05) + high * math.log(100.0) + rest * math.log(0.01)
+    top = usual * math.log(300.0) + (1.0 - usual) * math.log(1e5)
     return torch.exp(low + (top - low) * where)
 
 
-def draw_batch(
-    bank: Bank, config: PatchConfig, lines: int, shape: tuple[int, int], generator: torch.Generator
-) -> Batch:
-    """Cut patches of ``shape`` (row, col) and ``lines`` lines out of the bank, turn them, give them a dose and count.
-
-    In a quarter of the patches some lines are strangers: lines of another specimen, with which no structure is shared.
-    """
-    rows, cols = shape
-    device = generator.device
-    n = max(1, round(config.pixels / (lines * rows * cols)))
-
-    def chance(*size: int) -> Tensor:
-        return torch.rand(size, device=device, generator=generator)
-
-    def whole(below: int | Tensor, *size: int) -> Tensor:
-        return (chance(*size) * below).long()
-
-    specimen, other = whole(len(bank), n, 1), whole(len(bank), n, 1)
-    line = chance(n, config.lines).argsort(1)[:, :lines]
-    strange = (chance(n, lines) < torch.where(chance(n, 1) < 0.5, 0.2, 0.5)) & (chance(n, 1) < 0.25) & (lines > 1)
-    specimen_of = torch.where(strange, other, specimen)
-    r, c = _windows(rows, cols, config.size, n, whole)
-    rates = bank.rates[specimen_of[:, :, None, None], line[:, :, None, None], r[:, None], c[:, None]].float()
-    rates = torch.where((chance(n, lines) < 0.05)[:, :, None, None], 1.0, rates)  # flat fields
-    dose = draw_doses(n, generator)[:, None] * bank.strength[specimen, line]
-    rates = (rates * dose[:, :, None, None]).clamp(1e-6, 3e6)
-    exposure = bank.exposure[whole(len(bank), n, 1)[:, :, None], r, c].float()[:, None]
-    empty = (exposure > 0).float().mean((-2, -1), keepdim=True) < 0.2
-    exposure = torch.where(empty, 1.0, exposure).expand_as(rates).contiguous()
-    expected = rates * exposure
-    counts = torch.poisson(expected, generator=generator)
-    target = torch.poisson(expected, generator=generator) if config.targets == "counts" else expected
-    return {"counts": counts, "target": target, "rate": rates, "exposure": exposure}
-
-
-def _windows(rows: int, cols: int, size: int, n: int, whole) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+def _windows(rows: int, cols: int, size: int, n: int, whole: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
     """Return row and column indices, each (n, row, col), of windows in random places, flipped and turned at random."""
     turn = whole(2, n, 1, 1).bool()
     i = torch.arange(rows, device=turn.device)[None, :, None]
@@ -178,8 +142,53 @@ def _windows(rows: int, cols: int, size: int, n: int, whole) -> tuple[Tensor, Te
     i = torch.where(whole(2, n, 1, 1).bool(), rows - 1 - i, i).expand(n, rows, cols)
     j = torch.where(whole(2, n, 1, 1).bool(), cols - 1 - j, j).expand(n, rows, cols)
     r, c = torch.where(turn, j, i), torch.where(turn, i, j)
-    height, width = torch.where(turn, cols, rows), torch.where(turn, rows, cols)
+    height, width = rows + (cols - rows) * turn.long(), cols + (rows - cols) * turn.long()
     return r + whole(size - height + 1, n, 1, 1), c + whole(size - width + 1, n, 1, 1)
+
+
+class Draws:
+    """Endless (lines, rows, cols) of the batches to draw from ``bank``, which it keeps fresh meanwhile."""
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        bank, config = self.bank, self.bank.config
+        rng = np.random.default_rng([config.seed, 77])
+        for packs in self._packs():
+            for pack in packs:
+                bank.add(pack)
+            if len(bank) >= min(16, config.bank):
+                rows, cols = _SHAPES[rng.integers(len(_SHAPES))]
+                yield int(rng.choice(_LINES, p=_LINE_ODDS)), rows, cols
+
+    def _packs(self) -> Iterator[list[list[Tensor]]]:
+        """Yield, for each batch, the packs of specimens that have come: never waits once the workers run."""
+        workers = self.bank.config.workers
+        loader = DataLoader(Specimens(self.bank.config), batch_size=8 if workers else 1, num_workers=workers)
+        if not workers:
+            for pack in loader:
+                yield [pack]
+        ready: queue.Queue[list[Tensor]] = queue.Queue(4 * workers)
+        ended = threading.Event()
+
+        def pump() -> None:
+            for pack in loader:
+                ready.put(pack)
+                if ended.is_set():
+                    return
+
+        pumping = threading.Thread(target=pump, name="specimens", daemon=True)
+        pumping.start()
+        try:
+            yield [ready.get() for _ in range(4 * workers)]
+            while True:
+                yield [ready.get_nowait() for _ in range(ready.qsize())]
+        finally:
+            ended.set()
+            while pumping.is_alive():
+                with contextlib.suppress(queue.Empty):
+                    ready.get(timeout=0.1)
 
 
 def validation_batches(seed: int, doses: tuple[float, ...], lines: int = 8, size: int = 96) -> list[Batch]:

@@ -39,13 +39,6 @@ class Saver(L.Callback):
             self.last = time.monotonic()
 
 
-def precision_for(device: str) -> str:
-    """Return bf16 where the machine computes it natively, else full precision."""
-    if device != "cpu":
-        return "bf16-mixed"
-    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
-
-
 def machine(device: str) -> str:
     """Return what trains: the GPU's name, or the processor with its threads."""
     if torch.device(device).type == "cuda":
@@ -59,7 +52,7 @@ def export(module: Pretraining, folder: Path, name: str, command: str, parent: s
     card = {
         "parent": parent,
         "command": command,
-        "steps": module.global_step or int(module.curve[-1]["step"] if module.curve else 0),
+        "steps": module.steps,
         "minutes": round(module.elapsed_s / 60, 1),
         "seed": config.seed,
         "machine": machine(module.trained_on),
@@ -146,7 +139,6 @@ def pretrain(
         accelerator="cpu" if on_cpu else accelerator,
         devices=devices,
         strategy=strategy,
-        precision=precision_for("cpu" if on_cpu else "gpu"),  # type: ignore[arg-type]
         max_steps=-1,
         max_epochs=-1,
         val_check_interval=validate_every,
@@ -159,7 +151,7 @@ def pretrain(
     )
     trainer.fit(module, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     path = export(module, out, name, command, parent)
-    log.info("weights_written", path=str(path), steps=trainer.global_step)
+    log.info("weights_written", path=str(path), steps=module.steps)
     return path
 
 

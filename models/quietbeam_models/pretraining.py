@@ -13,10 +13,11 @@ import structlog
 import torch
 from torch import Tensor
 
+from quietbeam_models.graphs import Graphed
 from quietbeam_models.losses import error_loss, line_loss
 from quietbeam_models.network import Denoiser, NetworkConfig
-from quietbeam_models.optimizer import MuonAdamW
-from quietbeam_models.patches import PatchConfig, PatchStream, validation_batches
+from quietbeam_models.optimizer import MuonAdamW, native_bf16
+from quietbeam_models.patches import Bank, Draws, PatchConfig, validation_batches
 
 log = structlog.get_logger()
 
@@ -60,24 +61,33 @@ def learning_progress(progress: float, warmup: float = 0.01) -> float:
     return 0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * min((progress - start) / (1 - start), 1.0)))
 
 
+CHECK_STEPS = 50
+"""Steps between two looks at what the device keeps to itself."""
+
+
 class Pretraining(L.LightningModule):
-    """Train :class:`Denoiser` and a running average of its weights, which is what ships."""
+    """Train :class:`Denoiser` and a running average of its weights, which is what ships.
+
+    A step asks for no value of a tensor: on a single GPU it is replayed as a CUDA graph, batch and all.
+    """
 
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.config = config
         self.network = Denoiser(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.steps = 0
         self.elapsed_s = 0.0
         self.trained_on = "cpu"
         self.curve: list[dict[str, float]] = []
+        for name in ("typical", "usual_norm", "in_a_row", "skipped", "log_errors", "counted"):
+            self.register_buffer(name, torch.zeros(()))
+        self.register_buffer("decay", torch.zeros(()))
         self._last = time.monotonic()
-        self._typical = 0.0
-        self._skipped = self._in_a_row = self._rollbacks = 0
-        self._usual_norm = 0.0
+        self._rollbacks = 0
         self._good: dict[str, Tensor] = {}
         self._candidate: dict[str, Tensor] = {}
-        self._recent: list[float] = []
 
     def start_from(self, parent: Denoiser) -> None:
         """Take over the weights of ``parent``; parts that it lacks keep their random start."""
@@ -90,78 +100,98 @@ class Pretraining(L.LightningModule):
     def on_train_start(self) -> None:
         """Start the clock."""
         self.trained_on = str(self.device)
+        torch.manual_seed(self._seed())
+        self._step = Graphed(self._take_step, self.device.type == "cuda" and self.trainer.world_size == 1)
         self._last = time.monotonic()
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
-        """Return the weighted loss, or None to skip a batch whose loss exploded."""
-        rate, variance = self.network.estimate(batch["counts"], batch["exposure"])
+    def training_step(self, shape: tuple[int, int, int], batch_index: int) -> None:  # noqa: ARG002
+        """Take one step on a batch of (lines, rows, cols)."""
+        now = time.monotonic()
+        self.elapsed_s += min(now - self._last, 10.0)
+        self._last = now
+        self._optimizer.factor.fill_(learning_progress(self.elapsed_s / self.config.budget_s))
+        self.decay.fill_(min(self.config.average, (1 + self.steps) / (10 + self.steps)))
+        self._step(*(int(n) for n in shape))
+        self.steps += 1
+        if self.steps % CHECK_STEPS == 0 and float(self.in_a_row) > 8:
+            self._roll_back()
+        elif self.steps % (6 * CHECK_STEPS) == 0:
+            self._good = self._candidate
+            self._candidate = {k: v.clone() for k, v in self.average.state_dict().items()}
+        if self.elapsed_s >= self.config.budget_s:
+            self.trainer.should_stop = True
+
+    def _take_step(self, lines: int, rows: int, cols: int) -> None:
+        """Draw a batch and learn from it; a batch whose loss exploded has no say."""
+        batch = self._bank.draw(lines, rows, cols)
+        with self._autocast():
+            rate, variance = self.network.estimate(batch["counts"], batch["exposure"])
         loss = line_loss(rate, batch["target"], batch["exposure"])
         with torch.no_grad():
             true = batch["exposure"] * batch["rate"]
             error = loss if self.config.patches.targets == "expectation" else line_loss(rate, true, batch["exposure"])
             weight = 1.0 / (self.config.floor + error)
-        figure = torch.log(self.config.floor + error.detach()).mean()
-        # a mean log error far above the usual one is an explosion
-        if not math.isfinite(float(figure)) or float(figure) > self._typical + 3.0:
-            self._skipped += 1
-            self._in_a_row += 1
-            if self._in_a_row > 8:
-                self._roll_back()
-            return None
-        self._in_a_row = 0
-        self._typical += 0.02 * (float(figure) - self._typical)
-        self._recent.append(float(figure))
+            figure = torch.log(self.config.floor + error).mean()
         total = (weight * loss).mean()
         if variance is not None:
             total = total + self.config.error_weight * error_loss(variance, rate, batch["rate"]).mean()
-        return total
+        for p in self.network.parameters():
+            p.grad = None
+        self.manual_backward(total)
+        self._update(figure)
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set the learning rate by the clock and clip the gradient."""
-        now = time.monotonic()
-        self.elapsed_s += min(now - self._last, 10.0)
-        self._last = now
-        factor = learning_progress(self.elapsed_s / self.config.budget_s)
-        for group in optimizer.param_groups:
-            group["lr"] = factor * (self.config.muon_lr if group["muon"] else self.config.lr)
+    @torch.no_grad()
+    def _update(self, figure: Tensor) -> None:
+        """Clip the gradient, step and average; ``figure`` is the batch's mean log error."""
+        params = [p for p in self.network.parameters() if p.grad is not None]
+        grads = [p.grad for p in params]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))  # type: ignore[arg-type]
+        # a mean log error far above the usual one is an explosion
+        sound = torch.isfinite(norm) & (figure < self.typical + 3.0)
         # Muon ignores the size of a gradient but not its share in the momentum: no single batch may dominate it
-        limit = 1.5 * self._usual_norm or float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
-        self._usual_norm += (0.05 if self._usual_norm else 1.0) * (min(norm, limit) - self._usual_norm)
+        limit = (1.5 * self.usual_norm).masked_fill(self.usual_norm == 0, torch.inf)
+        scale = (limit / norm).clamp_max(1.0)
+        for p, grad in zip(params, grads, strict=True):
+            p.grad = (grad * scale).masked_fill(~sound, 0.0)  # type: ignore[operator]
+        self._optimizer.step()
+        slow = list(self.average.parameters())
+        change = torch._foreach_sub(list(self.network.parameters()), slow)
+        torch._foreach_mul_(change, 1.0 - self.decay)
+        torch._foreach_add_(slow, change)
+        share = 1.0 - 0.95 * (self.usual_norm > 0)
+        self.usual_norm += (share * (torch.minimum(norm, limit) - self.usual_norm)).masked_fill(~sound, 0.0)
+        self.typical += (0.02 * (figure - self.typical)).masked_fill(~sound, 0.0)
+        self.log_errors += figure.masked_fill(~sound, 0.0)
+        self.counted += sound
+        self.skipped += ~sound
+        self.in_a_row += 1.0
+        self.in_a_row.masked_fill_(sound, 0.0)
+
+    def _autocast(self) -> torch.autocast:
+        # no cache of cast weights: a graph would keep the weights of the step that recorded it
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=native_bf16(self.device), cache_enabled=False)
 
     def _roll_back(self) -> None:
         """Return to the last good average: a diverged network does not come back by itself."""
-        self._in_a_row = 0
+        self.in_a_row.zero_()
         if not self._good:
             return
         self._rollbacks += 1
-        log.warning("pretraining_rolled_back", step=self.global_step, times=self._rollbacks)
+        log.warning("pretraining_rolled_back", step=self.steps, times=self._rollbacks)
         self.network.load_state_dict(self._good)
         self.average.load_state_dict(self._good)
-        optimizer = self.trainer.optimizers[0]
-        optimizer.state.clear()
-        self._typical += 1.0
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:  # noqa: ARG002
-        """Update the running average; stop when the time is up."""
-        decay = min(self.config.average, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():
-            slow, fast = list(self.average.parameters()), list(self.network.parameters())
-            torch._foreach_lerp_(slow, fast, 1.0 - decay)
-        if self.global_step % 300 == 0 and not self._in_a_row:
-            self._good = {k: v.clone() for k, v in self._candidate.items()} if self._candidate else {}
-            self._candidate = {k: v.clone() for k, v in self.average.state_dict().items()}
-        if self.elapsed_s >= self.config.budget_s:
-            self.trainer.should_stop = True
+        self._optimizer.forget()
+        self.typical += 1.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer."""
-        return MuonAdamW(
+        self._optimizer = MuonAdamW(
             self.network.parameters(),
             lr=self.config.lr,
             muon_lr=self.config.muon_lr,
             weight_decay=self.config.weight_decay,
         )
+        return self._optimizer
 
     # -- validation ---------------------------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:
@@ -171,7 +201,8 @@ class Pretraining(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Note the geometric mean of the dwell gains of one dose."""
-        rate, variance = self.average.estimate(batch["counts"], batch["exposure"])
+        with self._autocast():
+            rate, variance = self.average.estimate(batch["counts"], batch["exposure"])
         error = ((rate - batch["rate"]) ** 2).mean((-2, -1))
         if variance is not None:
             self._calibration.append(float((error / variance.mean((-2, -1))).log().mean()))
@@ -182,31 +213,35 @@ class Pretraining(L.LightningModule):
         """Write one line of the curve."""
         if self.trainer.sanity_checking:
             return
-        loss = sum(self._recent) / max(len(self._recent), 1)
-        self._recent.clear()
-        point = {"step": float(self.global_step), "minutes": self.elapsed_s / 60, "log_error": loss}
+        loss = float(self.log_errors / self.counted.clamp_min(1))
+        self.log_errors.zero_()
+        self.counted.zero_()
+        point = {"step": float(self.steps), "minutes": self.elapsed_s / 60, "log_error": loss}
         point |= {f"gain_{dose:g}": gain for dose, gain in self._gains.items()}
         if self._calibration:
             point["error_over_expected"] = math.exp(sum(self._calibration) / len(self._calibration))
         self.curve.append(point)
-        log.info("pretraining", skipped=self._skipped, **{k: round(v, 3) for k, v in point.items()})
+        log.info("pretraining", skipped=int(self.skipped), **{k: round(v, 3) for k, v in point.items()})
         self._last = time.monotonic()
 
     # -- resuming -----------------------------------------------------------------------------------------------
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep clock and curve."""
-        checkpoint["quietbeam"] = {"elapsed_s": self.elapsed_s, "curve": self.curve, "typical": self._typical}
+        checkpoint["quietbeam"] = {"elapsed_s": self.elapsed_s, "steps": self.steps, "curve": self.curve}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore clock and curve."""
         state = checkpoint["quietbeam"]
-        self.elapsed_s, self.curve, self._typical = state["elapsed_s"], list(state["curve"]), state["typical"]
+        self.elapsed_s, self.steps, self.curve = state["elapsed_s"], state["steps"], list(state["curve"])
+
+    def _seed(self) -> int:
+        """Return a seed of this device and time: resuming continues with fresh specimens."""
+        return self.config.patches.seed + 1000 * round(self.elapsed_s) + 1_000_003 * self.global_rank
 
     def train_dataloader(self) -> Any:
-        """Return the endless stream; resuming continues with fresh specimens."""
-        # every device draws specimens of its own
-        seed = self.config.patches.seed + 1000 * round(self.elapsed_s) + 1_000_003 * self.global_rank
-        return PatchStream(replace(self.config.patches, seed=seed), self.device)
+        """Return the endless draws from a bank of fresh specimens on this device."""
+        self._bank = Bank(replace(self.config.patches, seed=self._seed()), self.device)
+        return Draws(self._bank)
 
     def val_dataloader(self) -> Any:
         """Return the fixed validation set."""
