@@ -63,6 +63,11 @@ class NetworkConfig:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})  # type: ignore[arg-type]
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    """Return x in the layout of the convolutions: one operand in another one makes every addition after it slow."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions beside an identity."""
 
@@ -202,7 +207,7 @@ class Denoiser(nn.Module):
     def trunk(self, x: Tensor, lines: int) -> tuple[Tensor, Tensor | None]:
         """Map features (batch * line, feature, row, col) to the three head channels and the error channel."""
         thin = self.stem(x)
-        x = self.enter(F.pixel_unshuffle(F.relu(thin), 2))
+        x = self.enter(_channels_last(F.pixel_unshuffle(F.relu(thin), 2)))
         skips = []
         for i, stage in enumerate(self.encoder):
             x = stage(x, lines)
@@ -210,9 +215,9 @@ class Denoiser(nn.Module):
                 skips.append(x)
                 x = self.down[i](x)
         for i in reversed(range(len(self.decoder))):
-            x = F.pixel_shuffle(self.up[i](x), 2) + skips[i]
+            x = _channels_last(F.pixel_shuffle(self.up[i](x), 2)) + skips[i]
             x = self.decoder[i](x, lines)
-        x = F.pixel_shuffle(self.leave(F.relu(x)), 2)
+        x = _channels_last(F.pixel_shuffle(self.leave(F.relu(x)), 2))
         x = torch.cat([x, thin], 1)
         spread = None
         if self.error_head is not None:
