@@ -123,6 +123,7 @@ class FineTuning(L.LightningModule):
                 barebones=False,
             )
             trainer.fit(self)
+        self.to(self._device)  # the trainer leaves it on the CPU
         if self.steps > self._looked_at:
             self._look()
         self.exhausted = self._in_vain >= PATIENCE
