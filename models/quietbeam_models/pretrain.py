@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,19 @@ log = structlog.get_logger()
 
 
 class Saver(L.Callback):
-    """Save a checkpoint every ``every_s`` seconds, in one move."""
+    """Save a checkpoint every ``every_s`` seconds of training, in one move."""
 
     def __init__(self, path: Path, every_s: float) -> None:
-        self.path, self.every_s, self.last = path, every_s, time.monotonic()
+        self.path, self.every_s, self.last = path, every_s, 0.0
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: object) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, trainer: L.Trainer, module: Pretraining, *args: object) -> None:  # type: ignore[override]  # noqa: ARG002
         """Save when it is time."""
-        if time.monotonic() - self.last > self.every_s or trainer.should_stop:
+        if module.elapsed_s - self.last > self.every_s or trainer.should_stop:
             partial = self.path.with_suffix(".partial")
             trainer.save_checkpoint(partial)
-            partial.replace(self.path)
-            self.last = time.monotonic()
+            if trainer.is_global_zero:
+                partial.replace(self.path)
+            self.last = module.elapsed_s
 
 
 def machine(device: str) -> str:
@@ -150,8 +150,10 @@ def pretrain(
         callbacks=[Saver(last, save_every_s)],
     )
     trainer.fit(module, ckpt_path=str(last) if last.exists() else None, weights_only=True)
-    path = export(module, out, name, command, parent)
-    log.info("weights_written", path=str(path), steps=module.steps)
+    path = out / f"{name}.safetensors"
+    if trainer.is_global_zero:
+        export(module, out, name, command, parent)
+        log.info("weights_written", path=str(path), steps=module.steps)
     return path
 
 

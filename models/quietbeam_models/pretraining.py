@@ -80,6 +80,7 @@ class Pretraining(L.LightningModule):
         self.steps = 0
         self.elapsed_s = 0.0
         self.trained_on = "cpu"
+        self._devices = 1
         self.curve: list[dict[str, float]] = []
         for name in ("typical", "usual_norm", "in_a_row", "skipped", "log_errors", "counted"):
             self.register_buffer(name, torch.zeros(()))
@@ -101,14 +102,13 @@ class Pretraining(L.LightningModule):
         """Start the clock."""
         self.trained_on = str(self.device)
         torch.manual_seed(self._seed())
-        self._step = Graphed(self._take_step, self.device.type == "cuda" and self.trainer.world_size == 1)
+        self._devices = self.trainer.world_size
+        self._step = Graphed(self._take_step, self.device.type == "cuda" and self._devices == 1)
         self._last = time.monotonic()
 
     def training_step(self, shape: tuple[int, int, int], batch_index: int) -> None:  # noqa: ARG002
         """Take one step on a batch of (lines, rows, cols)."""
-        now = time.monotonic()
-        self.elapsed_s += min(now - self._last, 10.0)
-        self._last = now
+        self._look_at_the_clock()
         self._optimizer.factor.fill_(learning_progress(self.elapsed_s / self.config.budget_s))
         self.decay.fill_(min(self.config.average, (1 + self.steps) / (10 + self.steps)))
         self._step(*(int(n) for n in shape))
@@ -120,6 +120,16 @@ class Pretraining(L.LightningModule):
             self._candidate = {k: v.clone() for k, v in self.average.state_dict().items()}
         if self.elapsed_s >= self.config.budget_s:
             self.trainer.should_stop = True
+
+    def _look_at_the_clock(self) -> None:
+        """Update the training time; several devices go by the clock of the first, or their weights would part."""
+        if self._devices > 1 and self.steps % CHECK_STEPS:
+            return
+        now = time.monotonic()
+        self.elapsed_s += min(now - self._last, 10.0 * (CHECK_STEPS if self._devices > 1 else 1))
+        self._last = now
+        if self._devices > 1:
+            self.elapsed_s = self.trainer.strategy.broadcast(self.elapsed_s)
 
     def _take_step(self, lines: int, rows: int, cols: int) -> None:
         """Draw a batch and learn from it; a batch whose loss exploded has no say."""
@@ -138,6 +148,8 @@ class Pretraining(L.LightningModule):
         for p in self.network.parameters():
             p.grad = None
         self.manual_backward(total)
+        if self._devices > 1:
+            figure = self.trainer.strategy.reduce(figure, reduce_op="mean")  # type: ignore[assignment]
         self._update(figure)
 
     @torch.no_grad()

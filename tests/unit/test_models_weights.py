@@ -9,11 +9,13 @@ import torch
 
 from quietbeam_models import weights
 from quietbeam_models.network import NetworkConfig
-from quietbeam_models.patches import PatchConfig, PatchStream, draw_patch
+from quietbeam_models.patches import Bank, Draws, PatchConfig
 from quietbeam_models.pretrain import pretrain
-from quietbeam_models.pretraining import PretrainConfig, learning_progress
+from quietbeam_models.pretraining import PretrainConfig, Pretraining, learning_progress
 from quietbeam_models.specimens import make_scene
 from quietbeam_models.specimens.scene import MAKERS
+
+TINY = NetworkConfig(widths=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1,), full_width=4, mix_heads=1)
 
 
 def test_shipped_weights_match_their_card() -> None:
@@ -49,16 +51,47 @@ def test_structures_are_finite_and_not_negative(maker) -> None:
     assert np.isfinite(image).all() and image.min() >= 0
 
 
-def test_scenes_have_lines_of_mean_one_and_patches_follow_their_rate() -> None:
-    rng = np.random.default_rng(0)
-    scene, other = make_scene(rng, 64, 6), make_scene(rng, 64, 6)
+@pytest.mark.parametrize("targets", ["expectation", "counts"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_counts_of_their_rates(targets: str, workers: int) -> None:
+    scene = make_scene(np.random.default_rng(0), 64, 6)
     np.testing.assert_allclose(scene.rates.mean((1, 2)), 1, rtol=1e-3)
-    rates, exposure = draw_patch(rng, scene, other, 4, 32, 48)
-    assert rates.shape == exposure.shape == (4, 32, 48)
-    batch = next(PatchStream(PatchConfig(pixels=20_000, bank=3, size=160)).batches(rng))
-    seen, mean = batch["counts"].sum(), (batch["rate"] * batch["exposure"]).sum()
-    assert float(abs(seen - mean)) < 6 * float(mean) ** 0.5 + 1
-    assert bool((batch["counts"][batch["exposure"] == 0] == 0).all())
+    torch.manual_seed(0)
+    bank = Bank(PatchConfig(pixels=20_000, bank=3, size=128, workers=workers, targets=targets))
+    draws = iter(Draws(bank))
+    for lines, rows, cols in (next(draws) for _ in range(4)):
+        batch = bank.draw(lines, rows, cols)
+        assert {value.shape[1:] for value in batch.values()} == {(lines, rows, cols)}
+        expected = (batch["rate"] * batch["exposure"]).double()
+        # chi-square per pixel of what must be Poisson counts, where there are enough of them
+        enough = expected > 5
+        for drawn in ("counts", "target"):
+            chi = ((batch[drawn] - expected) ** 2 / expected)[enough]
+            exact = drawn == "target" and targets == "expectation"
+            if enough.sum() > 1000:
+                assert float(chi.mean()) == pytest.approx(0 if exact else 1, abs=0.2)
+        assert bool((batch["counts"][batch["exposure"] == 0] == 0).all())
+    draws.close()
+    assert len(bank) == 3
+
+
+def test_a_batch_whose_loss_explodes_has_no_say() -> None:
+    config = PretrainConfig(network=TINY, patches=PatchConfig(pixels=4096, bank=1, size=128))
+    torch.manual_seed(0)
+    module = Pretraining(config)
+    module.configure_optimizers()
+    module._bank = bank = Bank(config.patches)
+    next(iter(Draws(bank)))
+    module.manual_backward = lambda loss: loss.backward()
+    module._take_step(2, 24, 24)
+    before = [p.clone() for p in module.network.parameters()]
+    module._optimizer.forget()
+    module.network.head.bias.data[0] = torch.nan
+    before[[n for n, _ in module.network.named_parameters()].index("head.bias")] = module.network.head.bias.clone()
+    module._take_step(2, 24, 24)
+    assert (int(module.counted), int(module.skipped), int(module.in_a_row)) == (1, 1, 1)
+    for old, new in zip(before, module.network.parameters(), strict=True):
+        torch.testing.assert_close(new, old, equal_nan=True, rtol=0.01, atol=1e-3)
 
 
 def test_the_learning_rate_reaches_its_end() -> None:
@@ -68,15 +101,14 @@ def test_the_learning_rate_reaches_its_end() -> None:
 
 
 def test_pretraining_resumes_and_exports(tmp_path) -> None:
-    tiny = NetworkConfig(widths=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1,), full_width=4, mix_heads=1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for budget in (1.0, 1.5):
-            config = PretrainConfig(network=tiny, patches=PatchConfig(pixels=4096, bank=2, size=160), budget_s=budget)
+            config = PretrainConfig(network=TINY, patches=PatchConfig(pixels=4096, bank=2, size=160), budget_s=budget)
             pretrain(config, work=tmp_path / "work", out=tmp_path, name="tiny", device="cpu", validate_every=10_000)
             card = json.loads((tmp_path / "tiny.json").read_text())
             assert card["minutes"] == pytest.approx(budget / 60, abs=0.06)
     finally:
         torch.set_num_threads(threads)
-    assert weights.load_weights("tiny", tmp_path).network.config == tiny
+    assert weights.load_weights("tiny", tmp_path).network.config == TINY
