@@ -25,6 +25,7 @@ log = structlog.get_logger()
 _DAY_S = 24 * 3600.0
 _KEPT_S = 7 * _DAY_S
 _IDLE_SHARE = 4.0
+_INTERVAL_S = 0.5
 _CHECK_S = 30.0
 
 
@@ -32,7 +33,7 @@ class TiledSource:
     """A catalog of runs. A run's documents come again, from its start, until its stop document is acknowledged.
 
     What has changed is asked for when Tiled's websocket says so. A server without streaming cache is asked every
-    `interval_s`, more slowly where it takes long to answer.
+    half second, more slowly where it takes long to answer.
 
     Parameters
     ----------
@@ -42,16 +43,14 @@ class TiledSource:
         API key with the scopes ``read:metadata`` and ``read:data``.
     state
         File that remembers which runs are done; None: only listen.
-    interval_s
-        Least time between two looks at a server that does not say when there is news.
     """
 
     name = "tiled"
 
-    def __init__(self, address: TiledAddress, key: str, state: Path | None, *, interval_s: float = 0.5) -> None:
-        self.address, self._state_file, self._interval_s = address, state, interval_s
+    def __init__(self, address: TiledAddress, key: str, state: Path | None) -> None:
+        self.address, self._state_file = address, state
         self._wake = threading.Event()
-        self._reader = LiveReader(address, key, self._wake.set)
+        self._reader, self._live = TiledReader(address, key), LiveReader(address, key, self._wake.set)
         self._lock = threading.Lock()
         self._done: dict[str, float] = {}
         self._since = 0.0
@@ -102,6 +101,7 @@ class TiledSource:
         self._closing.set()
         self._wake.set()
         self._thread.join(10)
+        self._live.close()
         self._reader.close()
 
     def _work(self) -> None:
@@ -110,9 +110,9 @@ class TiledSource:
             before = time.monotonic()
             if before > checked + _CHECK_S:
                 checked = before
-                self._reader.doubt()
+                self._live.doubt()
             self._wake.clear()
-            self._reader.begin()
+            self._live.begin()
             try:
                 self._look()
                 if self._trouble:
@@ -126,11 +126,11 @@ class TiledSource:
                 if not self._closing.is_set():
                     log.exception("tiled_source_failed", uri=self.address.base)
             took = time.monotonic() - before
-            if self._reader.live and not self._trouble:
-                self._closing.wait(min(took, self._interval_s))
+            if self._live.live and not self._trouble:
+                self._closing.wait(min(took, _INTERVAL_S))
                 self._wake.wait(_CHECK_S)
             else:
-                self._closing.wait(max(self._interval_s, _IDLE_SHARE * took))
+                self._closing.wait(max(_INTERVAL_S, _IDLE_SHARE * took))
 
     def _look(self) -> None:
         """Tell the news of every run that is not done; one that cannot be read does not stop the others."""
@@ -151,7 +151,7 @@ class TiledSource:
         """Find the runs that are not done, if there can be others than before."""
         with self._lock:
             number = self._round
-        if not self._reader.changed(self.address.path) and self._searched == number:
+        if not self._live.changed(self.address.path) and self._searched == number:
             return
         found: dict[str, dict[str, Any]] = {}
         try:
@@ -164,7 +164,7 @@ class TiledSource:
                     if uid and uid not in self._done and uid not in self._told:
                         found[node["id"]] = metadata
         except BaseException:
-            self._reader.doubt(self.address.path)
+            self._live.leave(self.address.path)
             raise
         with self._lock:
             self._since = max(self._since, time.time() - _KEPT_S)
@@ -180,15 +180,14 @@ class TiledSource:
         with self._lock:
             number = self._round
             self._started[uid] = float(metadata["start"]["time"])
-            run = self._runs.setdefault(uid, RunReader(self._reader, path))
+            run = self._runs.setdefault(uid, RunReader(path))
         if metadata.get("stop"):
-            self._reader.doubt(path)  # the end is told from what Tiled has kept
-        docs = run.news(metadata)
+            self._live.leave(path)
+        docs = run.news(self._reader if metadata.get("stop") else self._live, metadata)
         for name, doc in docs:
             self._put(number, uid, name, doc)
         if not docs or docs[-1][0] != "stop":
             return False
-        self._reader.leave(path)
         with self._lock:
             if number == self._round:
                 self._told.add(uid)
@@ -252,7 +251,7 @@ def read_run(address: TiledAddress, key: str) -> list[Doc]:
         metadata = reader.node(address.path)["attributes"]["metadata"]
         if "uid" not in (metadata.get("start") or {}):
             raise ServiceError(f"{address.path or address.base} is no run of bluesky: give CATALOG/UID")
-        return RunReader(reader, address.path).news(metadata)
+        return RunReader(address.path).news(reader, metadata)
     finally:
         reader.close()
 

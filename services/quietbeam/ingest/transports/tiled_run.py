@@ -183,13 +183,13 @@ class RunReader:
         The run's node.
     """
 
-    def __init__(self, reader: TiledReader, path: str) -> None:
-        self._reader, self._path = reader, path
+    def __init__(self, path: str) -> None:
+        self._path = path
         self._streams: dict[str, _Stream] = {}
         self._started = False
         self._unread: set[str] = set()
 
-    def news(self, metadata: Mapping[str, Any]) -> list[Doc]:
+    def news(self, reader: TiledReader, metadata: Mapping[str, Any]) -> list[Doc]:
         """Return what is new; `metadata` is the run's, asked for before this: with a stop document this is the end.
 
         Raises
@@ -198,10 +198,10 @@ class RunReader:
             Tiled is away or refuses; nothing of this call is forgotten, the next one tells it.
         """
         start, path = metadata["start"], self._path
-        streams = self._reader.children(path)
+        streams = reader.children(path)
         if "streams" in streams and "data_keys" not in streams["streams"]["metadata"]:
             path = f"{path}/streams"  # as older TiledWriters wrote
-            streams = self._reader.children(path)
+            streams = reader.children(path)
         described: list[Doc] = []
         measured: list[Doc] = []
         progress: dict[str, _Stream] = {}
@@ -211,7 +211,9 @@ class RunReader:
             before = self._streams.get(name)
             if before is None:
                 described.append(("descriptor", _descriptor(stream["metadata"], name, start["uid"])))
-            resources, data, progress[name] = self._data(f"{path}/{name}", stream["metadata"], before or _Stream())
+            resources, data, progress[name] = self._data(
+                reader, f"{path}/{name}", stream["metadata"], before or _Stream()
+            )
             described += [("stream_resource", one | {"run_start": start["uid"]}) for one in resources]
             measured += data
         measured.sort(key=lambda doc: doc[1].get("time", 0.0))
@@ -223,20 +225,18 @@ class RunReader:
         return docs
 
     def _data(
-        self, path: str, metadata: Mapping[str, Any], before: _Stream
+        self, reader: TiledReader, path: str, metadata: Mapping[str, Any], before: _Stream
     ) -> tuple[list[dict[str, Any]], list[Doc], _Stream]:
-        parts = self._reader.children(path)
+        parts = reader.children(path)
         tables = sorted(name for name, part in parts.items() if part["structure_family"] == "table")
         external = {key for key, entry in metadata["data_keys"].items() if entry.get("external")}
         arrays = {name: part for name, part in parts.items() if name not in external and name not in tables}
         after = _Stream(before.rows, dict(before.files))
         docs: list[Doc] = []
-        rows = [
-            self._reader.rows(f"{path}/{name}", parts[name]["structure"]["columns"], before.rows) for name in tables
-        ]
+        rows = [reader.rows(f"{path}/{name}", parts[name]["structure"]["columns"], before.rows) for name in tables]
         if n := min(map(len, rows), default=0):
             after.rows += n
-            docs += self._events(path, metadata, arrays, rows, before.rows, after.rows)
+            docs += self._events(reader, path, metadata, arrays, rows, before.rows, after.rows)
         resources = []
         for key in sorted(external & set(parts)):
             resource, datum, n = _file(key, parts[key], metadata, before.files.get(key))
@@ -250,6 +250,7 @@ class RunReader:
 
     def _events(
         self,
+        reader: TiledReader,
         path: str,
         metadata: Mapping[str, Any],
         arrays: Mapping[str, Mapping[str, Any]],
@@ -261,7 +262,7 @@ class RunReader:
         values = {}
         for key, part in arrays.items():
             if part["structure_family"] == "array":
-                values[key] = self._reader.array(f"{path}/{key}", part["structure"], first, stop)
+                values[key] = reader.array(f"{path}/{key}", part["structure"], first, stop)
             else:
                 self._cannot(path, key)
         for number in range(first, stop):

@@ -1,7 +1,8 @@
 """Tiled's websocket: it says which answers of the server are still true, and brings the rows that are added to tables.
 
-Tiled sends what it is told before it keeps it, forgets what it has sent, and may lose a message. So a socket only
-spares questions: what was missed is found by asking, at the latest when the run ends.
+Tiled sends rows before it keeps them, forgets what it has sent, and may lose a message. What was missed is found by
+asking, at the latest when the run ends. A table is read as seldom as can be: reading it while TiledWriter appends makes
+either of them fail now and then (Tiled 0.2.20 with DuckDB).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -39,7 +41,7 @@ class _Node:
     def __init__(self, above: _Node | None) -> None:
         self.above = above
         self.heard = threading.Event()
-        self.live = self.ended = False
+        self.live = self.ended = self.quiet = False
         self.changed = True
         self.children: dict[str, dict[str, Any]] = {}
         self.messages: deque[dict[str, Any]] = deque(maxlen=_MOST_MESSAGES)
@@ -112,13 +114,12 @@ class LiveReader(TiledReader):
 
     def rows(self, path: str, columns: Sequence[str], first: int) -> list[dict[str, Any]]:
         """Return the rows of a table from `first` on."""
-        node = self._follow(path)
-        if node is None or not {"seq_num", "time"} <= set(columns):
+        node = self._follow(path, replay=True) if {"seq_num", "time"} <= set(columns) else None
+        if node is None:
             self.live = False
             return super().rows(path, columns, first)
         messages = [node.messages.popleft() for _ in range(len(node.messages))]
         if node.changed or first < node.first or not _follow_each_other(node.sequence, messages):
-            # TiledWriter sends one row after the other has been kept: all but the last message are in this answer.
             try:
                 node.known, node.first, node.changed = Rows(), 0, False
                 node.rows = node.known.new(self.table(path))
@@ -132,10 +133,11 @@ class LiveReader(TiledReader):
         node.rows, node.first = node.rows[first - node.first :], first
         return list(node.rows)
 
-    def doubt(self, path: str = "") -> None:
-        """Ask for everything at and below a node again."""
-        for node in self._below(path).values():
-            node.changed = True
+    def doubt(self) -> None:
+        """Ask again for everything of which no news came since this was called the last time."""
+        for node in self._nodes.values():
+            node.changed |= node.quiet
+            node.quiet = True
 
     def leave(self, path: str) -> None:
         """Listen no more to a node and what is below it."""
@@ -164,8 +166,11 @@ class LiveReader(TiledReader):
         if node.task is not None:
             node.task.cancel()
 
-    def _follow(self, path: str, above: _Node | None = None) -> _Node | None:
-        """Return a node that is listened to; None where that cannot be."""
+    def _follow(self, path: str, above: _Node | None = None, *, replay: bool = False) -> _Node | None:
+        """Return a node that is listened to; None where that cannot be.
+
+        With `replay` its messages begin with those that the server still has: a row may be sent and not yet kept.
+        """
         node = self._nodes.get(path)
         if node is not None and not node.live:
             self._drop(path, node)
@@ -174,7 +179,7 @@ class LiveReader(TiledReader):
             above, node = node.above, None
         if node is None and len(self._nodes) < _MOST_SOCKETS and time.monotonic() >= self._not_before:
             node = self._nodes[path] = _Node(above)
-            node.task = asyncio.run_coroutine_threadsafe(self._listen(path, node), self._loop)
+            node.task = asyncio.run_coroutine_threadsafe(self._listen(path, node, replay), self._loop)
             node.heard.wait(_CONNECT_S)
             if not node.live:
                 self._drop(path, node)
@@ -184,9 +189,9 @@ class LiveReader(TiledReader):
             self.live = False
         return node
 
-    async def _listen(self, path: str, node: _Node) -> None:
+    async def _listen(self, path: str, node: _Node, replay: bool) -> None:
         where = self.address.base.replace("http", "ws", 1)
-        uri = f"{where}stream/single/{quote(path)}?envelope_format=msgpack"
+        uri = f"{where}stream/single/{quote(path)}?envelope_format=msgpack{'&start=0' if replay else ''}"
         try:
             async with connect(
                 uri, additional_headers=self._headers, max_size=_MAX_BYTES, compression=None, proxy=None
@@ -205,7 +210,7 @@ class LiveReader(TiledReader):
             self._wake()
 
     def _take(self, node: _Node, message: dict[str, Any]) -> None:
-        kind = str(message["type"])
+        kind, node.quiet = str(message["type"]), False
         if kind.endswith("-schema"):
             node.live = True
             node.heard.set()
@@ -229,8 +234,6 @@ def _external(child: dict[str, Any]) -> bool:
 
 def _follow_each_other(sequence: int | None, messages: Sequence[dict[str, Any]]) -> bool:
     """Say whether messages continue what is known, none missing; those that do not append are no continuation."""
-    if not messages:
-        return True
-    numbers = [message["sequence"] for message in messages]
+    numbers = [*([] if sequence is None else [sequence]), *(message["sequence"] for message in messages)]
     whole = all(message["append"] and message.get("payload") for message in messages)
-    return whole and sequence is not None and numbers == list(range(sequence + 1, sequence + 1 + len(numbers)))
+    return whole and all(after == before + 1 for before, after in pairwise(numbers))
