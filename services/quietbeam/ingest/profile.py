@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -122,14 +123,25 @@ def _check_groups(patterns: tuple[str, ...], groups: Iterable[str]) -> None:
 
 
 class SpectraSection(_Section):
-    """How spectra become counts of lines: windows in each detector's own energy calibration."""
+    """How spectra become counts of lines: windows, or a fit, in each detector's own energy calibration."""
 
-    lines: Source = Field(description="Wanted lines, e.g. [P_Ka, Fe_Ka].")
+    lines: Source = Field(description="Wanted lines, e.g. [P_Ka, Fe_Ka]; for a fit all that the sample has.")
+    method: Literal["windows", "fit"] = Field(
+        default="windows",
+        description="Sum windows (counts), or fit peaks and background (areas: kind of the profile); needs PyMca.",
+    )
     calibration: Source = Field(
         default=Source(literal=[0.0, 0.01]),
         description="[keV of channel 0, keV per channel]: one pair, or one per detector.",
     )
     incident_energy_kev: Source | None = Field(default=None, description="Lines above it are refused.")
+
+    @field_validator("method")
+    @classmethod
+    def _installed(cls, method: str) -> str:
+        if method == "fit" and find_spec("PyMca5") is None:
+            raise ValueError("fitting needs PyMca: pip install 'quietbeam[fit]'")
+        return method
 
 
 class IndexSection(_Section):
@@ -279,6 +291,12 @@ class Profile(_Section):
         default_factory=dict,
         description="Where each detector sits: [x, y] seen from the sample, y upwards, any unit. For the dashboard.",
     )
+
+    @model_validator(mode="after")
+    def _kind_of_fit(self) -> Profile:
+        if self.counts.spectra is not None and (self.counts.spectra.method == "fit") != (self.kind == "areas"):
+            raise ValueError("kind: areas and counts.spectra.method: fit go together, counts and windows too")
+        return self
 
     @field_validator("stream")
     @classmethod
