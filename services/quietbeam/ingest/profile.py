@@ -256,6 +256,7 @@ class GeometrySection(_Section):
     most_rows: int | None = Field(
         default=None, gt=0, description="Rows of the map where the plan does not know how many there will be."
     )
+    more_rows: int = Field(default=0, ge=0, description="Rows that a plan may add to those that it announces.")
     order: Literal["slow_fast", "fast_slow"] = "slow_fast"
     snake: Source | None = None
     extents: Source | None = None
