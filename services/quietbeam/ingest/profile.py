@@ -336,6 +336,12 @@ def spell_line(text: str) -> str:
     return f"{found[1]}_{found[2] or 'K'}{found[3] or 'a'}" if found else text
 
 
+def shipped_profiles() -> list[str]:
+    """Return the names of all shipped profiles, the one that takes every run last."""
+    names = sorted(path.stem for path in (configs_dir() / "beamlines").glob("*.yaml"))
+    return sorted(names, key=lambda name: name == "generic")
+
+
 def load_profile(name_or_path: str | Path) -> Profile:
     """Read a profile: a name in ``configs/beamlines`` or the path of a YAML file.
 
@@ -348,7 +354,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
     if not path.is_file():
         path = configs_dir() / "beamlines" / f"{name_or_path}.yaml"
     if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in (configs_dir() / "beamlines").glob("*.yaml")))
+        shipped = ", ".join(shipped_profiles())
         raise ProfileError(f"no beamline profile {str(name_or_path)!r}: give a YAML file or one of {shipped}")
     try:
         data = yaml.safe_load(path.read_text())
