@@ -36,9 +36,12 @@ def wait_until(predicate: Callable[[], Any], timeout_s: float = 30.0, what: str 
 
 
 class TiledProcess:
-    """The embedded Tiled server as `quietbeam up` runs it; can be killed and started again with its data."""
+    """The embedded Tiled server as `quietbeam up` runs it; can be killed and started again with its data.
 
-    def __init__(self, folder: Path) -> None:
+    Without `streaming` it is Tiled's own server, with a catalog and no streaming cache.
+    """
+
+    def __init__(self, folder: Path, *, streaming: bool = True) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -52,15 +55,21 @@ class TiledProcess:
                 }
             )
         )
+        command = ["-m", "quietbeam", "_tiled", "-c", str(self._config)]
+        if not streaming:
+            storage = {"uri": f"sqlite:///{folder}/c.db", "writable_storage": [str(folder), f"duckdb:///{folder}/t.db"]}
+            tree = {"path": "/", "tree": "catalog", "args": {**storage, "init_if_not_exists": True}}
+            config = {"trees": [tree], "authentication": {"single_user_api_key": KEY}}
+            self._config.write_text(yaml.safe_dump(config))
+            command = ["-m", "tiled", "serve", "config", str(self._config), "--port", str(self.port)]
+        self._command = [sys.executable, *command]
         self._log = folder / "tiled.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.uri = f"http://127.0.0.1:{self.port}/api/v1"
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "quietbeam", "_tiled", "-c", str(self._config)], stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
 
         def ready() -> bool:
             assert self._process is not None

@@ -24,7 +24,7 @@ from quietbeam.beamline.plans import make_plan
 from quietbeam.cli import app
 from quietbeam.cli.source import read_source
 from quietbeam.core.errors import InputError, ServiceError
-from quietbeam.core.settings import IngestSettings, Settings, TiledSettings
+from quietbeam.core.settings import EmbeddedSettings, IngestSettings, Settings, TiledSettings
 from quietbeam.embedded.tiled_server import build
 from quietbeam.ingest.recording import read_recording
 
@@ -136,6 +136,21 @@ def test_what_is_not_there_is_said(server: tuple[str, Path], tmp_path: Path) -> 
     wrong = Settings(data_dir=tmp_path, tiled=TiledSettings(uri=uri, api_key="wrong"))
     with pytest.raises(ServiceError, match="is the key right"):
         read_source("012345", wrong, lines=[])
+    without = Settings(data_dir=tmp_path, embedded=EmbeddedSettings(tiled_port=free_port()))
+    with pytest.raises(ServiceError, match="wants a key: set TILED_API_KEY"):
+        read_source(f"{uri}/api/v1/metadata/012345", without, lines=[])
+
+
+def test_the_embedded_tiled_needs_no_key(
+    server: tuple[str, Path], scanned: tuple[str, str, np.ndarray], tmp_path: Path
+) -> None:
+    """By address, as `quietbeam up` keeps the key among its secrets."""
+    uri, uid, counts = scanned
+    settings = Settings(data_dir=tmp_path, embedded=EmbeddedSettings(tiled_port=int(uri.rpartition(":")[2])))
+    settings.secrets_dir.mkdir(parents=True)
+    (settings.secrets_dir / "tiled_api_key").write_text(KEY)
+    file, _ = read_source(f"{uri}/api/v1/metadata/{uid}", settings, lines=[])
+    assert np.array_equal(file.counts, counts)
 
 
 @pytest.mark.supports("file in", "a recording of documents, with its detector files beside it")

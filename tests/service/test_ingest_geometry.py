@@ -325,6 +325,36 @@ def test_runs_that_grow(
     pipe.stage.close()
 
 
+@pytest.mark.supports("geometry", "runs that grow: a plan adds rows to those that it announced")
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (3, ""),
+        (5, ""),
+        (2, "4 of 12 pixels were not measured (row 2)"),
+        (4.5, "2 of 20 pixels were not measured (row 4)"),
+    ],
+)
+def test_rows_that_are_added(settings: Settings, redis: Connection, tmp_path: Path, rows: float, reason: str) -> None:
+    """Three are announced, and there is room for two more; fewer than three are too few."""
+    geometry = {"more_rows": 2, "extents": {"start": "extents"}}
+    run = Run(5, 4, shape=[3, 4], extents=[[0, 2], [0, 3]], num_points=12)
+    descriptor = run.stream("primary", {name: {} for name in NAMES})
+    frames = int(4 * rows)
+    for frame in run.counts.reshape(2, 3, 20).transpose(2, 0, 1)[:frames]:
+        run.event(descriptor, plain(frame))
+    run.stop({"primary": frames})
+    pipe = pipe_with(settings, redis, profile(tmp_path, counts=KEYS, geometry=geometry))
+    pipe.send(run.docs)
+    pipe.drain(60)
+    status = pipe.status(run.uid)
+    assert status.info is not None and status.info.shape == (5, 4) and status.info.step == (1, 1)
+    assert status.state is (RunState.INCOMPLETE if reason else RunState.COMPLETE) and status.reason == reason
+    flat = pipe.counts(run.uid).reshape(2, 3, -1)
+    np.testing.assert_array_equal(flat[..., :frames], run.counts.reshape(2, 3, -1)[..., :frames])
+    pipe.stage.close()
+
+
 def test_more_rows_than_announced(settings: Settings, redis: Connection, tmp_path: Path) -> None:
     """What lies behind the announced map is set aside with the reason; the map itself is whole."""
     run = Run(3, 4)

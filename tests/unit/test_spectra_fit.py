@@ -6,10 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from quietbeam.core.errors import FileFormatError, InputError, ServiceError
+from quietbeam.ingest.profile import Source, SpectraSection
 from quietbeam.spectra import MapInfo, SpectralMap, line_energy, resolution_fwhm, spectra_to_lines
-from quietbeam.spectra.fit import fit_lines
+from quietbeam.spectra.fit import fit_lines, linear_fit
 
 CHANNELS, DETECTORS = 1200, 2
 ENERGY = 0.01 * np.arange(CHANNELS)
@@ -31,6 +33,8 @@ def test_without_pymca_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ServiceError, match=r"quietbeam\[fit\]"):
         fit_lines(measured({"Fe_Ka": 50.0}))
+    with pytest.raises(ValidationError, match=r"quietbeam\[fit\]"):
+        SpectraSection(lines=Source(literal=["Fe_Ka"]), method="fit")
 
 
 def test_areas_lose_the_background_and_the_overlap() -> None:
@@ -46,3 +50,17 @@ def test_areas_lose_the_background_and_the_overlap() -> None:
         fit_lines(source, ["Mn_Ka", "Mn_Kb"])
     with pytest.raises(FileFormatError, match="Peaks found"):
         fit_lines(source, ["Zr_Ka"])
+
+
+def test_a_fit_as_a_matrix_gives_the_areas_of_the_families() -> None:
+    """As the fit of files does, and below the scattered beam only."""
+    pytest.importorskip("PyMca5", reason="PyMca is an extra: pip install 'quietbeam[fit]'")
+    source = measured({"Cr_Ka": 300.0, "Cr_Kb": 40.0, "Mn_Ka": 60.0, "Mn_Kb": 8.0, "Zn_Ka": 500.0}, pixels=400)
+    lines = ["Mn_Ka", "Cr_Ka"]
+    fit = linear_fit(lines, source.calibration, CHANNELS, below_kev=7.5)
+    areas = fit.areas(source.spectra.reshape(-1, DETECTORS, CHANNELS))
+    assert areas.shape == (400, DETECTORS, 2) and areas.dtype == np.float32
+    assert areas.mean(0) == pytest.approx(np.array([[68, 340]] * DETECTORS), rel=0.06)
+    for bad, words in ((["Mn_Ka", "Mn_Kb"], "one family"), ([*lines, "Zr_Ka"], "Zr_Ka cannot be fitted")):
+        with pytest.raises(InputError, match=words):
+            linear_fit(bad, source.calibration, CHANNELS, below_kev=7.5)

@@ -41,6 +41,10 @@ def denoise(
     tiled: Annotated[
         str, typer.Option(help="Tiled, or a catalog in it, that has the uid; default: as configured.")
     ] = "",
+    profile: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--profile", help="Profile for a run: a shipped name or a YAML file; several are tried."),
+    ] = None,
     config: Annotated[str | None, typer.Option("-c", "--config", help="Settings: profiles for runs, Tiled.")] = None,
 ) -> None:
     """Denoise a map from a file or from Tiled; prints what held-out photons say of every line."""
@@ -52,13 +56,22 @@ def denoise(
     from quietbeam.core.settings import load_settings
     from quietbeam.denoiser.offline import denoise as run
     from quietbeam.files import format_of, write_result
+    from quietbeam.ingest.profile import shipped_profiles
 
     from .source import read_source
 
     console = Console()
     format_of(output, format)
     asked = [name.strip() for name in lines.split(",") if name.strip()]
-    file, name = read_source(source, load_settings(config), lines=asked, calibration=calibration, tiled=tiled, fit=fit)
+    file, name = read_source(
+        source,
+        load_settings(config),
+        lines=asked,
+        calibration=calibration,
+        tiled=tiled,
+        fit=fit,
+        profiles=profile or ([] if config else shipped_profiles()),
+    )
     columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("read", total=1.0)

@@ -46,10 +46,9 @@ def check(
     """
     from quietbeam.core.errors import InputError
     from quietbeam.core.log import configure_logging
-    from quietbeam.core.settings import configs_dir
     from quietbeam.ingest.check import check as check_run
     from quietbeam.ingest.draft import draft_profile
-    from quietbeam.ingest.profile import load_profile
+    from quietbeam.ingest.profile import load_profile, shipped_profiles
     from quietbeam.ingest.recording import read_recording, relocate
 
     configure_logging("profile", level="error")
@@ -62,8 +61,7 @@ def check(
         draft.write_text(draft_profile(recorded))
         typer.echo(f"{draft} is a draft: read it, correct it.\n")
         profile = [str(draft)]
-    specific = sorted(p.stem for p in (configs_dir() / "beamlines").glob("*.yaml") if p.stem != "generic")
-    checked = check_run(recorded, [load_profile(name) for name in profile or [*specific, "generic"]], folders)
+    checked = check_run(recorded, [load_profile(name) for name in profile or shipped_profiles()], folders)
     if found.broken:
         checked.add("wrong", "recording", found.broken)
     _show(checked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ def read_source(
     calibration: Path | None = None,
     tiled: str = "",
     fit: bool = False,
+    profiles: Sequence[str] = (),
 ) -> tuple[MapFile, str]:
     """Return a map and the name of what it came from.
 
@@ -33,6 +35,8 @@ def read_source(
         Tiled, or a catalog in it, for uids; by default the one of the settings.
     fit
         Fit the spectra of a file.
+    profiles
+        How runs are read; by default as the settings say.
 
     Raises
     ------
@@ -45,22 +49,21 @@ def read_source(
     from quietbeam.ingest.recording import is_recording, read_recording, relocate
 
     path = Path(source)
+    read_by = [load_profile(name) for name in profiles or settings.ingest.profiles]
     if "://" not in source and (path.exists() or not _UID.fullmatch(source)):
         if not (path.is_file() and is_recording(path)):
             return read_map(path, lines, calibration, fit=fit), path.name
         _no_fit(source, fit=fit)
         folder = path.parent.resolve()
         recorded = relocate(read_recording(path).documents, [folder])
-        file = map_of_documents(recorded, [load_profile(p) for p in settings.ingest.profiles], [folder])
+        file = map_of_documents(recorded, read_by, [folder])
         return file.select(lines) if lines else file, path.name
     from quietbeam.ingest.tiled_run import documents_of, opened, published_map
 
     _no_fit(source, fit=fit)
     uri, key, paths = _address(source, settings, tiled)
     with opened(uri, key, *paths) as node:
-        file = published_map(node) or map_of_documents(
-            documents_of(node), [load_profile(p) for p in settings.ingest.profiles]
-        )
+        file = published_map(node) or map_of_documents(documents_of(node), read_by)
     return file.select(lines) if lines else file, str(file.metadata["source"])
 
 
@@ -77,4 +80,7 @@ def _address(source: str, settings: Settings, tiled: str) -> tuple[str, str | No
         return settings.tiled_uri, settings.tiled_api_key(), [(source,), (settings.tiled.root, source)]
     given = settings.tiled.api_key
     key = given.get_secret_value() if given else os.environ.get("TILED_API_KEY")
+    ours = settings.tiled_uri.removesuffix("/").removesuffix("/api/v1")
+    if key is None and not settings.tiled.uri and f"{tiled or source}/".startswith(f"{ours}/"):
+        key = settings.tiled_api_key()
     return (source, key, []) if "://" in source else (tiled, key, [(source,), (settings.tiled.root, source)])

@@ -45,7 +45,7 @@ def read_measured(path: Path, calibration: Path | None = None) -> SpectralMap | 
         It cannot be used; the message says why and what to do.
     """
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             refuse_giants(path, sum(i.file_size for i in archive.zip.infolist()))
             return _read_npz(path, dict(archive.items()), calibration)
     if mda.is_mda(path):

@@ -22,7 +22,7 @@ WANTED = (
 
 def read_npz(path: Path) -> MapFile:
     """Read ``counts`` and what belongs to them from an .npz archive."""
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         return _from_arrays(dict(archive), {}, path)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from quietbeam.core.errors import FileFormatError, InputError
+from quietbeam.core.errors import FileFormatError, InputError, QuietbeamError
 from quietbeam.spectra import LineMap, spectra_to_lines
 from quietbeam.spectra.fit import fit_lines
 
@@ -16,6 +18,9 @@ from . import own
 from .map_file import MapFile
 from .mda import is_mda
 from .measured import FORMATS, read_measured
+
+_DAMAGED = (OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error)
+"""What h5py, zarr and zipfile raise on files that are cut or overwritten."""
 
 
 def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = None, *, fit: bool = False) -> MapFile:
@@ -47,10 +52,10 @@ def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = N
         found = _own(path)
         if found is None:
             return _foreign(path, lines, calibration, fit=fit)
-    except (FileFormatError, InputError):
+    except QuietbeamError:
         raise
-    except (OSError, ValueError, KeyError) as error:
-        raise FileFormatError(f"{path} cannot be read (is it whole?): {error}") from error
+    except _DAMAGED as error:
+        raise FileFormatError(f"{path} cannot be read (is it whole?): {error or type(error).__name__}") from error
     if fit:
         raise InputError(f"{path} holds counts of lines, no spectra: leave --fit out")
     return found.select(lines) if lines else found
@@ -61,7 +66,7 @@ def _own(path: Path) -> MapFile | None:
     if path.is_dir():
         return own.read_zarr(path)
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if "spectra" in archive and "counts" not in archive:
                 return None
         return own.read_npz(path)

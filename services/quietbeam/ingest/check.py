@@ -125,7 +125,7 @@ def _about_layout(run: LiveRun, result: Checked) -> None:
 def _about_geometry(geometry: Geometry, result: Checked) -> None:
     rows, cols = geometry.shape
     order = "samples put on a grid by position" if geometry.gridded else "snake" if geometry.snake else "raster"
-    parts = [f"{'at most ' if geometry.grows else ''}{rows} rows x {cols} columns", order]
+    parts = [f"{'at most ' if geometry.least_rows is not None else ''}{rows} rows x {cols} columns", order]
     parts += ["repeats add up"] if geometry.adds else []
     parts += [f"stack of {geometry.frames}"] if geometry.frames > 1 else []
     result.add("ok", "geometry", ", ".join(parts))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quietbeam.core.types import RunState
+from quietbeam.core.types import BoolArray, RunState
 
 from .documents import Stop
 from .grid import GridAssembler
@@ -44,22 +44,28 @@ def end_of(stop: Stop, layout: Layout, rows: RowAssembler | GridAssembler, frame
     return End(state=stopped_state(stop, missing=missing > 0), reason=reason, warnings=tuple(warnings))
 
 
+def _rows_of_map(layout: Layout, measured: BoolArray) -> int:
+    """Return how many rows the map has come to have."""
+    rows, least = layout.geometry.shape[0], layout.geometry.least_rows
+    return rows if least is None else max(least, 1 + int(np.flatnonzero(measured.any(axis=1)).max(initial=-1)))
+
+
 def _of_samples(rows: GridAssembler, layout: Layout, announced: int | None) -> tuple[int, str, list[str]]:
-    came, outside, empty = rows.samples_measured, rows.outside, int(np.count_nonzero(~rows.measured))
+    came, outside = rows.samples_measured, rows.outside
+    map_rows = _rows_of_map(layout, rows.measured)
+    empty = int(np.count_nonzero(~rows.measured[:map_rows]))
     warnings = []
     if outside:
         warnings.append(f"{outside} of {came} samples lie outside the grid; they are kept, but not in the map")
     if empty:
-        warnings.append(f"{empty} of {layout.geometry.pixels} cells hold no sample and are not measured")
+        warnings.append(f"{empty} of {map_rows * layout.geometry.shape[1]} cells hold no sample and are not measured")
     wanted = layout.geometry.points or announced or came
     lacking = max(0, wanted - came)
     return lacking, f"{lacking} of {wanted} samples did not come or could not be used" if lacking else "", warnings
 
 
 def _of_pixels(rows: RowAssembler, layout: Layout, announced: int | None) -> tuple[int, str, list[str]]:
-    pixels = layout.geometry.pixels
-    if layout.geometry.grows:
-        pixels = layout.geometry.shape[1] * (1 + int(np.flatnonzero(rows.measured.any(axis=1)).max(initial=-1)))
+    pixels = layout.geometry.shape[1] * _rows_of_map(layout, rows.measured)
     missing, warnings = pixels - rows.pixels_measured, []
     expected = min(announced, layout.geometry.pixels) if announced is not None else 0
     if expected > rows.pixels_measured:

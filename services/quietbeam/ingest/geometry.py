@@ -37,9 +37,9 @@ class Geometry:
         True when pixels that are measured again after the last one add up.
     points
         Samples that the plan announces, or None.
-    grows
-        True when the plan does not say how many rows there will be: `shape` has the most, and the last one that
-        was measured ends the map.
+    least_rows
+        Rows that the plan announces, where there may be more or it does not say (0): `shape` has the most, and the last
+        one that was measured ends the map. None: it has as many rows as `shape`.
     """
 
     shape: tuple[int, int]
@@ -52,7 +52,7 @@ class Geometry:
     gridded: bool = False
     adds: bool = False
     points: int | None = None
-    grows: bool = False
+    least_rows: int | None = None
 
     @property
     def pixels(self) -> int:
@@ -91,6 +91,7 @@ def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
         frames, shape = _shape(profile.name, section, start, grows=grows)
     else:
         frames, shape = 1, _grid(profile.name, section, start, points)
+    more = 0 if grows or frames > 1 else section.more_rows
     step, origin = _extents(section, start, shape)
     if section.positions is not None and step is None:
         raise ProfileError(
@@ -99,7 +100,7 @@ def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
         )
     dwell: Any = section.dwell_s.value(start) if section.dwell_s is not None else MISSING
     return Geometry(
-        shape=shape,
+        shape=(shape[0] + more, shape[1]),
         snake=_snake(section, start),
         step=step,
         origin=origin,
@@ -109,7 +110,7 @@ def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
         gridded=section.positions is not None,
         adds=section.repeat == "add",
         points=None if grows else points,
-        grows=grows,
+        least_rows=0 if grows else shape[0] if more else None,
     )
 
 

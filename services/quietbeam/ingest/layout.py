@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from quietbeam.core.errors import InputError, ProfileError
-from quietbeam.spectra import line_energy, overlaps
+from quietbeam.spectra import line_energy, overlaps, scatter_begins
+from quietbeam.spectra.fit import LinearFit
 
 from .documents import Descriptor, Start
 from .geometry import Geometry, geometry_of
@@ -35,10 +36,24 @@ class SpectrumSums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spectra:
-    """How lines are cut out of spectra: the energy calibration (detector, 2) is keV of channel 0, keV per channel."""
+    """How lines are cut out of spectra.
+
+    Attributes
+    ----------
+    calibration
+        (detector, 2) keV of channel 0, keV per channel.
+    below_kev
+        Where the scattered beam begins; infinity where its energy is not known.
+    windows, fits
+        (first, stop) channel by detector and line, and the fit, by number of channels, once they were needed.
+    """
 
     calibration: npt.NDArray[np.float64]
     sums: SpectrumSums
+    method: Literal["windows", "fit"] = "windows"
+    below_kev: float = np.inf
+    windows: dict[int, list[list[tuple[int, int]]]] = field(default_factory=dict)
+    fits: dict[int, LinearFit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,17 +277,17 @@ def _spectra(
             f"profile {profile.name!r}: counts.spectra.calibration says {pairs[:, 1].max():g} keV per channel; "
             "it must be above 0 and at most 1 (0.01 means 10 eV per channel)"
         )
-    return Spectra(calibration=np.array(pairs), sums=SpectrumSums())
+    beam = _beam_kev(section, start, descriptor)
+    return Spectra(
+        calibration=np.array(pairs), sums=SpectrumSums(), method=section.method, below_kev=scatter_begins(beam)
+    )
 
 
 def _possible(
     profile: Profile, section: SpectraSection, lines: tuple[str, ...], start: Start, descriptor: Descriptor
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the lines that the beam can excite, and sentences on the others and on overlapping windows."""
-    energy: Any = MISSING
-    if section.incident_energy_kev is not None:
-        energy = section.incident_energy_kev.value(start.doc, descriptor.configuration)
-    beam = float(energy) if isinstance(energy, int | float) and not isinstance(energy, bool) and energy > 0 else np.inf
+    beam = _beam_kev(section, start, descriptor)
     try:
         energies = {line: line_energy(line) for line in lines}
     except InputError as error:
@@ -285,7 +300,16 @@ def _possible(
     kept = tuple(line for line in lines if energies[line] < beam)
     if not kept:
         raise ProfileError(f"profile {profile.name!r}: {'; '.join(notes)}; no line is left")
+    if section.method == "fit":
+        return kept, tuple(notes)
     return kept, (*notes, *(f"the window of {one} holds peak of {other}" for one, other in overlaps(kept)))
+
+
+def _beam_kev(section: SpectraSection, start: Start, descriptor: Descriptor) -> float:
+    energy: Any = MISSING
+    if section.incident_energy_kev is not None:
+        energy = section.incident_energy_kev.value(start.doc, descriptor.configuration)
+    return float(energy) if isinstance(energy, int | float) and not isinstance(energy, bool) and energy > 0 else np.inf
 
 
 def _first_matches(patterns: Iterable[str], keys: Iterable[str]) -> dict[str, str]:

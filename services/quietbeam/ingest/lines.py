@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quietbeam.core.errors import DocumentError
+from quietbeam.core.errors import DocumentError, InputError
 from quietbeam.spectra import window
+from quietbeam.spectra.fit import LinearFit, linear_fit
 from quietbeam.spectra.windows import strongest_peaks
 
-from .layout import Layout
+from .layout import Layout, Spectra
 
 
 def counts_of_lines(spectra: npt.NDArray[Any], layout: Layout) -> npt.NDArray[Any]:
-    """Return (frame, detector, line) counts in the windows of the run's lines.
+    """Return (frame, detector, line) counts in the windows of the run's lines, or their fitted areas.
 
     Parameters
     ----------
@@ -25,19 +26,37 @@ def counts_of_lines(spectra: npt.NDArray[Any], layout: Layout) -> npt.NDArray[An
     Raises
     ------
     DocumentError
-        A window lies outside the spectra.
+        A window or the fitted range lies outside the spectra.
     """
     assert layout.spectra is not None
     layout.spectra.sums.add(spectra)
     n, n_det, channels = spectra.shape
+    if layout.spectra.method == "fit":
+        try:
+            return _fit(layout.lines, layout.spectra, channels).areas(spectra)
+        except InputError as error:
+            raise DocumentError(str(error)) from error
     counts = np.zeros((n, n_det, len(layout.lines)), spectra.dtype if spectra.dtype.kind == "f" else np.int64)
-    for d in range(n_det):
-        for k, line in enumerate(layout.lines):
-            low, stop = window(line, layout.spectra.calibration[d], channels)
+    for d, windows in enumerate(_windows(layout.lines, layout.spectra, channels)):
+        for k, (low, stop) in enumerate(windows):
             if stop <= low:
-                raise DocumentError(f"{line} is outside the {channels} channels of {layout.detectors[d]}")
+                raise DocumentError(f"{layout.lines[k]} is outside the {channels} channels of {layout.detectors[d]}")
             counts[:, d, k] = spectra[:, d, low:stop].sum(-1)
     return counts
+
+
+def _windows(lines: tuple[str, ...], spectra: Spectra, channels: int) -> list[list[tuple[int, int]]]:
+    if channels not in spectra.windows:
+        spectra.windows.clear()
+        spectra.windows[channels] = [[window(line, pair, channels) for line in lines] for pair in spectra.calibration]
+    return spectra.windows[channels]
+
+
+def _fit(lines: tuple[str, ...], spectra: Spectra, channels: int) -> LinearFit:
+    if channels not in spectra.fits:
+        spectra.fits.clear()
+        spectra.fits[channels] = linear_fit(lines, spectra.calibration, channels, spectra.below_kev)
+    return spectra.fits[channels]
 
 
 def judge_spectra(layout: Layout, *, least: float = 1000.0) -> str:

@@ -49,7 +49,7 @@ def map_of_documents(
             raise InputError(f"run {uid} is a stack of maps: send it through ingest, which makes a run of each map")
         if run.buffer is None or not run.buffer.measured().any():
             why = run.reason or "; ".join(reason for reason, _ in refused.most_common(2)) or "no pixel was measured"
-            raise InputError(f"run {uid}: {why}")
+            raise InputError(why if uid in why else f"run {uid}: {why}")
         file = read_map(run.buffer.path)
     return replace(file, metadata={**file.metadata, "source": uid})
 

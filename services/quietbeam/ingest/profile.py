@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -122,14 +123,25 @@ def _check_groups(patterns: tuple[str, ...], groups: Iterable[str]) -> None:
 
 
 class SpectraSection(_Section):
-    """How spectra become counts of lines: windows in each detector's own energy calibration."""
+    """How spectra become counts of lines: windows, or a fit, in each detector's own energy calibration."""
 
-    lines: Source = Field(description="Wanted lines, e.g. [P_Ka, Fe_Ka].")
+    lines: Source = Field(description="Wanted lines, e.g. [P_Ka, Fe_Ka]; for a fit all that the sample has.")
+    method: Literal["windows", "fit"] = Field(
+        default="windows",
+        description="Sum windows (counts), or fit peaks and background (areas: kind of the profile); needs PyMca.",
+    )
     calibration: Source = Field(
         default=Source(literal=[0.0, 0.01]),
         description="[keV of channel 0, keV per channel]: one pair, or one per detector.",
     )
     incident_energy_kev: Source | None = Field(default=None, description="Lines above it are refused.")
+
+    @field_validator("method")
+    @classmethod
+    def _installed(cls, method: str) -> str:
+        if method == "fit" and find_spec("PyMca5") is None:
+            raise ValueError("fitting needs PyMca: pip install 'quietbeam[fit]'")
+        return method
 
 
 class IndexSection(_Section):
@@ -244,6 +256,7 @@ class GeometrySection(_Section):
     most_rows: int | None = Field(
         default=None, gt=0, description="Rows of the map where the plan does not know how many there will be."
     )
+    more_rows: int = Field(default=0, ge=0, description="Rows that a plan may add to those that it announces.")
     order: Literal["slow_fast", "fast_slow"] = "slow_fast"
     snake: Source | None = None
     extents: Source | None = None
@@ -279,6 +292,12 @@ class Profile(_Section):
         default_factory=dict,
         description="Where each detector sits: [x, y] seen from the sample, y upwards, any unit. For the dashboard.",
     )
+
+    @model_validator(mode="after")
+    def _kind_of_fit(self) -> Profile:
+        if self.counts.spectra is not None and (self.counts.spectra.method == "fit") != (self.kind == "areas"):
+            raise ValueError("kind: areas and counts.spectra.method: fit go together, counts and windows too")
+        return self
 
     @field_validator("stream")
     @classmethod
@@ -317,6 +336,12 @@ def spell_line(text: str) -> str:
     return f"{found[1]}_{found[2] or 'K'}{found[3] or 'a'}" if found else text
 
 
+def shipped_profiles() -> list[str]:
+    """Return the names of all shipped profiles, the one that takes every run last."""
+    names = sorted(path.stem for path in (configs_dir() / "beamlines").glob("*.yaml"))
+    return sorted(names, key=lambda name: name == "generic")
+
+
 def load_profile(name_or_path: str | Path) -> Profile:
     """Read a profile: a name in ``configs/beamlines`` or the path of a YAML file.
 
@@ -329,7 +354,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
     if not path.is_file():
         path = configs_dir() / "beamlines" / f"{name_or_path}.yaml"
     if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in (configs_dir() / "beamlines").glob("*.yaml")))
+        shipped = ", ".join(shipped_profiles())
         raise ProfileError(f"no beamline profile {str(name_or_path)!r}: give a YAML file or one of {shipped}")
     try:
         data = yaml.safe_load(path.read_text())

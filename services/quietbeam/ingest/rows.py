@@ -128,7 +128,8 @@ class RowAssembler:
             `n` is neither, by more than a few frames.
         """
         width = self._geometry.shape[1]
-        if n in (1, self._geometry.pixels):
+        announced = (self._geometry.least_rows or self._geometry.shape[0]) * width
+        if n in (1, announced, self._geometry.pixels):
             return n
         if abs(n - width) <= SHORT * width:
             return width
@@ -140,7 +141,8 @@ class RowAssembler:
     def _make_room(self, stop: int) -> None:
         raise DocumentError(
             f"frames up to number {stop} lie outside the map of {'x'.join(map(str, self._geometry.shape))} pixels: the "
-            "shape in the start document is too small, or geometry.shape of the profile points at the wrong entry"
+            "shape in the start document is too small (geometry.more_rows leaves room for rows that a plan adds), or "
+            "geometry.shape of the profile points at the wrong entry"
         )
 
     def put(self, index: int, frames: Frames, pending: Pending, now: float) -> None:

@@ -33,7 +33,15 @@ def opened(uri: str, api_key: str | None, *paths: tuple[str, ...]) -> Iterator[A
     from tiled.client.utils import ClientError
 
     try:
-        httpx.get(uri, timeout=_ANSWERS_S)  # Tiled's client would try for a minute
+        # Tiled's client would try for a minute, and leave its connections open where it is refused.
+        probe = uri if "/metadata" in uri else f"{uri.rstrip('/').removesuffix('/api/v1')}/api/v1/metadata/"
+        headers = {"Authorization": f"Apikey {api_key}"} if api_key else {}
+        status = httpx.get(probe, headers=headers, timeout=_ANSWERS_S).status_code
+        if status in (401, 403):
+            why = "refuses; is the key right (TILED_API_KEY)?" if api_key else "wants a key: set TILED_API_KEY"
+            raise ServiceError(f"Tiled at {uri} {why}")
+        if status == 404:
+            raise InputError(f"there is no {uri}")
         root: Any = from_uri(uri, api_key=api_key)
     except ClientError as error:
         raise ServiceError(f"Tiled at {uri} refuses: {str(error)[:200]}; is the key right (TILED_API_KEY)?") from error

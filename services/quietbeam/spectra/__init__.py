@@ -2,7 +2,7 @@
 
 from .energies import line_energy, parse_line, resolution_fwhm
 from .maps import Floats, LineMap, MapInfo, SpectralMap
-from .windows import find_lines, overlaps, spectra_to_lines, window
+from .windows import find_lines, overlaps, scatter_begins, spectra_to_lines, window
 
 __all__ = [
     "Floats",
@@ -14,6 +14,7 @@ __all__ = [
     "overlaps",
     "parse_line",
     "resolution_fwhm",
+    "scatter_begins",
     "spectra_to_lines",
     "window",
 ]

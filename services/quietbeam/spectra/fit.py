@@ -1,9 +1,10 @@
-"""From spectra to fitted areas: PyMca's fast linear fit of the peaks of each element over a stripped background."""
+"""From spectra to fitted areas: PyMca's linear fit of the peaks of each element and of the background."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,90 @@ log = structlog.get_logger()
 _SNIP_KEV = 0.3
 """Half width of what still counts as a peak when the background is stripped."""
 _MARGIN_KEV = 0.4
+_CONTINUUM_ORDER = 6
+"""Of the polynomial that is the background of `LinearFit`."""
+_FIXED = 3
+_EXTRA = "fitting needs PyMca: pip install 'quietbeam[fit]'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearFit:
+    """A fit without weights as one matrix for each detector: a spectrum times the matrix is the areas.
+
+    Nothing in it depends on what is measured, so a pixel that comes again gives the same areas.
+
+    Attributes
+    ----------
+    first
+        (detector,) channel where the fitted range begins.
+    matrices
+        For each detector (channel from `first`, line).
+    """
+
+    first: tuple[int, ...]
+    matrices: tuple[npt.NDArray[np.float32], ...]
+
+    def areas(self, spectra: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return (frame, detector, line) counts in all peaks of each line's family, for (frame, detector, channel)."""
+        fitted = [
+            spectra[:, d, first : first + len(matrix)].astype(np.float32) @ matrix
+            for d, (first, matrix) in enumerate(zip(self.first, self.matrices, strict=True))
+        ]
+        return np.stack(fitted, axis=1)
+
+
+def linear_fit(
+    lines: Sequence[str], calibration: npt.NDArray[np.float64], channels: int, below_kev: float = np.inf
+) -> LinearFit:
+    """Return the fit of PyMca's peaks of all lines and of a polynomial background, for every detector.
+
+    What has a peak in the fitted range and is not among the lines is shared out among them.
+
+    Parameters
+    ----------
+    calibration
+        (detector, 2): energy of channel 0 and width of a channel, keV.
+    below_kev
+        Where the scattered beam begins: the fitted range ends there.
+
+    Raises
+    ------
+    InputError
+        A line that PyMca does not fit, two of one family, or one outside the spectra.
+    ServiceError
+        PyMca is not installed.
+    """
+    families = _families(lines)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from PyMca5.PyMcaPhysics.xrf.ClassMcaTheory import McaTheory
+        except ImportError as error:
+            raise ServiceError(_EXTRA) from error
+        first, matrices = [], []
+        for pair in calibration:
+            config = _configuration(list(families), pair, channels)
+            config["fit"] |= {"stripflag": 0, "continuum": 4, "linpolorder": _CONTINUUM_ORDER}
+            config["fit"]["xmax"] = int(min(config["fit"]["xmax"], (below_kev - pair[0]) / pair[1]))
+            theory = McaTheory()
+            theory.setConfiguration(config)
+            theory.enableOptimizedLinearFit()
+            ends = {"xmin": config["fit"]["xmin"], "xmax": config["fit"]["xmax"]}
+            theory.setData(x=np.arange(channels), y=np.ones(channels), **ends)
+            theory.estimate()
+            free = [i for i in range(len(theory.PARAMETERS)) if theory.codes[0][i] != _FIXED]
+            model = [np.ravel(theory.linearMcaTheoryDerivative(theory.parameters, i, theory.xdata)) for i in free]
+            names = [theory.PARAMETERS[i] for i in free]
+            outside = [line for family, line in families.items() if " ".join(family) not in names]
+            if outside:
+                raise InputError(
+                    f"{', '.join(outside)} cannot be fitted between channels {ends['xmin']}-{ends['xmax']}"
+                )
+            inverse = np.linalg.pinv(np.stack(model, axis=1))
+            first.append(int(theory.xdata[0].item()))
+            rows = [names.index(" ".join(family)) for family in families]
+            matrices.append(np.ascontiguousarray(inverse[rows].T, np.float32))
+    return LinearFit(first=tuple(first), matrices=tuple(matrices))
 
 
 def fit_lines(measured: SpectralMap, lines: Sequence[str] | None = None) -> LineMap:
@@ -45,14 +130,12 @@ def fit_lines(measured: SpectralMap, lines: Sequence[str] | None = None) -> Line
             warnings.simplefilter("ignore")
             from PyMca5.PyMcaPhysics.xrf.FastXRFLinearFit import FastXRFLinearFit
     except ImportError as error:
-        raise ServiceError("fitting needs PyMca: pip install 'quietbeam[fit]'") from error
+        raise ServiceError(_EXTRA) from error
     sums: npt.NDArray[Any] = measured.spectra.sum((0, 1), dtype=np.int64).astype(float)
     found = find_lines(sums, measured.calibration)
     chosen = tuple(lines) if lines else found
     refuse_without_peaks(measured, sums, chosen)
-    families = {_family(line): line for line in chosen}
-    if len(families) < len(chosen):
-        raise InputError(f"of {', '.join(chosen)} some are of one family, which is fitted as one: ask for Fe_Ka alone")
+    families = _families(chosen)
     every = [*families, *sorted({_family(line) for line in found} - set(families))]
     n_det, (rows, cols) = len(measured.info.detectors), measured.info.shape
     areas = np.zeros((n_det, len(chosen), rows, cols), np.float32)
@@ -77,6 +160,13 @@ def fit_lines(measured: SpectralMap, lines: Sequence[str] | None = None) -> Line
     return LineMap(
         info=measured.info, lines=chosen, counts=areas, measured=np.asarray(lit & np.isfinite(areas).all((0, 1)))
     )
+
+
+def _families(lines: Sequence[str]) -> dict[tuple[str, str], str]:
+    families = {_family(line): line for line in lines}
+    if len(families) < len(lines):
+        raise InputError(f"of {', '.join(lines)} some are of one family, which is fitted as one: ask for Fe_Ka alone")
+    return families
 
 
 def _family(line: str) -> tuple[str, str]:

@@ -245,7 +245,14 @@ def scatter_from(spectrum: Spectrum, calibration: Spectrum) -> float:
 
     if level(elastic + 2 * fwhm, elastic + 6 * fwhm) > 0.02 * level(elastic - fwhm / 4, elastic + fwhm / 4):
         return np.inf
-    return elastic / (1 + elastic / 511.0 * 1.5) - fwhm
+    return scatter_begins(elastic)
+
+
+def scatter_begins(beam_kev: float) -> float:
+    """Return the energy in keV from which on peaks are the scattered beam: Compton scattering by up to 120 degrees."""
+    if not np.isfinite(beam_kev):
+        return np.inf
+    return beam_kev / (1 + beam_kev / 511.0 * 1.5) - resolution_fwhm(beam_kev)
 
 
 def _check_position(lines: Sequence[str], detector: str, spectrum: Spectrum, calibration: Spectrum) -> None:

@@ -1,4 +1,4 @@
-"""Runs in Tiled, followed while TiledWriter writes them: what the server holds is asked for again and again."""
+"""Runs in Tiled, followed by its websocket while TiledWriter writes them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from quietbeam.core.errors import DocumentError, ServiceError
 
 from .source import Probe, ReceivedDocument
 from .tiled_run import Doc, RunReader, TiledAddress, TiledReader
+from .tiled_stream import LiveReader
 
 log = structlog.get_logger()
 
 _DAY_S = 24 * 3600.0
 _KEPT_S = 7 * _DAY_S
 _IDLE_SHARE = 4.0
+_INTERVAL_S = 0.5
+_CHECK_S = 30.0
 
 
 class TiledSource:
     """A catalog of runs. A run's documents come again, from its start, until its stop document is acknowledged.
 
-    A run that is open is asked for its news every `interval_s`, more slowly where the server takes long to answer.
+    What has changed is asked for when Tiled's websocket says so. A server without streaming cache is asked every
+    half second, more slowly where it takes long to answer.
 
     Parameters
     ----------
@@ -39,15 +43,14 @@ class TiledSource:
         API key with the scopes ``read:metadata`` and ``read:data``.
     state
         File that remembers which runs are done; None: only listen.
-    interval_s
-        Least time between two looks.
     """
 
     name = "tiled"
 
-    def __init__(self, address: TiledAddress, key: str, state: Path | None, *, interval_s: float = 0.5) -> None:
-        self.address, self._state_file, self._interval_s = address, state, interval_s
-        self._reader = TiledReader(address, key)
+    def __init__(self, address: TiledAddress, key: str, state: Path | None) -> None:
+        self.address, self._state_file = address, state
+        self._wake = threading.Event()
+        self._reader, self._live = TiledReader(address, key), LiveReader(address, key, self._wake.set)
         self._lock = threading.Lock()
         self._done: dict[str, float] = {}
         self._since = 0.0
@@ -55,7 +58,8 @@ class TiledSource:
         self._started: dict[str, float] = {}
         self._runs: dict[str, RunReader] = {}
         self._told: set[str] = set()
-        self._round = 0
+        self._open: dict[str, dict[str, Any]] = {}
+        self._round = self._searched = 0
         self._queue: queue.Queue[tuple[int, ReceivedDocument]] = queue.Queue(20_000)
         self._trouble = ""
         self._closing = threading.Event()
@@ -90,16 +94,25 @@ class TiledSource:
             self._round += 1
             self._runs.clear()
             self._told.clear()
+        self._wake.set()
 
     def close(self) -> None:
-        """Stop asking."""
+        """Stop listening."""
         self._closing.set()
+        self._wake.set()
         self._thread.join(10)
+        self._live.close()
         self._reader.close()
 
     def _work(self) -> None:
+        checked = time.monotonic()
         while not self._closing.is_set():
             before = time.monotonic()
+            if before > checked + _CHECK_S:
+                checked = before
+                self._live.doubt()
+            self._wake.clear()
+            self._live.begin()
             try:
                 self._look()
                 if self._trouble:
@@ -112,45 +125,74 @@ class TiledSource:
             except Exception:
                 if not self._closing.is_set():
                     log.exception("tiled_source_failed", uri=self.address.base)
-            self._closing.wait(max(self._interval_s, _IDLE_SHARE * (time.monotonic() - before)))
+            took = time.monotonic() - before
+            if self._live.live and not self._trouble:
+                self._closing.wait(min(took, _INTERVAL_S))
+                self._wake.wait(_CHECK_S)
+            else:
+                self._closing.wait(max(_INTERVAL_S, _IDLE_SHARE * took))
 
     def _look(self) -> None:
         """Tell the news of every run that is not done; one that cannot be read does not stop the others."""
+        self._search()
         failed: ServiceError | None = None
-        for node in self._reader.runs(self._since):
+        for node, metadata in list(self._open.items()):
             try:
-                self._tell(node["id"], node["attributes"]["metadata"])
+                if self._tell(node, metadata):
+                    del self._open[node]
             except ServiceError as error:
                 failed = failed or error
             if self._closing.is_set():
                 return
+        if failed is not None:
+            raise failed
+
+    def _search(self) -> None:
+        """Find the runs that are not done, if there can be others than before."""
+        with self._lock:
+            number = self._round
+        if not self._live.changed(self.address.path) and self._searched == number:
+            return
+        found: dict[str, dict[str, Any]] = {}
+        try:
+            for node in self._reader.runs(self._since):
+                metadata = node["attributes"]["metadata"]
+                uid = str(metadata["start"].get("uid", ""))
+                with self._lock:
+                    if not self._looked and self.address.start == "latest" and metadata.get("stop"):
+                        self._done[uid] = float(metadata["start"]["time"])
+                    if uid and uid not in self._done and uid not in self._told:
+                        found[node["id"]] = metadata
+        except BaseException:
+            self._live.leave(self.address.path)
+            raise
         with self._lock:
             self._since = max(self._since, time.time() - _KEPT_S)
             if not self._looked:
                 self._looked = True
                 self._keep()
-        if failed is not None:
-            raise failed
+        self._open, self._searched = found, number
 
-    def _tell(self, node: str, metadata: dict[str, Any]) -> None:
-        uid, began = str(metadata["start"].get("uid", "")), float(metadata["start"]["time"])
+    def _tell(self, node: str, metadata: dict[str, Any]) -> bool:
+        """Tell what is new of a run; return whether that was its end."""
+        uid = str(metadata["start"]["uid"])
+        path = f"{self.address.path}/{node}" if self.address.path else node
         with self._lock:
             number = self._round
-            if not self._looked and self.address.start == "latest" and metadata.get("stop"):
-                self._done[uid] = began
-            if not uid or uid in self._done or uid in self._told:
-                return
-            self._started[uid] = began
-            path = f"{self.address.path}/{node}" if self.address.path else node
-            run = self._runs.setdefault(uid, RunReader(self._reader, path))
-        docs = run.news(metadata)
+            self._started[uid] = float(metadata["start"]["time"])
+            run = self._runs.setdefault(uid, RunReader(path))
+        if metadata.get("stop"):
+            self._live.leave(path)
+        docs = run.news(self._reader if metadata.get("stop") else self._live, metadata)
         for name, doc in docs:
             self._put(number, uid, name, doc)
-        if docs and docs[-1][0] == "stop":
-            with self._lock:
-                if number == self._round:
-                    self._told.add(uid)
-                    self._runs.pop(uid, None)
+        if not docs or docs[-1][0] != "stop":
+            return False
+        with self._lock:
+            if number == self._round:
+                self._told.add(uid)
+                self._runs.pop(uid, None)
+        return True
 
     def _put(self, number: int, uid: str, name: str, doc: dict[str, Any]) -> None:
         try:
@@ -209,7 +251,7 @@ def read_run(address: TiledAddress, key: str) -> list[Doc]:
         metadata = reader.node(address.path)["attributes"]["metadata"]
         if "uid" not in (metadata.get("start") or {}):
             raise ServiceError(f"{address.path or address.base} is no run of bluesky: give CATALOG/UID")
-        return RunReader(reader, address.path).news(metadata)
+        return RunReader(address.path).news(reader, metadata)
     finally:
         reader.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -19,7 +19,7 @@ from quietbeam.core.errors import InputError, ServiceError
 log = structlog.get_logger()
 
 Doc = tuple[str, dict[str, Any]]
-_ARROW = "application/vnd.apache.arrow.file"
+ARROW = "application/vnd.apache.arrow.file"
 _NOT_OF_A_DESCRIPTOR = frozenset({"_config_updates", "stream_name"})
 _PAGE = 100
 
@@ -104,14 +104,17 @@ class TiledReader:
             if len(found) < _PAGE:
                 return
 
-    def rows(self, path: str, column: str = "") -> list[dict[str, Any]]:
-        """Return the rows of a table, of one column only if it is named."""
-        import pyarrow
+    def rows(self, path: str, columns: Sequence[str], first: int) -> list[dict[str, Any]]:
+        """Return the rows of a table from `first` on; the whole table is fetched only when it has more."""
+        one = "seq_num" if "seq_num" in columns else columns[0]
+        if len(self.table(path, one)) <= first:
+            return []
+        return Rows().new(self.table(path))[first:]
 
-        query = {"partition": 0, "format": _ARROW, **({"column": column} if column else {})}
-        with pyarrow.ipc.open_file(io.BytesIO(self._get(f"table/partition/{quote(path)}", query))) as file:
-            rows: list[dict[str, Any]] = file.read_all().to_pylist()
-        return rows
+    def table(self, path: str, column: str = "") -> list[dict[str, Any]]:
+        """Return all rows of a table, of one column only if it is named."""
+        query = {"partition": 0, "format": ARROW, **({"column": column} if column else {})}
+        return table_rows(self._get(f"table/partition/{quote(path)}", query))
 
     def array(self, path: str, structure: Mapping[str, Any], first: int, stop: int) -> npt.NDArray[Any]:
         """Return [first, stop) of an array along its first axis."""
@@ -134,6 +137,32 @@ class TiledReader:
         return answer.content
 
 
+def table_rows(arrow: bytes) -> list[dict[str, Any]]:
+    """Return the rows of a table that came as an Arrow file."""
+    import pyarrow
+
+    with pyarrow.ipc.open_file(io.BytesIO(arrow)) as file:
+        rows: list[dict[str, Any]] = file.read_all().to_pylist()
+    return rows
+
+
+class Rows:
+    """Which rows of a table are known, by number and time: TiledWriter may write one twice when Tiled is slow."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[Any, Any]] = set()
+
+    def new(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return those that are not known yet, and know them; all of a table without numbers."""
+        kept = []
+        for row in rows:
+            place = row.get("seq_num"), row.get("time")
+            if None in place or place not in self._known:
+                kept.append(row)
+                self._known.add(place)
+        return kept
+
+
 @dataclass(slots=True)
 class _Stream:
     """How far one stream of events has been told."""
@@ -154,13 +183,13 @@ class RunReader:
         The run's node.
     """
 
-    def __init__(self, reader: TiledReader, path: str) -> None:
-        self._reader, self._path = reader, path
+    def __init__(self, path: str) -> None:
+        self._path = path
         self._streams: dict[str, _Stream] = {}
         self._started = False
         self._unread: set[str] = set()
 
-    def news(self, metadata: Mapping[str, Any]) -> list[Doc]:
+    def news(self, reader: TiledReader, metadata: Mapping[str, Any]) -> list[Doc]:
         """Return what is new; `metadata` is the run's, asked for before this: with a stop document this is the end.
 
         Raises
@@ -169,10 +198,10 @@ class RunReader:
             Tiled is away or refuses; nothing of this call is forgotten, the next one tells it.
         """
         start, path = metadata["start"], self._path
-        streams = self._reader.children(path)
+        streams = reader.children(path)
         if "streams" in streams and "data_keys" not in streams["streams"]["metadata"]:
             path = f"{path}/streams"  # as older TiledWriters wrote
-            streams = self._reader.children(path)
+            streams = reader.children(path)
         described: list[Doc] = []
         measured: list[Doc] = []
         progress: dict[str, _Stream] = {}
@@ -182,7 +211,9 @@ class RunReader:
             before = self._streams.get(name)
             if before is None:
                 described.append(("descriptor", _descriptor(stream["metadata"], name, start["uid"])))
-            resources, data, progress[name] = self._data(f"{path}/{name}", stream["metadata"], before or _Stream())
+            resources, data, progress[name] = self._data(
+                reader, f"{path}/{name}", stream["metadata"], before or _Stream()
+            )
             described += [("stream_resource", one | {"run_start": start["uid"]}) for one in resources]
             measured += data
         measured.sort(key=lambda doc: doc[1].get("time", 0.0))
@@ -194,18 +225,18 @@ class RunReader:
         return docs
 
     def _data(
-        self, path: str, metadata: Mapping[str, Any], before: _Stream
+        self, reader: TiledReader, path: str, metadata: Mapping[str, Any], before: _Stream
     ) -> tuple[list[dict[str, Any]], list[Doc], _Stream]:
-        parts = self._reader.children(path)
+        parts = reader.children(path)
         tables = sorted(name for name, part in parts.items() if part["structure_family"] == "table")
         external = {key for key, entry in metadata["data_keys"].items() if entry.get("external")}
         arrays = {name: part for name, part in parts.items() if name not in external and name not in tables}
         after = _Stream(before.rows, dict(before.files))
         docs: list[Doc] = []
-        if tables and len(self._reader.rows(f"{path}/{tables[0]}", "seq_num")) > before.rows:
-            rows = [self._reader.rows(f"{path}/{name}") for name in tables]
-            after.rows = min(map(len, rows))
-            docs += self._events(path, metadata["uid"], arrays, rows, before.rows, after.rows)
+        rows = [reader.rows(f"{path}/{name}", parts[name]["structure"]["columns"], before.rows) for name in tables]
+        if n := min(map(len, rows), default=0):
+            after.rows += n
+            docs += self._events(reader, path, metadata, arrays, rows, before.rows, after.rows)
         resources = []
         for key in sorted(external & set(parts)):
             resource, datum, n = _file(key, parts[key], metadata, before.files.get(key))
@@ -219,22 +250,24 @@ class RunReader:
 
     def _events(
         self,
+        reader: TiledReader,
         path: str,
-        descriptor: str,
+        metadata: Mapping[str, Any],
         arrays: Mapping[str, Mapping[str, Any]],
         tables: list[list[dict[str, Any]]],
         first: int,
         stop: int,
     ) -> Iterator[Doc]:
+        descriptor, known = metadata["uid"], metadata["data_keys"]
         values = {}
         for key, part in arrays.items():
             if part["structure_family"] == "array":
-                values[key] = self._reader.array(f"{path}/{key}", part["structure"], first, stop)
+                values[key] = reader.array(f"{path}/{key}", part["structure"], first, stop)
             else:
                 self._cannot(path, key)
         for number in range(first, stop):
-            row = {key: value for table in tables for key, value in table[number].items()}
-            data = {k: v for k, v in row.items() if k not in ("seq_num", "time") and not k.startswith("ts_")}
+            row = {key: value for table in tables for key, value in table[number - first].items()}
+            data = {key: value for key, value in row.items() if key in known}
             data |= {key: array[number - first] for key, array in values.items()}
             yield (
                 "event",

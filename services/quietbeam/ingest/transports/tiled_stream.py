@@ -1,0 +1,239 @@
+"""Tiled's websocket: it says which answers of the server are still true, and brings the rows that are added to tables.
+
+Tiled sends rows before it keeps them, forgets what it has sent, and may lose a message. What was missed is found by
+asking, at the latest when the run ends. A table is read as seldom as can be: reading it while TiledWriter appends makes
+either of them fail now and then (Tiled 0.2.20 with DuckDB).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from itertools import pairwise
+from typing import Any
+from urllib.parse import quote
+
+import msgpack
+import structlog
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from .tiled_run import ARROW, Rows, TiledAddress, TiledReader, table_rows
+
+log = structlog.get_logger()
+
+_MOST_SOCKETS = 256
+_MOST_MESSAGES = 4096
+_MAX_BYTES = 64 * 2**20
+_CONNECT_S = 10.0
+_RETRY_S = 5.0
+_ENDED = 1000
+_ROUNDS = 3
+
+
+class _Node:
+    """One node that is listened to; `above` is the container whose answer holds this node's structure."""
+
+    def __init__(self, above: _Node | None) -> None:
+        self.above = above
+        self.heard = threading.Event()
+        self.live = self.ended = self.quiet = False
+        self.changed = True
+        self.children: dict[str, dict[str, Any]] = {}
+        self.messages: deque[dict[str, Any]] = deque(maxlen=_MOST_MESSAGES)
+        self.sequence: int | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.first = 0
+        self.known = Rows()
+        self.task: Future[None] | None = None
+
+
+class LiveReader(TiledReader):
+    """A `TiledReader` that asks only for what has changed, as long as the server's websocket says so.
+
+    Parameters
+    ----------
+    wake
+        Called from another thread when something has changed.
+
+    Attributes
+    ----------
+    live
+        False when a question since `begin` had to be asked without a websocket: it must be asked again in time.
+    """
+
+    def __init__(self, address: TiledAddress, key: str, wake: Callable[[], object]) -> None:
+        super().__init__(address, key)
+        self._headers = {"Authorization": f"Apikey {key}"} if key else {}
+        self._wake = wake
+        self._nodes: dict[str, _Node] = {}
+        self._not_before = 0.0
+        self._trouble = ""
+        self.live = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="quietbeam-tiled-sockets", daemon=True)
+        self._thread.start()
+
+    def begin(self) -> None:
+        """Begin a round of questions."""
+        self.live = True
+
+    def changed(self, path: str) -> bool:
+        """Say whether children of a container have come or changed since this was asked the last time."""
+        node = self._follow(path)
+        if node is None or node.changed:
+            if node is not None:
+                node.changed = False
+            return True
+        return False
+
+    def children(self, path: str) -> dict[str, dict[str, Any]]:
+        """Return the attributes of all children by name."""
+        node = self._follow(path)
+        if node is None:
+            return super().children(path)
+        for _ in range(_ROUNDS):
+            if not node.changed:
+                break
+            node.changed = False
+            try:
+                node.children = super().children(path)
+            except BaseException:
+                node.changed = True
+                raise
+            files = [f"{path}/{name}" for name, child in node.children.items() if _external(child)]
+            new = [name for name in files if name not in self._nodes or not self._nodes[name].live]
+            for name in new:
+                self._follow(name, node)
+            node.changed |= bool(new)  # what came before a socket was open; asked for again where there is none
+        return node.children
+
+    def rows(self, path: str, columns: Sequence[str], first: int) -> list[dict[str, Any]]:
+        """Return the rows of a table from `first` on."""
+        node = self._follow(path, replay=True) if {"seq_num", "time"} <= set(columns) else None
+        if node is None:
+            self.live = False
+            return super().rows(path, columns, first)
+        messages = [node.messages.popleft() for _ in range(len(node.messages))]
+        if node.changed or first < node.first or not _follow_each_other(node.sequence, messages):
+            try:
+                node.known, node.first, node.changed = Rows(), 0, False
+                node.rows = node.known.new(self.table(path))
+            except BaseException:
+                self.leave(path)
+                raise
+        for message in messages:
+            node.sequence = message["sequence"]
+            if message.get("payload") and message["mimetype"] == ARROW:
+                node.rows += node.known.new(table_rows(message["payload"]))
+        node.rows, node.first = node.rows[first - node.first :], first
+        return list(node.rows)
+
+    def doubt(self) -> None:
+        """Ask again for everything of which no news came since this was called the last time."""
+        for node in self._nodes.values():
+            node.changed |= node.quiet
+            node.quiet = True
+
+    def leave(self, path: str) -> None:
+        """Listen no more to a node and what is below it."""
+        for name, node in self._below(path).items():
+            self._drop(name, node)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.leave("")
+        pending = asyncio.run_coroutine_threadsafe(self._settle(), self._loop)
+        pending.result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+        super().close()
+
+    async def _settle(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def _below(self, path: str) -> dict[str, _Node]:
+        return {n: node for n, node in self._nodes.items() if not path or n == path or n.startswith(f"{path}/")}
+
+    def _drop(self, path: str, node: _Node) -> None:
+        self._nodes.pop(path, None)
+        if node.task is not None:
+            node.task.cancel()
+
+    def _follow(self, path: str, above: _Node | None = None, *, replay: bool = False) -> _Node | None:
+        """Return a node that is listened to; None where that cannot be.
+
+        With `replay` its messages begin with those that the server still has: a row may be sent and not yet kept.
+        """
+        node = self._nodes.get(path)
+        if node is not None and not node.live:
+            self._drop(path, node)
+            if not node.ended:
+                self._not_before = time.monotonic() + _RETRY_S
+            above, node = node.above, None
+        if node is None and len(self._nodes) < _MOST_SOCKETS and time.monotonic() >= self._not_before:
+            node = self._nodes[path] = _Node(above)
+            node.task = asyncio.run_coroutine_threadsafe(self._listen(path, node, replay), self._loop)
+            node.heard.wait(_CONNECT_S)
+            if not node.live:
+                self._drop(path, node)
+                self._not_before = time.monotonic() + _RETRY_S
+                node = None
+        if node is None:
+            self.live = False
+        return node
+
+    async def _listen(self, path: str, node: _Node, replay: bool) -> None:
+        where = self.address.base.replace("http", "ws", 1)
+        uri = f"{where}stream/single/{quote(path)}?envelope_format=msgpack{'&start=0' if replay else ''}"
+        try:
+            async with connect(
+                uri, additional_headers=self._headers, max_size=_MAX_BYTES, compression=None, proxy=None
+            ) as socket:
+                async for frame in socket:
+                    self._take(node, msgpack.unpackb(frame))
+            node.ended = socket.close_code == _ENDED
+        except (OSError, WebSocketException) as error:
+            self._say(f"{type(error).__name__}: {error}" if node.live else f"no websocket at {uri}: {error}")
+        except Exception:
+            log.exception("tiled_stream_failed", uri=uri)
+        finally:
+            node.live = False
+            (node.above or node).changed = True
+            node.heard.set()
+            self._wake()
+
+    def _take(self, node: _Node, message: dict[str, Any]) -> None:
+        kind, node.quiet = str(message["type"]), False
+        if kind.endswith("-schema"):
+            node.live = True
+            node.heard.set()
+            self._say("")
+            return
+        if kind == "table-data":
+            node.messages.append(message)
+        else:
+            (node.above or node).changed = True
+        self._wake()
+
+    def _say(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            log.warning("tiled_not_streaming", reason=trouble, remedy="it is asked for news instead, which is slower")
+        self._trouble = trouble
+
+
+def _external(child: dict[str, Any]) -> bool:
+    return any(source.get("management") == "external" for source in child.get("data_sources") or [])
+
+
+def _follow_each_other(sequence: int | None, messages: Sequence[dict[str, Any]]) -> bool:
+    """Say whether messages continue what is known, none missing; those that do not append are no continuation."""
+    numbers = [*([] if sequence is None else [sequence]), *(message["sequence"] for message in messages)]
+    whole = all(message["append"] and message.get("payload") for message in messages)
+    return whole and all(after == before + 1 for before, after in pairwise(numbers))
