@@ -80,10 +80,10 @@ class MuonAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
+            params: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             if params:
                 update = self._muon if group["muon"] else self._adamw
-                update(params, [p.grad for p in params], group)  # type: ignore[misc]
+                update(params, [p.grad for p in params if p.grad is not None], group)
         return loss
 
     def forget(self) -> None:
@@ -92,7 +92,7 @@ class MuonAdamW(torch.optim.Optimizer):
             for value in state.values():
                 value.zero_()
 
-    def _muon(self, params: list[nn.Parameter], grads: list[Tensor], group: dict[str, Any]) -> None:
+    def _muon(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
         buffers = [self._state(p, "momentum") for p in params]
         torch._foreach_lerp_(buffers, grads, 1.0 - group["momentum"])
         nesterovs = torch._foreach_lerp(grads, buffers, group["momentum"])
@@ -108,7 +108,7 @@ class MuonAdamW(torch.optim.Optimizer):
             for (p, _), direction in zip(pairs, directions, strict=True):
                 p.sub_(direction.reshape(p.shape))
 
-    def _adamw(self, params: list[nn.Parameter], grads: list[Tensor], group: dict[str, Any]) -> None:
+    def _adamw(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
         means, squares = ([self._state(p, name) for p in params] for name in ("mean", "square"))
         taken = self.state[params[0]].setdefault("taken", torch.zeros((), device=params[0].device))
         taken += 1
@@ -122,7 +122,7 @@ class MuonAdamW(torch.optim.Optimizer):
         torch._foreach_mul_(updates, group["lr"] * self.factor / (1.0 - torch.exp(math.log(first) * taken)))
         torch._foreach_sub_(params, updates)
 
-    def _state(self, p: nn.Parameter, name: str) -> Tensor:
+    def _state(self, p: Tensor, name: str) -> Tensor:
         state: dict[str, Tensor] = self.state[p]
         if name not in state:
             state[name] = torch.zeros_like(p)

@@ -71,6 +71,14 @@ class Pretraining(L.LightningModule):
     A step asks for no value of a tensor: on a single GPU it is replayed as a CUDA graph, batch and all.
     """
 
+    typical: Tensor
+    usual_norm: Tensor
+    in_a_row: Tensor
+    skipped: Tensor
+    log_errors: Tensor
+    counted: Tensor
+    decay: Tensor
+
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -82,9 +90,8 @@ class Pretraining(L.LightningModule):
         self.trained_on = "cpu"
         self._devices = 1
         self.curve: list[dict[str, float]] = []
-        for name in ("typical", "usual_norm", "in_a_row", "skipped", "log_errors", "counted"):
+        for name in ("typical", "usual_norm", "in_a_row", "skipped", "log_errors", "counted", "decay"):
             self.register_buffer(name, torch.zeros(()))
-        self.register_buffer("decay", torch.zeros(()))
         self._last = time.monotonic()
         self._rollbacks = 0
         self._good: dict[str, Tensor] = {}
@@ -149,7 +156,7 @@ class Pretraining(L.LightningModule):
             p.grad = None
         self.manual_backward(total)
         if self._devices > 1:
-            figure = self.trainer.strategy.reduce(figure, reduce_op="mean")  # type: ignore[assignment]
+            figure = self.trainer.strategy.reduce(figure, reduce_op="mean")
         self._update(figure)
 
     @torch.no_grad()
@@ -157,14 +164,14 @@ class Pretraining(L.LightningModule):
         """Clip the gradient, step and average; ``figure`` is the batch's mean log error."""
         params = [p for p in self.network.parameters() if p.grad is not None]
         grads = [p.grad for p in params]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))  # type: ignore[arg-type]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         # a mean log error far above the usual one is an explosion
         sound = torch.isfinite(norm) & (figure < self.typical + 3.0)
         # Muon ignores the size of a gradient but not its share in the momentum: no single batch may dominate it
         limit = (1.5 * self.usual_norm).masked_fill(self.usual_norm == 0, torch.inf)
         scale = (limit / norm).clamp_max(1.0)
         for p, grad in zip(params, grads, strict=True):
-            p.grad = (grad * scale).masked_fill(~sound, 0.0)  # type: ignore[operator]
+            p.grad = (grad * scale).masked_fill(~sound, 0.0)
         self._optimizer.step()
         slow = list(self.average.parameters())
         change = torch._foreach_sub(list(self.network.parameters()), slow)
