@@ -58,7 +58,7 @@ function drawCard(c, card, { x, y, w, h, inner, view, run, bar, theme, colours }
     const top = y + TITLE + CAPTION;
     text(c, map.caption.textContent, left, top - 5, { size: 10.5, colour: theme.soft, most: w });
     map.drawPixels(c, left, top, w, h);
-    if (bar && first) drawScaleBar(c, bar, (bar.length / view.width) * w, left + 7, top + h - 8, 1);
+    if (bar && first) drawScaleBar(c, bar, (bar.length / view.width) * w, left + w - 7, top + h - 8, 1);
     mapAxes(c, run, view, { left, top, w, h }, theme, first);
     left += w + BETWEEN;
     first = false;

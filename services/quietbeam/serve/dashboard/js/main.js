@@ -52,9 +52,10 @@ const view = new View(redraw);
 const drawing = new Drawing(redraw);
 const options = new Options(colours.names, () => {
   ["cards", "colour", "layout", "draw"].forEach(schedule);
-  if (frame.run?.advice && frame.run.advice.snr !== options.snr) loader.request(wanted);
+  const more = (frame.run?.advice && frame.run.advice.snr !== options.snr) || (frame.stacks && frame.stacks.chi2 === undefined && options.kinds.includes("chi2"));
+  if (more) loader.request(wanted);
 });
-const loader = new Loader(() => options.snr, takeFrame, (error) => empty("The server does not answer as it should", error.message));
+const loader = new Loader(options, takeFrame, (error) => empty("The server does not answer as it should", error.message));
 const list = new RunList((uid) => choose(uid, false));
 const states = new HistoryPanel({
   redraw,
