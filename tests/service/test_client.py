@@ -6,7 +6,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from ophyd.sim import det
 from browser.synthetic_run import SyntheticRun
 from quietbeam.client import Client, ConflictError, FailedError, RefusedError, stop_at_snr
 from quietbeam.client.stop import SnrWatch
-from quietbeam.core.bus import Connection, emit
+from quietbeam.core import runs
+from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.denoiser.worker import DenoiseStage
@@ -94,19 +94,18 @@ def test_events_come_as_they_happen(client: Client, run: SyntheticRun) -> None:
     seen: list[str] = []
 
     def follow() -> None:
-        with closing(client.run("run-1").follow()) as events:
-            for event in events:
-                seen.append(event["type"])
-                if event["type"] == "map":
-                    return
+        for event in client.run("run-1").follow():
+            seen.append(event["type"])  # noqa: PERF401 (it is looked at meanwhile)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     wait_for(lambda: "hello" in seen)
     run.add_rows(1)
-    run.denoise()
+    run.denoise(final=True)
+    run.finish()
     thread.join(20)
-    assert not thread.is_alive() and "row" in seen and seen[-1] == "map"
+    assert not thread.is_alive() and "row" in seen and "map" in seen, "it ends with the run"
+    assert [event["type"] for event in client.run("run-1").follow()] == ["hello"], "nothing comes any more"
 
 
 def test_errors_carry_the_servers_sentence(client: Client, url: str) -> None:
@@ -122,7 +121,9 @@ def test_errors_carry_the_servers_sentence(client: Client, url: str) -> None:
         other.runs()
 
 
-def test_a_stream_brings_labelled_maps_until_the_run_is_final(client: Client, run: SyntheticRun) -> None:
+def test_a_stream_brings_labelled_maps_until_the_run_is_final(
+    client: Client, run: SyntheticRun, redis: Connection
+) -> None:
     got: list[Any] = []
 
     def follow() -> None:
@@ -142,6 +143,8 @@ def test_a_stream_brings_labelled_maps_until_the_run_is_final(client: Client, ru
     np.testing.assert_array_equal(got[-1].sel(line="Fe_Ka"), run.buffer.read_map("denoised")[1])
     assert [one.attrs["version"] for one in client.run().stream(start=run.version)] == [run.version]
     assert list(client.run().stream()) == [], "nothing comes after the final maps"
+    runs.write_status(redis, "run-1", denoise_state="failed")
+    assert list(client.run().stream()) == [], "nor after the denoiser gave up"
     with pytest.raises(NotMeasuredError, match="there are raw"):
         next(client.run().stream("spectra"))
 
@@ -188,12 +191,7 @@ def test_every_block_of_the_how_to_runs(
             stage.step()
             over.wait(0.01)
 
-    def announce() -> None:
-        while not over.wait(0.2):
-            emit(redis, "map", "run-1", version=run.version, rows=12, final=True)
-
     threads = [threading.Thread(target=turn, args=(stage,), daemon=True) for stage in stages]
-    threads.append(threading.Thread(target=announce, daemon=True))
     for thread in threads:
         thread.start()
     space: dict[str, Any] = {}
