@@ -4,6 +4,7 @@ import { Events } from "./api.js";
 import { axesOf } from "./axes.js";
 import { LineCard } from "./card.js";
 import { Colours } from "./colour.js";
+import { CountPanel } from "./count.js";
 import { DetectorsPanel } from "./detectors.js";
 import { Drawing } from "./drawing.js";
 import { EvidencePanel } from "./evidence.js";
@@ -70,6 +71,7 @@ const panels = {
   history: states,
   detectors: new DetectorsPanel({ redraw }),
   evidence: new EvidencePanel({ view }),
+  count: new CountPanel(),
   export: new ExportPanel({ shown }),
   manage: new ManagePanel({ onGone: () => choose("latest", true) }),
 };
