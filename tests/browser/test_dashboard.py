@@ -286,6 +286,12 @@ def test_the_page_fits_a_small_screen(page: Page, dashboard: Dashboard, settings
     size = page.locator("canvas").first.bounding_box()
     assert size
     assert size["width"] >= 120
+    many = SyntheticRun(settings.runs_dir, redis, uid="many", shape=(32, 48), lines=tuple(f"L{i}" for i in range(12)))
+    many.add_rows(12)
+    many.denoise()
+    until(page, "document.querySelectorAll('.card').length === 12", "the lines of the next run")
+    wait_for_rows(page, 12)
+    assert labels_cut(page) == []
     for panel in ("p", "p"):
         page.keyboard.press(panel)
         drawn(page)

@@ -6,6 +6,7 @@ import { MapCanvas } from "./map.js";
 import { lineName, number } from "./text.js";
 import { judge, labelOf } from "./verdict.js";
 
+const SHORT = ["raw", "uncertainty", "residual", "chi2"]; // kinds whose label always fits
 const make = (tag, values) => Object.assign(document.createElement(tag), values);
 
 export class LineCard {
@@ -89,13 +90,17 @@ export class LineCard {
     this.#label();
   }
 
-  /** The permanent label of each map, as long as its width allows. */
+  /** The permanent label of each map, the long form where it is wholly seen. */
   #label() {
     if (!this.judged) return;
     for (const [kind, map] of this.maps) {
-      const narrow = this.width < (kind === "swipe" ? 240 : 118);
+      const label = (narrow) => labelOf(this.run, kind, { ...this.judged, line: this.line, narrow, missing: this.stacks.chi2 === null });
       map.figure.dataset.shown = kind === "denoised" && this.judged.shownRaw ? "raw" : kind;
-      map.caption.textContent = map.caption.title = labelOf(this.run, kind, { ...this.judged, line: this.line, narrow, missing: this.stacks.chi2 === null });
+      const wanted = `${label(false)} ${this.width}`;
+      if (map.labelled === wanted) continue; // to see whether it fits costs a layout
+      map.labelled = wanted;
+      map.caption.textContent = map.caption.title = label(false);
+      if (!SHORT.includes(kind) && map.caption.scrollWidth > map.caption.clientWidth) map.caption.textContent = label(true);
     }
   }
 

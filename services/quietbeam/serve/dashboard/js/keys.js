@@ -31,7 +31,8 @@ export function listenToKeys({ view, options, side, drawing, list, states, speak
   addEventListener("keydown", (event) => {
     const { key, target } = event;
     if (event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-    if (/^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) && key !== "Escape") return;
+    if (target.matches?.("select, input:not([type=checkbox], [type=range])") && key !== "Escape") return;
+    if (target.type === "range" && ARROWS[key]) return;
     if (key === "Enter" && /^(BUTTON|A)$/.test(target.tagName)) return;
     const arrow = ARROWS[key];
     if (arrow) {
