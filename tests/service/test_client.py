@@ -30,6 +30,7 @@ from quietbeam.ingest.transports import MemorySource
 from quietbeam.serve import create_app
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore
+from quietbeam_models.weights import DEFAULT, available
 
 KEY = "key-of-the-test"
 LINES = ("Ca_Ka", "Fe_Ka", "Zn_Ka")
@@ -150,7 +151,7 @@ def test_a_stream_brings_labelled_maps_until_the_run_is_final(
 
 
 def test_changes_and_why_they_are_refused(client: Client, url: str, run: SyntheticRun, settings: Settings) -> None:
-    assert client.whoami()["kind"] == "single_user" and "quietbeam-2" in client.models()
+    assert client.whoami()["kind"] == "single_user" and DEFAULT in client.models()
     with pytest.raises(ConflictError, match="still measured"):
         client.run().delete()
     with pytest.raises(ConflictError, match="when it has ended"):
@@ -206,7 +207,7 @@ def test_every_block_of_the_how_to_runs(
         for stage in stages:
             stage.close()
     told = capsys.readouterr().out
-    assert "read:data" in told and "Fe_Ka" in told and "120 pixels" in told and "quietbeam-1" in told
+    assert "read:data" in told and "Fe_Ka" in told and "120 pixels" in told and available()[0] in told
     assert "denoise of run-1: done" in told and "no run 'no-such-run'" in told
 
 
