@@ -297,6 +297,10 @@ def test_the_page_fits_a_small_screen(page: Page, dashboard: Dashboard, settings
         drawn(page)
         drawn(page)
         assert labels_cut(page) == []
+    page.set_viewport_size({"width": 960, "height": 620})
+    drawn(page)
+    notice = page.locator("#notice").bounding_box()
+    assert notice and notice["height"] > 20, "a warning is read where the maps do not fit"
 
 
 def test_the_key_leaves_the_address_and_without_it_there_is_a_sign_in(
