@@ -73,6 +73,12 @@ def main(images: Path) -> None:
             take("final")
             page.keyboard.press("p")
             take("profile", (1366, 768), lambda: draw(page, (0.1, 0.2), (0.9, 0.75)))
+            for kind in "45":  # residual and local chi-square, beside the panel that says how long to count
+                page.keyboard.press(kind)
+            page.keyboard.press("t")
+            take("count", (1600, 1000))
+            for kind in "45":
+                page.keyboard.press(kind)
             page.keyboard.press("m")
             page.locator('.card[data-line="Fe_Ka"] .line-name').click()
             take("run", (1366, 768))

@@ -110,7 +110,7 @@ def drawn(page: Page) -> None:
 
 def wait_for_rows(page: Page, rows: int) -> None:
     """Wait until the maps of so many rows are drawn."""
-    until(page, f"quietbeam.run?.denoise.rows === {rows} && quietbeam.updates > 0", f"{rows} rows on the page")
+    until(page, f"window.quietbeam?.run?.denoise.rows === {rows} && quietbeam.updates > 0", f"{rows} rows on the page")
     drawn(page)
 
 

@@ -112,7 +112,8 @@ class SyntheticRun:
         else:
             denoised[:] = raw
         uncertainty = 0.35 * np.sqrt(truth + 0.1)
-        self.buffer.write_maps(0, raw, denoised, uncertainty)
+        chi2 = (raw - denoised) ** 2 / np.maximum(denoised, 0.1)
+        self.buffer.write_maps(0, raw, denoised, uncertainty, chi2=chi2)
         self.version += 1
         evidence = self.evidence(final=final, proven=proven)
         self.buffer.update_map_attributes(

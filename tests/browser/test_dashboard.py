@@ -14,7 +14,7 @@ from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RunState
 
-from .conftest import KEY, LINES, Dashboard, drawn, open_page, pixels, until, wait_for_rows
+from .conftest import KEY, LINES, Canvas, Dashboard, drawn, open_page, pixels, until, wait_for_rows
 from .synthetic_run import SyntheticRun
 
 pytestmark = pytest.mark.browser
@@ -191,11 +191,12 @@ def test_the_axes_of_all_maps_agree_with_what_is_shown(page: Page, dashboard: Da
 def test_every_way_to_show_the_maps_draws_them(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
     open_page(page, dashboard)
     wait_for_rows(page, 10)
-    for kind in ("uncertainty", "residual"):
+    page.set_viewport_size({"width": 1366, "height": 768})
+    for kind in ("uncertainty", "residual", "chi2"):
         page.locator(f'#kinds [data-kind="{kind}"]').click()
         until(page, f"document.querySelector('.map[data-kind={kind}]') !== null", kind)
-        drawn(page)
-        assert pixels(page, "Ca_Ka", kind)["colours"] > 20
+        until(page, lambda kind=kind: pixels(page, "Ca_Ka", kind)["colours"] > 20, f"the colours of {kind}")
+        assert labels_cut(page) == []
     seen = set()
     for cmap in ("viridis", "inferno", "magma", "plasma", "cividis", "gray"):
         page.locator("#cmap").select_option(cmap)
@@ -205,6 +206,34 @@ def test_every_way_to_show_the_maps_draws_them(page: Page, dashboard: Dashboard,
         canvas = 'document.querySelector(".map[data-kind=raw] canvas")'
         seen.add(page.evaluate(f"{canvas}.toDataURL()"))
     assert len(seen) == 6
+
+
+def test_residual_and_local_chi_square_are_read_where_they_are_shown(
+    page: Page, dashboard: Dashboard, run: SyntheticRun
+) -> None:
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    page.keyboard.press("4")
+    page.keyboard.press("5")
+    row, col = 6, 20
+    shown = Canvas(page, kind="chi2")
+    expect(shown.locator).to_have_attribute("aria-label", re.compile("Fe_Ka local χ²: 0 to 9, linear scale"))
+    page.mouse.move(*shown.at(row, col))
+    raw, denoised, chi2 = (run.buffer.read_map(kind)[1, row, col] for kind in ("raw", "denoised", "chi2"))
+    words = page.locator('.card[data-line="Fe_Ka"] .values').inner_text()
+    found = re.search(r"raw (\S+) denoised \S+ ± \S+ residual (\S+) σ χ² (\S+)", " ".join(words.split()))
+    assert found, words
+    assert [float(text) for text in found.groups()] == pytest.approx(
+        [raw, (raw - denoised) / max(denoised, 1) ** 0.5, chi2], abs=0.006
+    )
+    run.add_rows(10)
+    run.denoise()
+    wait_for_rows(page, 20)
+    page.keyboard.press("h")
+    expect(page.locator("#state-facts")).to_contain_text("state 2 of 2")
+    page.keyboard.press(",")
+    expect(page.locator("#earlier")).to_be_visible()
+    expect(page.locator('.card[data-line="Fe_Ka"] [data-kind="chi2"] figcaption')).to_have_text("no χ² kept")
 
 
 def test_holes_are_filled_for_looking_at_only(
@@ -221,7 +250,10 @@ def test_holes_are_filled_for_looking_at_only(
     wait_for_rows(page, 12)
     box = page.get_by_label("Fill holes")
     expect(box).to_be_visible()
+    page.set_viewport_size({"width": 1366, "height": 768})
     drawn(page)
+    tools = page.locator(".tools").bounding_box()
+    assert tools and tools["height"] < 50, "the tools stand in one row"
     canvas = 'document.querySelector(".map[data-kind=raw] canvas").toDataURL()'
     plain = page.evaluate(canvas)
     box.check()
@@ -230,6 +262,13 @@ def test_holes_are_filled_for_looking_at_only(
     box.uncheck()
     drawn(page)
     assert page.evaluate(canvas) == plain
+
+
+def labels_cut(page: Page) -> list[str]:
+    """Return the permanent labels of denoised maps that are not wholly seen."""
+    labels = "[...document.querySelectorAll('[data-kind=denoised] figcaption')]"
+    cut: list[str] = page.evaluate(f"{labels}.filter(c => c.scrollWidth > c.clientWidth).map(c => c.textContent)")
+    return cut
 
 
 def test_the_page_fits_a_small_screen(page: Page, dashboard: Dashboard, settings: Settings, redis: Connection) -> None:
@@ -247,13 +286,21 @@ def test_the_page_fits_a_small_screen(page: Page, dashboard: Dashboard, settings
     size = page.locator("canvas").first.bounding_box()
     assert size
     assert size["width"] >= 120
+    many = SyntheticRun(settings.runs_dir, redis, uid="many", shape=(32, 48), lines=tuple(f"L{i}" for i in range(12)))
+    many.add_rows(12)
+    many.denoise()
+    until(page, "document.querySelectorAll('.card').length === 12", "the lines of the next run")
+    wait_for_rows(page, 12)
+    assert labels_cut(page) == []
     for panel in ("p", "p"):
         page.keyboard.press(panel)
         drawn(page)
         drawn(page)
-        labels = "[...document.querySelectorAll('[data-kind=denoised] figcaption')]"
-        cut = page.evaluate(f"{labels}.filter(c => c.scrollWidth > c.clientWidth).map(c => c.textContent)")
-        assert cut == [], "the label of a denoised map is whole"
+        assert labels_cut(page) == []
+    page.set_viewport_size({"width": 960, "height": 620})
+    drawn(page)
+    notice = page.locator("#notice").bounding_box()
+    assert notice and notice["height"] > 20, "a warning is read where the maps do not fit"
 
 
 def test_the_key_leaves_the_address_and_without_it_there_is_a_sign_in(
@@ -303,7 +350,7 @@ def test_the_page_follows_the_latest_run_until_one_is_chosen(
     second.denoise()
     until(page, "document.querySelectorAll('.card').length === 2", "the new run's lines")
     page.locator("#run-button").click()
-    page.get_by_label("Search runs").fill("1042")
+    page.get_by_label("Search runs").fill("1042 frozen cell 7")
     page.locator("#runs-list button").click()
     expect(page.locator("#run-name")).to_have_text("Scan 1042")
     expect(page.locator("#follow")).not_to_be_checked()

@@ -19,6 +19,7 @@ from quietbeam.ingest.service import IngestStage
 from quietbeam.ingest.transports import MemorySource
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore
+from quietbeam_models.weights import available
 
 from .conftest import Dashboard, open_page, until, wait_for_rows
 from .synthetic_run import SyntheticRun
@@ -112,7 +113,7 @@ def test_denoising_again_is_asked_with_the_chosen_weights(
     expect(again).to_be_disabled()
     finish(run)
     expect(again).to_be_enabled()
-    page.locator("#manage-weights").select_option("quietbeam-1")
+    page.locator("#manage-weights").select_option(available()[0])
     page.locator("#manage-budget").fill("7200")
     again.click()
     expect(page.locator("#manage-actions")).to_contain_text("▲ seconds of fine-tuning: 0 to 3600")
@@ -121,7 +122,7 @@ def test_denoising_again_is_asked_with_the_chosen_weights(
     expect(page.locator("#manage-actions")).to_contain_text("denoise again: queued (asked by")
     expect(again).to_be_disabled()
     [action] = actions.waiting(redis, run.uid)
-    assert (action.kind, dict(action.options)) == (ActionKind.DENOISE, {"weights": "quietbeam-1", "budget_s": 12})
+    assert (action.kind, dict(action.options)) == (ActionKind.DENOISE, {"weights": available()[0], "budget_s": 12})
     actions.note(redis, action, "failed", "no such device")
     expect(page.locator("#manage-actions")).to_contain_text("denoise again failed: no such device")
 

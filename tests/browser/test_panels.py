@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from quietbeam.core import runs
+from quietbeam.core.bus import Connection
 from quietbeam.serve.colormaps import NOT_MEASURED_RGB
 
 from .conftest import LINES, Canvas, Dashboard, drawn, open_page, until, wait_for_rows
@@ -209,8 +212,38 @@ NAMELESS = """() => [...document.querySelectorAll("button, select, input, canvas
 def test_everything_has_a_name_for_a_screen_reader(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
     open_page(page, dashboard)
     wait_for_rows(page, 10)
-    for name in ("Profile", "Region", "RGB", "Evidence", "Save"):
+    for name in ("Profile", "Region", "RGB", "Evidence", "Count", "Save"):
         panel(page, name)
         if name in ("Profile", "Region"):
             Canvas(page).drag((2, 6), (8, 20))
         assert page.evaluate(NAMELESS) == [], name
+
+
+def test_the_time_still_to_count_for_the_wanted_snr(
+    page: Page, dashboard: Dashboard, run: SyntheticRun, redis: Connection
+) -> None:
+    evidence = run.evidence(final=False, proven=True)
+    calcium = replace(evidence.lines[0], mean_counts=6.25, dwell_gain=10.0, dwell_gain_low=8.0)
+    iron = replace(evidence.lines[1], mean_counts=200.0, dwell_gain=4.0, dwell_gain_low=3.0)
+    dark = replace(evidence.lines[2], mean_counts=0.001)
+    zinc = replace(evidence.lines[3], mean_counts=4.0)
+    runs.write_status(redis, run.uid, evidence=replace(evidence, lines=(calcium, iron, dark, zinc)))
+    open_page(page, dashboard)
+    wait_for_rows(page, 10)
+    page.keyboard.press("t")
+    expect(page.locator("#side-title")).to_have_text("How long must I still count?")
+    lines = page.locator("#count-table tbody tr")
+    # 400 pixels of 20 ms are counted: 8 s
+    expect(lines.nth(0)).to_have_text("Ca Kα2.5 → 7.92 min (×16)8 s – 15 s (×2.1–2.9)")
+    expect(lines.nth(1)).to_have_text("Fe Kα14 → 28reachedreached")
+    expect(lines.nth(2)).to_contain_text("Cu Kα–––")
+    expect(lines.nth(3)).to_contain_text("too few counts yet")
+    expect(lines.nth(4)).to_have_text("Zn Kα23 min (×25)–")
+    expect(lines.nth(5)).to_contain_text("count on raw")
+    facts = page.locator("#count-facts")
+    expect(facts).to_have_text(
+        "Still to count for SNR 10 in every line: 3 min (×25) raw, 3 min (×25) as the maps are shown; without Cu Kα."
+    )
+    page.get_by_label("Wanted SNR").fill("2")
+    page.get_by_label("Wanted SNR").press("Enter")
+    expect(facts).to_contain_text("SNR 2 in every line: reached raw, reached as")

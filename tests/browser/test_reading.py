@@ -25,6 +25,10 @@ pytestmark = pytest.mark.browser
 def test_the_keyboard_does_what_the_pointer_does(page: Page, dashboard: Dashboard, run: SyntheticRun) -> None:
     open_page(page, dashboard)
     wait_for_rows(page, 10)
+    page.get_by_label("Same range").click()  # a box that has the focus is no text field
+    page.keyboard.press("4")
+    expect(page.locator('[data-kind="residual"] canvas').first).to_be_visible()
+    page.keyboard.press("4")
     Canvas(page).locator.focus()
     page.keyboard.press("ArrowUp")
     expect(page.locator("#readout")).to_contain_text("row 20, col 20")

@@ -6,7 +6,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from ophyd.sim import det
 from browser.synthetic_run import SyntheticRun
 from quietbeam.client import Client, ConflictError, FailedError, RefusedError, stop_at_snr
 from quietbeam.client.stop import SnrWatch
-from quietbeam.core.bus import Connection, emit
+from quietbeam.core import runs
+from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.denoiser.worker import DenoiseStage
@@ -30,6 +30,7 @@ from quietbeam.ingest.transports import MemorySource
 from quietbeam.serve import create_app
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore
+from quietbeam_models.weights import DEFAULT, available
 
 KEY = "key-of-the-test"
 LINES = ("Ca_Ka", "Fe_Ka", "Zn_Ka")
@@ -94,19 +95,18 @@ def test_events_come_as_they_happen(client: Client, run: SyntheticRun) -> None:
     seen: list[str] = []
 
     def follow() -> None:
-        with closing(client.run("run-1").follow()) as events:
-            for event in events:
-                seen.append(event["type"])
-                if event["type"] == "map":
-                    return
+        for event in client.run("run-1").follow():
+            seen.append(event["type"])  # noqa: PERF401 (it is looked at meanwhile)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     wait_for(lambda: "hello" in seen)
     run.add_rows(1)
-    run.denoise()
+    run.denoise(final=True)
+    run.finish()
     thread.join(20)
-    assert not thread.is_alive() and "row" in seen and seen[-1] == "map"
+    assert not thread.is_alive() and "row" in seen and "map" in seen, "it ends with the run"
+    assert [event["type"] for event in client.run("run-1").follow()] == ["hello"], "nothing comes any more"
 
 
 def test_errors_carry_the_servers_sentence(client: Client, url: str) -> None:
@@ -122,7 +122,9 @@ def test_errors_carry_the_servers_sentence(client: Client, url: str) -> None:
         other.runs()
 
 
-def test_a_stream_brings_labelled_maps_until_the_run_is_final(client: Client, run: SyntheticRun) -> None:
+def test_a_stream_brings_labelled_maps_until_the_run_is_final(
+    client: Client, run: SyntheticRun, redis: Connection
+) -> None:
     got: list[Any] = []
 
     def follow() -> None:
@@ -142,12 +144,14 @@ def test_a_stream_brings_labelled_maps_until_the_run_is_final(client: Client, ru
     np.testing.assert_array_equal(got[-1].sel(line="Fe_Ka"), run.buffer.read_map("denoised")[1])
     assert [one.attrs["version"] for one in client.run().stream(start=run.version)] == [run.version]
     assert list(client.run().stream()) == [], "nothing comes after the final maps"
+    runs.write_status(redis, "run-1", denoise_state="failed")
+    assert list(client.run().stream()) == [], "nor after the denoiser gave up"
     with pytest.raises(NotMeasuredError, match="there are raw"):
         next(client.run().stream("spectra"))
 
 
 def test_changes_and_why_they_are_refused(client: Client, url: str, run: SyntheticRun, settings: Settings) -> None:
-    assert client.whoami()["kind"] == "single_user" and "quietbeam-2" in client.models()
+    assert client.whoami()["kind"] == "single_user" and DEFAULT in client.models()
     with pytest.raises(ConflictError, match="still measured"):
         client.run().delete()
     with pytest.raises(ConflictError, match="when it has ended"):
@@ -188,12 +192,7 @@ def test_every_block_of_the_how_to_runs(
             stage.step()
             over.wait(0.01)
 
-    def announce() -> None:
-        while not over.wait(0.2):
-            emit(redis, "map", "run-1", version=run.version, rows=12, final=True)
-
     threads = [threading.Thread(target=turn, args=(stage,), daemon=True) for stage in stages]
-    threads.append(threading.Thread(target=announce, daemon=True))
     for thread in threads:
         thread.start()
     space: dict[str, Any] = {}
@@ -208,7 +207,7 @@ def test_every_block_of_the_how_to_runs(
         for stage in stages:
             stage.close()
     told = capsys.readouterr().out
-    assert "read:data" in told and "Fe_Ka" in told and "120 pixels" in told and "quietbeam-1" in told
+    assert "read:data" in told and "Fe_Ka" in told and "120 pixels" in told and available()[0] in told
     assert "denoise of run-1: done" in told and "no run 'no-such-run'" in told
 
 

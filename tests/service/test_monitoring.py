@@ -62,6 +62,9 @@ def test_every_alert_says_what_it_costs_and_what_to_do() -> None:
 
 def test_panels_explain_themselves_and_do_not_overlap() -> None:
     source = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"][0]
+    assert source["type"] == "prometheus" and GRAFANA["schemaVersion"] >= 36 and 0 < len(GRAFANA["uid"]) <= 40
+    ids = [panel["id"] for panel in GRAFANA["panels"]]
+    assert len(set(ids)) == len(ids) and min(ids) > 0, "Grafana finds panels by these"
     taken: set[tuple[int, int]] = set()
     for panel in GRAFANA["panels"]:
         place = panel["gridPos"]
@@ -72,6 +75,8 @@ def test_panels_explain_themselves_and_do_not_overlap() -> None:
         taken |= cells
     for panel in PANELS:
         assert panel["description"], panel["title"]
+        references = [target["refId"] for target in panel["targets"]]
+        assert references and len(set(references)) == len(references), panel["title"]
         assert {panel["datasource"]["uid"], *(t["datasource"]["uid"] for t in panel["targets"])} == {source["uid"]}
 
 

@@ -25,8 +25,10 @@ from quietbeam.ingest.service import IngestStage
 from quietbeam.ingest.transports import MemorySource
 from quietbeam.publish import PublishStage
 from quietbeam.serve import create_app
+from quietbeam_models.weights import DEFAULT, available
 
 HERE = "/api/v1/runs/run-1"
+OLDER = available()[0]
 
 
 @pytest.fixture
@@ -232,14 +234,14 @@ def test_a_finished_run_is_denoised_again_with_other_weights(
     worker = DenoiseStage(settings, redis, owner="here")
     before = run.buffer.read_map("denoised")
     version = attributes(client)["maps_version"]
-    options = {"weights": "quietbeam-1", "budget_s": 0.5}
+    options = {"weights": OLDER, "budget_s": 0.5}
     asked = client.post(f"{HERE}/denoise", json=options)
     assert client.post(f"{HERE}/denoise", json=options).headers["location"] == asked.headers["location"]
     detail = problem(client.post(f"{HERE}/denoise", json={"budget_s": 3}), 409)
     assert "other options" in detail and "single user" in detail
     turn(worker, lambda: follow(client, asked)["state"] == "done")
     now = attributes(client)
-    assert now["denoise"]["state"] == "final" and now["denoise"]["model"] == "quietbeam-1"
+    assert now["denoise"]["state"] == "final" and now["denoise"]["model"] == OLDER
     assert now["evidence"]["final"] and now["evidence"]["fine_tune_s"] <= 30
     assert now["maps_version"] > version and (run.buffer.read_map("denoised") != before).any()
     assert redis.hget(keys.run("run-1"), "denoise_request") is None
@@ -249,11 +251,11 @@ def test_a_finished_run_is_denoised_again_with_other_weights(
 def test_a_worker_that_dies_over_it_is_followed_by_one_that_knows_what_was_asked(
     client: TestClient, run: SyntheticRun, settings: Settings, redis: Connection
 ) -> None:
-    asked = client.post(f"{HERE}/denoise", json={"weights": "quietbeam-1", "budget_s": 0})
+    asked = client.post(f"{HERE}/denoise", json={"weights": OLDER, "budget_s": 0})
     DenoiseStage(settings, redis, owner="here")._requests.turn()  # and it dies before it has the run
     assert follow(client, asked)["state"] == "running"
     turn(DenoiseStage(settings, redis, owner="there"), lambda: follow(client, asked)["state"] == "done")
-    assert attributes(client)["denoise"]["model"] == "quietbeam-1"
+    assert attributes(client)["denoise"]["model"] == OLDER
 
 
 def test_a_run_that_the_worker_has_in_hand_begins_anew_with_what_was_asked(
@@ -261,13 +263,13 @@ def test_a_run_that_the_worker_has_in_hand_begins_anew_with_what_was_asked(
 ) -> None:
     worker = DenoiseStage(settings, redis, owner="here")
     worker._take("run-1")
-    action = actions.ask(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": "quietbeam-1", "budget_s": 0})
+    action = actions.ask(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": OLDER, "budget_s": 0})
     turn(worker, lambda: (actions.read(redis, action.id) or action).settled)
-    assert attributes(client)["denoise"]["model"] == "quietbeam-1"
+    assert attributes(client)["denoise"]["model"] == OLDER
 
 
 def test_what_cannot_be_denoised_again_is_refused(client: TestClient, run: SyntheticRun, redis: Connection) -> None:
-    assert "quietbeam-2" in problem(client.post(f"{HERE}/denoise", json={"weights": "../../etc/passwd"}), 404)
+    assert DEFAULT in problem(client.post(f"{HERE}/denoise", json={"weights": "../../etc/passwd"}), 404)
     for bad in ({"budget_s": -1}, {"budget_s": 4000}, {"budget_s": "long"}, {"weight": "x"}, [], "x"):
         problem(client.post(f"{HERE}/denoise", json=bad), 422)
     runs.write_status(redis, "run-1", state=RunState.RUNNING)
@@ -287,18 +289,18 @@ def test_chosen_weights_are_those_of_the_next_run(
 ) -> None:
     worker = DenoiseStage(settings, redis, owner="here")
     assert client.get("/api/v1/models").json()["meta"]["chosen"] is None
-    asked = client.put("/api/v1/models/chosen", json={"id": "quietbeam-1"})
+    asked = client.put("/api/v1/models/chosen", json={"id": OLDER})
     turn(worker, lambda: follow(client, asked)["state"] == "done")
-    assert client.get("/api/v1/models").json()["meta"]["chosen"] == "quietbeam-1"
-    assert client.put("/api/v1/models/chosen", json={"id": "quietbeam-1"}).status_code == 200
-    assert "there are quietbeam-1" in problem(client.put("/api/v1/models/chosen", json={"id": "best"}), 404)
+    assert client.get("/api/v1/models").json()["meta"]["chosen"] == OLDER
+    assert client.put("/api/v1/models/chosen", json={"id": OLDER}).status_code == 200
+    assert f"there are {OLDER}" in problem(client.put("/api/v1/models/chosen", json={"id": "best"}), 404)
     new = make_run(settings, redis, uid="new")
     redis.hset(keys.run("new"), "denoise_state", "waiting")
     new.finish(RunState.INCOMPLETE)
     worker._adopt_orphans()
     turn(worker, lambda: redis.hget(keys.run("new"), "denoise_state") == b"final")
     status = runs.read_status(redis, "new")
-    assert status is not None and status.evidence is not None and status.evidence.model == "quietbeam-1"
+    assert status is not None and status.evidence is not None and status.evidence.model == OLDER
     back = client.put("/api/v1/models/chosen", json={"id": ""})
     turn(worker, lambda: follow(client, back)["state"] == "done")
     assert client.get("/api/v1/models").json()["meta"]["chosen"] is None
@@ -311,7 +313,7 @@ def test_weights_that_the_worker_does_not_have_fail_there(
     action = actions.ask(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": "../x"})
     turn(worker, lambda: (actions.read(redis, action.id) or action).settled)
     settled = actions.read(redis, action.id)
-    assert settled is not None and settled.state == "failed" and "there are quietbeam-1" in settled.reason
+    assert settled is not None and settled.state == "failed" and f"there are {OLDER}" in settled.reason
 
 
 # --- in general -----------------------------------------------------------------------------------------------------

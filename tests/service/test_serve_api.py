@@ -58,7 +58,7 @@ def test_about_leads_to_everything(client: TestClient, run: SyntheticRun) -> Non
             assert client.get(link).status_code == 200, link
 
 
-def test_a_run_tells_its_state_geometry_and_progress(client: TestClient, run: SyntheticRun) -> None:
+def test_a_run_tells_its_state_geometry_and_progress(client: TestClient, run: SyntheticRun, redis: Connection) -> None:
     found = attributes(client, "run-1")
     assert found == attributes(client) | {"data_age_s": found["data_age_s"]}
     assert found["state"] == "running"
@@ -72,6 +72,10 @@ def test_a_run_tells_its_state_geometry_and_progress(client: TestClient, run: Sy
     assert 0 <= found["data_age_s"] < 20
     assert found["denoise"] == {"state": "live", "reason": "", "rows": 6, "lag_s": 0.21, "model": "quietbeam-1"}
     assert found["evidence"]["lines"][0]["line"] == "Ca_Ka"
+    assert found["sample"] == "frozen cell 7"
+    for sample, name in (({"name": "rock", "formula": "SiO2"}, "rock"), ({}, ""), (7, "7")):
+        runs.write_status(redis, "run-1", info=replace(run.info, metadata={"sample": sample}))
+        assert attributes(client, "run-1")["sample"] == name
 
 
 def test_runs_are_listed_newest_first_in_pages_and_by_state(
@@ -279,6 +283,9 @@ def test_maps_are_listed_with_links_that_work(client: TestClient, run: Synthetic
         ("runs?scan_id=first", 422, "scan_id"),
         ("runs?sort=-size", 422, "time_start"),
         ("runs?metadata=sample", 400, "KEY:VALUE"),
+        ("runs?plan_name=snake", 422, "plan_name: no such parameter here; there are page[offset], page[limit], state"),
+        ("models?x=1", 422, "there are none"),
+        ("runs/latest/maps/raw/Fe_Ka?formt=npy", 422, "formt"),
         ("runs?plan=" + "x" * 101, 422, "plan"),
         ("runs/latest/maps/denoised?version=77", 404, "is not kept"),
         ("runs/latest/maps/denoised?version=-1", 422, "version"),

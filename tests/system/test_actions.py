@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from quietbeam_models.weights import DEFAULT, available
+
 from .conftest import Installation, wait_until
 
 pytestmark = pytest.mark.system
@@ -19,7 +21,7 @@ def test_a_run_is_pinned_denoised_again_and_deleted(installation: Installation, 
     installation.finished(scan)
     installation.final(uid)
     container = installation.tiled()[installation.settings.tiled.root]
-    assert container[uid].metadata["evidence"]["model"] == "quietbeam-2"
+    assert container[uid].metadata["evidence"]["model"] == DEFAULT
 
     with installation.http() as http:
 
@@ -39,10 +41,10 @@ def test_a_run_is_pinned_denoised_again_and_deleted(installation: Installation, 
         assert http.delete(f"/api/v1/runs/{uid}").status_code == 409
         ask("DELETE", "/pin")
 
-        ask("POST", "/denoise", json={"weights": "quietbeam-1", "budget_s": 1})
+        ask("POST", "/denoise", json={"weights": available()[0], "budget_s": 1})
         installation.final(uid)
         wait_until(
-            lambda: container[uid].metadata["evidence"]["model"] == "quietbeam-1", 60, "the new evidence in Tiled"
+            lambda: container[uid].metadata["evidence"]["model"] == available()[0], 60, "the new evidence in Tiled"
         )
         assert (container[uid]["denoised"].read() == installation.buffer(uid).read_map("denoised")).all()
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
-from tests.monitoring_page import DEPLOY, PROMETHEUS, asked_for, families, queries, rules, sample_names
+from tests.monitoring_page import DEPLOY, PANELS, PROMETHEUS, asked_for, families, queries, rules, sample_names
 
 from quietbeam.app.ports import free_port
 
@@ -18,10 +22,12 @@ from .conftest import Installation, wait_until
 
 
 def test_a_scan_as_prometheus_sees_it(installation: Installation, tmp_path: Path) -> None:
-    known = set(installation.uids())
-    scan = installation.scan(tmp_path / "truth.npz", "--shape", "24x24", "--dwell", "0.02", "--seed", "2")
-    uid = installation.new_run(known)
-    with installation.http() as http:
+    known, began = set(installation.uids()), time.time()
+    with ExitStack() as stack:
+        watching = stack.enter_context(prometheus(installation, tmp_path)) if shutil.which("prometheus") else None
+        scan = installation.scan(tmp_path / "truth.npz", "--shape", "24x24", "--dwell", "0.02", "--seed", "2")
+        uid = installation.new_run(known)
+        http = stack.enter_context(installation.http())
 
         def there() -> bool:
             text = http.get("/metrics").raise_for_status().text
@@ -33,6 +39,9 @@ def test_a_scan_as_prometheus_sees_it(installation: Installation, tmp_path: Path
         installation.finished(scan)
         installation.final(uid)
         text = http.get("/metrics").raise_for_status().text
+        if watching:
+            every_panel_has_data(watching, began)
+            every_rule_is_quiet(watching)
     values = {sample.name: sample.value for metric in families(text) for sample in metric.samples if not sample.labels}
     for name in ("documents_received", "rows_committed", "maps_denoised", "tiled_updates"):
         assert values[f"quietbeam_{name}_total"] > 0, name
@@ -42,12 +51,11 @@ def test_a_scan_as_prometheus_sees_it(installation: Installation, tmp_path: Path
         assert f'quietbeam_stage_up{{stage="{stage}"}} 1.0' in text
         found = re.search(rf'quietbeam_stage_memory_bytes{{stage="{stage}"}} (\S+)', text)
         assert found and 2e7 < float(found[1]) < 1e10
-    if shutil.which("prometheus"):
-        a_real_prometheus(installation, tmp_path)
 
 
-def a_real_prometheus(installation: Installation, folder: Path) -> None:
-    """The shipped config, with this installation's addresses and keys: both are scraped, all alerts are quiet."""
+@contextmanager
+def prometheus(installation: Installation, folder: Path) -> Iterator[httpx.Client]:
+    """A real Prometheus with the shipped config and this installation's addresses and keys; it scrapes every second."""
     secrets, ports = (
         installation.settings.secrets_dir,
         {
@@ -82,17 +90,30 @@ def a_real_prometheus(installation: Installation, folder: Path) -> None:
                 return [target["health"] for target in found] == ["up", "up"]
 
             wait_until(scraped, 60, "both targets scraped with their keys")
-
-            def evaluated() -> list[Any]:
-                groups = http.get("rules").json()["data"]["groups"]
-                return [rule for group in groups for rule in group["rules"] if rule["health"] != "unknown"]
-
-            wait_until(lambda: len(evaluated()) == len(rules()), 60, "every rule evaluated")
-            assert {rule["health"] for rule in evaluated()} == {"ok"}
-            pages = [
-                rule for rule in evaluated() if rule["state"] != "inactive" and rule["labels"]["severity"] == "page"
-            ]
-            assert pages == []
+            yield http
     finally:
         process.terminate()
         process.wait(20)
+
+
+def every_panel_has_data(http: httpx.Client, began: float) -> None:
+    """Each query of the Grafana dashboard was answered with numbers at some moment of the scan."""
+    for panel in PANELS:
+        for target in panel["targets"]:
+            asked = {"query": target["expr"], "start": began, "end": time.time(), "step": 1}
+            found = http.get("query_range", params=asked).raise_for_status().json()["data"]["result"]
+            values = [float(value) for series in found for _, value in series["values"]]
+            assert not all(map(math.isnan, values)), f"{panel['title']}: no data for {target['expr']}"
+
+
+def every_rule_is_quiet(http: httpx.Client) -> None:
+    """All rules are evaluated without an error, and no alert calls somebody."""
+
+    def evaluated() -> list[Any]:
+        groups = http.get("rules").json()["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"] if rule["health"] != "unknown"]
+
+    wait_until(lambda: len(evaluated()) == len(rules()), 60, "every rule evaluated")
+    assert {rule["health"] for rule in evaluated()} == {"ok"}
+    pages = [rule for rule in evaluated() if rule["state"] != "inactive" and rule["labels"]["severity"] == "page"]
+    assert pages == []

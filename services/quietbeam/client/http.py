@@ -208,8 +208,18 @@ class Run:
         return [one["attributes"] for one in self._client.get(f"runs/{self.uid}/history")["data"]]
 
     def follow(self) -> Iterator[dict[str, Any]]:
-        """Yield the events of this run; fetch :meth:`maps` again on ``map``."""
-        return self._client.events(self.uid)
+        """Yield the events of this run until it has its final maps or is deleted; fetch :meth:`maps` on ``map``."""
+        for event in self._client.events(self.uid):
+            yield event
+            if event["type"] in ("hello", "map", "run") and self._is_over():
+                return
+
+    def _is_over(self) -> bool:
+        try:
+            now = self.refresh().attributes
+        except NotMeasuredError:
+            return True
+        return now["ended"] and now["denoise"]["state"] in ("final", "failed")
 
     def stream(self, kind: str = "denoised", *, start: int | None = None) -> Iterator[xr.DataArray]:
         """Yield maps (line, row, col) as they change, over a websocket, until the run has its final ones.

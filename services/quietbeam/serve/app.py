@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import redis
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, params
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quietbeam.core.bus import Connection, connect
@@ -117,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     problems.install(app)
     for module in (about, auth, runs, maps, values, events, actions, streams):
-        _include(app, module.router, API)
+        _include(app, module.router, API, [Depends(_known_parameters)])
     _include(app, health.router, "")
     dashboard.install(app)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
@@ -128,13 +130,37 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _include(app: FastAPI, router: APIRouter, prefix: str) -> None:
+def _include(app: FastAPI, router: APIRouter, prefix: str, dependencies: Sequence[params.Depends] = ()) -> None:
     """Add the addresses of a router, and note which scopes each needs (None: open to all)."""
     for route in router.routes:
         if isinstance(route, APIRoute | APIWebSocketRoute):
             for method in getattr(route, "methods", ("WEBSOCKET",)):
                 app.state.scopes[method, prefix + route.path] = route.endpoint.needs  # type: ignore[attr-defined]
-    app.include_router(router, prefix=prefix)
+    app.include_router(router, prefix=prefix, dependencies=dependencies)
+
+
+def _known_parameters(request: HTTPConnection) -> None:
+    """Let a request through whose parameters the document names: a filter with a slip in its name would not filter.
+
+    Raises
+    ------
+    RequestValidationError
+        422, with the names that there are.
+    """
+    if request.scope["type"] == "websocket":
+        return
+    path = f"{API}{request.scope['route'].path}"
+    operation = request.app.openapi()["paths"][path][request.scope["method"].lower()]
+    names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
+    unknown = [name for name in request.query_params if name not in names]
+    if unknown:
+        there_are = f"there are {', '.join(names)}" if names else "there are none"
+        raise RequestValidationError(
+            [
+                {"loc": ("query", name[:60]), "msg": f"no such parameter here; {there_are}", "type": "extra_forbidden"}
+                for name in unknown[:10]
+            ]
+        )
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -56,7 +56,6 @@ def _complete(operation: dict[str, Any], scopes: frozenset[str] | None) -> None:
         wanted = sorted(scopes)
         operation["security"] = [{"ApiKey": wanted}, {"Bearer": wanted}]
         common += [401, 403, 429]
-    if "422" in responses:
         responses["422"] = ERRORS[422]
     if "requestBody" in operation:
         common += [413]

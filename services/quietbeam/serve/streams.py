@@ -108,7 +108,7 @@ class MapStream:
                 if status.maps_version > sent and status.maps_version > 0:
                     await self._send_map(websocket, status, None)
                     sent = status.maps_version
-                elif status.state.ended and status.denoise_state == "final":
+                elif status.state.ended and status.denoise_state in ("final", "failed"):
                     return ENDED, "the run has its final maps"
                 elif not await anext(changes, False):
                     return RESTARTS, "the service restarts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -248,6 +249,7 @@ def describe(status: RunStatus, here: str, *, brief: bool = False) -> dict[str, 
         "ended": status.state.ended,
         "scan_id": info.scan_id if info else None,
         "plan": info.plan if info else "",
+        "sample": _sample(info.metadata) if info else "",
         "profile": info.profile if info else "",
         "shape": info.shape if info else None,
         "lines": info.lines if info else [],
@@ -285,6 +287,12 @@ def describe(status: RunStatus, here: str, *, brief: bool = False) -> dict[str, 
             "metadata": info.metadata if info else {},
         }
     return {"id": status.uid, "type": "run", "attributes": attributes, "links": {"self": f"{here}/runs/{status.uid}"}}
+
+
+def _sample(metadata: Mapping[str, Any]) -> str:
+    """Return the name of the sample, which start documents give as text or as ``{"name": ...}``."""
+    sample = metadata.get("sample")
+    return str((sample.get("name") if isinstance(sample, Mapping) else sample) or "")
 
 
 def _progress(status: RunStatus) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import { MapCanvas } from "./map.js";
 import { lineName, number } from "./text.js";
 import { judge, labelOf } from "./verdict.js";
 
+const SHORT = ["raw", "uncertainty", "residual", "chi2"]; // kinds whose label always fits
 const make = (tag, values) => Object.assign(document.createElement(tag), values);
 
 export class LineCard {
@@ -51,16 +52,16 @@ export class LineCard {
   update(run, stacks, options, colours) {
     this.run = run;
     this.stacks = stacks;
-    this.values = valuesOf(stacks, this.index, run.kind, this.maps.has("residual"));
+    this.values = valuesOf(stacks, this.index, run.kind, this.maps);
     const { rows, cols } = stacks.raw;
     const shared = options.sameRange || options.swipe ? rangeOf([this.values.raw, this.values.denoised], options.clip) : null;
     this.bars = [];
     for (const [kind, map] of this.maps) {
-      const isDifference = kind === "residual";
-      const name = isDifference ? "difference" : options.cmap;
-      const scale = isDifference || kind === "uncertainty" ? "linear" : options.scale;
+      const name = kind === "residual" ? "difference" : options.cmap;
+      const scale = ["uncertainty", "residual", "chi2"].includes(kind) ? "linear" : options.scale;
       let range = shared;
-      if (isDifference) range = run.kind === "counts" ? [-4, 4] : symmetric(this.values.residual, options.clip);
+      if (kind === "residual") range = run.kind === "counts" ? [-4, 4] : symmetric(this.values.residual, options.clip);
+      else if (kind === "chi2") range = [0, 9]; // noise alone goes beyond 3 sigma almost nowhere
       else if (kind === "uncertainty" || !shared) range = rangeOf([this.values[kind]], options.clip);
       const fill = (picture, values) => {
         const shown = options.fillHoles && stacks.holes ? fillHoles(values, rows, cols) : values;
@@ -89,13 +90,17 @@ export class LineCard {
     this.#label();
   }
 
-  /** The permanent label of each map, as long as its width allows. */
+  /** The permanent label of each map, the long form where it is wholly seen. */
   #label() {
     if (!this.judged) return;
     for (const [kind, map] of this.maps) {
-      const narrow = this.width < (kind === "swipe" ? 240 : 118);
+      const label = (narrow) => labelOf(this.run, kind, { ...this.judged, line: this.line, narrow, missing: this.stacks.chi2 === null });
       map.figure.dataset.shown = kind === "denoised" && this.judged.shownRaw ? "raw" : kind;
-      map.caption.textContent = map.caption.title = labelOf(this.run, kind, { ...this.judged, line: this.line, narrow });
+      const wanted = `${label(false)} ${this.width}`;
+      if (map.labelled === wanted) continue; // to see whether it fits costs a layout
+      map.labelled = wanted;
+      map.caption.textContent = map.caption.title = label(false);
+      if (!SHORT.includes(kind) && map.caption.scrollWidth > map.caption.clientWidth) map.caption.textContent = label(true);
     }
   }
 
@@ -123,18 +128,24 @@ export class LineCard {
     this.#showValues();
   }
 
-  /** Values at a pixel: {raw, denoised, error}; NaN where there is none. */
-  at({ row, col }) {
+  /** What is read at a pixel, as [name, value, what follows it]; of residual and chi-square where they are shown. Empty where nothing is measured. */
+  #at({ row, col }) {
     const { cols, stride } = this.stacks.raw;
     const i = Math.floor(row / stride) * cols + Math.floor(col / stride);
-    return { raw: this.values.raw[i], denoised: this.values.denoised[i], error: this.values.uncertainty[i] };
+    const { raw, denoised, uncertainty, residual, chi2 } = this.values;
+    if (Number.isNaN(raw[i])) return [];
+    const told = [["raw", number(raw[i]), ""]];
+    if (Number.isNaN(denoised[i])) return [...told, ["denoised", "not yet", ""]];
+    told.push(["denoised", number(denoised[i]), ` ± ${number(uncertainty[i])}`]);
+    if (this.maps.has("residual")) told.push(["residual", number(residual[i]), ` ${unitOf("residual", this.run)}`.trimEnd()]);
+    if (this.maps.has("chi2")) told.push(["χ²", number(chi2[i]), ""]);
+    return told;
   }
 
   /** The values at a pixel as a sentence. */
   read(pixel) {
-    const { raw, denoised, error } = this.at(pixel);
-    if (Number.isNaN(raw)) return "not measured yet";
-    return `raw ${number(raw)}, denoised ${Number.isNaN(denoised) ? "not yet" : `${number(denoised)} ± ${number(error)}`}`;
+    const told = this.#at(pixel).map(([name, value, more]) => `${name} ${value}${more}`);
+    return told.join(", ") || "not measured yet";
   }
 
   #showValues() {
@@ -147,24 +158,18 @@ export class LineCard {
       box.replaceChildren(make("span", { textContent: doubts, className: "warn" }), doubts && facts ? ` · ${facts}` : facts);
       return;
     }
-    const { raw, denoised, error } = this.at(hover);
-    if (Number.isNaN(raw)) {
-      box.textContent = "not measured yet";
-      return;
-    }
-    const bold = (value) => make("b", { textContent: number(value) });
-    box.replaceChildren("raw ", bold(raw), "   denoised ");
-    if (Number.isNaN(denoised)) box.append("not yet");
-    else box.append(bold(denoised), ` ± ${number(error)}`);
+    const told = this.#at(hover).flatMap(([name, textContent, more]) => [`${name} `, make("b", { textContent }), `${more}   `]);
+    box.replaceChildren(...(told.length ? told : ["not measured yet"]));
   }
 }
 
-/** One line's values of each kind, as flat arrays (row, col). */
-function valuesOf(stacks, index, kind, withResidual) {
+/** One line's values of each kind, as flat arrays (row, col); of residual and chi-square where they are `shown`. */
+function valuesOf(stacks, index, kind, shown) {
   const { rows, cols } = stacks.raw;
   const of = (name) => stacks[name].data.subarray(index * rows * cols, (index + 1) * rows * cols);
   const values = { raw: of("raw"), denoised: of("denoised"), uncertainty: of("uncertainty") };
-  if (withResidual) values.residual = residual(values.raw, values.denoised, kind);
+  if (shown.has("residual")) values.residual = residual(values.raw, values.denoised, kind);
+  if (shown.has("chi2")) values.chi2 = stacks.chi2 ? of("chi2") : new Float32Array(rows * cols).fill(NaN);
   return values;
 }
 
@@ -174,6 +179,7 @@ export function barTexts([low, high], scale, unit) {
 }
 
 function unitOf(kind, run) {
+  if (kind === "chi2") return "χ²";
   if (run.kind !== "counts") return kind === "residual" ? "" : "area";
   return kind === "residual" ? "σ" : "counts";
 }

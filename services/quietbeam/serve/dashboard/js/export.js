@@ -2,13 +2,13 @@
 
 import { saveBlob } from "./dom.js";
 import { drawFigure } from "./figure.js";
+import { KINDS } from "./options.js";
 import { lineName } from "./text.js";
 
 const byId = (id) => document.getElementById(id);
 const MOST_PIXELS = 120e6; // of a canvas that every browser makes
 const STACKS = [["npy", "all lines"], ["hdf5", "all lines"]];
 const SINGLE = [["csv", "text"], ["tiff", "image"]];
-const KINDS = ["raw", "denoised", "uncertainty", "residual"];
 
 export class ExportPanel {
   /** `shown()` returns what `drawFigure` needs. */

@@ -36,7 +36,8 @@ export function drawFigure({ run, cards, view, options, columns, bar, colours, s
   c.scale(scale, scale);
   c.fillStyle = theme.back;
   c.fillRect(0, 0, canvas.width, canvas.height);
-  text(c, `${run.scan_id === null ? `Run ${run.uid.slice(0, 8)}` : `Scan ${run.scan_id}`} · ${run.plan}`, PAD, 22, { size: 15, bold: true, colour: theme.text });
+  const name = run.scan_id === null ? `Run ${run.uid.slice(0, 8)}` : `Scan ${run.scan_id}`;
+  text(c, [name, run.sample, run.plan].filter(Boolean).join(" · "), PAD, 22, { size: 15, bold: true, colour: theme.text });
   cards.forEach((card, i) => {
     const x = PAD + (i % columns) * cardWidth;
     const y = PAD + TITLE + Math.floor(i / columns) * cardHeight;
@@ -58,7 +59,7 @@ function drawCard(c, card, { x, y, w, h, inner, view, run, bar, theme, colours }
     const top = y + TITLE + CAPTION;
     text(c, map.caption.textContent, left, top - 5, { size: 10.5, colour: theme.soft, most: w });
     map.drawPixels(c, left, top, w, h);
-    if (bar && first) drawScaleBar(c, bar, (bar.length / view.width) * w, left + 7, top + h - 8, 1);
+    if (bar && first) drawScaleBar(c, bar, (bar.length / view.width) * w, left + w - 7, top + h - 8, 1);
     mapAxes(c, run, view, { left, top, w, h }, theme, first);
     left += w + BETWEEN;
     first = false;
@@ -75,7 +76,7 @@ function drawCard(c, card, { x, y, w, h, inner, view, run, bar, theme, colours }
 }
 
 function mapAxes(c, run, view, { left, top, w, h }, theme, withRows) {
-  const { unit, rows, cols } = axesOf(run, view, 3);
+  const { unit, rows, cols } = axesOf(run, view, 4);
   c.strokeStyle = theme.soft;
   c.lineWidth = 0.8;
   c.strokeRect(left, top, w, h);

@@ -22,8 +22,8 @@ export class Header {
     }
     this.at = performance.now();
     byId("run-name").textContent = run.scan_id === null ? `Run ${run.uid.slice(0, 8)}` : `Scan ${run.scan_id}`;
-    byId("run-plan").textContent = run.plan;
-    byId("run-button").title = [byId("run-name").textContent, run.plan, `run ${run.uid}`].filter(Boolean).join(", ");
+    byId("run-plan").textContent = run.sample || run.plan;
+    byId("run-button").title = [byId("run-name").textContent, run.sample, run.plan, `run ${run.uid}`].filter(Boolean).join(", ");
     byId("run-state").dataset.state = run.state;
     byId("run-state-text").textContent = STATES[run.state] ?? run.state;
     document.title = `${byId("run-name").textContent} · quietbeam`;

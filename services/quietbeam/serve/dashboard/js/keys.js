@@ -3,7 +3,7 @@
 import { KINDS } from "./options.js";
 
 const byId = (id) => document.getElementById(id);
-const PANELS = { p: "profile", g: "region", c: "rgb", h: "history", d: "detectors", e: "evidence", x: "export", m: "manage" };
+const PANELS = { p: "profile", g: "region", c: "rgb", h: "history", d: "detectors", e: "evidence", t: "count", x: "export", m: "manage" };
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 /** `speak()` is called when the crosshair was moved by key; `escape()` on Esc when nothing is open. */
@@ -31,7 +31,8 @@ export function listenToKeys({ view, options, side, drawing, list, states, speak
   addEventListener("keydown", (event) => {
     const { key, target } = event;
     if (event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-    if (/^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) && key !== "Escape") return;
+    if (target.matches?.("select, input:not([type=checkbox], [type=range])") && key !== "Escape") return;
+    if (target.type === "range" && ARROWS[key]) return;
     if (key === "Enter" && /^(BUTTON|A)$/.test(target.tagName)) return;
     const arrow = ARROWS[key];
     if (arrow) {

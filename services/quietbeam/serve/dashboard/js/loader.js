@@ -7,9 +7,9 @@ const MAX_VALUES = 6e6; // a kind, all lines; larger maps are thinned out
 const REST_MS = 60;
 
 export class Loader {
-  /** `wantedSnr()` is asked with every load. */
-  constructor(wantedSnr, onFrame, onError) {
-    this.wantedSnr = wantedSnr;
+  /** `options` are looked at with every load: the wanted SNR, and whether local chi-square is shown. */
+  constructor(options, onFrame, onError) {
+    this.options = options;
     this.onFrame = onFrame;
     this.onError = onError;
     this.busy = false;
@@ -64,18 +64,20 @@ export class Loader {
     }
     const run = await getRun(uid);
     if (this.earlier && this.earlier.uid !== run.uid) this.earlier = null;
-    const { earlier } = this;
+    const earlier = this.earlier ?? undefined;
     run.advice = earlier ? null : await this.#advise(run);
-    const seen = earlier ? `${run.uid} state ${earlier.version}` : `${run.uid} ${run.maps_version} ${run.progress.pixels_measured}`;
+    const chi2 = !earlier && this.options.kinds.includes("chi2");
+    const seen = earlier ? `${run.uid} state ${earlier.version}` : `${run.uid} ${run.maps_version} ${run.progress.pixels_measured} ${chi2}`;
     const frame = { run: earlier ? asItWas(run, earlier) : run, stacks: null, earlier, newest: run };
     if (!run.shape || !run.progress.pixels_measured || seen === this.seen) return frame;
     const [rows, cols] = run.shape;
     const stride = Math.max(1, Math.ceil(Math.sqrt((rows * cols * run.lines.length) / MAX_VALUES)));
     const version = (kind) => (kind === "raw" ? null : (earlier?.version ?? null));
     try {
-      const found = await Promise.all(KINDS.map((kind) => getStack(run.uid, kind, stride, version(kind))));
+      const more = chi2 ? kept(run.uid, "chi2", stride) : earlier && null; // null: there is none; undefined: nobody looks
+      const found = await Promise.all([...KINDS.map((kind) => getStack(run.uid, kind, stride, version(kind))), more]);
       this.seen = seen;
-      const stacks = Object.fromEntries(KINDS.map((kind, i) => [kind, found[i]]));
+      const stacks = Object.fromEntries([...KINDS, "chi2"].map((kind, i) => [kind, found[i]]));
       if (earlier) onlyWhere(stacks.raw.data, stacks.denoised.data);
       return { ...frame, stacks };
     } catch (error) {
@@ -88,7 +90,7 @@ export class Loader {
   }
 
   async #advise(run) {
-    const snr = this.wantedSnr();
+    const snr = this.options.snr;
     const wanted = `${run.uid} ${run.maps_version} ${snr}`;
     if (wanted === this.advised) return this.advice;
     try {
@@ -98,6 +100,16 @@ export class Loader {
       this.advice = null; // the maps do not wait for it
     }
     return this.advice;
+  }
+}
+
+/** Maps that runs of older versions do not have: null there. */
+async function kept(uid, kind, stride) {
+  try {
+    return await getStack(uid, kind, stride);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return null;
+    throw error;
   }
 }
 

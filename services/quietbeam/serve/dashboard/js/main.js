@@ -4,6 +4,7 @@ import { Events } from "./api.js";
 import { axesOf } from "./axes.js";
 import { LineCard } from "./card.js";
 import { Colours } from "./colour.js";
+import { CountPanel } from "./count.js";
 import { DetectorsPanel } from "./detectors.js";
 import { Drawing } from "./drawing.js";
 import { EvidencePanel } from "./evidence.js";
@@ -52,9 +53,10 @@ const view = new View(redraw);
 const drawing = new Drawing(redraw);
 const options = new Options(colours.names, () => {
   ["cards", "colour", "layout", "draw"].forEach(schedule);
-  if (frame.run?.advice && frame.run.advice.snr !== options.snr) loader.request(wanted);
+  const more = (frame.run?.advice && frame.run.advice.snr !== options.snr) || (frame.stacks && frame.stacks.chi2 === undefined && options.kinds.includes("chi2"));
+  if (more) loader.request(wanted);
 });
-const loader = new Loader(() => options.snr, takeFrame, (error) => empty("The server does not answer as it should", error.message));
+const loader = new Loader(options, takeFrame, (error) => empty("The server does not answer as it should", error.message));
 const list = new RunList((uid) => choose(uid, false));
 const states = new HistoryPanel({
   redraw,
@@ -69,6 +71,7 @@ const panels = {
   history: states,
   detectors: new DetectorsPanel({ redraw }),
   evidence: new EvidencePanel({ view }),
+  count: new CountPanel(),
   export: new ExportPanel({ shown }),
   manage: new ManagePanel({ onGone: () => choose("latest", true) }),
 };

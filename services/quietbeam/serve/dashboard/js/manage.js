@@ -94,9 +94,8 @@ export class ManagePanel {
   }
 
   #facts(run) {
-    const { sample } = run.metadata ?? {};
     const facts = [
-      ["Run", run.uid], ["Plan", run.plan], ["Sample", typeof sample === "object" ? sample?.name : sample],
+      ["Run", run.uid], ["Plan", run.plan], ["Sample", run.sample],
       ["Map", run.shape && `${run.shape[0]} × ${run.shape[1]} pixels, ${run.lines.length} lines, ${run.detectors.length} detectors`],
       ["Dwell", run.dwell_s && `${run.dwell_s} s a pixel`],
       ["Began", clock(run.time_start)], ["Took", run.time_stop && duration(run.time_stop - run.time_start)],

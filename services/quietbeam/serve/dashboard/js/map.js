@@ -89,7 +89,7 @@ export class MapCanvas {
         c.stroke();
       }
     }
-    if (bar && first) drawScaleBar(c, bar, (bar.length / view.width) * canvas.width, 7 * ratio, canvas.height - 8 * ratio - below, ratio * bar.type);
+    if (bar && first) drawScaleBar(c, bar, (bar.length / view.width) * canvas.width, canvas.width - 7 * ratio, canvas.height - 8 * ratio - below, ratio * bar.type);
   }
 
   #handle(ratio) {
@@ -178,13 +178,14 @@ export class MapCanvas {
   }
 }
 
-/** A bar of `width` canvas pixels with its length in words. */
-export function drawScaleBar(c, { label }, width, x, y, ratio) {
+/** A bar of `width` canvas pixels with its length in words, ending at `right`: left are the numbers of the rows. */
+export function drawScaleBar(c, { label }, width, right, y, ratio) {
   c.font = `${11 * ratio}px system-ui, "DejaVu Sans", sans-serif`;
   const wide = Math.max(width, c.measureText(label).width);
+  const x = right - wide;
   c.fillStyle = "#0009";
   c.fillRect(x - 4 * ratio, y - 16 * ratio, wide + 8 * ratio, 21 * ratio);
   c.fillStyle = "#fff";
-  c.fillRect(x, y, width, 2 * ratio);
+  c.fillRect(right - width, y, width, 2 * ratio);
   c.fillText(label, x, y - 4 * ratio);
 }

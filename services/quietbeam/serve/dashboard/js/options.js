@@ -2,7 +2,7 @@
 
 const KEY = "quietbeam.options";
 const byId = (id) => document.getElementById(id);
-export const KINDS = ["raw", "denoised", "uncertainty", "residual"];
+export const KINDS = ["raw", "denoised", "uncertainty", "residual", "chi2"];
 const SCALES = ["linear", "sqrt", "log"];
 const isSnr = (value) => typeof value === "number" && value >= 0.1 && value <= 1000; // as the API takes it
 

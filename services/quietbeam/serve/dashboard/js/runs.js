@@ -45,7 +45,7 @@ export class RunList {
 
   #fill() {
     const words = byId("runs-search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const text = (run) => `scan ${run.scan_id} ${run.plan} ${STATES[run.state]} ${run.uid} ${clock(run.time_start)}`.toLowerCase();
+    const text = (run) => `scan ${run.scan_id} ${run.sample} ${run.plan} ${STATES[run.state]} ${run.uid} ${clock(run.time_start)}`.toLowerCase();
     const shown = this.runs.filter((run) => words.every((word) => text(run).includes(word)));
     byId("runs-list").replaceChildren(...shown.map((run) => this.#item(run)));
     if (this.count > this.runs.length) {
@@ -65,7 +65,7 @@ export class RunList {
     const percent = run.progress.fraction === undefined ? "" : `, ${Math.floor(100 * run.progress.fraction)} %`;
     const cells = [
       [run.scan_id === null ? run.uid.slice(0, 8) : `Scan ${run.scan_id}`, ""],
-      [`${run.plan} · ${run.lines.length} lines${run.shape ? ` · ${run.shape[0]} × ${run.shape[1]}` : ""}`, "soft"],
+      [[run.sample, run.plan, `${run.lines.length} lines`, run.shape && `${run.shape[0]} × ${run.shape[1]}`].filter(Boolean).join(" · "), "soft"],
       [`${STATES[run.state] ?? run.state}${percent}`, ""],
       [clock(run.time_start), "soft"],
     ];

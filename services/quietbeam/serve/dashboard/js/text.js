@@ -45,22 +45,33 @@ export function gainText({ dwell_gain: value, dwell_gain_low: low, dwell_gain_hi
   return { figure: times(value), meaning: ` dwell gain (${low.toFixed(1)}–${high.toFixed(1)})` };
 }
 
+/** A number with two digits. */
+export function two(value) {
+  return number(Number(value.toPrecision(2)));
+}
+
+/** [likely, most]: how many times the present dwell a line's map takes for the wanted SNR. */
+export function factorsOf(line, way) {
+  const most = line[`factor_${way}`];
+  return [Math.max(1, line[`factor_${way}_likely`] ?? most), most];
+}
+
+/** "×4.6–14", or "reached". */
+export function factorText([likely, most]) {
+  if (most <= 1) return "reached";
+  return two(likely) === two(most) ? `×${two(most)}` : `×${two(likely)}–${two(most)}`;
+}
+
 /** What a wanted SNR takes: in few words, in a sentence, and in full for the tooltip. */
 export function adviceText(line, snr) {
   if (!line) return { brief: "", sentence: "", told: [] };
-  const two = (value) => number(Number(value.toPrecision(2)));
   if (line.snr_raw === null) {
     const short = line.reason.split(":")[0];
     return { brief: short, sentence: short, told: [line.reason] };
   }
   const ways = line.snr_denoised === null ? ["raw"] : ["raw", "denoised"];
   const now = ways.map((way) => two(line[`snr_${way}`]));
-  const takes = ways.map((way) => {
-    const most = line[`factor_${way}`];
-    const likely = Math.max(1, line[`factor_${way}_likely`] ?? most);
-    if (most <= 1) return "reached";
-    return two(likely) === two(most) ? `×${two(most)}` : `×${two(likely)}–${two(most)}`;
-  });
+  const takes = ways.map((way) => factorText(factorsOf(line, way)));
   const seconds = ways.map((way) => (line[`dwell_${way}_s`] === null ? "" : ` (${two(line[`dwell_${way}_s`])} s a pixel)`));
   const each = (values) => values.map((value, i) => `${value} ${ways[i]}`).join(", ");
   return {

@@ -74,7 +74,8 @@ export function resolution({ frc_pixels: denoised, frc_raw_pixels: raw }) {
 }
 
 /** The permanent label of a map. */
-export function labelOf(run, kind, { shownRaw, line, narrow = false }) {
+export function labelOf(run, kind, { shownRaw, line, narrow = false, missing = false }) {
+  if (kind === "chi2") return missing ? "no χ² kept" : "local χ²";
   const evidence = evidenceOf(run, line);
   const model = run.denoise.model || run.evidence?.model || "?";
   const by = evidence?.estimator === "smoother" ? "smoother" : narrow ? model : `model ${model}`;
