@@ -43,7 +43,7 @@ class DenoiseOptions:
     held_out: float = 0.25
     crop: int = 64
     lines_per_step: int = 8
-    lr: float = 5e-4
+    lr: float = 1.5e-4
     halo: int = 24
     tile: int = 256
     final_flips: int = 8
