@@ -89,6 +89,7 @@ def test_a_run_is_kept_let_go_and_deleted_from_the_page(
         expect(page.locator("#run-name")).to_have_text("Scan 1041")
 
 
+@pytest.mark.run_is_deleted
 def test_the_only_run_is_deleted_and_the_page_waits(
     page: Page, dashboard: Dashboard, run: SyntheticRun, settings: Settings
 ) -> None:
