@@ -46,7 +46,7 @@ class DenoiseOptions:
     lr: float = 1.5e-4
     halo: int = 24
     tile: int = 256
-    final_flips: int = 8
+    final_flips: int = 4
     block: int = 8
     weights: str = ""
     threads: int | None = None
