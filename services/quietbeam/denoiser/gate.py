@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import truncnorm
+from scipy.stats import norm, truncnorm
 
 from quietbeam.core.evidence import Estimator
 
@@ -14,6 +14,8 @@ from .risk import Blocks
 
 PROOF_Z = 1.96
 """The published estimate must beat raw by so many standard errors of the paired difference: 95 %, as the interval."""
+INTERVAL_Z = 2.24
+"""Half width of the bootstrap's interval in standard errors. With 1.96 it held 130 of 144 true gains (90 %)."""
 LEAST_STRUCTURE = 0.003
 """Structure worth less than this share of raw's squared error is not shown: the line is published as a constant."""
 
@@ -81,9 +83,10 @@ def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
     return Choice("raw", proven=True)
 
 
-def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 400) -> tuple[float, float, float | None]:
+def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 800) -> tuple[float, float, float | None]:
     """Return dwell gain with its 95 % interval, by bootstrap over blocks.
 
+    The bootstrap is taken at `INTERVAL_Z`: the photons that measure the gain have chosen the estimate, too.
     The error ratio can come out negative where the gain is too large to be resolved by the photons held out; the
     gain is then the inverse of the mean of the ratio's distribution above 0, and the upper end is None.
     """
@@ -95,8 +98,9 @@ def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 400) -> t
     weights = np.random.default_rng([seed, 5]).multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
     ratio = (weights @ chosen) / np.maximum(weights @ raw, 1e-12)
     middle, spread = float(chosen.sum() / raw.sum()), float(ratio.std())
-    low, high = (float(q) for q in np.quantile(ratio, [0.025, 0.975]))
-    high = max(high, 1.96 * spread)  # an error cannot be negative, so neither is its upper limit
+    tail = float(norm.sf(INTERVAL_Z))
+    low, high = (float(q) for q in np.quantile(ratio, [tail, 1.0 - tail]))
+    high = max(high, INTERVAL_Z * spread)  # an error cannot be negative, so neither is its upper limit
     point = middle if middle > 2 * spread else _mean_above_zero(max(middle, -2.0 * spread), spread)
     upper = 1.0 / low if low > 0.05 * max(high, 1e-12) else None
     lower = 1.0 / max(high, 1e-6)
