@@ -421,6 +421,7 @@ def test_what_may_be_cut_is_whole_in_its_tooltip(
     assert cut == []
 
 
+@pytest.mark.run_is_deleted  # that of the test before
 def test_a_page_without_runs_waits_and_then_shows_the_first(
     page: Page, dashboard: Dashboard, settings: Settings, redis: Connection
 ) -> None:
