@@ -104,7 +104,12 @@ def draw_figure(report: dict[str, Any], path: Path) -> bool:
             shown = [(c["counts"], c[name]) for c in cases if name in c]
             axes.plot(*zip(*shown, strict=True), style, label=name, linewidth=2 if name == "fine-tuned" else 1.2)
         axes.set(xscale="log", yscale="log", title=phantom, xlabel="counts per pixel and line")
+        axes.set_xticks([c["counts"] for c in cases], labels=[f"{c['counts']:g}" for c in cases])
+        axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
+    gains = (1, 2, 5, 10, 20, 50)
+    figure.axes[0].set_yticks(gains, labels=[str(gain) for gain in gains])
+    figure.axes[0].set_yticks([], minor=True)
     figure.axes[0].set_ylabel("dwell gain")
     figure.axes[-1].legend(fontsize="small")
     figure.savefig(path, dpi=110)
