@@ -29,7 +29,7 @@ LEARNING = ("up", "decoder", "leave", "refine", "head")
 """Parts of the network that learn. The encoder stays: a third less time per step, and noise is learned later."""
 PATIENCE = 5
 """A burst ends after so many looks that found nothing better."""
-_CHECK_PIXELS = 128
+_CHECK_PIXELS = 96
 _CHECK_LINES = 8
 
 
@@ -89,6 +89,7 @@ class FineTuning(L.LightningModule):
         *,
         held: Sums | None = None,
         anneal: bool = False,
+        look: bool = True,
     ) -> int:
         """Take steps until the time is up, ``interrupt()`` is true or nothing gets better; return how many.
 
@@ -101,6 +102,8 @@ class FineTuning(L.LightningModule):
         held
             (Effective) counts that never train, (line, row, col): they choose among the weights on the way. Without
             them the last average is chosen.
+        look
+            Look at them when the burst ends, too; else only every `CHECK_STEPS` steps, counted over all bursts.
         """
         if budget_s <= 0 or interrupt() or not (pairs.sums.counts.sum((1, 2)) > 8).any():
             return 0
@@ -124,7 +127,7 @@ class FineTuning(L.LightningModule):
             )
             trainer.fit(self)
         self.to(self._device)  # the trainer leaves it on the CPU
-        if self.steps > self._looked_at:
+        if look and self.steps > self._looked_at:
             self._look()
         self.exhausted = self._in_vain >= PATIENCE
         if self.exhausted:
@@ -239,8 +242,7 @@ class _HeldOut:
         self._seen = Sums(train.counts[lines, r, c], train.exposure[lines, r, c])
         self._held = Sums(held.counts[lines, r, c], held.exposure[lines, r, c])
         self._device = device
-        errors, spread = self._errors(start)
-        self._start, self._unit = errors, np.maximum(errors, 2 * spread) + 1e-9
+        self._begin: Denoiser | None = start
 
     def _errors(self, network: Denoiser) -> tuple[np.ndarray, np.ndarray]:
         """Return each line's squared error, unbiased, and its standard error, both summed over pixels."""
@@ -250,6 +252,10 @@ class _HeldOut:
 
     def score(self, network: Denoiser) -> float:
         """Return the score, below 1 where the network is better than at the start."""
+        if self._begin is not None:  # only now: most bursts of a live run are interrupted before the first look
+            errors, spread = self._errors(self._begin)
+            self._start, self._unit = errors, np.maximum(errors, 2 * spread) + 1e-9
+            self._begin = None
         return float(1.0 + ((self._errors(network)[0] - self._start) / self._unit).mean())
 
 

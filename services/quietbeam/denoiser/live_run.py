@@ -201,7 +201,7 @@ class LiveRun:
     def _burst(self, left_s: float, interrupt: Callable[[], bool], *, last: bool = False) -> float:
         started = time.monotonic()
         burst = left_s if last else min(self._settings.burst.total_seconds(), left_s)
-        steps = self._denoiser().fine_tune(burst, interrupt=interrupt, anneal=last)
+        steps = self._denoiser().fine_tune(burst, interrupt=interrupt, anneal=last, look=last)
         self._steps += steps
         metrics.count(self._redis, "quietbeam_fine_tune_steps_total", steps)
         return max(time.monotonic() - started, 1e-3)

@@ -193,12 +193,14 @@ class DenoiseSession:
         return rate, variance
 
     # -- learning -----------------------------------------------------------------------------------------------
-    def fine_tune(self, budget_s: float, interrupt: Callable[[], bool] = never, *, anneal: bool = False) -> int:
+    def fine_tune(
+        self, budget_s: float, interrupt: Callable[[], bool] = never, *, anneal: bool = False, look: bool = True
+    ) -> int:
         """Learn from the rows so far for at most ``budget_s``; return the steps done.
 
         Held-out photons never train; they choose among the weights on the way. Of fitted areas whole detectors are held
         out, so that it takes three to learn. ``anneal`` lowers the learning rate towards the end of the budget: for the
-        last burst of a run.
+        last burst of a run. ``look`` False leaves out the look at held-out photons at the end of a burst.
         """
         if not self.data.measured.any() or self.learned_enough:
             return 0
@@ -208,7 +210,7 @@ class DenoiseSession:
         if self._tuning is None:
             self._tuning = FineTuning(self._base, self.device, self.options, self.seed)
         pairs, held = split
-        steps = self._tuning.burst(pairs, budget_s, interrupt, held=held, anneal=anneal)
+        steps = self._tuning.burst(pairs, budget_s, interrupt, held=held, anneal=anneal, look=look)
         self._exhausted_rows = self.data.rows_measured if self._tuning.exhausted else 0
         return steps
 
