@@ -63,6 +63,13 @@ class NetworkConfig:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})  # type: ignore[arg-type]
 
 
+def native_bf16(device: torch.device) -> bool:
+    """Return True where bf16 is computed natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
 def _channels_last(x: Tensor) -> Tensor:
     """Return x in the layout of the convolutions: one operand in another one makes every addition after it slow."""
     return x.contiguous(memory_format=torch.channels_last)

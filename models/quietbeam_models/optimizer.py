@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quietbeam_models.network import native_bf16
+
 
 def orthogonalise(matrix: Tensor, steps: int = 5, low_precision: bool = False) -> Tensor:
     """Return the approximate orthogonal factor of ``matrix`` (..., out, in).
@@ -29,11 +31,6 @@ def orthogonalise(matrix: Tensor, steps: int = 5, low_precision: bool = False) -
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x.mT if tall else x).to(matrix.dtype)
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Return True where bf16 products are computed as such."""
-    return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
 
 
 class MuonAdamW(torch.optim.Optimizer):

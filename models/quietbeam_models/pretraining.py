@@ -15,8 +15,8 @@ from torch import Tensor
 
 from quietbeam_models.graphs import Graphed
 from quietbeam_models.losses import error_loss, line_loss
-from quietbeam_models.network import Denoiser, NetworkConfig
-from quietbeam_models.optimizer import MuonAdamW, native_bf16
+from quietbeam_models.network import Denoiser, NetworkConfig, native_bf16
+from quietbeam_models.optimizer import MuonAdamW
 from quietbeam_models.patches import Bank, Draws, PatchConfig, validation_batches
 
 log = structlog.get_logger()

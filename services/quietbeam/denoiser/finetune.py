@@ -15,10 +15,10 @@ from lightning.pytorch.utilities import rank_zero
 from torch import Tensor
 
 from quietbeam_models.losses import line_loss
-from quietbeam_models.network import Denoiser
+from quietbeam_models.network import Denoiser, native_bf16
 
 from .counts import Sums
-from .networks import fresh_copy, low_precision, predict, turned
+from .networks import fresh_copy, predict, turned
 from .options import DenoiseOptions, never
 from .pairs import Pairs
 
@@ -116,7 +116,7 @@ class FineTuning(L.LightningModule):
             trainer = L.Trainer(
                 accelerator={"cuda": "gpu"}.get(self._device.type, self._device.type),
                 devices=[self._device.index or 0] if self._device.type == "cuda" else 1,
-                precision="bf16-mixed" if low_precision(self._device) else "32-true",
+                precision="bf16-mixed" if native_bf16(self._device) else "32-true",
                 max_steps=-1,
                 logger=False,
                 enable_checkpointing=False,

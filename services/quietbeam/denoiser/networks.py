@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError, WeightsError
-from quietbeam_models.network import Denoiser
+from quietbeam_models.network import Denoiser, native_bf16
 from quietbeam_models.weights import DEFAULT, DamagedWeightsError, Pretrained, load_weights
 
 from .counts import Sums
@@ -59,13 +59,6 @@ def free_cores() -> int:
     """Return how many cores nobody uses at this moment, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, round(cores - os.getloadavg()[0])))
-
-
-def low_precision(device: torch.device) -> bool:
-    """Return True where bf16 is computed natively."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 _LOADED: dict[str, Pretrained] = {}
@@ -189,7 +182,7 @@ def _forward(network: Denoiser, counts: Array, exposure: Array, device: torch.de
     # a copy: an axis of one pixel that was turned keeps its negative stride however contiguous it is
     a = torch.from_numpy(counts.copy())[None].to(device)
     b = torch.from_numpy(exposure.copy())[None].to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=low_precision(device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device)):
         rate, variance = network.estimate(a, b)
     maps = rate if variance is None else torch.cat([rate, variance])
     return maps.float().cpu().numpy()
