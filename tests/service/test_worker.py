@@ -16,6 +16,7 @@ from quietbeam.core import keys, metrics, runs
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
 from quietbeam.core.types import RowBlock, RunInfo, RunState
+from quietbeam.denoiser.live_run import LiveRun
 from quietbeam.denoiser.networks import pretrained
 from quietbeam.denoiser.options import DenoiseOptions
 from quietbeam.denoiser.session import CARRIED, DenoiseSession
@@ -107,6 +108,28 @@ def test_rows_become_maps_while_the_run_goes_on(settings: Settings, redis) -> No
     assert np.isfinite(denoised).all() and (denoised >= 0).all()
     assert np.allclose(denoised.sum((1, 2)), raw.sum((1, 2)), rtol=0.05)
     assert redis.get(keys.lease("run-1")) is None, "the lease is given back"
+
+
+def test_a_row_that_is_served_while_the_map_is_computed_keeps_its_newer_map(
+    settings: Settings, redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quietbeam.denoiser.session._BETWEEN_S", 0.0)
+    beamline = Beamline(settings, redis)
+    late = 12
+    beamline.commit(*(row for row in range(SHAPE[0]) if row != late))
+    run = LiveRun(beamline.buffer, redis, settings.denoise)
+    assert run.refresh() and not beamline.buffer.read_map("raw")[:, late].any()
+    served = []
+
+    def between() -> None:
+        if run._evaluated is not None and not served:  # judged: now the map is computed band by band
+            beamline.commit(late)
+            run.mark_dirty([late])
+            served.append(run.refresh())
+
+    assert run.learn(lambda: False, between) and served == [True]
+    for kind in ("raw", "denoised"):
+        assert (beamline.buffer.read_map(kind).sum(-1) > 0).all(), "the older band must not cover the row"
 
 
 def test_rows_that_come_again_are_judged_again(settings: Settings, redis) -> None:

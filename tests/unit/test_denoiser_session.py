@@ -137,6 +137,41 @@ def test_fine_tuning_is_deterministic_interruptible_and_keeps_its_state() -> Non
     assert "fine_tuned" in evidence.lines[0].candidates
 
 
+@pytest.mark.parametrize("work", ["evaluate", "fine_tune", "infer"])
+def test_rows_that_wait_are_served_within_a_pass_of_the_network(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New rows come in between two convolutions, their maps go out, and the work that gave way ends as it should."""
+    monkeypatch.setattr("quietbeam.denoiser.session._BETWEEN_S", 0.0)
+    true = specimen() * 6
+    counts, there = draw(true), np.arange(40)[:, None] < np.full(40, 30)
+    session = session_of(np.where(there, counts, 0), measured=there)
+    session.infer()
+    waiting, calls, maps = list(range(30, 40)), [], []
+
+    def between() -> None:
+        calls.append(work)
+        if waiting and len(calls) % 3 == 0:  # the network has dozens of convolutions
+            row = waiting.pop(0)
+            session.add_rows(row, counts[:, :, row : row + 1], np.ones((1, 40), bool))
+            maps.append(session.infer((row, row + 1)))
+
+    if work == "evaluate":
+        session.evaluate(between)
+    elif work == "fine_tune":
+        assert session.fine_tune(30.0, interrupt=lambda: len(calls) > 0, between=between) == 1
+    else:
+        update = session.infer((0, 30), between)
+        assert update.rows[0] == 0 and update.rows[1] >= 30 and (update.denoised[:, :30] > 0).all()
+    assert not waiting and len(calls) > 30
+    for row, strip in zip(range(30, 40), maps, strict=True):
+        assert type(strip.rows[1]) is int and strip.rows[1] == row + 1  # nothing is said of rows that are not measured
+        assert (strip.denoised[:, -1] > 0).all()
+    for hooks in ("_forward_pre_hooks", "_backward_pre_hooks"):
+        assert not any(getattr(module, hooks) for module in session._base.modules())
+    update, _ = session.finalize(0.0)
+    for j in range(3):
+        assert ((update.raw[j] - true[j]) ** 2).mean() > 3 * ((update.denoised[j] - true[j]) ** 2).mean()
+
+
 def test_fine_tuning_keeps_what_was_best_on_held_out_counts_and_stops() -> None:
     """A tiny map is learned by heart soon: the burst ends long before its time, and the best weights are kept."""
     session = session_of(draw(specimen(24) * 3))

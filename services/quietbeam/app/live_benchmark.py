@@ -147,6 +147,8 @@ def scan_once(options: LiveBenchmark, settings: Settings, config: Path, folder: 
     scan.communicate(timeout=60)
     status = runs.read_status(connection, runs.list_runs(connection, limit=1)[0])
     assert status is not None and status.rows_measured == options.shape[0]
+    if status.denoise_reason:
+        raise ServiceError(f"the benchmark scan was shown raw: {status.denoise_reason}")
     connection.close()
     rows = range(options.shape[0])
     document = np.array([watch.document[row] for row in rows])

@@ -6,6 +6,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -18,7 +19,7 @@ from quietbeam_models.losses import line_loss
 from quietbeam_models.network import Denoiser, native_bf16
 
 from .counts import Sums
-from .networks import fresh_copy, predict, turned
+from .networks import fresh_copy, giving_way, predict, turned
 from .options import DenoiseOptions, never
 from .pairs import Pairs
 
@@ -90,6 +91,7 @@ class FineTuning(L.LightningModule):
         held: Sums | None = None,
         anneal: bool = False,
         look: bool = True,
+        between: Callable[[], object] | None = None,
     ) -> int:
         """Take steps until the time is up, ``interrupt()`` is true or nothing gets better; return how many.
 
@@ -104,15 +106,19 @@ class FineTuning(L.LightningModule):
             them the last average is chosen.
         look
             Look at them when the burst ends, too; else only every `CHECK_STEPS` steps, counted over all bursts.
+        between
+            Called many times within a step, see :func:`giving_way`.
         """
         if budget_s <= 0 or interrupt() or not (pairs.sums.counts.sum((1, 2)) > 8).any():
             return 0
         started, before = time.monotonic(), self.steps
         self._pairs, self._interrupt, self._deadline = pairs, interrupt, started + budget_s
-        self._held_out = None if held is None else _HeldOut(pairs.sums, held, self.chosen, self._device)
+        self._held_out = None if held is None else _HeldOut(pairs.sums, held, self.chosen, self._device, between)
         self._best, self._in_vain, self._looked_at = 1.0, 0, self.steps
         self._anneal_s = 0.5 * budget_s if anneal else 0.0
-        with _quiet():
+        # on a GPU a step is over before anybody waits, and gradients are computed in a thread of their own
+        backward = self._device.type == "cpu"
+        with _quiet(), giving_way(self.network, between, backward=backward):
             trainer = L.Trainer(
                 accelerator={"cuda": "gpu"}.get(self._device.type, self._device.type),
                 devices=[self._device.index or 0] if self._device.type == "cuda" else 1,
@@ -232,7 +238,14 @@ class FineTuning(L.LightningModule):
 class _HeldOut:
     """Score of weights on held-out counts of a part of the map: mean over lines of the error relative to ``start``."""
 
-    def __init__(self, train: Sums, held: Sums, start: Denoiser, device: torch.device) -> None:
+    def __init__(
+        self,
+        train: Sums,
+        held: Sums,
+        start: Denoiser,
+        device: torch.device,
+        between: Callable[[], object] | None,
+    ) -> None:
         lit = np.flatnonzero((held.exposure > 0).any((0, 2)))
         lines = np.flatnonzero(train.counts.sum((1, 2)) > 8)
         lines = lines[np.linspace(0, lines.size - 1, min(lines.size, _CHECK_LINES)).astype(int)]
@@ -241,12 +254,12 @@ class _HeldOut:
         c = slice(max(0, cols // 2 - _CHECK_PIXELS // 2), cols // 2 + _CHECK_PIXELS // 2)
         self._seen = Sums(train.counts[lines, r, c], train.exposure[lines, r, c])
         self._held = Sums(held.counts[lines, r, c], held.exposure[lines, r, c])
-        self._device = device
+        self._predict = partial(predict, sums=self._seen, device=device, between=between)
         self._begin: Denoiser | None = start
 
     def _errors(self, network: Denoiser) -> tuple[np.ndarray, np.ndarray]:
         """Return each line's squared error, unbiased, and its standard error, both summed over pixels."""
-        rate, _ = predict(network, self._seen, self._device)
+        rate, _ = self._predict(network)
         miss = (self._held.exposure * rate - self._held.counts).astype(np.float64) ** 2 - self._held.counts
         return miss.sum((1, 2)), miss.std((1, 2)) * np.sqrt(miss[0].size)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import norm, truncnorm
@@ -95,7 +96,7 @@ def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 800) -> t
     n = raw.size
     if n < 4 or raw.sum() <= 0:
         return 1.0, 0.0, None
-    weights = np.random.default_rng([seed, 5]).multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
+    weights = _resampled(n, seed, draws)
     ratio = (weights @ chosen) / np.maximum(weights @ raw, 1e-12)
     middle, spread = float(chosen.sum() / raw.sum()), float(ratio.std())
     tail = float(norm.sf(INTERVAL_Z))
@@ -105,6 +106,13 @@ def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 800) -> t
     upper = 1.0 / low if low > 0.05 * max(high, 1e-12) else None
     lower = 1.0 / max(high, 1e-6)
     return float(np.clip(1.0 / max(point, 1e-6), lower, upper or np.inf)), lower, upper
+
+
+@lru_cache(maxsize=1)
+def _resampled(blocks: int, seed: int, draws: int) -> Blocks:
+    """Return how often every draw of the bootstrap has every block, (draw, block): the same for all lines."""
+    even = np.full(blocks, 1.0 / blocks)
+    return np.random.default_rng([seed, 5]).multinomial(blocks, even, size=draws).astype(np.float64)
 
 
 def _mean_above_zero(mean: float, spread: float) -> float:

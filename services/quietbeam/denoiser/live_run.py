@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,7 @@ class LiveRun:
         self._session: DenoiseSession | None = None
         self._raw_only = ""
         self._dirty: set[int] = set()
+        self._served: set[int] = set()  # rows whose maps were written while a band of the map was computed
         self._known = np.zeros(self.info.shape, dtype=bool)
         self._version = int(buffer.map_attributes().get("version", 0))
         self._evidence: RunEvidence | None = None
@@ -142,6 +143,7 @@ class LiveRun:
         ):  # the rows asked for a new choice; all maps follow with the next evaluation
             self._evidence, self._evaluated = session.evidence(), None
         self._write(update)
+        self._served.update(range(*update.rows))
         self._notify(update.rows, lag_s=self._commit_age(stop - 1))
         return True
 
@@ -150,7 +152,7 @@ class LiveRun:
     def learn(self, interrupt: Callable[[], bool], between: Callable[[], object]) -> bool:
         """Evaluate, fine-tune for at most one burst, or (when the run has ended) finish. False when idle.
 
-        `interrupt()` True ends a burst; `between()` is called between tiles of an evaluation, to serve rows that wait.
+        `interrupt()` True ends a burst; `between()` is called every 50 ms or so, to serve rows that wait.
         """
         if self._ended:
             return self._finish(interrupt, between)
@@ -160,7 +162,7 @@ class LiveRun:
             self._evaluate(between)
             return True
         if self._may_fine_tune:
-            self._spent_s += self._burst(self._settings.live_budget.total_seconds() - self._spent_s, interrupt)
+            self._spent_s += self._burst(self._settings.live_budget.total_seconds() - self._spent_s, interrupt, between)
             return True
         return False
 
@@ -198,10 +200,12 @@ class LiveRun:
             and not self._denoiser().learned_enough
         )
 
-    def _burst(self, left_s: float, interrupt: Callable[[], bool], *, last: bool = False) -> float:
+    def _burst(
+        self, left_s: float, interrupt: Callable[[], bool], between: Callable[[], object], *, last: bool = False
+    ) -> float:
         started = time.monotonic()
         burst = left_s if last else min(self._settings.burst.total_seconds(), left_s)
-        steps = self._denoiser().fine_tune(burst, interrupt=interrupt, anneal=last, look=last)
+        steps = self._denoiser().fine_tune(burst, interrupt, anneal=last, look=last, between=between)
         self._steps += steps
         metrics.count(self._redis, "quietbeam_fine_tune_steps_total", steps)
         return max(time.monotonic() - started, 1e-3)
@@ -214,9 +218,11 @@ class LiveRun:
         for first in range(0, self.info.shape[0], _BAND_ROWS):
             band = self._known[first : first + _BAND_ROWS].any(axis=1)
             if band.any():
-                between()
-                update = session.infer((first, first + int(np.flatnonzero(band)[-1]) + 1))
-                self._write(update)
+                self._served.clear()
+                update = session.infer((first, first + int(np.flatnonzero(band)[-1]) + 1), between)
+                if self._raw_only:  # a row that was served in between could not be denoised
+                    return
+                self._write(update, but=self._served)
         # Measured from its end, so that evaluation never takes more than its share on a slow machine.
         self._evaluated_at = time.monotonic()
         self._notify((0, self.info.shape[0]), lag_s=None)
@@ -233,11 +239,11 @@ class LiveRun:
             self._close_run(None)
             return True
         if self._settings.fine_tune and self._final_spent_s < final_s:
-            self._final_spent_s += self._burst(final_s - self._final_spent_s, interrupt, last=True)
+            self._final_spent_s += self._burst(final_s - self._final_spent_s, interrupt, between, last=True)
             return True
         taken = self._taken
         update, evidence = self._denoiser().finalize(0.0, between=between)
-        if self._taken != taken:
+        if self._taken != taken or self._raw_only:
             return True  # a row came late: finish again with it
         self._write(update)
         self._close_run(evidence)
@@ -291,8 +297,14 @@ class LiveRun:
             self.buffer.write_maps(row, raw, raw, np.sqrt(np.abs(raw)))
         self._notify((start, stop), lag_s=None)
 
-    def _write(self, maps: MapUpdate) -> None:
-        self.buffer.write_maps(maps.rows[0], maps.raw, maps.denoised, maps.uncertainty, chi2=maps.chi2)
+    def _write(self, maps: MapUpdate, but: Collection[int] = ()) -> None:
+        """Write the maps, `but` for rows that newer maps were written of while these were computed."""
+        first = maps.rows[0]
+        for start, stop in _spans([row for row in range(*maps.rows) if row not in but]):
+            at = slice(start - first, stop - first)
+            self.buffer.write_maps(
+                start, maps.raw[:, at], maps.denoised[:, at], maps.uncertainty[:, at], chi2=maps.chi2[:, at]
+            )
 
     def _notify(self, rows: tuple[int, int], *, lag_s: float | None, final: bool = False) -> None:
         """Attributes on disk first, then the state hash, then the wake-ups."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from quietbeam.core.errors import InputError, WeightsError
 from quietbeam_models.network import Denoiser, native_bf16
@@ -20,7 +22,9 @@ Array = NDArray[np.float32]
 TILE_HALO = 32
 FLIPS = (0, 3, 1, 2, 4, 7, 5, 6)
 """Order in which flips and turns are averaged: the half turn first, as it brings most of what all of them do."""
-BAND_ROWS = 64
+_BAND_ROWS = 64
+_BAND_PIXELS = 2**20
+"""Line-pixels of a tile while somebody waits: between two convolutions of it lies a fraction of a second."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -59,6 +63,26 @@ def free_cores() -> int:
     """Return how many cores nobody uses at this moment, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, round(cores - os.getloadavg()[0])))
+
+
+@contextmanager
+def giving_way(network: Denoiser, between: Callable[[], object] | None, *, backward: bool = False) -> Iterator[None]:
+    """Call ``between()`` before every convolution of the network, and with ``backward`` before every gradient of one.
+
+    A whole pass may take a second on a CPU; whoever waits need not wait for it. ``between()`` may use the network.
+    """
+    hooks = []
+    if between is not None:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                hooks.append(module.register_forward_pre_hook(lambda *_: between() and None))
+                if backward:
+                    hooks.append(module.register_full_backward_pre_hook(lambda *_: between() and None))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 _LOADED: dict[str, Pretrained] = {}
@@ -121,7 +145,7 @@ def predict(
     flips
         Flips and turns to average.
     between
-        Called between tiles, which then have at most `BAND_ROWS` rows: whoever waits can be served.
+        Called at every convolution, see :func:`giving_way`.
     """
     lines, rows, cols = sums.counts.shape
     measured = sums.exposure > 0
@@ -134,9 +158,12 @@ def predict(
         counts = sums.counts[live] * measured[live]
         exposure = sums.exposure[live] / usual[live, None, None]
         total = np.zeros((maps, *counts.shape), np.float32)
-        for code in FLIPS[:flips]:
-            a, b = turned(counts, code), turned(exposure, code)
-            total += unturned(_tiles(network, a, b, device, tile, between), code)
+        band = tile if between is None else _BAND_PIXELS // (live.size * min(cols, tile + 2 * TILE_HALO))
+        height = max(min(band, tile), min(_BAND_ROWS, tile))
+        with giving_way(network, between):
+            for code in FLIPS[:flips]:
+                a, b = turned(counts, code), turned(exposure, code)
+                total += unturned(_tiles(network, a, b, device, (height, tile)), code)
         for power, one in enumerate(total, 1):
             out[power - 1, live] = one / flips / usual[live, None, None] ** power
     return out[0], out[1] if maps == 2 else None
@@ -147,21 +174,18 @@ def _tiles(
     counts: Array,
     exposure: Array,
     device: torch.device,
-    tile: int,
-    between: Callable[[], object] | None,
+    tile: tuple[int, int],
 ) -> Array:
     """Return the maps of :func:`_forward`, (map, line, row, col), from tiles that fade into each other."""
     rows, cols = counts.shape[-2:]
-    height = tile if between is None else min(tile, BAND_ROWS)
-    if rows <= height + TILE_HALO and cols <= tile + TILE_HALO:
+    height, width = tile
+    if rows <= height + TILE_HALO and cols <= width + TILE_HALO:
         return _forward(network, counts, exposure, device)
     out = np.zeros((1 if network.error_head is None else 2, *counts.shape), np.float32)
     weight = np.zeros((rows, cols), np.float32)
     for r in range(0, rows, height):
-        for c in range(0, cols, tile):
-            if between is not None and r + c > 0:
-                between()
-            spans = ((r, height, rows), (c, tile, cols))
+        for c in range(0, cols, width):
+            spans = ((r, height, rows), (c, width, cols))
             window = tuple(slice(max(a - TILE_HALO, 0), min(a + n + TILE_HALO, of)) for a, n, of in spans)
             part = _forward(network, counts[:, *window], exposure[:, *window], device)
             fade = np.multiply.outer(_fade(window[0], rows), _fade(window[1], cols))

@@ -44,7 +44,7 @@ class DenoiseOptions:
     crop: int = 64
     lines_per_step: int = 8
     lr: float = 1.5e-4
-    halo: int = 8
+    halo: int = 12
     tile: int = 256
     final_flips: int = 4
     block: int = 8

@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 CARRIED = "fine-tuning went on from the weights of the map before"
 Array = NDArray[np.float32]
+_BETWEEN_S = 0.05
 
 
 class DenoiseSession:
@@ -119,16 +120,26 @@ class DenoiseSession:
         self._dirty = True
 
     # -- maps out -----------------------------------------------------------------------------------------------
-    def infer(self, rows: tuple[int, int] | None = None) -> MapUpdate:
-        """Return maps of all rows, or of those that change when rows ``[a, b)`` are new."""
+    def infer(self, rows: tuple[int, int] | None = None, between: Callable[[], object] | None = None) -> MapUpdate:
+        """Return maps of all rows, or of those that change when rows ``[a, b)`` are new.
+
+        ``between`` as in :meth:`evaluate`; rows that it adds are not in the returned maps.
+        """
+        with self._giving_way(between):
+            return self._infer(rows)
+
+    def _infer(self, rows: tuple[int, int] | None) -> MapUpdate:
         if self._evaluation is None or self._stale:
             self._quick_check()
         n_rows = self.data.shape[0]
         if rows is None:
             return self._maps((0, n_rows), (0, n_rows))
         halo = self.options.halo
-        out = max(rows[0] - halo // 4, 0), min(rows[1] + halo // 4, n_rows)
-        return self._maps(out, (max(out[0] - halo, 0), min(out[1] + halo, n_rows)))
+        # nothing is seen beyond the first and the last row that is measured
+        lit = [*np.flatnonzero(self.data.measured.any(1)).tolist(), *range(*rows)]
+        first, stop = min(lit), max(lit) + 1
+        out = max(rows[0] - halo // 4, first), min(rows[1] + halo // 4, stop)
+        return self._maps(out, (max(out[0] - halo, first), min(out[1] + halo, stop)))
 
     def _maps(self, out: tuple[int, int], look: tuple[int, int], flips: int = 1) -> MapUpdate:
         """Return maps of rows ``out``, computed from rows ``look``."""
@@ -194,13 +205,20 @@ class DenoiseSession:
 
     # -- learning -----------------------------------------------------------------------------------------------
     def fine_tune(
-        self, budget_s: float, interrupt: Callable[[], bool] = never, *, anneal: bool = False, look: bool = True
+        self,
+        budget_s: float,
+        interrupt: Callable[[], bool] = never,
+        *,
+        anneal: bool = False,
+        look: bool = True,
+        between: Callable[[], object] | None = None,
     ) -> int:
         """Learn from the rows so far for at most ``budget_s``; return the steps done.
 
         Held-out photons never train; they choose among the weights on the way. Of fitted areas whole detectors are held
         out, so that it takes three to learn. ``anneal`` lowers the learning rate towards the end of the budget: for the
         last burst of a run. ``look`` False leaves out the look at held-out photons at the end of a burst.
+        ``between`` as in :meth:`evaluate`; rows that it adds train from the next burst on.
         """
         if not self.data.measured.any() or self.learned_enough:
             return 0
@@ -210,8 +228,12 @@ class DenoiseSession:
         if self._tuning is None:
             self._tuning = FineTuning(self._base, self.device, self.options, self.seed)
         pairs, held = split
-        steps = self._tuning.burst(pairs, budget_s, interrupt, held=held, anneal=anneal, look=look)
-        self._exhausted_rows = self.data.rows_measured if self._tuning.exhausted else 0
+        rows = self.data.rows_measured
+        with self._giving_way(between):
+            steps = self._tuning.burst(
+                pairs, budget_s, interrupt, held=held, anneal=anneal, look=look, between=self._between
+            )
+        self._exhausted_rows = rows if self._tuning.exhausted else 0
         return steps
 
     def _learnable(self) -> tuple[Pairs, Sums] | None:
@@ -296,14 +318,18 @@ class DenoiseSession:
     # -- inside -------------------------------------------------------------------------------------------------
     @contextmanager
     def _giving_way(self, between: Callable[[], object] | None) -> Iterator[None]:
-        """Let `between` in between tiles; what it asks of this session is done in one go."""
+        """Let `between` in every `_BETWEEN_S`; what it asks of this session is done in one go."""
+        looked, inside = time.monotonic(), False
 
         def call() -> None:
-            self._between = None
+            nonlocal looked, inside
+            if inside or time.monotonic() - looked < _BETWEEN_S:
+                return
+            self._between, inside = None, True
             try:
                 between()  # type: ignore[misc]
             finally:
-                self._between = call
+                self._between, inside, looked = call, False, time.monotonic()
 
         self._between = call if between is not None else None
         try:
