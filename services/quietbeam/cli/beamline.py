@@ -54,7 +54,14 @@ def _publisher(settings: Settings, transport: Transport) -> Iterator[Callable[[s
             )
 
 
-def _shape(text: str) -> tuple[int, int]:
+def map_shape(text: str) -> tuple[int, int]:
+    """Read rows and columns, "64x48".
+
+    Raises
+    ------
+    InputError
+        It is not of that form.
+    """
     from quietbeam.core.errors import InputError
 
     rows, _, cols = text.lower().partition("x")
@@ -223,7 +230,7 @@ def register(app: typer.Typer) -> None:
         options = ExperimentOptions(
             specimen=specimen,
             lines=tuple(line.strip() for line in lines.split(",") if line.strip()),
-            shape=_shape(shape),
+            shape=map_shape(shape),
             dwell_s=dwell,
             detectors=detectors,
             flux=flux,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from quietbeam.cli.beamline import map_shape
+
 FOLDER = Path("docs/benchmarks")
 
 
@@ -89,7 +91,7 @@ def benchmark_speed(
 
 
 def benchmark_live(
-    out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("docs/benchmarks"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of live.md.")] = FOLDER,
     shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "128x128",
     dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.008,
     seed: Annotated[int, typer.Option()] = 0,
@@ -102,19 +104,18 @@ def benchmark_live(
     from quietbeam.app.live_benchmark import LiveBenchmark, measure, report
 
     forget_facility()
-    rows, _, cols = shape.partition("x")
-    options = LiveBenchmark(shape=(int(rows), int(cols)), dwell_s=dwell, seed=seed)
+    options = LiveBenchmark(shape=map_shape(shape), dwell_s=dwell, seed=seed)
     with tempfile.TemporaryDirectory(prefix="quietbeam-live-") as folder:
         learning = measure(options, Path(folder) / "learning", fine_tune=True)
         idle = measure(options, Path(folder) / "idle", fine_tune=False)
     text = report(options, learning, idle, " ".join(["quietbeam", *sys.argv[1:]]))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "live.md").write_text(text)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "live.md").write_text(text)
     typer.echo(text)
 
 
 def benchmark_viewers(
-    out: Annotated[Path, typer.Option(help="Folder of the table.")] = FOLDER,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of viewers.md.")] = FOLDER,
     shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "96x96",
     dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.004,
     reading: Annotated[int, typer.Option(min=1, max=120, help="Viewers that read and fetch the maps.")] = 25,
@@ -130,11 +131,10 @@ def benchmark_viewers(
     from quietbeam.app.viewers_benchmark import measure, report
 
     forget_facility()
-    rows, _, cols = shape.partition("x")
-    options = LiveBenchmark(shape=(int(rows), int(cols)), dwell_s=dwell)
+    options = LiveBenchmark(shape=map_shape(shape), dwell_s=dwell)
     with tempfile.TemporaryDirectory(prefix="quietbeam-viewers-") as folder:
         parts, dropped = measure(options, Path(folder), reading=reading, silent=silent, turns=turns)
     text = report(options, parts, dropped, " ".join(["quietbeam", *sys.argv[1:]]))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "viewers.md").write_text(text)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "viewers.md").write_text(text)
     typer.echo(text)

@@ -80,7 +80,7 @@ class FineTuning(L.LightningModule):
         self._deadline = self._anneal_s = 0.0
         self._interrupt: Callable[[], bool] = never
         self._usual_norm = 0.0
-        self._device = device
+        self._home = device  # `device` is Lightning's own and says cpu after every burst
 
     def burst(
         self,
@@ -113,16 +113,16 @@ class FineTuning(L.LightningModule):
             return 0
         started, before = time.monotonic(), self.steps
         self._pairs, self._interrupt, self._deadline = pairs, interrupt, started + budget_s
-        self._held_out = None if held is None else _HeldOut(pairs.sums, held, self.chosen, self._device, between)
+        self._held_out = None if held is None else _HeldOut(pairs.sums, held, self.chosen, self._home, between)
         self._best, self._in_vain, self._looked_at = 1.0, 0, self.steps
         self._anneal_s = 0.5 * budget_s if anneal else 0.0
         # on a GPU a step is over before anybody waits, and gradients are computed in a thread of their own
-        backward = self._device.type == "cpu"
+        backward = self._home.type == "cpu"
         with _quiet(), giving_way(self.network, between, backward=backward):
             trainer = L.Trainer(
-                accelerator={"cuda": "gpu"}.get(self._device.type, self._device.type),
-                devices=[self._device.index or 0] if self._device.type == "cuda" else 1,
-                precision="bf16-mixed" if native_bf16(self._device) else "32-true",
+                accelerator={"cuda": "gpu"}.get(self._home.type, self._home.type),
+                devices=[self._home.index or 0] if self._home.type == "cuda" else 1,
+                precision="bf16-mixed" if native_bf16(self._home) else "32-true",
                 max_steps=-1,
                 logger=False,
                 enable_checkpointing=False,
@@ -132,7 +132,7 @@ class FineTuning(L.LightningModule):
                 barebones=False,
             )
             trainer.fit(self)
-        self.to(self._device)  # the trainer leaves it on the CPU
+        self.to(self._home)  # the trainer leaves it on the CPU
         if look and self.steps > self._looked_at:
             self._look()
         self.exhausted = self._in_vain >= PATIENCE

@@ -318,18 +318,22 @@ class DenoiseSession:
     # -- inside -------------------------------------------------------------------------------------------------
     @contextmanager
     def _giving_way(self, between: Callable[[], object] | None) -> Iterator[None]:
-        """Let `between` in every `_BETWEEN_S`; what it asks of this session is done in one go."""
-        looked, inside = time.monotonic(), False
+        """Let `between` in every `_BETWEEN_S`, and for half of the time at most, however many rows wait.
+
+        What it asks of this session is done in one go.
+        """
+        ready, inside = time.monotonic() + _BETWEEN_S, False
 
         def call() -> None:
-            nonlocal looked, inside
-            if inside or time.monotonic() - looked < _BETWEEN_S:
+            nonlocal ready, inside
+            if inside or time.monotonic() < ready:
                 return
-            self._between, inside = None, True
+            self._between, inside, began = None, True, time.monotonic()
             try:
                 between()  # type: ignore[misc]
             finally:
-                self._between, inside, looked = call, False, time.monotonic()
+                self._between, inside = call, False
+                ready = time.monotonic() + max(_BETWEEN_S, time.monotonic() - began)
 
         self._between = call if between is not None else None
         try:
