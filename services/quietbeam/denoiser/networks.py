@@ -71,13 +71,19 @@ def giving_way(network: Denoiser, between: Callable[[], object] | None, *, backw
 
     A whole pass may take a second on a CPU; whoever waits need not wait for it. ``between()`` may use the network.
     """
+    if between is None:
+        yield
+        return
     hooks = []
-    if between is not None:
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                hooks.append(module.register_forward_pre_hook(lambda *_: between() and None))
-                if backward:
-                    hooks.append(module.register_full_backward_pre_hook(lambda *_: between() and None))
+
+    def pause(*_: object) -> None:  # what a hook returns would replace the convolution's input
+        between()
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_pre_hook(pause))
+            if backward:
+                hooks.append(module.register_full_backward_pre_hook(pause))
     try:
         yield
     finally:
