@@ -1,5 +1,10 @@
 """A session: live equals offline, held-out photons stay out, nothing is invented, everything stays finite."""
 
+import os
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -174,6 +179,17 @@ def test_rows_that_wait_are_served_within_a_pass_of_the_network(work: str, monke
     update, _ = session.finalize(0.0)
     for j in range(3):
         assert ((update.raw[j] - true[j]) ** 2).mean() > 3 * ((update.denoised[j] - true[j]) ** 2).mean()
+
+
+def test_cores_that_others_use_are_not_free() -> None:
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        time.sleep(1.0)
+        assert networks.free_cores(0.5) == 1
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def test_a_burst_ends_on_the_device_where_it_began() -> None:

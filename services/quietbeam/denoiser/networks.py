@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -59,10 +60,14 @@ def use_threads(device: torch.device, threads: int | None) -> None:
     torch.set_num_threads(max(1, threads if threads is not None else min(cores - 1, 8)))
 
 
-def free_cores() -> int:
-    """Return how many cores nobody uses at this moment, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, round(cores - os.getloadavg()[0])))
+def free_cores(look_s: float = 0.2) -> int:
+    """Return how many cores nobody uses while this call looks, at least 1.
+
+    Not from the load average: that holds for a minute what a process did itself, and a second map would get one core.
+    """
+    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    busy = psutil.cpu_percent(look_s, percpu=True)
+    return max(1, round(sum(1.0 - busy[core] / 100 for core in mine if core < len(busy))))
 
 
 @contextmanager
