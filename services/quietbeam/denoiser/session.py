@@ -318,7 +318,7 @@ class DenoiseSession:
     # -- inside -------------------------------------------------------------------------------------------------
     @contextmanager
     def _giving_way(self, between: Callable[[], object] | None) -> Iterator[None]:
-        """Let `between` in every `_BETWEEN_S`, and for half of the time at most, however many rows wait.
+        """Let `between` in every `_BETWEEN_S`, and for two thirds of the time at most, however many rows wait.
 
         What it asks of this session is done in one go.
         """
@@ -333,7 +333,7 @@ class DenoiseSession:
                 between()  # type: ignore[misc]
             finally:
                 self._between, inside = call, False
-                ready = time.monotonic() + max(_BETWEEN_S, time.monotonic() - began)
+                ready = time.monotonic() + max(_BETWEEN_S, 0.5 * (time.monotonic() - began))
 
         self._between = call if between is not None else None
         try:
