@@ -103,7 +103,12 @@ def draw_figure(report: dict[str, Any], path: Path) -> bool:
         ):
             shown = [(c["counts"], c[name]) for c in cases if name in c]
             axes.plot(*zip(*shown, strict=True), style, label=name, linewidth=2 if name == "fine-tuned" else 1.2)
-        axes.set(xscale="log", yscale="log", title=phantom, xlabel="counts per pixel and line")
+        for case in cases:  # what makes the curves jump
+            at = (case["counts"], case["fine-tuned"])
+            axes.annotate(str(case["lines"]), at, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+        axes.margins(y=0.1)
+        axes.set(xscale="log", yscale="log", title=f"{phantom} (at the points: lines)")
+        axes.set_xlabel("counts per pixel and line")
         axes.set_xticks([c["counts"] for c in cases], labels=[f"{c['counts']:g}" for c in cases])
         axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
