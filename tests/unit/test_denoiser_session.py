@@ -41,14 +41,14 @@ def draw(rate: np.ndarray, gains=GAINS, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).poisson(gains[:, None, None, None] * rate).astype(np.uint32)
 
 
-def session_of(counts: np.ndarray, kind="counts", measured=None, **more) -> DenoiseSession:
+def session_of(counts: np.ndarray, kind="counts", measured=None, device="cpu", **more) -> DenoiseSession:
     n_det, n_line, rows, cols = counts.shape
     session = DenoiseSession(
         lines=[f"L{j}_Ka" for j in range(n_line)],
         detectors=[f"det{k}" for k in range(n_det)],
         shape=(rows, cols),
         kind=kind,
-        device="cpu",
+        device=device,
         settings=OPTIONS,
         **more,
     )
@@ -201,6 +201,22 @@ def test_a_burst_ends_on_the_device_where_it_began() -> None:
         calls = iter([False, True])
         assert tuning.burst(ThinnedPairs(session.data.sums("train")), 60.0, lambda calls=calls: next(calls)) == 1
         assert tuning.device == begun
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_everything_runs_on_a_gpu() -> None:
+    true = specimen() * 6
+    session = session_of(draw(true), device="cuda")
+    maps = []
+    for _ in range(2):  # Lightning takes weights and optimizer back to the CPU after every burst
+        calls = iter([False] * 25 + [True])
+        steps = session.fine_tune(60.0, lambda calls=calls: next(calls), between=lambda: maps.append(session.infer()))
+        assert steps == 25 and maps
+    assert next(session.learned.parameters()).device.type == "cuda"
+    assert "fine_tuned" in session.evaluate().lines[0].candidates
+    update, _ = session.finalize(1.0)
+    for j in range(3):
+        assert ((update.raw[j] - true[j]) ** 2).mean() > 3 * ((update.denoised[j] - true[j]) ** 2).mean()
 
 
 def test_fine_tuning_keeps_what_was_best_on_held_out_counts_and_stops() -> None:
