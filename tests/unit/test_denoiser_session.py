@@ -196,11 +196,18 @@ def test_a_burst_ends_on_the_device_where_it_began() -> None:
     """Lightning moves what it has trained to "cpu" and says so in the module's `device`; "cpu:0" is another name."""
     begun = torch.device("cpu:0")
     session = session_of(draw(specimen() * 3))
-    tuning = FineTuning(session._base, begun, OPTIONS, 0)
+    tuning, pairs = FineTuning(session._base, begun, OPTIONS, 0), ThinnedPairs(session.data.sums("train"))
+
+    def away() -> None:
+        raise ConnectionError("whoever is served in between is away")
+
     for _ in range(2):
         calls = iter([False, True])
-        assert tuning.burst(ThinnedPairs(session.data.sums("train")), 60.0, lambda calls=calls: next(calls)) == 1
+        assert tuning.burst(pairs, 60.0, lambda calls=calls: next(calls)) == 1
         assert tuning.device == begun
+        with pytest.raises(ConnectionError):
+            tuning.burst(pairs, 60.0, between=away)
+        assert tuning.device == begun and tuning.chosen.head.weight.device.type == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

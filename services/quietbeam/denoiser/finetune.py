@@ -131,8 +131,10 @@ class FineTuning(L.LightningModule):
                 num_sanity_val_steps=0,
                 barebones=False,
             )
-            trainer.fit(self)
-        self.to(self._home)  # the trainer leaves it on the CPU
+            try:
+                trainer.fit(self)
+            finally:
+                self.to(self._home)  # the trainer leaves it on the CPU
         if look and self.steps > self._looked_at:
             self._look()
         self.exhausted = self._in_vain >= PATIENCE
