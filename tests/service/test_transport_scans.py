@@ -263,7 +263,7 @@ def test_tiled_that_was_killed_is_followed_again(tiled: TiledProcess, settings: 
         tiled.start()
         for name, doc in docs[7:]:
             writer(name, doc)
-        pipe.until(lambda: pipe.state(scan.uid) is RunState.COMPLETE, 60)
+        pipe.until(lambda: pipe.state(scan.uid) is RunState.COMPLETE, 150)  # half a minute on an idle machine
     np.testing.assert_array_equal(pipe.counts(scan.uid), scan.counts)
     pipe.stage.close()
 
