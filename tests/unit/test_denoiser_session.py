@@ -184,8 +184,9 @@ def test_rows_that_wait_are_served_within_a_pass_of_the_network(work: str, monke
 def test_cores_that_others_use_are_not_free() -> None:
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
-        time.sleep(1.0)
-        assert networks.free_cores(0.5) == 1
+        deadline = time.monotonic() + 20
+        while networks.free_cores(0.5) > 1:  # they need a moment to start
+            assert time.monotonic() < deadline, "cores that are all busy count as free"
     finally:
         for process in busy:
             process.kill()
