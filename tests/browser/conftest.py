@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from quietbeam.core.bus import Connection
 from quietbeam.core.settings import ServeSettings, Settings
@@ -16,6 +16,8 @@ from quietbeam.serve.colormaps import NOT_MEASURED_RGB
 from quietbeam.serve.server import bind, make_server
 
 from .synthetic_run import SyntheticRun
+
+expect.set_options(timeout=15_000)  # two busy cores
 
 KEY = "key-of-the-test"
 LINES = ("Ca_Ka", "Fe_Ka", "Cu_Ka", "Zn_Ka")

@@ -28,11 +28,13 @@ def test_the_keyboard_does_what_the_pointer_does(page: Page, dashboard: Dashboar
     page.get_by_label("Same range").click()  # a box that has the focus is no text field
     page.keyboard.press("4")
     expect(page.locator('[data-kind="residual"] canvas').first).to_be_visible()
+    Canvas(page, kind="residual").locator.focus()
     page.keyboard.press("4")
-    Canvas(page).locator.focus()
+    expect(page.locator('[data-kind="residual"] canvas')).to_have_count(0)
+    expect(Canvas(page, kind="raw").locator).to_be_focused()
     page.keyboard.press("ArrowUp")
     expect(page.locator("#readout")).to_contain_text("row 20, col 20")
-    expect(page.locator("#spoken")).to_contain_text("Fe Kα: not measured yet")
+    expect(page.locator("#spoken")).to_have_text(re.compile(r"µm\. Fe Kα: not measured yet$"))
     for _ in range(2):
         page.keyboard.press("Control+ArrowUp")
     page.keyboard.press("ArrowDown")
@@ -77,6 +79,7 @@ def test_one_line_alone_is_larger(page: Page, dashboard: Dashboard, run: Synthet
     small = Canvas(page).locator.bounding_box()
     page.get_by_role("button", name="Fe Kα").click()
     expect(page.locator(".card")).to_have_count(1)
+    expect(page.get_by_role("button", name="Fe Kα")).to_be_focused()
     large = Canvas(page).locator.bounding_box()
     assert small
     assert large

@@ -30,6 +30,19 @@ export class LineCard {
     this.judged = null;
   }
 
+  /** What of the card has the focus, as {line, kind}; kind is null for its name. Null where nothing has. */
+  get focused() {
+    if (!this.element.contains(document.activeElement)) return null;
+    const figure = document.activeElement.closest("figure");
+    return { line: this.line, kind: figure?.dataset.kind ?? null };
+  }
+
+  /** Give the focus to the map of a kind, to the first map where there is none of it, or to the name. */
+  focus(kind) {
+    const map = kind && (this.maps.get(kind) ?? this.maps.values().next().value);
+    (map ? map.canvas : this.element.querySelector(".line-name")).focus({ preventScroll: true });
+  }
+
   /** Show these kinds, in this order. */
   setKinds(kinds) {
     this.maps.clear();

@@ -144,9 +144,11 @@ function render() {
 function makeCards(run) {
   const lines = run.lines.includes(alone) ? [alone] : wall.choose(run.lines);
   const onName = (line) => () => showAlone(alone === line ? null : line);
+  const focused = cards.map((card) => card.focused).find(Boolean); // new cards take it over
   cards = lines.map((line) => new LineCard(line, run.lines.indexOf(line), { view, drawing, onName: onName(line) }));
   for (const card of cards) card.setKinds(options.shown);
   byId("grid").replaceChildren(...cards.map((card) => card.element));
+  if (focused) cards.find((card) => card.line === focused.line)?.focus(focused.kind);
   byId("wall-lines").textContent = wall.describe(run.lines, lines);
 }
 
