@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from quietbeam.publish import PublishStage
 
 
 @pytest.fixture
-def client(tiled: TiledProcess) -> Any:
+def client(tiled: TiledProcess) -> Iterator[Any]:
     from tiled.client import from_uri
 
-    return from_uri(tiled.uri, api_key=KEY)
+    found = from_uri(tiled.uri, api_key=KEY)
+    yield found
+    found.context.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from quietbeam.publish import PublishStage
 
 
 @pytest.fixture
-def client(tiled: TiledProcess) -> Any:
+def client(tiled: TiledProcess) -> Iterator[Any]:
     from tiled.client import from_uri
 
-    return from_uri(tiled.uri, api_key=KEY)
+    found = from_uri(tiled.uri, api_key=KEY)
+    yield found
+    found.context.close()
 
 
 @pytest.fixture
