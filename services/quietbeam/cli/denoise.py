@@ -55,13 +55,13 @@ def denoise(
     from quietbeam.core.evidence import interval
     from quietbeam.core.settings import load_settings
     from quietbeam.denoiser.offline import denoise as run
-    from quietbeam.files import format_of, write_result
+    from quietbeam.files import check_target, format_of, write_result
     from quietbeam.ingest.profile import shipped_profiles
 
     from .source import read_source
 
     console = Console()
-    format_of(output, format)
+    check_target(output, format_of(output, format), Path(source))
     asked = [name.strip() for name in lines.split(",") if name.strip()]
     file, name = read_source(
         source,

@@ -3,6 +3,7 @@
 from .map_file import MapFile
 from .measured import read_measured
 from .read import read_map
+from .target import check_target
 from .write import FORMATS, format_of, write_result
 
-__all__ = ["FORMATS", "MapFile", "format_of", "read_map", "read_measured", "write_result"]
+__all__ = ["FORMATS", "MapFile", "check_target", "format_of", "read_map", "read_measured", "write_result"]

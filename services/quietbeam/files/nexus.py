@@ -12,7 +12,7 @@ import numpy as np
 
 from quietbeam.core.version import __version__
 
-from .result import Result
+from .result import Result, new_hdf5
 
 
 def write_nexus(path: Path, result: Result, *, source: str, settings: Mapping[str, Any]) -> None:
@@ -21,7 +21,7 @@ def write_nexus(path: Path, result: Result, *, source: str, settings: Mapping[st
     Groups ``entry/denoised``, ``raw``, ``uncertainty`` and ``chi2`` are NXdata of (line, row, col),
     ``entry/process`` is the provenance with the evidence as JSON, ``entry/evidence`` holds it per line.
     """
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs["NX_class"], file.attrs["default"] = "NXroot", "entry"
         entry = _group(file, "entry", "NXentry")
         entry.attrs["default"] = "denoised"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Protocol
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,3 +54,12 @@ class Result(Protocol):
 def kinds(result: Result) -> dict[str, NDArray[Any]]:
     """Return the maps by kind."""
     return {"denoised": result.denoised, "raw": result.raw, "uncertainty": result.uncertainty}
+
+
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Yield an HDF5 file in memory, written when it is complete: HDF5 itself may not say that a disk is full."""
+    image = BytesIO()
+    with h5py.File(image, "w") as file:
+        yield file
+    path.write_bytes(image.getbuffer())

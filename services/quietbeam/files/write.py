@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from quietbeam.core.errors import InputError
+from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.version import __version__
 
 from .names import maps_name, short_name
 from .nexus import write_nexus
-from .result import Result, kinds
+from .result import Result, kinds, new_hdf5
+from .target import check_target
 
 Settings = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ Settings = Mapping[str, Any]
 def write_pyxrf(path: Path, result: Result, source: str, settings: Settings) -> None:
     """Write ``xrfmap/detsum/xrf_fit`` (line, row, col) as a fit of the sum, which PyXRF shows; raw maps beside it."""
     rows, cols = result.denoised.shape[1:]
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         group = file.create_group("xrfmap/detsum")
         names = np.array([short_name(line) for line in result.lines]).astype("S20")
         for name, image in kinds(result).items():
@@ -47,7 +47,7 @@ def write_pyxrf(path: Path, result: Result, source: str, settings: Settings) -> 
 
 def write_maps(path: Path, result: Result, source: str, settings: Settings) -> None:
     """Write ``MAPS/XRF_Analyzed/ROI`` as XRF-Maps 10 does; counts, not counts per second."""
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         for name, image in kinds(result).items():
             group = file.create_group("MAPS/XRF_Analyzed/" + ("ROI" if name == "denoised" else f"ROI_{name}"))
             data = group.create_dataset("Counts_Per_Sec", data=image, compression="gzip")
@@ -152,20 +152,27 @@ def format_of(path: Path, wanted: str = "") -> str:
 
 
 def write_result(path: Path, result: Result, *, source: str, settings: Settings, format: str = "") -> str:
-    """Write a denoised map, whole or not at all; return the format."""
+    """Write a denoised map, whole or not at all; return the format.
+
+    Raises
+    ------
+    InputError
+        See :func:`check_target`.
+    ServiceError
+        The disk or the folder failed while it was written.
+    """
     path = Path(path)
     name = format_of(path, format)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    check_target(path, name)
+    target = path.resolve()
     try:
-        FORMATS[name][1](partial, result, source, settings)
-        if path.is_dir():
-            if not (path / "zarr.json").is_file():
-                raise InputError(f"{path} is a folder that holds something else; choose another name")
-            shutil.rmtree(path)
-        partial.replace(path)
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".quietbeam-", dir=target.parent, ignore_cleanup_errors=True) as folder:
+            partial = Path(folder) / target.name
+            FORMATS[name][1](partial, result, source, settings)
+            if target.is_dir():
+                target.rename(Path(folder) / "replaced")
+            partial.replace(target)
+    except OSError as error:
+        raise ServiceError(f"{path} could not be written: {error.strerror or error}") from error
     return name
