@@ -327,3 +327,33 @@ def test_the_command_takes_another_programs_file(tmp_path, spectra) -> None:
     with Image.open(out) as image:
         assert image.n_frames == 6
     assert "Fe_Ka" in answer.output
+
+
+NAMES = ("Fe Kα", "Fe Ka", "a/b", "a_b", ".", "", "Ĉu_Kβ₁ and more than twenty letters", "鉄_Ka", "銅_Ka")
+
+
+@pytest.fixture(scope="module")
+def oddly_named() -> DenoiseResult:
+    data = np.random.default_rng(0).poisson(3, (2, len(NAMES), 24, 24))
+    return quietbeam.denoise(data, NAMES, fine_tune=False, options=DenoiseOptions(threads=1))
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.pyxrf.h5", "a.maps.h5", "a.ome.zarr", "a.tif", "a.csv"])
+def test_lines_of_any_name_are_written(tmp_path, oddly_named, name: str) -> None:
+    assert written(tmp_path, name, oddly_named).exists()
+
+
+def test_true_names_are_kept(tmp_path, oddly_named) -> None:
+    with h5py.File(written(tmp_path, "a.h5", oddly_named)) as file:
+        groups = {group.attrs["line"]: name for name, group in file["entry/evidence"].items()}
+        assert set(groups) == set(NAMES) and (groups["a_b"], groups["a/b"]) == ("a_b", "a_b_2")
+    assert read_map(tmp_path / "a.h5").lines == NAMES
+    with h5py.File(written(tmp_path, "a.pyxrf.h5", oddly_named)) as file:
+        names = [name.decode("ascii") for name in file["xrfmap/detsum/xrf_fit_name"][()]]
+        kept = json.loads(file["xrfmap/scan_metadata"].attrs["param_quietbeam"])["lines"]
+    long = "Cu_Kb1 and more than twenty letters"
+    assert names == ["Fe Ka_2", "Fe Ka", "a/b", "a_b", ".", "_", long, "__K", "__K_2"] and kept == list(NAMES)
+    with h5py.File(written(tmp_path, "a.maps.h5", oddly_named)) as file:
+        names = [name.decode("ascii") for name in file["MAPS/XRF_Analyzed/ROI/Channel_Names"][()]]
+        assert len(set(names)) == len(NAMES) and not any("?" in name for name in names)
+        assert json.loads(file["MAPS/quietbeam"][()])["lines"] == list(NAMES)

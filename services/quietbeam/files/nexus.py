@@ -12,6 +12,7 @@ import numpy as np
 
 from quietbeam.core.version import __version__
 
+from .names import group_name, unlike_names
 from .result import Result, new_hdf5
 
 
@@ -44,9 +45,10 @@ def write_nexus(path: Path, result: Result, *, source: str, settings: Mapping[st
                 data["data_errors"] = h5py.SoftLink("/entry/uncertainty/data")
         entry["measured"] = result.measured
         evidence = _group(entry, "evidence", "NXcollection")
-        for line in result.evidence.lines:
-            one = _group(evidence, line.line.replace("/", "_"), "NXcollection")
-            for key, value in result.evidence.to_dict()["lines"][result.lines.index(line.line)].items():
+        told = result.evidence.to_dict()["lines"]
+        for group, line in zip(unlike_names([line["line"] for line in told], group_name), told, strict=True):
+            one = _group(evidence, group, "NXcollection")
+            for key, value in line.items():
                 if value is not None:
                     one.attrs[key] = json.dumps(value) if isinstance(value, dict) else value
         process = _group(entry, "process", "NXprocess")

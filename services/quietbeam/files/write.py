@@ -15,7 +15,7 @@ import numpy as np
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.version import __version__
 
-from .names import maps_name, short_name
+from .names import ascii_name, maps_name, short_name, unlike_names
 from .nexus import write_nexus
 from .result import Result, kinds, new_hdf5
 from .target import check_target
@@ -28,7 +28,7 @@ def write_pyxrf(path: Path, result: Result, source: str, settings: Settings) -> 
     rows, cols = result.denoised.shape[1:]
     with new_hdf5(path) as file:
         group = file.create_group("xrfmap/detsum")
-        names = np.array([short_name(line) for line in result.lines]).astype("S20")
+        names = np.array(unlike_names(result.lines, lambda line: ascii_name(short_name(line)))).astype("S")
         for name, image in kinds(result).items():
             suffix = "" if name == "denoised" else f"_{name}"
             group.create_dataset(f"xrf_fit{suffix}", data=image, compression="gzip").attrs["comments"] = name
@@ -42,21 +42,24 @@ def write_pyxrf(path: Path, result: Result, source: str, settings: Settings) -> 
         file["xrfmap/scalers/val"] = result.measured[:, :, None].astype(np.float32)
         metadata = file.create_group("xrfmap/scan_metadata")
         metadata.attrs.update(file_software="quietbeam", file_software_version=__version__, file_format="NSLS2-XRF-MAP")
-        metadata.attrs["param_quietbeam"] = json.dumps({"source": source, **settings})
+        metadata.attrs["param_quietbeam"] = json.dumps({"source": source, "lines": result.lines, **settings})
 
 
 def write_maps(path: Path, result: Result, source: str, settings: Settings) -> None:
     """Write ``MAPS/XRF_Analyzed/ROI`` as XRF-Maps 10 does; counts, not counts per second."""
+    names = unlike_names(result.lines, lambda line: ascii_name(maps_name(line)))
     with new_hdf5(path) as file:
         for name, image in kinds(result).items():
             group = file.create_group("MAPS/XRF_Analyzed/" + ("ROI" if name == "denoised" else f"ROI_{name}"))
             data = group.create_dataset("Counts_Per_Sec", data=image, compression="gzip")
             data.attrs["units"] = "counts"
-            group["Channel_Names"] = np.array([maps_name(line) for line in result.lines]).astype("S256")
+            group["Channel_Names"] = np.array(names).astype("S256")
             group["Channel_Units"] = np.array(["counts"] * len(result.lines)).astype("S256")
         file["MAPS/Scan/x_axis"], file["MAPS/Scan/y_axis"] = (np.arange(n, dtype=float) for n in image.shape[:0:-1])
         file["MAPS/version"] = np.float32(10.0)
-        file["MAPS/quietbeam"] = json.dumps({"version": __version__, "source": source, **settings})
+        file["MAPS/quietbeam"] = json.dumps(
+            {"version": __version__, "source": source, "lines": result.lines, **settings}
+        )
 
 
 def write_tiff(path: Path, result: Result, source: str, settings: Settings) -> None:
@@ -79,7 +82,7 @@ def write_tiff(path: Path, result: Result, source: str, settings: Settings) -> N
 def write_csv(path: Path, result: Result, source: str, settings: Settings) -> None:
     """Write the evidence, one row a line."""
     rows = [asdict(line) for line in result.evidence.lines]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         for row in rows:
