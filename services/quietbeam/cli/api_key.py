@@ -96,7 +96,7 @@ def show(
     for key in keys:
         ends = f"[red]expired {date(key.expires)}[/]" if key.expired else date(key.expires)
         table.add_row(key.first_eight, escape(key.user), " ".join(key.scopes), ends, escape(key.note))
-    Console(soft_wrap=False).print(table)
+    Console(soft_wrap=False, emoji=False).print(table)
 
 
 def revoke(

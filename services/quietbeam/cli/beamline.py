@@ -199,7 +199,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         dead_time: Annotated[float, typer.Option(help="Dead time per photon in seconds.")] = 1e-6,
         paralyzable: Annotated[bool, typer.Option(help="Paralyzable electronics.")] = False,
-        seed: Annotated[int, typer.Option(help="Same seed, same specimen, gains and counts.")] = 0,
+        seed: Annotated[int, typer.Option(min=0, help="Same seed, same specimen, gains and counts.")] = 0,
         repeat: Annotated[int, typer.Option(min=0, help="Number of runs; 0 until interrupted.")] = 1,
         transport: To = "redis",
         truth: Annotated[

@@ -29,7 +29,7 @@ def pretrain(
     minutes: Annotated[float, typer.Option(min=0.1, help="Training time.")] = 85.0,
     name: Annotated[str, typer.Option(help="Name of the weights.")] = "my-weights",
     parent: Annotated[str, typer.Option(help="Installed weights to start from, as quietbeam-3.")] = "",
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[str, typer.Option(help="Number of devices, for Lightning.")] = "1",
     strategy: Annotated[str, typer.Option(help="Lightning's strategy for several devices: auto, ddp ...")] = "auto",
@@ -65,7 +65,7 @@ def benchmark_quality(
     budget: Annotated[
         float, typer.Option(help="Seconds of fine-tuning per map; below 0: the other filters only.")
     ] = 30.0,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Dwell gains on phantoms with known truth, against raw, Gaussian, median, TV, NLM and BM3D."""
     from rich.console import Console
@@ -75,7 +75,7 @@ def benchmark_quality(
     if quick and full:
         raise typer.BadParameter("choose one of --quick and --full")
     extent: Extent = "quick" if quick else "full" if full else "standard"
-    console = Console()
+    console = Console(markup=False, emoji=False)
     path = run_quality(output, extent=extent, budget_s=budget, seed=seed, tell=console.print)
     console.print(f"{path} written" if budget >= 0 else f"{path.with_suffix('.json')} written")
 
@@ -94,7 +94,7 @@ def benchmark_live(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of live.md.")] = FOLDER,
     shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "128x128",
     dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.008,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Measure the live path: from a row's last document to disk and to its denoised map, with and without learning."""
     import sys

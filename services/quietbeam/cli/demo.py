@@ -25,10 +25,10 @@ class Progress:
 
         self._console = console
         self._bars = RichProgress(
-            TextColumn("{task.description:<9}"),
+            TextColumn("{task.description:<9}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("rows  {task.fields[note]}"),
+            TextColumn("rows  {task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -125,7 +125,7 @@ def register(app: typer.Typer) -> None:
             float, typer.Option(help="Mean counts per pixel of a typical line in the detector sum.")
         ] = 6.0,
         dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.01,
-        seed: Annotated[int, typer.Option()] = 1,
+        seed: Annotated[int, typer.Option(min=0)] = 1,
         data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".run/demo"),
     ) -> None:
         """Start everything, scan a simulated specimen, denoise it live, compare with the truth, show where to look."""
@@ -144,7 +144,7 @@ def register(app: typer.Typer) -> None:
         from quietbeam.beamline.truth import Truth
         from quietbeam.core.settings import load_settings
 
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
             console.width = 120
         started = time.monotonic()

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from .beamline import EXIT_ABORTED
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command()(denoise)
+    app.command()(_interruptible(denoise))
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """Make Ctrl-C end a command with one line and the exit code that shells expect."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            typer.echo("quietbeam: interrupted; nothing was written", err=True)
+            raise typer.Exit(EXIT_ABORTED) from None
+
+    return run
 
 
 def denoise(
@@ -34,10 +52,19 @@ def denoise(
         Path | None, typer.Option(help="JSON with (offset, width) in keV for each detector, for spectra.")
     ] = None,
     fit: Annotated[bool, typer.Option("--fit", help="Fit spectra (PyMca) instead of summing windows.")] = False,
-    budget: Annotated[float, typer.Option(min=0, help="Most seconds of fine-tuning on this map.")] = 30.0,
+    budget: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Most seconds of fine-tuning on this map. How many steps fit in is up to the clock: only results "
+            "without fine-tuning (0) are the same bit by bit when they are made again.",
+        ),
+    ] = 30.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     no_fine_tune: Annotated[bool, typer.Option("--no-fine-tune", help="Use the pretrained network as it is.")] = False,
-    seed: Annotated[int, typer.Option(help="Fixes every random draw.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Fixes every random draw, but not how many steps fit into --budget.")
+    ] = 0,
     tiled: Annotated[
         str, typer.Option(help="Tiled, or a catalog in it, that has the uid; default: as configured.")
     ] = "",
@@ -60,7 +87,7 @@ def denoise(
 
     from .source import read_source
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names are anybody's
     check_target(output, format_of(output, format), Path(source))
     asked = [name.strip() for name in lines.split(",") if name.strip()]
     file, name = read_source(

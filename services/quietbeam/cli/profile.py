@@ -78,5 +78,5 @@ def _show(checked: Checked) -> None:
     for name in ("what", "", "found"):
         table.add_column(name, overflow="fold")
     for finding in checked.findings:
-        table.add_row(finding.what, _MARKS[finding.verdict], escape(finding.found))
-    Console(soft_wrap=False).print(table)
+        table.add_row(escape(finding.what), _MARKS[finding.verdict], escape(finding.found))
+    Console(soft_wrap=False, emoji=False).print(table)

@@ -46,8 +46,8 @@ def doctor(
         for name in ("check", "", "found", "what to do"):
             table.add_column(name, overflow="fold")
         for finding in findings:
-            table.add_row(finding.check, _MARKS[finding.verdict], escape(finding.found), escape(finding.remedy))
-        Console(soft_wrap=False).print(table)
+            table.add_row(escape(finding.check), _MARKS[finding.verdict], escape(finding.found), escape(finding.remedy))
+        Console(soft_wrap=False, emoji=False).print(table)
     if any(finding.verdict == "failure" for finding in findings):
         raise typer.Exit(1)
 
