@@ -76,6 +76,72 @@ def test_every_kind_of_bad_detector_is_found_in_the_lines_where_it_is_bad() -> N
     assert found.drift[3] == pytest.approx(0.8 * 0.16, abs=0.03) and max(found.drift[5:]) < 0.06
 
 
+@pytest.mark.parametrize("hot", [13, 25, 100, 1000])
+@pytest.mark.parametrize("detectors", [3, 4, 5, 8])
+def test_one_hot_detector_is_left_out_not_the_others(detectors: int, hot: float) -> None:
+    rng = np.random.default_rng(detectors)
+    counts = rng.poisson(
+        np.where(np.arange(detectors) == 1, 2.0 * hot, 2.0)[:, None, None, None], (detectors, 2, 32, 32)
+    )
+    found = estimate_gains(counts, np.ones((detectors, 32, 32)), [str(k) for k in range(detectors)])
+    for reasons in found.reasons:
+        assert list(reasons) == ["1"] and "runaway" in reasons["1"]
+
+
+def test_two_dead_of_four_and_two_shadowed_of_four_are_left_out() -> None:
+    for low, reason in ((0.0, "dead"), (0.02, "shadowed")):
+        counts = np.random.default_rng(0).poisson(
+            np.array([20, 20, 20 * low, 18 * low])[:, None, None, None], (4, 1, 32, 32)
+        )
+        found = estimate_gains(counts, np.ones((4, 32, 32)), list("abcd"))
+        assert list(found.reasons[0]) == ["c", "d"] and all(reason in why for why in found.reasons[0].values())
+
+
+@pytest.mark.parametrize("height", [300, 65535, 2**32 - 1])
+def test_what_one_detector_alone_saw_in_a_pixel_is_not_taken(height: int) -> None:
+    """A glitch costs one pixel of one detector; what all detectors see, however bright and small, stays."""
+    rate = np.full((2, 32, 32), 8.0)
+    rate[1, 20, 20] = 5000
+    counts = poisson(rate, np.ones(4))
+    clean = store(counts)
+    bad = counts.copy()
+    bad[0, :, 5, 5] = height
+    data = store(bad)
+    assert data.gains.included.all() and data.glitches.tolist() == [2, 0, 0, 0]
+    np.testing.assert_allclose(data.gains.values, clean.gains.values, atol=0.01)
+    found = data.sums("all")
+    assert found.rate[0, 5, 5] < 30 and found.exposure[0, 5, 5] == pytest.approx(0.75, abs=0.03)
+    assert found.counts[1, 20, 20] == counts[:, 1, 20, 20].sum() and clean.glitches.sum() == 0
+    two = store(bad[:2])
+    assert two.gains is not None and two.glitches.sum() == 0  # nobody can say which of two is wrong
+
+
+def test_noise_of_areas_without_signal_is_nobodys_fault() -> None:
+    """Areas of a line that is not there sum up to next to nothing or less: no detector is dead for that."""
+    for scale in (1.0, 100.0, 1e-9):
+        areas = scale * np.random.default_rng(0).normal(0, 1, (4, 12, 48, 48))
+        data = store(areas, "areas")
+        assert data.gains.included.all()
+        assert (data.gains.values > 0.1).all()
+        sigma = data.sums("all").rate.mean((1, 2)) * data.unit / (scale * 2 / 48)
+        assert np.abs(sigma).max() < 3.5
+
+
+def test_counting_noise_alone_is_no_drift() -> None:
+    for shape, detectors, level in (((24, 24), 4, 5.0), ((64, 64), 7, 2.0), ((8, 400), 4, 2.0)):
+        for seed in range(8):
+            counts = np.random.default_rng(seed).poisson(level, (detectors, 3, *shape))
+            assert store(counts).gains.drift.max() < 0.04
+
+
+def test_live_time_of_nothing_is_no_exposure() -> None:
+    data = RunCounts(["a"], ["x", "y"], (4, 4), "counts", 0, 0.25)
+    live = np.ones((2, 4, 4))
+    live[1] = 0
+    data.add_rows(0, np.full((2, 1, 4, 4), 3), np.ones((4, 4), bool), live_time_s=live)
+    assert data.gains.reasons[0] == {"y": "no exposure"}
+
+
 def test_thinning_is_the_same_for_ever_and_exact() -> None:
     counts = np.random.default_rng(0).poisson(5, (2, 3, 40)).astype(float)
     a, b = hold_out(counts, 0.25, 7, 3), hold_out(counts, 0.25, 7, 3)
@@ -151,9 +217,10 @@ def test_noise_of_areas_is_measured() -> None:
     rate = np.broadcast_to(np.linspace(5, 400, 80)[None, :, None], (1, 80, 80))
     share = np.array([0.5, 0.3, 0.2])[:, None, None, None]
     areas = share * rate + rng.normal(0, np.sqrt(share * (5.0 * rate + 60)))
-    noise = measure_noise(store(areas, "areas"))
-    assert noise.factor[0] == pytest.approx(5, rel=0.15)
-    assert noise.constant[0] == pytest.approx(60, rel=0.8)
+    data = store(areas, "areas")
+    noise, unit = measure_noise(data), data.unit[0]
+    assert unit * noise.factor[0] == pytest.approx(5, rel=0.15)
+    assert unit**2 * noise.constant[0] == pytest.approx(60, rel=0.8)
 
 
 def shaded(seed: int, kind: str = "counts", level: float = 60.0) -> tuple[np.ndarray, np.ndarray]:
@@ -178,8 +245,9 @@ def test_a_smooth_gain_field_is_modelled(kind) -> None:
     np.testing.assert_allclose(data.field[0, 32, inside], (1 + tilt)[inside], atol=0.06)
     np.testing.assert_allclose(data.sums("all").exposure, 1.0, rtol=1e-5)
     one = data.sums("all", detectors=np.array([True, False]))
-    bias = one.rate[:, :, inside].mean((0, 1)) / rate[:, :, inside].mean((0, 1)) - 1
-    assert np.abs(bias).max() < 0.08 and np.abs(one.rate.sum() / rate.sum() - 1) < 0.01
+    found = one.rate * data.unit[:, None, None]
+    bias = found[:, :, inside].mean((0, 1)) / rate[:, :, inside].mean((0, 1)) - 1
+    assert np.abs(bias).max() < 0.08 and np.abs(found.sum() / rate.sum() - 1) < 0.01
 
 
 def test_even_detectors_have_no_field() -> None:
@@ -211,6 +279,7 @@ def test_the_error_of_raw_areas_is_measured_right(detectors: int) -> None:
     mean = (gains / gains.sum())[:, None, None, None] * true
     data = store(rng.normal(mean, np.sqrt(4 * mean + 2)), "areas")
     noise = measure_noise(data)
+    true = true / data.unit[:, None, None]
     for fold in area_folds(data):
         measured = raw_error(fold, noise, "areas", 8).sum(1)
         actual = ((fold.held.exposure * (fold.seen.rate - true)) ** 2).sum((1, 2))

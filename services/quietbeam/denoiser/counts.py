@@ -15,7 +15,9 @@ from quietbeam.core.evidence import Kind
 from .exposure import relative_exposure
 from .gain_field import gain_field
 from .gains import Gains, estimate_gains
+from .glitches import find_glitches
 from .holdout import hold_out
+from .units import effective_unit, power_of_two
 
 Array = NDArray[np.float32]
 Part = Literal["all", "train", "held"]
@@ -50,7 +52,11 @@ class Sums:
 
 
 class RunCounts:
-    """Store of one run's counts, (detector, line, row, col)."""
+    """Store of one run's counts, (detector, line, row, col).
+
+    Fitted areas come in any unit: they are kept in ``unit`` (line,), a power of two that a line's first rows fix.
+    Whoever hands maps out multiplies by it.
+    """
 
     def __init__(
         self,
@@ -68,7 +74,11 @@ class RunCounts:
         size = (len(detectors), len(lines), *shape)
         self.counts: Array = np.zeros(size, np.float32)
         self.held: Array = np.zeros(size, np.float32) if kind == "counts" else np.zeros((0,) * 4, np.float32)
+        self.unit: Array = np.ones(len(lines), np.float32)
+        self._in_unit = np.full(len(lines), kind == "counts")
         self.missing: NDArray[np.bool_] | None = None
+        self.glitches = np.zeros(len(detectors), int)
+        """Pixels of each detector, over all lines, that were taken out as its own: see :func:`find_glitches`."""
         self.measured = np.zeros(shape, bool)
         self.i0: Array | None = None
         self.live_time_s: Array | None = None
@@ -100,11 +110,13 @@ class RunCounts:
             raise InputError(f"rows {first_row} to {first_row + n} do not fit a map of {rows} rows")
         if counts.dtype.kind not in "uif":
             raise InputError(f"counts must be numbers, not {counts.dtype}")
+        if counts.dtype.kind == "f" and np.isinf(counts).any():
+            raise InputError("counts hold infinities; mark such pixels as not measured (NaN)")
+        if self.kind == "areas":
+            counts = self._in_units(counts, measured)
         values = counts.astype(np.float32)
         empty = np.isnan(values)
         values = np.where(empty | ~measured, np.float32(0), values)
-        if np.isinf(values).any():
-            raise InputError("counts hold infinities; mark such pixels as not measured (NaN)")
         if self.kind == "counts":
             if values.size and values.min() < 0:
                 raise InputError("negative counts: fitted areas need kind='areas'")
@@ -130,6 +142,15 @@ class RunCounts:
                 self.live_time_s = np.ones((n_det, *self.shape), np.float32)
             self.live_time_s[:, rows_in] = self._checked(live_time_s, (n_det, n, cols), "live_time_s")
         self._exposure = None
+
+    def _in_units(self, areas: NDArray[Any], measured: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return areas of about 1000 at their first rows, so that no figure on the way under- or overflows."""
+        areas = np.where(measured, areas, np.nan).astype(np.float64)
+        for j in np.flatnonzero(~self._in_unit):
+            unit = power_of_two(areas[:, j])
+            if unit is not None:
+                self.unit[j], self._in_unit[j] = unit / 1024, True
+        return areas / self.unit[:, None, None].astype(np.float64)
 
     @staticmethod
     def _checked(values: NDArray[np.floating], shape: tuple[int, ...], name: str) -> NDArray[np.floating]:
@@ -158,14 +179,30 @@ class RunCounts:
 
     def estimate_gains(self) -> Gains:
         """Estimate gains anew from all rows (evenly chosen ones of a large map), and the gain field."""
+        self._leave_out_glitches()
         rows = np.flatnonzero(self.measured.any(1))
         keep = max(1, _GAIN_PIXELS // self.shape[1])
         if rows.size > keep:
             rows = rows[np.linspace(0, rows.size - 1, keep).astype(int)]
-        self._gains = estimate_gains(self.counts[:, :, rows], self.exposure[:, rows], self.detectors)
+        counts: NDArray[np.floating[Any]] = self.counts[:, :, rows] * (self.exposure[:, None, rows] > 0)
+        if self.kind == "areas":  # how much they tell is not in their size
+            counts = counts / effective_unit(counts, self.exposure[:, rows])[:, None, None]
+        self._gains = estimate_gains(counts, self.exposure[:, rows], self.detectors)
         there = self.exposure if self.missing is None else self.exposure * ~self.missing.any(1)
         self.field = gain_field(self.counts, there, self._gains.values)
         return self._gains
+
+    def _leave_out_glitches(self) -> None:
+        """Take what only one detector saw, far beyond noise, as not measured by it."""
+        if self.kind != "counts":
+            return
+        for j in range(len(self.lines)):
+            for k, at in find_glitches(self.counts[:, j], self.exposure):
+                if self.missing is None:
+                    self.missing = np.zeros(self.counts.shape, bool)
+                self.missing[k, j][at] = True
+                self.counts[k, j][at] = self.held[k, j][at] = 0
+                self.glitches[k] += int(at.sum())
 
     def weights(self, j: int, at: tuple[slice, slice] = (slice(None), slice(None))) -> Array:
         """Return what each detector adds to the exposure of line ``j``, (detector, row, col): gain, field, exposure.

@@ -107,6 +107,7 @@ class Evaluation:
         sums = data.sums("all")
         lit = np.maximum((sums.exposure > 0).sum((1, 2)), 1)
         mean = sums.rate.sum((1, 2)) / lit
+        mean = mean * data.unit
         return tuple(self._line(j, name, data, float(mean[j])) for j, name in enumerate(data.lines))
 
     def _line(self, j: int, name: str, data: RunCounts, mean: float) -> LineEvidence:
@@ -135,7 +136,7 @@ class Evaluation:
             weights={key: round(w, 3) for key, w in self.parts(j).items()},
             total_ratio=rounded(checks.total_ratio),
             slope=rounded(checks.slope),
-            mean_counts=round(mean, 5),
+            mean_counts=float(f"{mean:.6g}"),
             residual_chi2=rounded(checks.residual_chi2),
             residual_flag=checks.structure > RESIDUAL_LIMIT or (checks.residual_p or 1.0) < RESIDUAL_P,
             residual_p=rounded(checks.residual_p, 6),
@@ -196,6 +197,7 @@ def evaluate(
         checks=[LineChecks()] * n,
         printed=np.full(n, np.nan),
     )
+    sums = data.sums("all")
     for j in range(n):
         mine = {key: value[j] for key, value in errors.items()}
         if len(weights[j]) < 2:
@@ -205,11 +207,13 @@ def evaluate(
             widths[j] = float("inf")
         if result.choices[j].estimator != "raw" and result._interval(j)[1] < 1.0:
             result.choices[j] = Choice("raw", proven=True)  # what is published has an interval above 1
+        if not sums.exposure[j].any():
+            result.choices[j] = Choice("raw", proven=False)  # nothing was measured of it
     first = [p for p in pieces if p.index == 0]
     result.checks = [_check(result, j, first[0], noise) for j in range(n)]
     if thorough and data.kind == "counts":
         _count_false_structure(result, estimate, networks, first[0].fold.seen)
-    result.jitter = common_mode(data.sums("all"))
+    result.jitter = common_mode(sums)
     result.notes = notes_of(data, result.choices, result.jitter[1])
     return result
 

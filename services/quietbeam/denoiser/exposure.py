@@ -27,15 +27,20 @@ def relative_exposure(
     if i0 is not None:
         exposure *= _relative(i0, measured)
     if live_time_s is not None:
+        told = [bool(_usable(live, measured).any()) for live in live_time_s]
         for k in range(n_det):
-            exposure[k] *= _relative(live_time_s[k], measured)
+            exposure[k] *= _relative(live_time_s[k], measured) if told[k] or not any(told) else 0.0
     exposure[exposure < LEAST] = 0.0
     return exposure
 
 
 def _relative(values: NDArray[np.floating], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return values over their median; ones when nothing usable was recorded."""
-    good = measured & np.isfinite(values) & (values > 0)
+    good = _usable(values, measured)
     if not good.any():
         return np.ones(values.shape, np.float32)
     return np.where(good, values / np.median(values[good]), 0.0).astype(np.float32)
+
+
+def _usable(values: NDArray[np.floating], measured: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return measured & np.isfinite(values) & (values > 0)

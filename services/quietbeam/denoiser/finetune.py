@@ -77,7 +77,8 @@ class FineTuning(L.LightningModule):
         self.exhausted = False
         self._pairs: Pairs | None = None
         self._order = np.arange(0)
-        self._deadline = self._anneal_s = 0.0
+        self._left: Callable[[], float] = lambda: 1.0
+        self._anneal = False
         self._interrupt: Callable[[], bool] = never
         self._usual_norm = 0.0
         self._home = device  # `device` is Lightning's own and says cpu after every burst
@@ -92,8 +93,11 @@ class FineTuning(L.LightningModule):
         anneal: bool = False,
         look: bool = True,
         between: Callable[[], object] | None = None,
+        most: int | None = None,
     ) -> int:
         """Take steps until the time is up, ``interrupt()`` is true or nothing gets better; return how many.
+
+        With ``most`` steps there is no clock: what comes out depends on the seed alone.
 
         ``anneal`` lowers the learning rate to nearly 0 over the second half of the budget: for the last burst of a run.
 
@@ -109,13 +113,18 @@ class FineTuning(L.LightningModule):
         between
             Called many times within a step, see :func:`giving_way`.
         """
-        if budget_s <= 0 or interrupt() or not (pairs.sums.counts.sum((1, 2)) > 8).any():
+        if (budget_s if most is None else most) <= 0 or interrupt() or not (pairs.sums.counts.sum((1, 2)) > 8).any():
             return 0
         started, before = time.monotonic(), self.steps
-        self._pairs, self._interrupt, self._deadline = pairs, interrupt, started + budget_s
+        self._pairs, self._interrupt = pairs, interrupt
         self._held_out = None if held is None else _HeldOut(pairs.sums, held, self.chosen, self._home, between)
         self._best, self._in_vain, self._looked_at = 1.0, 0, self.steps
-        self._anneal_s = 0.5 * budget_s if anneal else 0.0
+        last = before + (most or 0)
+        # share of the burst that is left
+        self._left = lambda: (
+            (started + budget_s - time.monotonic()) / budget_s if most is None else (last - self.steps) / most
+        )
+        self._anneal = anneal
         # on a GPU a step is over before anybody waits, and gradients are computed in a thread of their own
         backward = self._home.type == "cpu"
         with _quiet(), giving_way(self.network, between, backward=backward):
@@ -214,9 +223,8 @@ class FineTuning(L.LightningModule):
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
         self._usual_norm += (0.05 if self._usual_norm else 1.0) * (min(norm, limit) - self._usual_norm)
         factor = min(1.0, (self.steps + 1) / 10)
-        if self._anneal_s:
-            left = (self._deadline - time.monotonic()) / self._anneal_s
-            factor *= float(np.clip(left, 0.05, 1.0))
+        if self._anneal:
+            factor *= float(np.clip(2.0 * self._left(), 0.05, 1.0))
         for group in optimizer.param_groups:
             group["lr"] = factor * self.options.lr
 
@@ -229,7 +237,7 @@ class FineTuning(L.LightningModule):
                 slow.lerp_(fast, 1.0 - decay)
         if self.steps % CHECK_STEPS == 0:
             self._look()
-        if time.monotonic() >= self._deadline or self._in_vain >= PATIENCE or self._interrupt():
+        if self._left() <= 0 or self._in_vain >= PATIENCE or self._interrupt():
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -16,6 +16,8 @@ NOISY_CHI2 = 4.0
 ODD = 1.8
 """Factor by which a detector's share in one line may differ from its share in the others."""
 PRIOR_COUNTS = 400.0
+EVEN_COUNTS = 10.0
+"""A detector that has hardly counted is taken to be like the others: so many counts say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class Gains:
     scatter: Array
     drift: Array
 
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Detectors that serve in any line, (detector,)."""
+        return np.asarray(self.included.any(1))
+
 
 def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating], detectors: Sequence[str]) -> Gains:
     """Estimate gains and judge detectors, line by line.
@@ -65,6 +72,7 @@ def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating],
     for k in np.flatnonzero(time[:, 0] <= 0).tolist():
         for line in reasons:
             line[detectors[k]] = "no exposure"
+    _runaway(rate, included, reasons, detectors, totals)
     # judged within a line, against the upper median, so that two dead ones of four are still seen
     reference = _upper_median(rate * included)
     expected = reference * time
@@ -81,7 +89,6 @@ def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating],
                 continue
             included[k, j] = False
             reasons[j][detectors[k]] = reason
-    _runaway(rate, included, reasons, detectors, totals)
     _odd_lines(rate, included, reasons, detectors, expected)
     _unmeasurable_follow_the_rest(included, reasons, detectors, expected)
     scatter = _scatter(counts, exposure, rate * included)
@@ -109,16 +116,24 @@ def _runaway(
     detectors: Sequence[str],
     totals: Array,
 ) -> None:
-    """Exclude a single detector that counts many times more than all others (noise peak, wrong calibration)."""
+    """Exclude a single detector that counts many times more than all others (noise peak, wrong calibration).
+
+    The others must agree with each other; where they do not, it is they who are shadowed or dead.
+    """
     for j in range(rate.shape[1]):
         alive = np.flatnonzero(included[:, j])
         if alive.size < 3:
             continue
         top = int(alive[np.argmax(rate[alive, j])])
-        others = np.median(rate[alive[alive != top], j])
-        if totals[top, j] > 100 and rate[top, j] > RUNAWAY * max(others, 1e-9):
+        others = alive[alive != top]
+        usual = float(np.median(rate[others, j]))
+        if totals[top, j] <= 100 or np.median(totals[others, j]) < 10:
+            continue
+        agree = np.abs(rate[others, j] / usual - 1) < 0.5
+        far = rate[top, j] > RUNAWAY * usual and rate[top, j] > 0.5 * RUNAWAY * rate[others, j].max()
+        if far and agree.mean() > 0.6:
             included[top, j] = False
-            reasons[j][detectors[top]] = f"runaway: {rate[top, j] / max(others, 1e-9):.2g} times the others"
+            reasons[j][detectors[top]] = f"runaway: {rate[top, j] / usual:.2g} times the others"
 
 
 def _odd_lines(
@@ -213,7 +228,8 @@ def _shrunk(totals: Array, time: Array, included: NDArray[np.bool_]) -> Array:
     shares = np.zeros(totals.shape[0])
     for j in range(totals.shape[1]):  # detector shares over all lines, each line seen through its own included set
         shares += totals[:, j] * included[:, j]
-    common = np.where(time[:, 0] > 0, (shares + 1e-3) / np.maximum(time[:, 0], 1e-9), 0.0)
+    shares += EVEN_COUNTS * time[:, 0] / max(float(time.max()), 1e-9)
+    common = np.where(time[:, 0] > 0, shares / np.maximum(time[:, 0], 1e-9), 0.0)
     for j in range(totals.shape[1]):
         use = included[:, j]
         if not use.any():
@@ -244,6 +260,8 @@ def _drift(counts: NDArray[np.floating], exposure: NDArray[np.floating], values:
         use = hoped * size**2 > 30
         if use.sum() < size**2 * 4:
             continue
-        excess = np.mean((seen[use] / hoped[use] - 1) ** 2) - np.mean(1 / (hoped[use] * size**2))
-        out[k] = np.sqrt(max(float(excess), 0.0))
+        noise = float(np.mean(1 / (hoped[use] * size**2)))
+        excess = float(np.mean((seen[use] / hoped[use] - 1) ** 2)) - noise
+        if excess > 3.0 * noise * np.sqrt(2.0 * size**2 / use.sum()):
+            out[k] = np.sqrt(excess)
     return out

@@ -97,7 +97,7 @@ def gain_interval(raw: Blocks, chosen: Blocks, seed: int, draws: int = 800) -> t
     if n < 4 or raw.sum() <= 0:
         return 1.0, 0.0, None
     weights = _resampled(n, seed, draws)
-    ratio = (weights @ chosen) / np.maximum(weights @ raw, 1e-12)
+    ratio = (weights @ chosen) / np.maximum(weights @ raw, 1e-12 * raw.sum())
     middle, spread = float(chosen.sum() / raw.sum()), float(ratio.std())
     tail = float(norm.sf(INTERVAL_Z))
     low, high = (float(q) for q in np.quantile(ratio, [tail, 1.0 - tail]))

@@ -60,6 +60,16 @@ def use_threads(device: torch.device, threads: int | None) -> None:
     torch.set_num_threads(max(1, threads if threads is not None else min(cores - 1, 8)))
 
 
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Give the caller's number of CPU threads back in the end."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def free_cores(look_s: float = 0.2) -> int:
     """Return how many cores nobody uses while this call looks, at least 1.
 

@@ -20,6 +20,18 @@ def notes_of(data: RunCounts, choices: list[Choice], jitter_rows: float | None =
         for detector in reasons:
             excluded[detector] = excluded.get(detector, 0) + 1
     notes += [f"detector {name} is left out for {count} of {len(data.lines)} lines" for name, count in excluded.items()]
+    notes += [
+        f"detector {name}: {count} pixels that it alone saw far above noise are left out"
+        for name, count in zip(data.detectors, data.glitches.tolist(), strict=True)
+        if count
+    ]
+    if data.missing is not None:
+        lit = (data.sums("all").exposure > 0).sum((1, 2))
+        least = int((data.exposure > 0).any(0).sum())
+        for line, there in zip(data.lines, lit.tolist(), strict=True):
+            if there < least:
+                what = "nothing was measured" if not there else f"{least - there} pixels were not measured"
+                notes.append(f"line {line}: {what}; its maps are 0 with error 0 there")
     for name, drift in zip(data.detectors, data.gains.drift, strict=True):
         if drift > DRIFT_LIMIT:
             notes.append(
@@ -40,7 +52,7 @@ def notes_of(data: RunCounts, choices: list[Choice], jitter_rows: float | None =
             notes.append(
                 "detectors differ from pixel to pixel by more than counting noise (variance ratio): " + ", ".join(loud)
             )
-    raw = [n for n, c in zip(data.lines, choices, strict=True) if c.estimator == "raw"]
+    raw = [n for n, c in zip(data.lines, choices, strict=True) if c.estimator == "raw" and c.proven]
     if raw:
         notes.append("no estimate is proven better than the raw sum for " + ", ".join(raw))
     return notes

@@ -72,17 +72,21 @@ def count_folds(data: RunCounts, window: Window | None = None, folds: int = FOLD
         )
 
 
-def held_detectors(detectors: int, group: int, folds: int = FOLDS) -> NDArray[np.bool_]:
-    """Return (detector,) bool: who is held out in fold `group`. The first group never trains."""
-    return np.arange(detectors) % min(folds, detectors) == group
+def held_detectors(usable: NDArray[np.bool_], folds: int = FOLDS) -> list[NDArray[np.bool_]]:
+    """Return who is held out in each fold, (detector,) bool; detectors that are not usable are in none.
+
+    The first group never trains. Who is in which group does not change when others turn out not to be usable.
+    """
+    number = np.arange(usable.size)
+    groups = [usable & (number % min(folds, usable.size) == g) for g in range(min(folds, usable.size))]
+    groups = [group for group in groups if group.any()]
+    return groups if len(groups) > 1 else []
 
 
 def area_folds(data: RunCounts, window: Window | None = None, folds: int = FOLDS) -> Iterator[Fold]:
-    """Yield folds that hold out groups of detectors in rotation."""
+    """Yield folds that hold out groups of detectors in rotation; none where a single detector is of use."""
     rows, cols = window or (None, None)
-    n = len(data.detectors)
-    for g in range(min(folds, n) if n > 1 else 0):
-        held = held_detectors(n, g, folds)
+    for held in held_detectors(data.gains.usable, folds):
         yield Fold(data.sums("all", rows, ~held, cols), data.sums("all", rows, held, cols))
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -19,13 +19,15 @@ from .areas import NoiseModel, measure_noise
 from .checks import local_chi2
 from .counts import RunCounts, Sums
 from .evaluation import Evaluation, evaluate, mix, rounded
-from .finetune import FineTuning
 from .judging import calibrated
 from .networks import pick_device, predict, pretrained, use_threads
 from .options import DenoiseOptions, MapUpdate, never
 from .pairs import DetectorPairs, Pairs, ThinnedPairs
 from .risk import held_detectors
 from .smoother import smooth
+
+if TYPE_CHECKING:
+    from .finetune import FineTuning
 
 log = structlog.get_logger()
 
@@ -79,7 +81,7 @@ class DenoiseSession:
         self.seed = seed
         self.weights = pretrained(self.options.weights)
         self._base = self.weights.network.to(self.device)
-        self._tuning = FineTuning(start, self.device, self.options, seed) if start is not None else None
+        self._tuning = None if start is None else self._fine_tuning(start)
         self._carried = start is not None
         self._evaluation: Evaluation | None = None
         self.judgements = 0
@@ -145,7 +147,8 @@ class DenoiseSession:
         """Return maps of rows ``out``, computed from rows ``look``."""
         sums = self.data.sums("all", look)
         raw, evaluation = sums.rate, self._evaluation
-        variance = np.maximum(self._noise.variance(sums), self._noise.factor[:, None, None])
+        one = self._noise.factor[:, None, None] ** 2  # variance of one effective count
+        variance = np.maximum(self._noise.variance(sums), one)
         deviation = np.divide(np.sqrt(variance), sums.exposure, out=np.zeros_like(raw), where=sums.exposure > 0)
         denoised = raw.copy()
         if evaluation is not None:
@@ -157,8 +160,9 @@ class DenoiseSession:
                     deviation[j] = evaluation.deviation(j, denoised[j], sums.exposure[j], self._noise, expected)
         lit = (sums.exposure > 0) & self.data.measured[look[0] : look[1]]
         a, b = out[0] - look[0], out[1] - look[0]
-        explained = np.maximum(self._noise.variance(Sums(sums.exposure * denoised, sums.exposure)), 1e-6)
-        maps = (raw, denoised, deviation, local_chi2(sums, denoised, explained))
+        explained = np.maximum(self._noise.variance(Sums(sums.exposure * denoised, sums.exposure)), 1e-6 * one)
+        unit = self.data.unit[:, None, None]
+        maps = (raw * unit, denoised * unit, deviation * unit, local_chi2(sums, denoised, explained))
         clean = [np.where(lit, np.nan_to_num(m), 0).astype(np.float32)[:, a:b] for m in maps]
         return MapUpdate(rows=out, raw=clean[0], denoised=clean[1], uncertainty=clean[2], chi2=clean[3])
 
@@ -212,8 +216,9 @@ class DenoiseSession:
         anneal: bool = False,
         look: bool = True,
         between: Callable[[], object] | None = None,
+        steps: int | None = None,
     ) -> int:
-        """Learn from the rows so far for at most ``budget_s``; return the steps done.
+        """Learn from the rows so far for at most ``budget_s``, or at most so many ``steps``; return the steps done.
 
         Held-out photons never train; they choose among the weights on the way. Of fitted areas whole detectors are held
         out, so that it takes three to learn. ``anneal`` lowers the learning rate towards the end of the budget: for the
@@ -226,26 +231,28 @@ class DenoiseSession:
         if split is None:
             return 0
         if self._tuning is None:
-            self._tuning = FineTuning(self._base, self.device, self.options, self.seed)
+            self._tuning = self._fine_tuning(self._base)
         pairs, held = split
         rows = self.data.rows_measured
         with self._giving_way(between):
-            steps = self._tuning.burst(
-                pairs, budget_s, interrupt, held=held, anneal=anneal, look=look, between=self._between
+            taken = self._tuning.burst(
+                pairs, budget_s, interrupt, held=held, anneal=anneal, look=look, between=self._between, most=steps
             )
         self._exhausted_rows = rows if self._tuning.exhausted else 0
-        return steps
+        return taken
 
     def _learnable(self) -> tuple[Pairs, Sums] | None:
         """Return what trains and what is held out of it for ever; None where nothing can be held out."""
         if self.data.kind == "counts":
             return ThinnedPairs(self.data.sums("train")), self.data.sums("held")
-        held = held_detectors(len(self.data.detectors), 0)
-        if (~held).sum() < 2:
-            return None
         self._prepare()
+        usable = self.data.gains.usable
+        held = next(iter(held_detectors(usable)), usable)
+        train = usable & ~held
+        if train.sum() < 2:
+            return None
         return (
-            DetectorPairs(self.data, self._noise, ~held),
+            DetectorPairs(self.data, self._noise, train),
             self._noise.to_counts(self.data.sums("all", detectors=held)),
         )
 
@@ -285,26 +292,31 @@ class DenoiseSession:
         budget_s: float,
         progress: Callable[[str, float], None] | None = None,
         between: Callable[[], object] | None = None,
+        steps: int | None = None,
     ) -> tuple[MapUpdate, RunEvidence]:
         """Fine-tune once more, judge, and return the final maps (averaged over flips) and evidence.
 
-        ``progress(what, share)`` is told how far it is; ``between`` as in :meth:`evaluate`.
+        ``progress(what, share)`` is told how far it is; ``between`` as in :meth:`evaluate`, ``steps`` as in
+        :meth:`fine_tune`.
         """
         with self._giving_way(between):
-            return self._finalize(budget_s, progress)
+            return self._finalize(budget_s, progress, steps)
 
     def _finalize(
-        self, budget_s: float, progress: Callable[[str, float], None] | None
+        self, budget_s: float, progress: Callable[[str, float], None] | None, steps: int | None
     ) -> tuple[MapUpdate, RunEvidence]:
         tell = progress or (lambda *_: None)
-        started = time.monotonic()
+        started, done = time.monotonic(), 0
 
         def tell_time() -> bool:
-            tell("fine-tune", min((time.monotonic() - started) / budget_s, 1.0))
+            nonlocal done
+            share = (time.monotonic() - started) / max(budget_s, 1e-9) if steps is None else done / max(steps, 1)
+            tell("fine-tune", min(share, 1.0))
+            done += 1
             return False
 
-        if budget_s > 0:
-            self.fine_tune(budget_s, tell_time, anneal=True)
+        if budget_s > 0 or steps:
+            self.fine_tune(budget_s, tell_time, anneal=True, steps=steps)
         tell("evaluate", 0.0)
         self._final = True
         # judged as it is published, averaged over flips; half of them are most of the effect
@@ -316,6 +328,11 @@ class DenoiseSession:
         return update, evidence
 
     # -- inside -------------------------------------------------------------------------------------------------
+    def _fine_tuning(self, start: Denoiser) -> FineTuning:
+        from .finetune import FineTuning  # Lightning takes seconds to import
+
+        return FineTuning(start, self.device, self.options, self.seed)
+
     @contextmanager
     def _giving_way(self, between: Callable[[], object] | None) -> Iterator[None]:
         """Let `between` in every `_BETWEEN_S`, and for two thirds of the time at most, however many rows wait.
@@ -387,7 +404,8 @@ class DenoiseSession:
         )
 
     def _detectors(self) -> tuple[DetectorEvidence, ...]:
-        gains, total = self.data.gains, self.data.counts.sum((1, 2, 3), dtype=np.float64)
+        gains = self.data.gains
+        total = self.data.counts.sum((2, 3), dtype=np.float64) @ self.data.unit
         return tuple(
             DetectorEvidence(
                 detector=name,

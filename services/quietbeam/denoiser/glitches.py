@@ -1,0 +1,46 @@
+"""Pixels that one detector alone saw: diffraction peaks, electronics. The others say what it should have counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+BEYOND = 12.0
+"""How many times more than what the others let expect, at the upper end of its noise, a glitch has."""
+MOST = 0.01
+"""Share of the pixels that may be glitches; with more the detector is another kind of bad."""
+_LEAST = 5.0
+
+
+def find_glitches(
+    counts: NDArray[np.floating], exposure: NDArray[np.floating]
+) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Yield (detector, (row, col) bool) with the glitches of one line; nothing with fewer than three detectors.
+
+    Parameters
+    ----------
+    counts
+        (detector, row, col) of one line, 0 where not measured.
+    exposure
+        (detector, row, col), 0 where not measured.
+    """
+    alive = np.flatnonzero(counts.any((1, 2)))
+    if alive.size < 3:
+        return
+    everything, usual = counts.sum(0), np.median(counts[alive], 0)
+    totals = np.minimum(counts, _limit(usual, usual)).sum((1, 2), dtype=np.float64)  # of which glitches have no part
+    there = (exposure > 0).sum(0)
+    for k in alive.tolist():
+        high = (counts[k] > BEYOND * _LEAST) & (there > 2)  # where the others measured nothing they say nothing
+        share = totals[k] / (totals.sum() - totals[k])
+        expected = share * (everything[high] - counts[k][high])
+        odd = np.zeros(high.shape, bool)
+        odd[high] = counts[k][high] > _limit(expected, (1.0 + share) * expected)
+        if 0 < odd.sum() <= max(1.0, MOST * there.astype(bool).sum()):
+            yield k, odd
+
+
+def _limit(expected: NDArray[np.floating], variance: NDArray[np.floating]) -> NDArray[np.floating]:
+    return BEYOND * (expected + 3.0 * np.sqrt(variance) + _LEAST)
