@@ -156,7 +156,7 @@ def test_counts_with_lines_are_taken_as_they_are(tmp_path: Path) -> None:
         ({"spectra": np.ones((3, 3, 2, 50))}, "integer counts"),
         ({"spectra": np.ones((3, 3, 2, 50), int)}, "--calibration"),
         ({"other": np.ones(3)}, "other"),
-        ({"counts": np.array([{}], object), "lines": ["Fe_Ka"]}, "cannot be read"),
+        ({"counts": np.array([{}], object), "lines": ["Fe_Ka"]}, "`counts` holds Python objects"),
     ],
 )
 def test_unusable_files_are_refused_with_a_remedy(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:

@@ -25,6 +25,8 @@ class MapFile:
     ----------
     step
         Pixel size (row, col) in ``units``, or None.
+    remark
+        A sentence for people, where the counts are not what the detectors gave.
     """
 
     counts: NDArray[Any]
@@ -36,6 +38,7 @@ class MapFile:
     step: tuple[float, float] | None = None
     units: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    remark: str = ""
 
     def select(self, lines: Sequence[str]) -> MapFile:
         """Keep only the named lines.

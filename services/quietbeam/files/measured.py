@@ -47,7 +47,7 @@ def read_measured(path: Path, calibration: Path | None = None) -> SpectralMap | 
     if path.suffix == ".npz":
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             refuse_giants(path, sum(i.file_size for i in archive.zip.infolist()))
-            return _read_npz(path, dict(archive.items()), calibration)
+            return _read_npz(path, own.arrays_of(path, archive), calibration)
     if mda.is_mda(path):
         return mda.read_mda(path, calibration)
     with h5py.File(path, "r") as file:

@@ -49,7 +49,7 @@ def ascii_name(name: str) -> str:
 
 def group_name(name: str) -> str:
     """Return a name that a group of HDF5 can have."""
-    return "_" if name in ("", ".", "..") else name.replace("/", "_")
+    return "_" if name == "." else name.replace("/", "_")
 
 
 def unlike_names(lines: Sequence[str], rename: Callable[[str], str]) -> list[str]:

@@ -23,13 +23,34 @@ WANTED = (
 def read_npz(path: Path) -> MapFile:
     """Read ``counts`` and what belongs to them from an .npz archive."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        return _from_arrays(dict(archive), {}, path)
+        return _from_arrays(arrays_of(path, archive), {}, path)
+
+
+def arrays_of(path: Path, archive: Any) -> dict[str, Any]:
+    """Return every array of an open .npz archive.
+
+    Raises
+    ------
+    FileFormatError
+        One holds Python objects, which only a pickle could bring back.
+    """
+    arrays = {}
+    for name in archive.files:
+        try:
+            arrays[name] = archive[name]
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            raise FileFormatError(
+                f"{path}: `{name}` holds Python objects; save it as numbers or as text (np.array(names, dtype=str))"
+            ) from error
+    return arrays
 
 
 def read_hdf5(path: Path, file: h5py.File) -> MapFile | None:
     """Read the first group that holds ``counts``; None where there is none."""
     if "entry/process/program" in file and "entry/raw/data" in file:
-        return _from_result(file)
+        return _from_result(path, file)
     group = _find(file)
     if group is None:
         return None
@@ -59,14 +80,21 @@ def read_zarr(path: Path) -> MapFile:
     return _from_arrays({n: np.asarray(group[n][...]) for n in names}, attributes, path)
 
 
-def _from_result(file: h5py.File) -> MapFile:
+def _from_result(path: Path, file: h5py.File) -> MapFile:
     """Return the raw maps of a NeXus file that we wrote: the sum of its detectors, as one."""
-    raw = file["entry/raw"]
+    raw, evidence = file["entry/raw"], json.loads(file["entry/process/evidence"][()])
+    counts = raw["data"][()][None]
+    remark = f"{path.name} is a result of quietbeam: what is denoised is its raw map, the sum of its detectors, as "
+    if evidence.get("kind") == "counts" and np.allclose(counts, np.rint(counts), rtol=2e-6, atol=1e-4):
+        counts, remark = np.rint(counts), remark + "counts of one detector"
+    else:
+        remark += "areas of one detector, for which no gain can be proven, since it is not in whole counts"
     return MapFile(
-        counts=raw["data"][()][None],
+        counts=counts,
         lines=_strings(raw["line_names"][()]),
         detectors=("sum",),
         measured=file["entry/measured"][()],
+        remark=remark,
     )
 
 
@@ -94,9 +122,9 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
     lines = _strings(arrays.get("lines", attributes.get("lines")))
     if lines is not None and len(lines) != n_line:
         raise FileFormatError(f"{path}: counts {counts.shape} have {n_line} lines, `lines` names {', '.join(lines)}")
-    for name, shape in (("i0", pixels), ("live_time_s", [detectors, *pixels]), ("measured", pixels)):
-        if name in arrays and list(np.shape(arrays[name])) != shape:
-            raise FileFormatError(f"{path}: `{name}` is {np.shape(arrays[name])}, the counts ask for {tuple(shape)}")
+    i0, measured = (_pixels(path, name, arrays, (*pixels,)) for name in ("i0", "measured"))
+    full = (detectors, *pixels)
+    live = _pixels(path, "live_time_s", arrays, full, (*pixels,))
     known = {k: v for k, v in attributes.items() if k in keep and v is not None}
     if "dwell_s" in arrays:
         known["dwell_s"] = float(arrays["dwell_s"])
@@ -104,16 +132,32 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
         counts=counts,
         lines=lines,
         detectors=_strings(arrays.get("detectors", attributes.get("detectors"))),
-        i0=arrays.get("i0"),
-        live_time_s=arrays.get("live_time_s"),
-        measured=arrays.get("measured"),
+        i0=i0,
+        live_time_s=None if live is None else np.broadcast_to(live, full),
+        measured=None if measured is None else measured.astype(bool),
         metadata=known,
     )
 
 
+def _pixels(path: Path, name: str, arrays: Mapping[str, Any], *shapes: tuple[int, ...]) -> Any:
+    """Return what belongs to the pixels, None where it is not there."""
+    if name not in arrays:
+        return None
+    values = np.asarray(arrays[name])
+    if values.shape not in shapes:
+        raise FileFormatError(f"{path}: `{name}` is {values.shape}, the counts ask for {' or '.join(map(str, shapes))}")
+    if values.dtype.kind not in "biuf":
+        raise FileFormatError(f"{path}: `{name}` is {values.dtype}, it must be numbers")
+    if name == "measured" and np.isnan(values).any():
+        raise FileFormatError(f"{path}: `measured` holds NaN, it must be true or false")
+    return values
+
+
 def _strings(values: Any) -> tuple[str, ...] | None:
+    """Return names from an array of them, or from one text: JSON, or with commas."""
     if values is None:
         return None
-    if isinstance(values, str | bytes):
-        values = json.loads(values)
+    if np.ndim(values) == 0:
+        (text,) = _strings([np.asarray(values).item()]) or ("",)
+        values = json.loads(text) if text.startswith("[") else [name.strip() for name in text.split(",")]
     return tuple(v.decode() if isinstance(v, bytes) else str(v) for v in np.asarray(values).ravel().tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = N
     path = Path(path)
     if not path.exists():
         raise FileFormatError(f"{path} does not exist")
+    if not os.access(path, os.R_OK):
+        raise FileFormatError(f"{path} may not be read by you: ask for its permissions to be changed")
     try:
         found = _own(path)
         if found is None:
@@ -56,8 +59,7 @@ def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = N
         raise
     except _DAMAGED as error:
         raise FileFormatError(f"{path} cannot be read (is it whole?): {error or type(error).__name__}") from error
-    if fit:
-        raise InputError(f"{path} holds counts of lines, no spectra: leave --fit out")
+    _no_options_for_spectra(path, fit, calibration)
     return found.select(lines) if lines else found
 
 
@@ -66,6 +68,8 @@ def _own(path: Path) -> MapFile | None:
     if path.is_dir():
         return own.read_zarr(path)
     if path.suffix == ".npz":
+        if not zipfile.is_zipfile(path):
+            raise FileFormatError(f"{path} is no .npz archive, or only a part of one")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if "spectra" in archive and "counts" not in archive:
                 return None
@@ -78,12 +82,17 @@ def _own(path: Path) -> MapFile | None:
     raise FileFormatError(f"{path} is neither HDF5, zarr, .npz nor MDA; {own.WANTED}, or be of {', '.join(FORMATS)}")
 
 
+def _no_options_for_spectra(path: Path, fit: bool, calibration: Path | None) -> None:
+    if fit or calibration is not None:
+        option = "--fit" if fit else "--calibration"
+        raise InputError(f"{path} holds counts or fits of lines, no spectra: leave {option} out")
+
+
 def _foreign(path: Path, lines: Sequence[str], calibration: Path | None, *, fit: bool) -> MapFile:
     measured = read_measured(path, calibration)
     cut = not isinstance(measured, LineMap)
     if isinstance(measured, LineMap):
-        if fit:
-            raise InputError(f"{path} holds fits already, no spectra: leave --fit out")
+        _no_options_for_spectra(path, fit, calibration)
         found = measured
     else:
         found = (fit_lines if fit else spectra_to_lines)(measured, list(lines) or None)
