@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from quietbeam.cli import app
+from quietbeam.cli import app, main
+from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.files import FORMATS
 
 COUNTS = np.random.default_rng(0).poisson(3, (2, 2, 24, 24)).astype(np.uint32)
@@ -46,3 +47,36 @@ def test_an_interruption_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_seed_below_zero_is_refused(command: str) -> None:
     done = CliRunner().invoke(app, [*command.split(), "--seed", "-1"])
     assert done.exit_code == 2 and "--seed" in done.output
+
+
+def test_a_mistyped_name_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUIETBEAM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("QUIETBEAM_TILED__URI", "http://127.0.0.1:1/api/v1")
+    monkeypatch.setenv("QUIETBEAM_TILED__API_KEY", "key")
+    done = CliRunner().invoke(app, ["denoise", "missing", "-o", str(tmp_path / "out.h5")])
+    assert isinstance(done.exception, ServiceError)
+    assert str(done.exception).startswith("there is no file missing, and") and "does not answer" in str(done.exception)
+
+
+def test_a_run_takes_no_calibration(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["denoise", "abcdef", "-o", str(tmp_path / "out.h5"), "--calibration", "c.json"])
+    assert isinstance(done.exception, InputError) and "--calibration is for files of spectra" in str(done.exception)
+
+
+def test_a_result_says_what_is_denoised_again(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", counts=COUNTS)
+    assert denoise(str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.h5"))[0] == 0
+    code, output = denoise(str(tmp_path / "out.h5"), "-o", str(tmp_path / "again.h5"))
+    assert code == 0 and "counts of one detector" in " ".join(output.split())
+
+
+def test_a_failure_of_the_system_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device", "/data/x")
+
+    monkeypatch.setattr("quietbeam.cli.app", full)
+    monkeypatch.delenv("QUIETBEAM_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "quietbeam: /data/x: No space left on device (--debug shows where)\n"

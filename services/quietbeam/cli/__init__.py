@@ -68,7 +68,7 @@ for _name in MODULES:
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on stderr and exit code 2."""
+    """Run the command line; an error of ours is one line on stderr and exit code 2, one of the system exit code 1."""
     try:
         app()
     except QuietbeamError as error:
@@ -79,3 +79,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if os.environ.get("QUIETBEAM_DEBUG"):
+            raise
+        typer.echo(f"quietbeam: {_plain(error)} (--debug shows where)", err=True)
+        sys.exit(1)
+
+
+def _plain(error: OSError) -> str:
+    return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)

@@ -329,6 +329,8 @@ def register(app: typer.Typer) -> None:
 
         asked = [line.strip() for line in lines.split(",") if line.strip()] if lines else []
         read, label = read_source(source, settings, lines=asked, calibration=calibration, tiled=tiled, fit=fit)
+        if read.remark:
+            typer.echo(read.remark, err=True)
         measured = read.line_map(label)
         rows, cols = measured.info.shape
         dwell = measured.info.dwell_s or 0.0

@@ -128,7 +128,7 @@ def denoise(
             ", ".join(line.excluded_detectors),
         )
     console.print(table)
-    for note in result.evidence.notes:
+    for note in filter(None, (file.remark, *result.evidence.notes)):
         console.print(f"- {note}")
     console.print(
         f"{output}: {result.denoised.shape[0]} lines, {result.evidence.fine_tune_steps} fine-tuning steps, "

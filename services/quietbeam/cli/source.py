@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from quietbeam.core.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
     from quietbeam.core.settings import Settings
@@ -53,25 +56,32 @@ def read_source(
     if "://" not in source and (path.exists() or not _UID.fullmatch(source)):
         if not (path.is_file() and is_recording(path)):
             return read_map(path, lines, calibration, fit=fit), path.name
-        _no_fit(source, fit=fit)
+        _no_options_for_spectra(source, fit, calibration)
         folder = path.parent.resolve()
         recorded = relocate(read_recording(path).documents, [folder])
         file = map_of_documents(recorded, read_by, [folder])
         return file.select(lines) if lines else file, path.name
     from quietbeam.ingest.tiled_run import documents_of, opened, published_map
 
-    _no_fit(source, fit=fit)
+    _no_options_for_spectra(source, fit, calibration)
     uri, key, paths = _address(source, settings, tiled)
-    with opened(uri, key, *paths) as node:
+    with ExitStack() as stack:
+        try:
+            node = stack.enter_context(opened(uri, key, *paths))
+        except (InputError, ServiceError) as error:
+            if "://" in source or tiled:
+                raise
+            raise type(error)(f"there is no file {source}, and it was not found in Tiled as a run: {error}") from error
         file = published_map(node) or map_of_documents(documents_of(node), read_by)
     return file.select(lines) if lines else file, str(file.metadata["source"])
 
 
-def _no_fit(source: str, *, fit: bool) -> None:
-    from quietbeam.core.errors import InputError
-
-    if fit:
-        raise InputError(f"{source} is a run, whose profile says how lines are cut out: --fit is for files of spectra")
+def _no_options_for_spectra(source: str, fit: bool, calibration: Path | None) -> None:
+    if fit or calibration is not None:
+        option = "--fit" if fit else "--calibration"
+        raise InputError(
+            f"{source} is a run, whose profile says how lines are cut out: {option} is for files of spectra"
+        )
 
 
 def _address(source: str, settings: Settings, tiled: str) -> tuple[str, str | None, list[tuple[str, ...]]]:
