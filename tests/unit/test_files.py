@@ -256,7 +256,7 @@ def test_pyxrf_out_is_what_its_reader_looks_for(tmp_path, result) -> None:
 @pytest.mark.supports("file out", "MAPS HDF5")
 def test_maps_out_comes_back(tmp_path, result) -> None:
     file = read_map(written(tmp_path, "a.maps.h5", result))
-    assert file.lines == ("Fe_Ka", "Pt_La")
+    assert file.lines == ("Fe_Ka", "Pt_La") and file.remark.endswith("its denoised map")
     np.testing.assert_array_equal(file.counts[0], result.denoised)
 
 

@@ -19,6 +19,7 @@ from . import own
 from .map_file import MapFile
 from .mda import is_mda
 from .measured import FORMATS, read_measured
+from .target import is_our_hdf5
 
 _DAMAGED = (OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error)
 """What h5py, zarr and zipfile raise on files that are cut or overwritten."""
@@ -97,6 +98,7 @@ def _foreign(path: Path, lines: Sequence[str], calibration: Path | None, *, fit:
     else:
         found = (fit_lines if fit else spectra_to_lines)(measured, list(lines) or None)
     info = found.info
+    ours = h5py.is_hdf5(path) and is_our_hdf5(path)
     file = MapFile(
         counts=found.counts,
         lines=found.lines,
@@ -105,5 +107,6 @@ def _foreign(path: Path, lines: Sequence[str], calibration: Path | None, *, fit:
         live_time_s=info.live_time_s,
         measured=found.measured,
         metadata={"source": info.source, **({} if info.dwell_s is None else {"dwell_s": info.dwell_s})},
+        remark=f"{path.name} is a result of quietbeam: what is denoised once more is its denoised map" if ours else "",
     )
     return file if cut or not lines else file.select(lines)

@@ -39,7 +39,7 @@ def check_target(path: Path, format: str, source: Path | None = None) -> None:
         elif target.exists():
             if format == "ome-zarr" or not target.is_file():
                 raise InputError(f"{path} is there already, and cannot be replaced by {format}; choose another name")
-            if h5py.is_hdf5(target) and not _is_our_hdf5(target):
+            if h5py.is_hdf5(target) and not is_our_hdf5(target):
                 raise InputError(f"{path} holds data that quietbeam did not write; choose another name, or delete it")
         folder = next(parent for parent in target.parents if parent.exists())
         tempfile.TemporaryDirectory(prefix=".quietbeam-", dir=folder).cleanup()
@@ -62,7 +62,7 @@ def _is_our_zarr(path: Path) -> bool:
         return False
 
 
-def _is_our_hdf5(path: Path) -> bool:
+def is_our_hdf5(path: Path) -> bool:
     """Tell a result that quietbeam wrote from any other HDF5 file, such as one of a detector."""
     try:
         with h5py.File(path, "r") as file:
