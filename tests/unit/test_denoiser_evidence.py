@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from quietbeam.denoiser.areas import NoiseModel, measure_noise
-from quietbeam.denoiser.counts import RunCounts
+from quietbeam.denoiser.counts import RunCounts, Sums
 from quietbeam.denoiser.gains import estimate_gains
 from quietbeam.denoiser.gate import choose, gain_interval
 from quietbeam.denoiser.holdout import hold_out, split_evenly
-from quietbeam.denoiser.risk import block_sums, count_folds, error, raw_error
+from quietbeam.denoiser.nonlocal_means import VARIANTS, every_variant, one_variant
+from quietbeam.denoiser.risk import block_sums, count_folds, counting_variance, error, raw_error
 from quietbeam.denoiser.smoother import smooth
 
 torch.set_num_threads(1)
@@ -205,6 +206,47 @@ def test_unresolved_gains_have_no_upper_end() -> None:
     rng = np.random.default_rng(0)
     gain, low, high = gain_interval(np.full(100, 10.0), rng.normal(-0.2, 6, 100), 0)
     assert high is None and low > 1 and low <= gain < 1000
+
+
+def test_counting_noise_that_no_pixel_shows_is_in_the_interval() -> None:
+    """At 0.02 counts no pixel has two held-out counts: all blocks look alike, and yet nothing is known so well."""
+    wide = gain_interval(np.full(100, 10.0), np.full(100, 0.05), 0, counting=1000.0)
+    assert gain_interval(np.full(100, 10.0), np.full(100, 0.05), 0)[1] > 100 and 5 < wide[1] < 20 and wide[2] is None
+    true, held = np.full((1, 64, 64), 0.3), []
+    for seed in range(200):
+        fold = next(count_folds(store(poisson(true, [1, 1], seed)), folds=1))
+        held.append(((fold.held.exposure * 0.3 - fold.held.counts) ** 2 - fold.held.counts).sum())
+    assert counting_variance(fold)[0] == pytest.approx(np.var(held), rel=0.3)
+
+
+def test_places_that_are_alike_are_averaged() -> None:
+    """A pattern that returns is restored from its own copies; gaps add nothing; maps may be smaller than the reach."""
+    true = np.where(np.add.outer(np.arange(40), np.arange(40)) % 2, 40.0, 8.0)[None]
+    counts = np.random.default_rng(0).poisson(true).astype(np.float32)
+    exposure = np.ones_like(counts)
+    counts[:, 10:13, 5] = exposure[:, 10:13, 5] = 0
+    sums, noise = Sums(counts, exposure), NoiseModel.poisson(1)
+    lit = exposure > 0
+    raw = ((sums.rate - true)[lit] ** 2).mean()
+    rates = every_variant(sums, true.astype(np.float32), noise)
+    assert len(rates) == len(VARIANTS) and all(np.isfinite(rate).all() for rate in rates)
+    assert min(((rate - true)[lit] ** 2).mean() for rate in rates[:4]) < raw / 30
+    assert min(((rate - true)[lit] ** 2).mean() for rate in rates[4:]) < raw / 5  # found in the noise itself
+    for i in (1, 4):
+        np.testing.assert_allclose(one_variant(sums, true.astype(np.float32), noise, i, 0), rates[i][0], rtol=1e-5)
+    for shape in ((1, 8), (8, 1), (3, 3)):
+        small = Sums(counts[:, : shape[0], : shape[1]], exposure[:, : shape[0], : shape[1]])
+        assert all(np.isfinite(rate).all() for rate in every_variant(small, small.rate, noise))
+
+
+def test_non_local_means_and_the_combination_must_be_measurably_better() -> None:
+    rng = np.random.default_rng(0)
+    raw, best = np.full(200, 10.0), 4.0 + 0.5 * rng.standard_normal(200)
+    for gained, chosen in ((0.02, "pretrained"), (0.5, "nonlocal")):
+        other = best - gained + 0.5 * rng.standard_normal(200)
+        other += best.mean() - gained - other.mean()
+        assert choose({"raw": raw, "pretrained": best, "nonlocal": other}).estimator == chosen
+    assert choose({"raw": raw, "combined": best, "nonlocal": best}).estimator == "raw"
 
 
 def test_blocks_add_up() -> None:

@@ -97,6 +97,19 @@ def test_the_command_writes_nexus(tmp_path, counts: np.ndarray) -> None:
     assert not list(out.parent.glob("*.partial"))
 
 
+def test_so_many_steps_give_the_same_file_again(tmp_path, counts: np.ndarray) -> None:
+    source = write(tmp_path, "npz", counts)
+    maps = []
+    for name in ("a.h5", "b.h5"):
+        answer = CliRunner().invoke(app, ["denoise", str(source), "-o", str(tmp_path / name), "--steps", "3"])
+        assert answer.exit_code == 0 and "3 fine-tuning steps" in answer.output, answer.output
+        with h5py.File(tmp_path / name) as file:
+            entry = file[file.attrs["default"]]
+            data = entry[entry.attrs["default"]]
+            maps.append(data[data.attrs["signal"]][()])
+    np.testing.assert_allclose(maps[0], maps[1], rtol=1e-4)
+
+
 def test_importing_quietbeam_does_not_load_torch() -> None:
     code = "import sys, quietbeam; assert 'torch' not in sys.modules; assert quietbeam.__version__"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

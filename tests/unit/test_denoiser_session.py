@@ -427,6 +427,23 @@ def test_what_is_masked_or_without_beam_is_not_measured() -> None:
     assert line.estimator == "raw" and not line.proven and line.dwell_gain is None
 
 
+def test_a_pattern_that_returns_is_restored_from_its_copies() -> None:
+    """Two levels in checks of two pixels: nothing that networks know, but every check has its likes nearby."""
+    r, c = np.mgrid[0:48, 0:48] // 2
+    true = np.stack([np.where((r + c) % 2, 60.0, 20.0), np.full((48, 48), 30.0)])
+    session = session_of(draw(true))
+    update, evidence = session.finalize(0.0)
+    line = evidence.lines[0]
+    assert line.estimator in ("nonlocal", "combined") and "nonlocal" in line.weights
+    raw, best = (((m[0] - true[0]) ** 2).mean() for m in (update.raw, update.denoised))
+    assert raw / best > 3 * line.candidates["pretrained"] and line.dwell_gain_low < raw / best
+    assert update.denoised[0].sum() == pytest.approx(update.raw[0].sum(), rel=1e-4)
+    assert evidence.lines[1].estimator == "smoother" and np.ptp(update.denoised[1]) < 1e-3
+    strip = session.infer((20, 24))
+    a, b = strip.rows
+    assert np.abs(strip.denoised[0] / update.denoised[0, a:b] - 1).max() < 0.25
+
+
 def test_steps_in_place_of_seconds_give_the_same_maps_again() -> None:
     counts = draw(specimen(32) * 4)
     threads = torch.get_num_threads()

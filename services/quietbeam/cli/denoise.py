@@ -56,10 +56,13 @@ def denoise(
         float,
         typer.Option(
             min=0,
-            help="Most seconds of fine-tuning on this map. How many steps fit in is up to the clock: only results "
-            "without fine-tuning (0) are the same bit by bit when they are made again.",
+            help="Most seconds of fine-tuning on this map. How many steps fit in is up to the clock; 0 for none.",
         ),
     ] = 30.0,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=0, help="Most steps of fine-tuning, in place of --budget: the same maps again, on any day."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     no_fine_tune: Annotated[bool, typer.Option("--no-fine-tune", help="Use the pretrained network as it is.")] = False,
     seed: Annotated[
@@ -111,11 +114,13 @@ def denoise(
             detectors=file.detectors,
             device=device,
             budget_s=budget,
+            steps=steps,
             fine_tune=not no_fine_tune,
             seed=seed,
             progress=lambda what, share: bar.update(task, description=what, completed=share),
         )
-    settings = {"input": str(source), "budget_s": budget, "device": device, "fine_tune": not no_fine_tune, "seed": seed}
+    budget_given = {"budget_s": budget} if steps is None else {"steps": steps}
+    settings = {"input": str(source), **budget_given, "device": device, "fine_tune": not no_fine_tune, "seed": seed}
     write_result(output, result, source=name, settings=settings, format=format)
     table = Table("line", "published", "dwell gain", "95 % interval", "counts / pixel", "left out")
     for line in result.evidence.lines:

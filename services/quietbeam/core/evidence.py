@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-Estimator = Literal["raw", "smoother", "pretrained", "fine_tuned", "combined"]
+Estimator = Literal["raw", "smoother", "pretrained", "fine_tuned", "nonlocal", "combined"]
 Kind = Literal["counts", "areas"]
 
 

@@ -17,11 +17,11 @@ from .combination import Weights
 from .common_mode import common_mode
 from .counts import RunCounts, Sums
 from .gate import Choice, choose, gain_interval
-from .judging import Estimate, Judged, best_widths, controlled, judge, judge_combination, total
+from .judging import Estimate, Judged, best_widths, controlled, judge, judge_combination, judge_nonlocal, total
 from .notes import notes_of
 from .null_test import false_structure
 from .options import DenoiseOptions
-from .risk import FOLDS, Blocks
+from .risk import FOLDS, Blocks, counting_variance
 from .single import judge_single
 from .smoother import WIDTHS
 
@@ -48,6 +48,10 @@ class Evaluation:
         Weights of the combination, per line.
     errors
         Squared held-out error by estimator, (line, block).
+    counting
+        What counting alone adds to the variance of their sums, by estimator, (line,).
+    variants, guide
+        Of the non-local means: which of `VARIANTS`, per line, and the network in whose map patches are compared.
     jitter
         Common-mode noise that is left, of pixels and of rows.
     """
@@ -56,10 +60,13 @@ class Evaluation:
     widths: list[float]
     weights: list[Weights]
     errors: dict[str, Blocks]
+    counting: dict[str, Blocks]
     scales: dict[str, Array]
     seed: int
     checks: list[LineChecks]
     printed: NDArray[np.float64]
+    variants: list[int] = field(default_factory=list)
+    guide: str = ""
     jitter: tuple[float | None, float | None] = (None, None)
     notes: list[str] = field(default_factory=list)
 
@@ -77,12 +84,7 @@ class Evaluation:
         raw, choice = self.errors["raw"][j], self.choices[j]
         if choice.estimator == "raw" or raw.sum() <= 0:
             return 1.0
-        gain = gain_interval(raw, self._published(j), self.seed)[0]
-        return float(np.clip(1.0 / gain, 1e-4, 1.0))
-
-    def _published(self, j: int) -> Blocks:
-        choice = self.choices[j]
-        return self.errors["constant" if choice.constant else choice.estimator][j]
+        return float(np.clip(1.0 / self._interval(j)[0], 1e-4, 1.0))
 
     def deviation(
         self, j: int, rate: Array, exposure: Array, noise: NoiseModel, expected: Array | None = None
@@ -129,7 +131,7 @@ class Evaluation:
             dwell_gain_low=rounded(low, 3),
             dwell_gain_high=rounded(high, 3),
             candidates={
-                key: round(carry * gain_interval(raw, value[j], self.seed)[0], 3)
+                key: round(carry * self._interval(j, key)[0], 3)
                 for key, value in self.errors.items()
                 if key not in ("raw", "constant") and raw.sum() > 0
             },
@@ -151,8 +153,10 @@ class Evaluation:
             excluded_detectors=dict(data.gains.reasons[j]),
         )
 
-    def _interval(self, j: int) -> tuple[float, float, float | None]:
-        return gain_interval(self.errors["raw"][j], self._published(j), self.seed)
+    def _interval(self, j: int, name: str = "") -> tuple[float, float, float | None]:
+        """Return dwell gain and interval of an estimate, of the published one where none is named."""
+        name = name or ("constant" if self.choices[j].constant else self.choices[j].estimator)
+        return gain_interval(self.errors["raw"][j], self.errors[name][j], self.seed, float(self.counting[name][j]))
 
 
 def evaluate(
@@ -170,7 +174,8 @@ def evaluate(
 
     What trained on this run (``fine_tuned``) is judged only on the fold that never trains; its error on the other
     folds is the pretrained network's plus the difference between the two on the first, which has far less variance.
-    ``thorough`` also tries the combination and counts false structure: for finished maps, which may take longer.
+    ``thorough`` also tries non-local means and the combination, and counts false structure: for finished maps, which
+    may take longer.
     """
     n = len(data.lines)
     pieces = judge(data, noise, estimate, networks, options, seed, folds)
@@ -180,19 +185,30 @@ def evaluate(
     errors = {"raw": total(pieces, "raw"), "constant": total(pieces, str(np.inf))}
     smoothers = {str(w): total(pieces, str(w)) for w in WIDTHS}
     errors["smoother"] = np.stack([smoothers[str(w)][j] for j, w in enumerate(widths)])
+    counting = sum((counting_variance(p.fold) for p in pieces), np.zeros(n)) * (data.kind == "counts")
+    more: dict[str, Blocks] = {}
     for name in networks:
-        whole = name != "fine_tuned"
-        errors[name] = total(pieces, name) if whole else controlled(pieces, name, "pretrained")
+        if name == "fine_tuned":
+            errors[name], more[name] = controlled(pieces, name, "pretrained")
+        else:
+            errors[name] = total(pieces, name)
     weights: list[Weights] = [{} for _ in range(n)]
+    variants, guide = [0] * n, ""
     if thorough and networks:
-        weights = judge_combination(pieces, widths, networks, data.kind)
-        errors["combined"] = controlled(pieces, "combined", "pretrained")
+        guide = networks[-1]
+        variants = judge_nonlocal(pieces, noise, guide, data.kind)
+        weights = judge_combination(pieces, widths, (*networks, "nonlocal"), data.kind)
+        for name in ("nonlocal", "combined"):
+            errors[name], more[name] = controlled(pieces, name, "pretrained")
     result = Evaluation(
         choices=[],
         widths=widths,
         weights=weights,
         errors=errors,
-        scales={name: pieces[0].scales[name] for name in networks if name in pieces[0].scales},
+        counting={name: counting * more.get(name, 1.0) for name in errors},
+        scales=dict(pieces[0].scales),
+        variants=variants,
+        guide=guide,
         seed=seed,
         checks=[LineChecks()] * n,
         printed=np.full(n, np.nan),
@@ -249,9 +265,13 @@ def mix(weights: Weights, parts: dict[str, tuple[Array, Array | None]]) -> tuple
 
 
 def _count_false_structure(result: Evaluation, estimate: Estimate, networks: Sequence[str], seen: Sums) -> None:
-    """Note the structure that each line's network prints; a constant prints none, raw and smoothers do not invent."""
+    """Note the structure that each line's network prints; a constant prints none, raw and smoothers do not invent.
+
+    Non-local means can print what the network does in whose map they look.
+    """
     for name in networks:
-        mine = [j for j in range(len(result.choices)) if result.parts(j).get(name, 0.0) > 0]
+        prints = {name, "nonlocal"} if name == result.guide else {name}
+        mine = [j for j in range(len(result.choices)) if prints & set(result.parts(j))]
         if mine:
             printed = false_structure(partial(_rate_of, estimate, name), seen, result.seed)
             result.printed[mine] = np.fmax(result.printed[mine], printed[mine])
@@ -278,6 +298,7 @@ def _nothing_held_out(data: RunCounts, noise: NoiseModel, seed: int) -> Evaluati
         widths=widths or [float("inf")] * n,
         weights=weights or [{} for _ in range(n)],
         errors={"raw": np.zeros((n, 1)), "constant": np.zeros((n, 1))},
+        counting={},
         scales={},
         seed=seed,
         checks=[replace(LineChecks()) for _ in range(n)],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .areas import NoiseModel
 from .combination import combine, cross_errors
 from .counts import RunCounts, Sums
+from .nonlocal_means import every_variant
 from .options import DenoiseOptions
 from .risk import Blocks, Fold, area_folds, block_size, count_folds, error, raw_error, windows
 from .smoother import WIDTHS, smooth
@@ -104,8 +105,10 @@ def total(pieces: list[Judged], name: str) -> Blocks:
     return np.concatenate(bands, 1)
 
 
-def controlled(pieces: list[Judged], name: str, control: str) -> Blocks:
-    """Return the error over all folds of what may be judged on the first only.
+def controlled(pieces: list[Judged], name: str, control: str) -> tuple[Blocks, Blocks]:
+    """Return the error over all folds of what may be judged on the first only, and its counting noise.
+
+    That is the variance that counting gives the sum, over what it gives to an error judged on all folds, (line,).
 
     The control's error on the other folds stands in, by the share to which the two errors go together block by block
     (a control variate); not at all where the control itself is worse than raw.
@@ -115,7 +118,8 @@ def controlled(pieces: list[Judged], name: str, control: str) -> Blocks:
     own, beside, raw = (np.concatenate([p.errors[key] for p in first], 1) for key in (name, control, "raw"))
     a, b = own - own.mean(1, keepdims=True), beside - beside.mean(1, keepdims=True)
     share = np.clip((a * b).sum(1) / np.maximum((b * b).sum(1), 1e-12), 0, 1) * (beside.sum(1) < raw.sum(1))
-    return folds * own + share[:, None] * (total(pieces, control) - folds * beside)
+    errors = folds * own + share[:, None] * (total(pieces, control) - folds * beside)
+    return errors, folds * (1.0 - share) ** 2 + share**2
 
 
 def best_widths(pieces: list[Judged]) -> list[float]:
@@ -124,12 +128,31 @@ def best_widths(pieces: list[Judged]) -> list[float]:
     return [float(WIDTHS[i]) for i in totals.argmin(0)]
 
 
-def judge_combination(
-    pieces: list[Judged], widths: list[float], networks: Sequence[str], kind: str
-) -> list[dict[str, float]]:
-    """Fit the combination on the first fold and note its error there; return the weights of every line."""
+def judge_nonlocal(pieces: list[Judged], noise: NoiseModel, guide: str, kind: str) -> list[int]:
+    """Judge non-local means on the first fold; return every line's best variant."""
     first = [p for p in pieces if p.index == 0]
-    names = ["raw", "smoother", *(name for name in networks if name in first[0].rates)]
+    tried = []
+    for piece in first:
+        rates = [calibrated(r, piece.fold.seen) for r in every_variant(piece.fold.seen, piece.rates[guide], noise)]
+        raw = piece.errors["raw"]
+        tried.append([(rate, error(piece.fold, rate, raw, kind, piece.block), scale) for rate, scale in rates])
+    totals = sum(np.stack([errors.sum(1) for _, errors, _ in variants]) for variants in tried)
+    best = np.asarray(totals).argmin(0)
+    for piece, variants in zip(first, tried, strict=True):
+        for kept, part in ((piece.rates, 0), (piece.errors, 1), (piece.scales, 2)):
+            kept["nonlocal"] = np.stack([variants[v][part][j] for j, v in enumerate(best)])
+    return [int(v) for v in best]
+
+
+def judge_combination(
+    pieces: list[Judged], widths: list[float], others: Sequence[str], kind: str
+) -> list[dict[str, float]]:
+    """Fit the combination of raw, smoother and others on the first fold and note its error there.
+
+    Return the weights of every line.
+    """
+    first = [p for p in pieces if p.index == 0]
+    names = ["raw", "smoother", *(name for name in others if name in first[0].rates)]
     parts, columns = [], []
     for piece in first:
         rates = {name: piece.rates[name] for name in names if name != "smoother"}

@@ -117,6 +117,16 @@ def error(fold: Fold, rate: Array, raw: Blocks, kind: str, block: int) -> Blocks
     return block_sums((miss - raw_miss) * used, block) + raw
 
 
+def counting_variance(fold: Fold) -> Blocks:
+    """Return the variance that counting gives to the error of a perfect estimate, summed over pixels, (line,).
+
+    ``(h - m)**2 - h`` of a Poisson count of mean m has variance ``2 m**2``; m is taken as the line's mean, which is the
+    least that it can be.
+    """
+    mean = fold.held.exposure * fold.seen.level[:, None, None]
+    return 2.0 * (mean.astype(np.float64) ** 2).sum((1, 2))
+
+
 def block_size(shape: tuple[int, int], wanted: int) -> int:
     """Return a block edge that leaves at least about 24 blocks."""
     return int(max(1, min(wanted, np.sqrt(shape[0] * shape[1] / 24))))

@@ -21,6 +21,7 @@ from .counts import RunCounts, Sums
 from .evaluation import Evaluation, evaluate, mix, rounded
 from .judging import calibrated
 from .networks import pick_device, predict, pretrained, use_threads
+from .nonlocal_means import one_variant
 from .options import DenoiseOptions, MapUpdate, never
 from .pairs import DetectorPairs, Pairs, ThinnedPairs
 from .risk import held_detectors
@@ -173,7 +174,8 @@ class DenoiseSession:
         whole = look == (0, self.data.shape[0])
         wanted = {name for j in range(len(evaluation.choices)) for name in evaluation.parts(j)}
         maps: dict[str, tuple[Array, Array | None]] = {"raw": (sums.rate, None)}
-        for name in wanted & {"pretrained", "fine_tuned"}:
+        guide = {evaluation.guide} if "nonlocal" in wanted else set()
+        for name in wanted & {"pretrained", "fine_tuned"} | guide:
             rate, expected = self._estimate(name, sums, flips)
             # a strip's own total says too little
             factor = calibrated(rate, sums)[1] if whole else evaluation.scale(name)
@@ -188,11 +190,17 @@ class DenoiseSession:
                 return np.full(sums.counts[j].shape, levels[j], np.float32), None
             return smooth(sums.counts[j], sums.exposure[j], width), None
 
+        def alike(j: int) -> tuple[Array, None]:
+            rate = one_variant(sums, maps[evaluation.guide][0], self._noise, evaluation.variants[j], j)
+            line = Sums(sums.counts[j : j + 1], sums.exposure[j : j + 1])
+            factor = calibrated(rate[None], line)[1][0] if whole else evaluation.scale("nonlocal")[j]
+            return rate * factor, None
+
         def part(name: str, j: int) -> tuple[Array, Array | None]:
             rate, expected = maps[name]
             return rate[j], None if expected is None else expected[j]
 
-        return {**{name: partial(part, name) for name in maps}, "smoother": smoother}
+        return {**{name: partial(part, name) for name in maps}, "smoother": smoother, "nonlocal": alike}
 
     def _estimate(self, name: str, sums: Sums, flips: int = 1) -> tuple[Array, Array | None]:
         """Return a network's rate of ``sums`` and its expected squared error (line, row, col)."""

@@ -38,7 +38,8 @@ _ESTIMATORS = {
     "smoother": "smoother",
     "pretrained": "network",
     "fine_tuned": "fine-tuned network",
-    "combined": "network + smoother",
+    "nonlocal": "non-local means",
+    "combined": "combination",
 }
 _WANTED_SNR = 10.0
 

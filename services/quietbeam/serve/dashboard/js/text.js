@@ -113,5 +113,6 @@ export const ESTIMATORS = {
   smoother: "smoother",
   pretrained: "network",
   fine_tuned: "fine-tuned network",
-  combined: "network + smoother",
+  nonlocal: "non-local means",
+  combined: "combination",
 };
