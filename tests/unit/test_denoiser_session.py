@@ -15,6 +15,7 @@ from quietbeam.denoiser import networks
 from quietbeam.denoiser.finetune import FineTuning
 from quietbeam.denoiser.options import DenoiseOptions
 from quietbeam.denoiser.pairs import ThinnedPairs
+from quietbeam.denoiser.proven_pixels import beyond_counting
 from quietbeam.denoiser.session import DenoiseSession
 
 OPTIONS = DenoiseOptions(threads=1, final_flips=1)
@@ -425,6 +426,27 @@ def test_what_is_masked_or_without_beam_is_not_measured() -> None:
     gone[:, 1] = np.nan
     line = quietbeam.denoise(gone, budget_s=0, device="cpu").evidence.lines[1]
     assert line.estimator == "raw" and not line.proven and line.dwell_gain is None
+
+
+def test_hot_pixels_that_raw_proves_are_not_erased() -> None:
+    """Single pixels of 8 to 14 sigma on a constant, at low and high counts; and noise alone leaves a line constant."""
+    for level, counts in ((0.1, 9), (8.0, 40), (400.0, 600)):
+        true = np.full((2, 48, 48), level)
+        hot = [(5, 40), (20, 20), (33, 9), (47, 47)]
+        for at in hot:
+            true[0][at] = counts
+        update, evidence = session_of(draw(true, seed=int(counts))).finalize(0.0)
+        for at in hot:
+            assert update.denoised[0][at] > max(0.55 * update.raw[0][at], 0.4 * counts)
+            if update.denoised[0][at] == pytest.approx(update.raw[0][at], rel=0.01):
+                assert update.uncertainty[0][at] == pytest.approx(np.sqrt(update.raw[0][at]), rel=0.01)
+        assert update.denoised[0].sum() == pytest.approx(update.raw[0].sum(), rel=1e-4)
+        assert evidence.lines[1].estimator == "smoother" and np.ptp(update.denoised[1]) < 1e-3 * level
+    far = [
+        beyond_counting(np.full((300, 300), m), np.random.default_rng(0).poisson(m, (300, 300)), np.ones((300, 300)))
+        for m in (0.02, 0.5, 6.0, 1e4)
+    ]
+    assert sum(int(f.sum()) for f in far) == 0
 
 
 def test_a_pattern_that_returns_is_restored_from_its_copies() -> None:

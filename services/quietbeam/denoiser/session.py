@@ -24,6 +24,7 @@ from .networks import pick_device, predict, pretrained, use_threads
 from .nonlocal_means import one_variant
 from .options import DenoiseOptions, MapUpdate, never
 from .pairs import DetectorPairs, Pairs, ThinnedPairs
+from .proven_pixels import beyond_counting
 from .risk import held_detectors
 from .smoother import smooth
 
@@ -158,7 +159,13 @@ class DenoiseSession:
                 if choice.estimator != "raw":
                     parts = {name: found[name](j) for name in evaluation.parts(j)}
                     denoised[j], expected = mix(evaluation.parts(j), parts)
-                    deviation[j] = evaluation.deviation(j, denoised[j], sums.exposure[j], self._noise, expected)
+                    error = evaluation.deviation(j, denoised[j], sums.exposure[j], self._noise, expected)
+                    if self.data.kind == "counts":
+                        odd = beyond_counting(denoised[j], sums.counts[j], sums.exposure[j])
+                        denoised[j][odd], error[odd] = raw[j][odd], deviation[j][odd]
+                        if odd.any() and look == (0, self.data.shape[0]):
+                            denoised[j] = calibrated(denoised[j : j + 1], _line(sums, j))[0][0]
+                    deviation[j] = error
         lit = (sums.exposure > 0) & self.data.measured[look[0] : look[1]]
         a, b = out[0] - look[0], out[1] - look[0]
         explained = np.maximum(self._noise.variance(Sums(sums.exposure * denoised, sums.exposure)), 1e-6 * one)
@@ -192,8 +199,7 @@ class DenoiseSession:
 
         def alike(j: int) -> tuple[Array, None]:
             rate = one_variant(sums, maps[evaluation.guide][0], self._noise, evaluation.variants[j], j)
-            line = Sums(sums.counts[j : j + 1], sums.exposure[j : j + 1])
-            factor = calibrated(rate[None], line)[1][0] if whole else evaluation.scale("nonlocal")[j]
+            factor = calibrated(rate[None], _line(sums, j))[1][0] if whole else evaluation.scale("nonlocal")[j]
             return rate * factor, None
 
         def part(name: str, j: int) -> tuple[Array, Array | None]:
@@ -427,3 +433,8 @@ class DenoiseSession:
             )
             for k, name in enumerate(self.data.detectors)
         )
+
+
+def _line(sums: Sums, j: int) -> Sums:
+    """Return one line's sums, (1, row, col)."""
+    return Sums(sums.counts[j : j + 1], sums.exposure[j : j + 1])
