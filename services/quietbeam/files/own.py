@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from quietbeam.core.errors import FileFormatError
 
@@ -83,19 +84,23 @@ def read_zarr(path: Path) -> MapFile:
 def _from_result(path: Path, file: h5py.File) -> MapFile:
     """Return the raw maps of a NeXus file that we wrote: the sum of its detectors, as one."""
     raw, evidence = file["entry/raw"], json.loads(file["entry/process/evidence"][()])
-    counts = raw["data"][()][None]
-    remark = f"{path.name} is a result of quietbeam: what is denoised is its raw map, the sum of its detectors, as "
-    if evidence.get("kind") == "counts" and np.allclose(counts, np.rint(counts), rtol=2e-6, atol=1e-4):
+    return published(path.name, raw["data"][()], _strings(raw["line_names"][()]), file["entry/measured"][()], evidence)
+
+
+def published(
+    name: str, raw: NDArray[Any], lines: tuple[str, ...] | None, measured: NDArray[Any], evidence: Mapping[str, Any]
+) -> MapFile:
+    """Return raw maps (line, row, col) that quietbeam published as one detector: counts if they are whole numbers.
+
+    A sum weighted by gains and exposures is whole up to rounding, or not at all.
+    """
+    counts = raw[None]
+    remark = f"{name} is a result of quietbeam: what is denoised is its raw map, the sum of its detectors, as "
+    if evidence.get("kind", "counts") == "counts" and np.allclose(counts, np.rint(counts), rtol=2e-6, atol=1e-4):
         counts, remark = np.rint(counts), remark + "counts of one detector"
     else:
         remark += "areas of one detector, for which no gain can be proven, since it is not in whole counts"
-    return MapFile(
-        counts=counts,
-        lines=_strings(raw["line_names"][()]),
-        detectors=("sum",),
-        measured=file["entry/measured"][()],
-        remark=remark,
-    )
+    return MapFile(counts=counts, lines=lines, detectors=("sum",), measured=measured, remark=remark)
 
 
 def _find(group: h5py.Group) -> h5py.Group | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import numpy as np
 
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.files import MapFile
+from quietbeam.files.own import published
 
 from .recording import Recorded
 
@@ -138,10 +140,7 @@ def published_map(run: Any) -> MapFile | None:
     """Return the raw maps of a run that quietbeam published, the sum of its detectors as one; None for others."""
     if not any(spec.name == "XRFDenoisedRun" for spec in run.specs):
         return None
-    return MapFile(
-        counts=np.asarray(run["raw"].read())[None],
-        lines=tuple(run.metadata["lines"]),
-        detectors=("sum",),
-        measured=np.asarray(run["measured"].read(), bool),
-        metadata={"source": str(run.metadata["raw_run_uid"])},
-    )
+    uid, evidence = str(run.metadata["raw_run_uid"]), run.metadata.get("evidence") or {}
+    raw, measured = np.asarray(run["raw"].read()), np.asarray(run["measured"].read(), bool)
+    found = published(f"run {uid}", raw, tuple(run.metadata["lines"]), measured, evidence)
+    return replace(found, metadata={"source": uid})
