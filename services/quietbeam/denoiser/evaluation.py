@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from .gate import Choice, choose, gain_interval
 from .judging import Estimate, Judged, best_widths, controlled, judge, judge_combination, judge_nonlocal, total
 from .notes import notes_of
 from .null_test import false_structure
-from .options import DenoiseOptions
+from .options import DenoiseOptions, never
 from .risk import FOLDS, Blocks, counting_variance
 from .single import judge_single
 from .smoother import WIDTHS
@@ -169,6 +169,7 @@ def evaluate(
     folds: int = FOLDS,
     *,
     thorough: bool = False,
+    between: Callable[[], object] = never,
 ) -> Evaluation:
     """Judge raw, smoother and the named networks.
 
@@ -196,7 +197,7 @@ def evaluate(
     variants, guide = [0] * n, ""
     if thorough and networks:
         guide = networks[-1]
-        variants = judge_nonlocal(pieces, noise, guide, data.kind)
+        variants = judge_nonlocal(pieces, noise, guide, data.kind, between)
         weights = judge_combination(pieces, widths, (*networks, "nonlocal"), data.kind)
         for name in ("nonlocal", "combined"):
             errors[name], more[name] = controlled(pieces, name, "pretrained")

@@ -128,12 +128,15 @@ def best_widths(pieces: list[Judged]) -> list[float]:
     return [float(WIDTHS[i]) for i in totals.argmin(0)]
 
 
-def judge_nonlocal(pieces: list[Judged], noise: NoiseModel, guide: str, kind: str) -> list[int]:
+def judge_nonlocal(
+    pieces: list[Judged], noise: NoiseModel, guide: str, kind: str, between: Callable[[], object]
+) -> list[int]:
     """Judge non-local means on the first fold; return every line's best variant."""
     first = [p for p in pieces if p.index == 0]
     tried = []
     for piece in first:
-        rates = [calibrated(r, piece.fold.seen) for r in every_variant(piece.fold.seen, piece.rates[guide], noise)]
+        seen = piece.fold.seen
+        rates = [calibrated(rate, seen) for rate in every_variant(seen, piece.rates[guide], noise, between)]
         raw = piece.errors["raw"]
         tried.append([(rate, error(piece.fold, rate, raw, kind, piece.block), scale) for rate, scale in rates])
     totals = sum(np.stack([errors.sum(1) for _, errors, _ in variants]) for variants in tried)

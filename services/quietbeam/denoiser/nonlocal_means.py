@@ -9,6 +9,7 @@ as BM3D's second step does: Dabov et al. 2007, doi:10.1109/TIP.2007.901238).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy import ndimage
 
 from .areas import NoiseModel
 from .counts import Sums
+from .options import never
 
 Array = NDArray[np.float32]
 
@@ -60,7 +62,14 @@ def levels(rate: Array, sums: Sums, noise: NoiseModel) -> Array:
     return np.asarray(2.0 * np.sqrt(noise.to_counts(Sums(rate * usual, usual)).counts + 0.375), np.float32)
 
 
-def average_alike(counts: Array, exposure: Array, level: Array, patch: int, strengths: list[float]) -> list[Array]:
+def average_alike(
+    counts: Array,
+    exposure: Array,
+    level: Array,
+    patch: int,
+    strengths: list[float],
+    between: Callable[[], object] = never,
+) -> list[Array]:
     """Return, for each strength, the rate of one line from pixels whose surroundings are alike, (row, col).
 
     Parameters
@@ -69,6 +78,8 @@ def average_alike(counts: Array, exposure: Array, level: Array, patch: int, stre
         (row, col), 0 where not measured.
     level
         Where patches are compared, see :func:`levels`.
+    between
+        Called every few milliseconds.
     """
     rows, cols = counts.shape
     sums = [(counts.astype(np.float32), exposure.astype(np.float32)) for _ in strengths]
@@ -76,6 +87,7 @@ def average_alike(counts: Array, exposure: Array, level: Array, patch: int, stre
     for r, c in shifts:
         if r >= rows or abs(c) >= cols:
             continue
+        between()
         here = slice(0, rows - r), slice(max(0, -c), cols - max(0, c))
         there = slice(r, rows), slice(max(0, c), cols + min(0, c))
         apart = ndimage.uniform_filter((level[here] - level[there]) ** 2, patch, mode="reflect")
@@ -88,7 +100,7 @@ def average_alike(counts: Array, exposure: Array, level: Array, patch: int, stre
     return [np.divide(t, b, out=np.zeros_like(t), where=b > 1e-6) for t, b in sums]
 
 
-def every_variant(sums: Sums, guide: Array, noise: NoiseModel) -> list[Array]:
+def every_variant(sums: Sums, guide: Array, noise: NoiseModel, between: Callable[[], object] = never) -> list[Array]:
     """Return the rates (line, row, col) of every variant."""
     found: list[Array] = [np.zeros_like(sums.counts) for _ in VARIANTS]
     for guided in (True, False):
@@ -96,16 +108,19 @@ def every_variant(sums: Sums, guide: Array, noise: NoiseModel) -> list[Array]:
         mine = [i for i, variant in enumerate(VARIANTS) if variant.guided == guided]
         for j in range(len(level)):
             strengths = [VARIANTS[i].strength for i in mine]
-            rates = average_alike(sums.counts[j], sums.exposure[j], level[j], VARIANTS[mine[0]].patch, strengths)
+            patch = VARIANTS[mine[0]].patch
+            rates = average_alike(sums.counts[j], sums.exposure[j], level[j], patch, strengths, between)
             for i, rate in zip(mine, rates, strict=True):
                 found[i][j] = rate
     return found
 
 
-def one_variant(sums: Sums, guide: Array, noise: NoiseModel, variant: int, j: int) -> Array:
+def one_variant(
+    sums: Sums, guide: Array, noise: NoiseModel, variant: int, j: int, between: Callable[[], object] = never
+) -> Array:
     """Return the rate (row, col) of line ``j`` by one variant."""
     chosen = VARIANTS[variant]
     line = Sums(sums.counts[j : j + 1], sums.exposure[j : j + 1])
     mine = NoiseModel(noise.factor[j : j + 1], noise.constant[j : j + 1])
     level = levels(guide[j : j + 1] if chosen.guided else line.rate, line, mine)[0]
-    return average_alike(line.counts[0], line.exposure[0], level, chosen.patch, [chosen.strength])[0]
+    return average_alike(line.counts[0], line.exposure[0], level, chosen.patch, [chosen.strength], between)[0]

@@ -198,7 +198,7 @@ class DenoiseSession:
             return smooth(sums.counts[j], sums.exposure[j], width), None
 
         def alike(j: int) -> tuple[Array, None]:
-            rate = one_variant(sums, maps[evaluation.guide][0], self._noise, evaluation.variants[j], j)
+            rate = one_variant(sums, maps[evaluation.guide][0], self._noise, evaluation.variants[j], j, self._give_way)
             factor = calibrated(rate[None], _line(sums, j))[1][0] if whole else evaluation.scale("nonlocal")[j]
             return rate * factor, None
 
@@ -296,7 +296,14 @@ class DenoiseSession:
         judged = partial(self._estimate, flips=flips)
         self.judgements += 1
         self._evaluation = evaluate(
-            self.data, self._noise, judged, names, self.options, self.seed, thorough=self._final
+            self.data,
+            self._noise,
+            judged,
+            names,
+            self.options,
+            self.seed,
+            thorough=self._final,
+            between=self._give_way,
         )
         self._evaluated_rows = self.data.rows_measured
         return self.evidence()
@@ -371,6 +378,10 @@ class DenoiseSession:
             yield
         finally:
             self._between = None
+
+    def _give_way(self) -> None:
+        if self._between is not None:
+            self._between()
 
     _evaluated_rows: int = 0
     _exhausted_rows: int = 0
