@@ -8,18 +8,16 @@ import time
 import numpy as np
 import pytest
 import torch
+from denoiser_kit import GAINS, OPTIONS, draw, session_of, specimen
 
 import quietbeam
-from quietbeam.core.errors import InputError, WeightsError
+from quietbeam.core.errors import WeightsError
 from quietbeam.denoiser import networks
 from quietbeam.denoiser.finetune import FineTuning
 from quietbeam.denoiser.options import DenoiseOptions
 from quietbeam.denoiser.pairs import ThinnedPairs
 from quietbeam.denoiser.proven_pixels import beyond_counting
 from quietbeam.denoiser.session import DenoiseSession
-
-OPTIONS = DenoiseOptions(threads=1, final_flips=1)
-GAINS = np.array([0.31, 0.27, 0.24, 0.18])
 
 
 @pytest.fixture(autouse=True)
@@ -28,33 +26,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def specimen(size: int = 40) -> np.ndarray:
-    """Three lines of a disc, its rim and a flat: (line, row, col), mean about 1."""
-    r, c = np.mgrid[0:size, 0:size] - size / 2 + 0.5
-    disc = 1 / (1 + np.exp((np.hypot(r, c) - size / 3.2) / 0.7))
-    return np.stack([0.1 + 2.2 * disc, 0.4 + 1.5 * disc * (r > 0), np.ones((size, size))])
-
-
-def draw(rate: np.ndarray, gains=GAINS, seed: int = 0) -> np.ndarray:
-    gains = np.asarray(gains) / np.sum(gains)
-    return np.random.default_rng(seed).poisson(gains[:, None, None, None] * rate).astype(np.uint32)
-
-
-def session_of(counts: np.ndarray, kind="counts", measured=None, device="cpu", **more) -> DenoiseSession:
-    n_det, n_line, rows, cols = counts.shape
-    session = DenoiseSession(
-        lines=[f"L{j}_Ka" for j in range(n_line)],
-        detectors=[f"det{k}" for k in range(n_det)],
-        shape=(rows, cols),
-        kind=kind,
-        device=device,
-        settings=OPTIONS,
-        **more,
-    )
-    session.add_rows(0, counts, np.ones((rows, cols), bool) if measured is None else measured)
-    return session
 
 
 def test_published_maps_beat_raw_and_keep_totals() -> None:
@@ -350,84 +321,6 @@ def test_fitted_areas_of_several_detectors_are_learned_from() -> None:
         assert line.dwell_gain_low is not None and line.dwell_gain_low < 1.2 * gain
 
 
-def test_areas_with_gaps_and_negatives_are_never_worse_than_raw() -> None:
-    rng = np.random.default_rng(2)
-    true = specimen() * 50
-    share = GAINS[:, None, None, None] / GAINS.sum()
-    areas = share * true + rng.normal(0, np.sqrt(6 * share * true + 3))
-    areas[:, :, 7, 3:9] = np.nan
-    areas[2, 1, 20] = np.nan
-    result = quietbeam.denoise(areas, lines=["a", "b", "c"], device="cpu", options=OPTIONS)
-    assert result.evidence.kind == "areas"
-    assert np.isfinite(result.denoised).all() and not result.denoised[:, 7, 3:9].any()
-    lit = result.measured
-    for j in range(3):
-        raw = ((result.raw[j] - true[j])[lit] ** 2).mean()
-        assert ((result.denoised[j] - true[j])[lit] ** 2).mean() < 1.02 * raw
-    assert {line.estimator for line in result.evidence.lines} != {"raw"}
-    alone = quietbeam.denoise(areas[:1], device="cpu", options=OPTIONS)
-    assert not any(line.proven for line in alone.evidence.lines) and alone.evidence.notes
-    assert {line.dwell_gain for line in alone.evidence.lines} == {None}
-    raw, best = (((one[:2] - (share[0] * true)[:2])[:, lit] ** 2).mean() for one in (alone.raw, alone.denoised))
-    assert best < 0.7 * raw
-
-
-@pytest.mark.parametrize(
-    ("bad", "says"),
-    [
-        (lambda: quietbeam.denoise(np.ones((3, 8, 8))), "axes"),
-        (lambda: quietbeam.denoise(np.ones((2, 0, 8, 8))), "axes"),
-        (lambda: quietbeam.denoise(np.ones((2, 3, 8, 8)), lines=["a"]), "3 lines"),
-        (lambda: quietbeam.denoise(np.ones((2, 2, 8, 8)), lines=["a", "a"]), "differ"),
-        (lambda: quietbeam.denoise(np.full((2, 1, 8, 8), np.nan)), "NaN"),
-        (lambda: quietbeam.denoise(np.full((2, 1, 8, 8), np.inf)), "infinities"),
-        (lambda: quietbeam.denoise(-np.ones((2, 1, 8, 8), int)), "negative"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), i0=np.ones(8)), "i0"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), device="toaster"), "device"),
-        (lambda: quietbeam.denoise(np.full((2, 1, 8, 8), "x")), "numbers"),
-        (lambda: quietbeam.denoise([[[[1, 2], [3]]]]), "full array"),
-        (lambda: quietbeam.denoise(np.full((2, 1, 8, 8), 2**64 - 1, "u8")), "no data"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), i0=np.zeros((8, 8))), "i0 holds no positive"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), i0=np.full((8, 8), 1j)), "i0 must be numbers"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), live_time_s=-np.ones((8, 8))), "live_time_s holds"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), measured=np.zeros((8, 8))), "leaves no pixel"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), measured=np.full((8, 8), "False")), "true or false"),
-        (lambda: quietbeam.denoise(np.ones((2, 2, 8, 8)), lines=[1, "1"]), "differ"),
-        (lambda: quietbeam.denoise(np.ones((2, 2, 8, 8)), lines=2), "names of 2 lines"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), seed=-1), "seed"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), steps=1.5), "steps"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), budget_s=float("nan")), "budget_s"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), kind="count"), "kind"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), device=None), "device"),
-        (lambda: session_of(np.full((1, 1, 4, 4), 0.5)), "areas"),
-        (lambda: session_of(-np.ones((1, 1, 4, 4))), "areas"),
-        (lambda: session_of(np.ones((1, 1, 4, 4))).add_rows(3, np.ones((1, 1, 2, 4)), np.ones((2, 4))), "fit"),
-        (lambda: session_of(np.ones((1, 1, 4, 4))).add_rows(0, np.ones((1, 2, 1, 4)), np.ones((1, 4))), "shape|rows"),
-    ],
-)
-def test_bad_input_says_what_to_change(bad, says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        bad()
-
-
-def test_what_is_masked_or_without_beam_is_not_measured() -> None:
-    counts = np.random.default_rng(0).poisson(3, (4, 2, 24, 24))
-    masked = np.ma.masked_array(counts, np.zeros(counts.shape, bool))
-    masked[:, :, :6] = np.ma.masked
-    masked[:, 1, 10, 10] = np.ma.masked
-    i0 = np.ones((24, 24))
-    i0[20:] = 0
-    result = quietbeam.denoise(masked, i0=i0, budget_s=0, device="cpu")
-    np.testing.assert_array_equal(result.measured.all(1), (np.arange(24) >= 6) & (np.arange(24) < 20))
-    assert not result.raw[:, ~result.measured].any()
-    assert any("line line_1: 1 pixels were not measured" in note for note in result.evidence.notes)
-    assert not any("differs smoothly" in note for note in result.evidence.notes)
-    gone = counts.astype(float)
-    gone[:, 1] = np.nan
-    line = quietbeam.denoise(gone, budget_s=0, device="cpu").evidence.lines[1]
-    assert line.estimator == "raw" and not line.proven and line.dwell_gain is None
-
-
 def test_hot_pixels_that_raw_proves_are_not_erased() -> None:
     """Single pixels of 8 to 14 sigma on a constant, at low and high counts; and noise alone leaves a line constant."""
     for level, counts in ((0.1, 9), (8.0, 40), (400.0, 600)):
@@ -464,40 +357,6 @@ def test_a_pattern_that_returns_is_restored_from_its_copies() -> None:
     strip = session.infer((20, 24))
     a, b = strip.rows
     assert np.abs(strip.denoised[0] / update.denoised[0, a:b] - 1).max() < 0.25
-
-
-def test_steps_in_place_of_seconds_give_the_same_maps_again() -> None:
-    counts = draw(specimen(32) * 4)
-    threads = torch.get_num_threads()
-    results = [quietbeam.denoise(counts, steps=6, seed=3, device="cpu") for _ in range(2)]
-    assert [r.evidence.fine_tune_steps for r in results] == [6, 6]
-    np.testing.assert_allclose(results[0].denoised, results[1].denoised, rtol=1e-4)
-    assert torch.get_num_threads() == threads
-
-
-@pytest.mark.parametrize("scale", [2.0**-40, 2.0**50])
-def test_the_unit_of_fitted_areas_does_not_matter(scale: float) -> None:
-    rng = np.random.default_rng(0)
-    mean = np.repeat(specimen(32)[None] * 30, 4, 0)
-    areas = rng.poisson(mean) * 1.3 + rng.normal(0, 0.2, mean.shape)
-    areas[:, 2] = rng.normal(0, 1, areas[:, 2].shape)
-    one, other = (quietbeam.denoise(areas * k, budget_s=0, device="cpu") for k in (1.0, scale))
-    for a, b in zip(one.evidence.lines, other.evidence.lines, strict=True):
-        assert (a.estimator, a.dwell_gain, a.excluded_detectors) == (b.estimator, b.dwell_gain, {})
-        assert b.mean_counts == pytest.approx(a.mean_counts * scale, rel=1e-3)
-    for kind in ("raw", "denoised", "uncertainty"):
-        np.testing.assert_allclose(getattr(other, kind), getattr(one, kind) * scale, rtol=1e-4, atol=1e-5 * scale)
-
-
-@pytest.mark.parametrize("dead", [[0], [0, 1], [3], [0, 1, 2]])
-def test_fitted_areas_with_dead_detectors_are_learned_from(dead: list[int]) -> None:
-    areas = np.random.default_rng(0).normal(20, 4, (4, 2, 24, 24))
-    areas[dead] = 0
-    result = quietbeam.denoise(areas, steps=2, device="cpu")
-    # one side holds out, two train; with one detector nothing is proven
-    assert result.evidence.fine_tune_steps == (2 if len(dead) == 1 else 0)
-    for line in result.evidence.lines:
-        assert len(line.excluded_detectors) == len(dead) and line.proven == (len(dead) < 3)
 
 
 def test_tiles_have_no_seams() -> None:

@@ -14,6 +14,7 @@ from scipy import ndimage
 from scipy.optimize import nnls
 
 from .counts import RunCounts, Sums
+from .finest_scale import finest_scale
 
 Array = NDArray[np.float32]
 
@@ -53,7 +54,7 @@ class NoiseModel:
 def measure_noise(data: RunCounts) -> NoiseModel:
     """Fit the noise model, line by line, to differences between detectors (small scales only).
 
-    With one usable detector the finest scale of its own map stands in; see :func:`_finest_scale`.
+    With one usable detector the finest scale of its own map stands in; see :func:`_by_level`.
     """
     n_line = len(data.lines)
     factor, constant = np.ones(n_line, np.float32), np.zeros(n_line, np.float32)
@@ -76,7 +77,7 @@ def measure_noise(data: RunCounts) -> NoiseModel:
                 good &= ~data.missing[used, j].any(0)
             _collect(scaled, level, good, squares, levels)
         if used.size == 1:
-            _finest_scale(total, exposure[used[0]] > 0, squares, levels)
+            _by_level(total, exposure[used[0]] > 0, squares, levels)
         if squares:
             factor[j], constant[j] = _fit(np.concatenate(squares), np.concatenate(levels), keep_sum=used.size > 1)
     return NoiseModel(factor=factor, constant=constant)
@@ -96,19 +97,16 @@ def _local_mean(image: Array, lit: NDArray[np.bool_]) -> Array:
     return np.divide(mean, weight, out=np.zeros_like(mean), where=weight > 0)
 
 
-def _finest_scale(values: Array, good: NDArray[np.bool_], squares: list[Array], levels: list[Array]) -> None:
-    """Note the variance of the difference between two Laplacians (Immerkaer 1996), robustly, at several levels.
+def _by_level(values: Array, good: NDArray[np.bool_], squares: list[Array], levels: list[Array]) -> None:
+    """Note the variance of the finest scale, robustly, at several levels.
 
     It is blind to slopes and to straight edges, and the median within a bin of levels to rare sharp structure; what is
     left of the structure still counts as noise, so this is an upper limit.
     """
     if min(values.shape) < 5:
         return
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
-    high = ndimage.convolve(values.astype(np.float64), kernel)
-    level = ndimage.uniform_filter(values.astype(np.float64), 3)
-    whole = ndimage.minimum_filter(good, 3, mode="constant", cval=False)
-    high, level = high[whole], level[whole]
+    high, whole = finest_scale(values, good)
+    level = ndimage.uniform_filter(values.astype(np.float64), 3)[whole]
     if high.size < 8:
         return
     for part in np.array_split(np.argsort(level), max(1, min(8, high.size // 60))):

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from .counts import Sums
+from .finest_scale import finest_scale
 
 Array = NDArray[np.float64]
 
-_LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1]) / 6.0
-"""White noise keeps its variance under it."""
 _LEAST_COUNTS = 100.0
 
 
@@ -41,8 +39,7 @@ def common_mode(sums: Sums) -> tuple[float | None, float | None]:
 
 def _pixels(groups: list[Array], lit: NDArray[np.bool_]) -> float:
     """Robust covariance of the two groups' finest scale: that of the sum less that of the difference."""
-    whole = ndimage.minimum_filter(lit, 3, mode="constant", cval=False)
-    a, b = (ndimage.convolve(np.where(lit, g, 1.0), _LAPLACIAN)[whole] for g in groups)
+    a, b = (finest_scale(g, lit)[0] for g in groups)
     if a.size < 30:
         return 0.0
     spread = [(np.median(np.abs(x - np.median(x))) / 0.6745) ** 2 for x in (a + b, a - b)]

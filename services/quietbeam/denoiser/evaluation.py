@@ -108,8 +108,7 @@ class Evaluation:
         """Return the figures of every line."""
         sums = data.sums("all")
         lit = np.maximum((sums.exposure > 0).sum((1, 2)), 1)
-        mean = sums.rate.sum((1, 2)) / lit
-        mean = mean * data.unit
+        mean = sums.rate.sum((1, 2)) / lit * data.unit
         return tuple(self._line(j, name, data, float(mean[j])) for j, name in enumerate(data.lines))
 
     def _line(self, j: int, name: str, data: RunCounts, mean: float) -> LineEvidence:

@@ -77,9 +77,8 @@ def held_detectors(usable: NDArray[np.bool_], folds: int = FOLDS) -> list[NDArra
 
     The first group never trains. Who is in which group does not change when others turn out not to be usable.
     """
-    number = np.arange(usable.size)
-    groups = [usable & (number % min(folds, usable.size) == g) for g in range(min(folds, usable.size))]
-    groups = [group for group in groups if group.any()]
+    group_of = np.arange(usable.size) % folds
+    groups = [usable & (group_of == g) for g in range(folds) if (usable & (group_of == g)).any()]
     return groups if len(groups) > 1 else []
 
 

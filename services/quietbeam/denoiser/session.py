@@ -160,12 +160,11 @@ class DenoiseSession:
                     parts = {name: found[name](j) for name in evaluation.parts(j)}
                     denoised[j], expected = mix(evaluation.parts(j), parts)
                     error = evaluation.deviation(j, denoised[j], sums.exposure[j], self._noise, expected)
-                    if self.data.kind == "counts":
-                        odd = beyond_counting(denoised[j], sums.counts[j], sums.exposure[j])
-                        denoised[j][odd], error[odd] = raw[j][odd], deviation[j][odd]
-                        if odd.any() and look == (0, self.data.shape[0]):
-                            denoised[j] = calibrated(denoised[j : j + 1], _line(sums, j))[0][0]
+                    odd = self._proven_by_raw(denoised[j], sums, j)
+                    denoised[j][odd], error[odd] = raw[j][odd], deviation[j][odd]
                     deviation[j] = error
+                    if odd.any() and look == (0, self.data.shape[0]):
+                        denoised[j] = calibrated(denoised[j : j + 1], _line(sums, j))[0][0]
         lit = (sums.exposure > 0) & self.data.measured[look[0] : look[1]]
         a, b = out[0] - look[0], out[1] - look[0]
         explained = np.maximum(self._noise.variance(Sums(sums.exposure * denoised, sums.exposure)), 1e-6 * one)
@@ -173,6 +172,12 @@ class DenoiseSession:
         maps = (raw * unit, denoised * unit, deviation * unit, local_chi2(sums, denoised, explained))
         clean = [np.where(lit, np.nan_to_num(m), 0).astype(np.float32)[:, a:b] for m in maps]
         return MapUpdate(rows=out, raw=clean[0], denoised=clean[1], uncertainty=clean[2], chi2=clean[3])
+
+    def _proven_by_raw(self, rate: Array, sums: Sums, j: int) -> NDArray[np.bool_]:
+        """Return where line ``j`` is shown as it was counted, (row, col); fitted areas have no such tails."""
+        if self.data.kind == "areas":
+            return np.zeros(rate.shape, bool)
+        return beyond_counting(rate, sums.counts[j], sums.exposure[j])
 
     def _parts(
         self, evaluation: Evaluation, sums: Sums, look: tuple[int, int], flips: int

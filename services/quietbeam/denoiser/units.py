@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-_LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1]) / 6.0
-"""White noise keeps its variance under it; slopes and straight edges vanish (Immerkaer 1996)."""
+from .finest_scale import finest_scale
 
 
 def power_of_two(values: NDArray[np.floating]) -> float | None:
@@ -50,10 +48,9 @@ def effective_unit(areas: NDArray[np.floating], exposure: NDArray[np.floating]) 
 
 def _noise_of_total(image: NDArray[np.floating], lit: NDArray[np.bool_]) -> float:
     """Return the noise (1 sigma) of the sum of an image, from its finest scale: structure there counts as noise."""
-    high = ndimage.convolve(np.where(lit, image, 0).astype(np.float64), _LAPLACIAN)
-    whole = ndimage.minimum_filter(lit, 3, mode="constant", cval=False)
-    if whole.sum() < 8:
+    high, _ = finest_scale(image, lit)
+    if high.size < 8:
         spread = float(image[lit].std()) if lit.any() else 0.0
     else:
-        spread = float(np.median(np.abs(high[whole]))) / 0.6745 or float(np.sqrt((high[whole] ** 2).mean()))
+        spread = float(np.median(np.abs(high))) / 0.6745 or float(np.sqrt((high**2).mean()))
     return spread * float(np.sqrt(lit.sum()))
