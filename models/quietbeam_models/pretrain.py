@@ -95,7 +95,8 @@ def model_card(card: dict[str, Any], parameters: int) -> str:
             f"- Muon {config['muon_lr']} / AdamW {config['lr']}, weight decay {config['weight_decay']}, "
             f"average over the last {1 / (1 - config['average']):.0f} steps.",
             "- Data: procedural specimens only (cells, grains, particles, fibres, strata, clouds, spots, stars,",
-            "  bars, circuits, polygons, rings, boards, dots, flat fields; line correlations from strong to none;",
+            "  bars, circuits, polygons, rings, boards, dots, tiles, print, flat fields; single hot pixels; line",
+            "  correlations from strong to none, over the whole map or a part of it;",
             f"  exposure maps with jitter, drift and gaps). No measured data. Targets: {config['patches']['targets']}.",
             "- Meant for: photon counts of emission lines, or areas brought to effective counts. Its maps are",
             "  published only where held-out photons prove them better than the raw sum.",

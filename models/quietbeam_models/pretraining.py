@@ -21,7 +21,7 @@ from quietbeam_models.patches import Bank, Draws, PatchConfig, validation_batche
 
 log = structlog.get_logger()
 
-VALIDATION_DOSES = (0.1, 0.5, 2.0, 8.0, 32.0, 200.0)
+VALIDATION_DOSES = (0.1, 0.5, 2.0, 8.0, 32.0, 200.0, 2000.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ def learning_progress(progress: float, warmup: float = 0.01) -> float:
     """Return the learning-rate factor: short warm-up, constant, then cosine down to nearly 0."""
     if progress < warmup:
         return max(progress / warmup, 0.02)
-    start = 0.25
+    start = 0.1
     if progress < start:
         return 1.0
     return 0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * min((progress - start) / (1 - start), 1.0)))

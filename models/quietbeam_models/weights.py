@@ -14,7 +14,7 @@ import torch
 from quietbeam_models.network import Denoiser, NetworkConfig
 
 FOLDER = Path(__file__).parent / "weights"
-DEFAULT = "quietbeam-3"
+DEFAULT = "quietbeam-4"
 FORMAT = 1
 
 

@@ -1,4 +1,4 @@
-"""Structures that are made: stars, bars, circuits, polygons, rings, boards; (size, size) float32 in 0..1."""
+"""Structures that are made: stars, bars, circuits, polygons, rings, boards, tiles, print; (size, size) float32 in 0..1."""
 
 from __future__ import annotations
 
@@ -116,3 +116,55 @@ def dots(rng: np.random.Generator, size: int) -> Image:
     keep = rng.random((n, n)) > rng.choice([0.0, 0.3, 0.7])
     ir, ic = ((r - r0 + pitch / 2) // pitch).astype(int) + 1, ((c - c0 + pitch / 2) // pitch).astype(int) + 1
     return (out * keep[ir, ic]).astype(np.float32)
+
+
+def tiles(rng: np.random.Generator, size: int) -> Image:
+    """Return a small motif that returns all over the map: stripes, checks, bricks, meshes, weaves."""
+    kind = rng.random()
+    if kind < 0.2:
+        motif = np.array([[0.0, 1.0], [1.0, 0.0]])
+    elif kind < 0.45:  # stripes
+        motif = (np.arange(n := int(rng.integers(2, 16))) < rng.integers(1, n))[None].astype(float)
+    elif kind < 0.6:  # a mesh, or its holes
+        height, width = rng.integers(3, 16, 2)
+        motif = np.zeros((height, width))
+        motif[: rng.integers(1, height)] = 1
+        motif[:, : rng.integers(1, width)] = 1
+    else:
+        motif = rng.random(rng.integers(2, 13, 2))
+        motif = (motif < rng.uniform(0.2, 0.8)).astype(float) if rng.random() < 0.7 else motif
+    motif = np.kron(motif.T if rng.random() < 0.5 else motif, np.ones((int(rng.choice([1, 1, 2, 3, 5])),) * 2))
+    height, width = motif.shape
+    out = np.tile(motif, (2 * size // height + 2, 2 * size // width + 2))
+    if rng.random() < 0.25:  # bricks: every second row of motifs is shifted
+        rows = (np.arange(len(out)) // height) % 2 == 1
+        out[rows] = np.roll(out[rows], width // 2, 1)
+    if rng.random() < 0.3:
+        out = ndimage.rotate(out, rng.uniform(0, 90), reshape=False, order=1, mode="wrap")
+    a, b = rng.integers(size // 2, size, 2)
+    return out[a : a + size, b : b + size].clip(0, 1).astype(np.float32)
+
+
+def glyphs(rng: np.random.Generator, size: int) -> Image:
+    """Return rows of signs from a small alphabet, as in print, papyri and marks on wafers."""
+    height, width = int(rng.integers(5, 15)), int(rng.integers(4, 11))
+    alphabet = np.zeros((rng.integers(3, 25), height, width), np.float32)
+    for sign in alphabet:
+        for _ in range(rng.integers(2, 5)):
+            (top, bottom), (left, right) = rng.integers(height, size=2), rng.integers(width, size=2)
+            if rng.random() < 0.6:  # upright or level
+                top, right = (top, left) if rng.random() < 0.5 else (bottom, right)
+            along = np.linspace(0, 1, 3 * height)
+            rows, cols = top + (bottom - top) * along, left + (right - left) * along
+            sign[np.rint(rows).astype(int), np.rint(cols).astype(int)] = 1
+    if rng.random() < 0.4:
+        alphabet = np.maximum(alphabet, np.roll(alphabet, 1, 2))
+    line, step = height + int(rng.integers(1, 6)), width + int(rng.integers(1, 3))
+    out = np.zeros((size + line, size + step), np.float32)
+    for r in range(0, size, line):
+        for c in range(0, size, step):
+            if rng.random() < 0.85:
+                out[r : r + height, c : c + width] = alphabet[rng.integers(len(alphabet))]
+    if rng.random() < 0.3:
+        out = ndimage.rotate(out, rng.uniform(0, 90), reshape=False, order=1, mode="reflect")
+    return out[:size, :size].copy()

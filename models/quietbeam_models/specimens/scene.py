@@ -26,12 +26,14 @@ MAKERS: tuple[tuple[Maker, float], ...] = (
     (natural.spots, 1.0),
     (natural.speckle, 1.0),
     (patterned.spokes, 1.5),
-    (patterned.bars, 1.0),
-    (patterned.circuit, 1.0),
+    (patterned.bars, 1.2),
+    (patterned.circuit, 1.5),
     (patterned.polygons, 1.0),
     (patterned.rings, 0.5),
-    (patterned.board, 0.6),
+    (patterned.board, 1.0),
     (patterned.dots, 0.8),
+    (patterned.tiles, 2.0),
+    (patterned.glyphs, 1.0),
 )
 _WEIGHTS = np.array([w for _, w in MAKERS]) / sum(w for _, w in MAKERS)
 
@@ -118,6 +120,9 @@ def make_scene(rng: np.random.Generator, size: int = 160, lines: int = 10) -> Sc
         else:
             shared = 0
         image = np.clip(make_line(rng, parts, shared), 1e-5, None)
+        if rng.random() < 0.1:  # what is shared is shared in a part of the map only
+            here = natural.random_field(rng, size, rng.uniform(2, 4)) > rng.normal(0, 0.5)
+            image = np.where(here, image, image.mean() if rng.random() < 0.7 else make_line(rng, parts, shared))
         rates[i] = image / image.mean()
     strength = np.exp(rng.normal(0, rng.choice([0.3, 1.0, 2.0]), lines)).astype(np.float32)
     return Scene(rates=rates, strength=strength)

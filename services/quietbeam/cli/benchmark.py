@@ -28,7 +28,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder the weights are written to.")],
     minutes: Annotated[float, typer.Option(min=0.1, help="Training time.")] = 85.0,
     name: Annotated[str, typer.Option(help="Name of the weights.")] = "my-weights",
-    parent: Annotated[str, typer.Option(help="Installed weights to start from, as quietbeam-3.")] = "",
+    parent: Annotated[str, typer.Option(help="Installed weights to start from, as quietbeam-4.")] = "",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[str, typer.Option(help="Number of devices, for Lightning.")] = "1",
