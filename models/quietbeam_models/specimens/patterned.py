@@ -1,4 +1,4 @@
-"""Structures that are made: stars, bars, circuits, polygons, rings, boards, tiles, print; (size, size) float32 in 0..1."""
+"""Structures that are made: stars, bars, circuits, polygons, boards, tiles, print; (size, size) float32 in 0..1."""
 
 from __future__ import annotations
 
