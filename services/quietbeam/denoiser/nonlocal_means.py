@@ -4,13 +4,16 @@ A network knows what specimens usually look like; sharp flat grains, copies of o
 what it has learned it blurs a little at high counts. Where the same surroundings return nearby, the mean of the *raw*
 counts of these places has no such bias. Patches are compared in a map that is nearly free of noise, so that few counts
 are enough (non-local means: Buades, Coll and Morel 2005, doi:10.1137/040616024; comparing patches in a first estimate,
-as BM3D's second step does: Dabov et al. 2007, doi:10.1109/TIP.2007.901238).
+as BM3D's second step does: Dabov et al. 2007, doi:10.1109/TIP.2007.901238). A patch may be a single pixel: then all
+pixels of nearly one level are averaged, near by or in the whole map, which is what a specimen of few levels asks for
+(a joint bilateral filter, on the grid of Chen, Paris and Durand 2007, doi:10.1145/1276377.1276506).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +25,8 @@ from .options import never
 
 Array = NDArray[np.float32]
 
-REACH = 7
-"""Places up to so many rows and columns away are compared."""
+MAX_LEVELS = 192
+"""More levels than this are not told apart: the strength grows instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +39,23 @@ class Variant:
         True when patches are compared in the network's map, False when in the raw map itself.
     patch
         Edge of a patch in pixels, odd.
+    reach
+        Places up to so many rows and columns away are compared; None: all of the map.
     strength
-        Difference of patches at which a place has the weight 1/e, in units of raw's noise.
+        Difference of patches at which a place has the weight 1/e, in units of raw's noise; of single pixels: at which
+        it has none.
     """
 
     guided: bool
     patch: int
+    reach: int | None
     strength: float
 
 
 VARIANTS = (
-    Variant(True, 3, 0.4),
-    Variant(True, 3, 0.8),
-    Variant(True, 3, 1.6),
-    Variant(True, 3, 3.2),
-    Variant(False, 5, 1.0),
-    Variant(False, 5, 1.5),
+    *(Variant(True, 1, reach, strength) for reach in (7, 21, None) for strength in (0.8, 1.6, 3.2, 6.4)),
+    *(Variant(True, 3, 7, strength) for strength in (0.8, 1.6, 3.2)),
+    *(Variant(False, 5, 7, strength) for strength in (1.0, 1.5)),
 )
 
 
@@ -62,12 +66,47 @@ def levels(rate: Array, sums: Sums, noise: NoiseModel) -> Array:
     return np.asarray(2.0 * np.sqrt(noise.to_counts(Sums(rate * usual, usual)).counts + 0.375), np.float32)
 
 
+def average_levels(
+    counts: Array,
+    exposure: Array,
+    level: Array,
+    reach: int | None,
+    strengths: Sequence[float],
+    between: Callable[[], object] = never,
+) -> list[Array]:
+    """Return, for each strength, the rate of one line from pixels of nearly one level, (row, col).
+
+    Parameters are those of :func:`average_alike`. Pixels are shared out between two neighbouring levels of a grid,
+    averaged there, and read from it by the same shares.
+    """
+    made: dict[float, Array] = {}
+    height = level - level.min()
+    steps = [max(strength, float(height.max()) / MAX_LEVELS) for strength in strengths]
+    for step in dict.fromkeys(steps):
+        place = height / np.float32(step)
+        top, bottom = np.zeros_like(place), np.zeros_like(place)
+        below = np.unique(place.astype(int))
+        for k in np.union1d(below, below + 1):
+            between()
+            share = np.maximum(1.0 - np.abs(place - np.float32(k)), 0.0)
+            for total, image in ((top, counts), (bottom, exposure)):
+                mine = share * image
+                if reach is None:
+                    total += share * mine.sum()
+                else:
+                    total += share * ndimage.uniform_filter(mine, 2 * reach + 1, mode="constant")
+        # a running sum leaves rounding errors where nothing was measured
+        made[step] = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 1e-5)
+    return [made[step] for step in steps]
+
+
 def average_alike(
     counts: Array,
     exposure: Array,
     level: Array,
     patch: int,
-    strengths: list[float],
+    reach: int,
+    strengths: Sequence[float],
     between: Callable[[], object] = never,
 ) -> list[Array]:
     """Return, for each strength, the rate of one line from pixels whose surroundings are alike, (row, col).
@@ -83,7 +122,7 @@ def average_alike(
     """
     rows, cols = counts.shape
     sums = [(counts.astype(np.float32), exposure.astype(np.float32)) for _ in strengths]
-    shifts = [(r, c) for r in range(REACH + 1) for c in range(-REACH, REACH + 1) if (r or c > 0)]
+    shifts = [(r, c) for r in range(reach + 1) for c in range(-reach, reach + 1) if (r or c > 0)]
     for r, c in shifts:
         if r >= rows or abs(c) >= cols:
             continue
@@ -103,14 +142,12 @@ def average_alike(
 def every_variant(sums: Sums, guide: Array, noise: NoiseModel, between: Callable[[], object] = never) -> list[Array]:
     """Return the rates (line, row, col) of every variant."""
     found: list[Array] = [np.zeros_like(sums.counts) for _ in VARIANTS]
-    for guided in (True, False):
-        level = levels(guide if guided else sums.rate, sums, noise)
-        mine = [i for i, variant in enumerate(VARIANTS) if variant.guided == guided]
-        for j in range(len(level)):
-            strengths = [VARIANTS[i].strength for i in mine]
-            patch = VARIANTS[mine[0]].patch
-            rates = average_alike(sums.counts[j], sums.exposure[j], level[j], patch, strengths, between)
-            for i, rate in zip(mine, rates, strict=True):
+    seen = {guided: levels(guide if guided else sums.rate, sums, noise) for guided in (True, False)}
+    for kind, mine in groupby(range(len(VARIANTS)), key=lambda i: replace(VARIANTS[i], strength=0.0)):
+        group = list(mine)
+        for j in range(len(sums.counts)):
+            line = sums.counts[j], sums.exposure[j], seen[kind.guided][j]
+            for i, rate in zip(group, _average(*line, [VARIANTS[i] for i in group], between), strict=True):
                 found[i][j] = rate
     return found
 
@@ -123,4 +160,14 @@ def one_variant(
     line = Sums(sums.counts[j : j + 1], sums.exposure[j : j + 1])
     mine = NoiseModel(noise.factor[j : j + 1], noise.constant[j : j + 1])
     level = levels(guide[j : j + 1] if chosen.guided else line.rate, line, mine)[0]
-    return average_alike(line.counts[0], line.exposure[0], level, chosen.patch, [chosen.strength], between)[0]
+    return _average(line.counts[0], line.exposure[0], level, [chosen], between)[0]
+
+
+def _average(
+    counts: Array, exposure: Array, level: Array, variants: Sequence[Variant], between: Callable[[], object]
+) -> list[Array]:
+    """Return the rates of variants that differ in strength only."""
+    patch, reach, strengths = variants[0].patch, variants[0].reach, [v.strength for v in variants]
+    if patch == 1:
+        return average_levels(counts, exposure, level, reach, strengths, between)
+    return average_alike(counts, exposure, level, patch, reach or max(counts.shape), strengths, between)
