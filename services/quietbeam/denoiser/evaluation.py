@@ -17,7 +17,7 @@ from .combination import Weights
 from .common_mode import common_mode
 from .counts import RunCounts, Sums
 from .gate import Choice, choose, gain_interval
-from .judging import Estimate, Judged, best_widths, controlled, judge, judge_combination, judge_nonlocal, total
+from .judging import CONTROL, Estimate, Judged, best_widths, controlled, judge, judge_combination, judge_nonlocal, total
 from .notes import notes_of
 from .null_test import false_structure
 from .options import DenoiseOptions, never
@@ -189,7 +189,7 @@ def evaluate(
     more: dict[str, Blocks] = {}
     for name in networks:
         if name == "fine_tuned":
-            errors[name], more[name] = controlled(pieces, name, "pretrained")
+            errors[name], more[name] = controlled(pieces, name, CONTROL)
         else:
             errors[name] = total(pieces, name)
     weights: list[Weights] = [{} for _ in range(n)]
@@ -198,8 +198,8 @@ def evaluate(
         guide = networks[-1]
         variants = judge_nonlocal(pieces, noise, guide, data.kind, between)
         weights = judge_combination(pieces, widths, (*networks, "nonlocal"), data.kind)
-        for name in ("nonlocal", "combined"):
-            errors[name], more[name] = controlled(pieces, name, "pretrained")
+        errors["nonlocal"], more["nonlocal"] = controlled(pieces, "nonlocal", "alike")
+        errors["combined"], more["combined"] = controlled(pieces, "combined", CONTROL)
     result = Evaluation(
         choices=[],
         widths=widths,

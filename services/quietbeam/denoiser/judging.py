@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from .areas import NoiseModel
 from .combination import combine, cross_errors
 from .counts import RunCounts, Sums
-from .nonlocal_means import every_variant
+from .nonlocal_means import every_variant, one_variant
 from .options import DenoiseOptions
 from .risk import Blocks, Fold, area_folds, block_size, count_folds, error, raw_error, windows
 from .smoother import WIDTHS, smooth
 
 Array = NDArray[np.float32]
+CONTROL = "pretrained"
+"""Has seen no photon of this run, and may be judged on all of them."""
 Estimate = Callable[[str, Sums], tuple[Array, Array | None]]
 """Return a network's rate and its expected squared error (line, row, col)."""
 
@@ -31,7 +33,9 @@ class Judged:
         0 is the fold that never trains.
     errors
         Squared error by estimate, (line, block).
-    rates, variances
+    rates
+        (line, row, col); of the other folds only raw's and the control's.
+    variances
         Of the first fold only, (line, row, col).
     """
 
@@ -90,8 +94,8 @@ def _judge(piece: Judged, noise: NoiseModel, estimate: Estimate, networks: Seque
         )
     for name, rate in found.items():
         piece.errors[name] = error(fold, rate, raw, kind, piece.block)
-    if piece.index == 0:
-        piece.rates = {"raw": fold.seen.rate, **found}
+    kept = found if piece.index == 0 else {name: found[name] for name in networks if name == CONTROL}
+    piece.rates = {"raw": fold.seen.rate, **kept}
 
 
 def total(pieces: list[Judged], name: str) -> Blocks:
@@ -131,7 +135,10 @@ def best_widths(pieces: list[Judged]) -> list[float]:
 def judge_nonlocal(
     pieces: list[Judged], noise: NoiseModel, guide: str, kind: str, between: Callable[[], object]
 ) -> list[int]:
-    """Judge non-local means on the first fold; return every line's best variant."""
+    """Judge non-local means on the first fold; return every line's best variant.
+
+    That variant in the pretrained network's map is judged on every fold, as ``alike``: the control of the first.
+    """
     first = [p for p in pieces if p.index == 0]
     tried = []
     for piece in first:
@@ -140,11 +147,16 @@ def judge_nonlocal(
         raw = piece.errors["raw"]
         tried.append([(rate, error(piece.fold, rate, raw, kind, piece.block), scale) for rate, scale in rates])
     totals = sum(np.stack([errors.sum(1) for _, errors, _ in variants]) for variants in tried)
-    best = np.asarray(totals).argmin(0)
+    best = [int(v) for v in np.asarray(totals).argmin(0)]
     for piece, variants in zip(first, tried, strict=True):
         for kept, part in ((piece.rates, 0), (piece.errors, 1), (piece.scales, 2)):
             kept["nonlocal"] = np.stack([variants[v][part][j] for j, v in enumerate(best)])
-    return [int(v) for v in best]
+    for piece in pieces:
+        seen = piece.fold.seen
+        alike = [one_variant(seen, piece.rates[CONTROL], noise, v, j, between) for j, v in enumerate(best)]
+        rate = calibrated(np.stack(alike), seen)[0]
+        piece.errors["alike"] = error(piece.fold, rate, piece.errors["raw"], kind, piece.block)
+    return best
 
 
 def judge_combination(
