@@ -229,8 +229,8 @@ def test_places_that_are_alike_are_averaged() -> None:
     lit = exposure > 0
     raw = ((sums.rate - true)[lit] ** 2).mean()
     rates = every_variant(sums, true.astype(np.float32), noise)
-    assert len(rates) == len(VARIANTS) and all(np.isfinite(rate).all() for rate in rates)
-    gains = [raw / ((rate - true)[lit] ** 2).mean() for rate in rates]
+    assert len(rates) == len(VARIANTS) and all(np.isfinite(rate).all() for rate, _ in rates)
+    gains = [raw / ((rate - true)[lit] ** 2).mean() for rate, _ in rates]
 
     def best(guided: bool, patch: int) -> float:
         return max(g for v, g in zip(VARIANTS, gains, strict=True) if (v.guided, v.patch) == (guided, patch))
@@ -238,10 +238,11 @@ def test_places_that_are_alike_are_averaged() -> None:
     assert best(True, 3) > 30 and best(True, 1) > 150  # two levels: each is known from half of the map
     assert best(False, 5) > 5  # found in the noise itself
     for i in range(len(VARIANTS)):
-        np.testing.assert_allclose(one_variant(sums, true.astype(np.float32), noise, i, 0), rates[i][0], rtol=1e-5)
+        for one, every in zip(one_variant(sums, true.astype(np.float32), noise, i, 0), rates[i], strict=True):
+            np.testing.assert_allclose(one, every[0], rtol=1e-5)
     for shape in ((1, 8), (8, 1), (3, 3)):
         small = Sums(counts[:, : shape[0], : shape[1]], exposure[:, : shape[0], : shape[1]])
-        assert all(np.isfinite(rate).all() for rate in every_variant(small, small.rate, noise))
+        assert all(np.isfinite(rate).all() for rate, _ in every_variant(small, small.rate, noise))
 
 
 def test_levels_are_averaged_where_the_guide_has_them() -> None:
@@ -250,7 +251,7 @@ def test_levels_are_averaged_where_the_guide_has_them() -> None:
     true = np.where(np.arange(64) < 32, 100.0, 140.0) * np.ones((64, 1))
     counts, one = rng.poisson(true).astype(np.float32), np.ones((64, 64), np.float32)
     guide = (2 * np.sqrt(true)).astype(np.float32) + 0.2 * rng.standard_normal((64, 64)).astype(np.float32)
-    sharp, wide = average_levels(counts, one, guide, None, [1.6, 50.0])
+    (sharp, _), (wide, _) = average_levels(counts, one, guide, None, [1.6, 50.0])
     assert ((sharp - true) ** 2).mean() < 0.03 * true.mean()
     assert ((wide - true) ** 2).mean() > true.mean()  # a strength that mixes the levels
     assert sharp.sum() == pytest.approx(counts.sum(), rel=0.01)

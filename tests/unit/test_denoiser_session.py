@@ -316,7 +316,8 @@ def test_fitted_areas_of_several_detectors_are_learned_from() -> None:
     raw_error = ((after.raw - true) ** 2).mean((1, 2))
     for j in range(2):
         line = evidence.lines[j]
-        assert line.estimator in ("fine_tuned", "combined")
+        assert line.estimator in ("fine_tuned", "nonlocal", "combined")
+        assert line.candidates["fine_tuned"] > line.candidates["pretrained"]
         gain = raw_error[j] / ((after.denoised[j] - true[j]) ** 2).mean()
         assert line.dwell_gain_low is not None and line.dwell_gain_low < 1.2 * gain
 
@@ -331,8 +332,8 @@ def test_hot_pixels_that_raw_proves_are_not_erased() -> None:
         update, evidence = session_of(draw(true, seed=int(counts))).finalize(0.0)
         for at in hot:
             assert update.denoised[0][at] > max(0.55 * update.raw[0][at], 0.4 * counts)
-            if update.denoised[0][at] == pytest.approx(update.raw[0][at], rel=0.01):
-                assert update.uncertainty[0][at] == pytest.approx(np.sqrt(update.raw[0][at]), rel=0.01)
+            if evidence.lines[0].estimator == "nonlocal":  # of its level there are four pixels at most
+                assert 0.4 < update.uncertainty[0][at] / np.sqrt(update.raw[0][at]) < 1.1
         assert update.denoised[0].sum() == pytest.approx(update.raw[0].sum(), rel=1e-4)
         assert evidence.lines[1].estimator == "smoother" and np.ptp(update.denoised[1]) < 1e-3 * level
     far = [

@@ -34,6 +34,25 @@ EXPOSURE_EXPONENT = 0.35
 at three quarters of the exposure over to the published map, which uses all counts. A constant keeps its gain."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One estimate of one line.
+
+    Attributes
+    ----------
+    rate
+        (row, col).
+    expected
+        How it expects its squared error to be spread, (row, col); None where it does not know.
+    least
+        Variance below which no pixel's error lies: that of the counts which were averaged, (row, col).
+    """
+
+    rate: Array
+    expected: Array | None = None
+    least: Array | None = None
+
+
 @dataclass(slots=True)
 class Evaluation:
     """Result of :func:`evaluate`; see :class:`LineEvidence` for the meaning of the figures.
@@ -86,15 +105,13 @@ class Evaluation:
             return 1.0
         return float(np.clip(1.0 / self._interval(j)[0], 1e-4, 1.0))
 
-    def deviation(
-        self, j: int, rate: Array, exposure: Array, noise: NoiseModel, expected: Array | None = None
-    ) -> Array:
+    def deviation(self, j: int, part: Part, exposure: Array, noise: NoiseModel) -> Array:
         """Return one standard error of the published rate (row, col).
 
         Its mean square is raw's own times the error ratio that held-out photons gave. How it is spread over the map is
-        what the network expects (``expected``: squared error, (row, col)); without that it follows raw's variance.
+        what the network expects; without that it follows raw's variance.
         """
-        lit = exposure > 0
+        rate, expected, lit = part.rate, part.expected, exposure > 0
         floor = 0.1 * float(rate[lit].mean()) if lit.any() else 0.0
         variance = noise.factor[j] * np.maximum(rate, floor) + noise.constant[j]
         variance = np.divide(variance, exposure, out=np.zeros_like(rate), where=lit)
@@ -102,7 +119,7 @@ class Evaluation:
         if expected is not None and lit.any() and (mean := float(expected[lit].mean())) > 0:
             # a tenth is spread like raw's variance: no pixel's error is nothing
             variance = 0.1 * variance + 0.9 * expected * (float(variance[lit].mean()) / mean)
-        return np.sqrt(variance)
+        return np.sqrt(variance if part.least is None else np.maximum(variance, part.least * lit))
 
     def line_evidence(self, data: RunCounts) -> tuple[LineEvidence, ...]:
         """Return the figures of every line."""
@@ -237,31 +254,39 @@ def evaluate(
 def _check(result: Evaluation, j: int, piece: Judged, noise: NoiseModel) -> LineChecks:
     """Check line ``j`` on the first window of the fold that never trains."""
     seen, held = (Sums(s.counts[j], s.exposure[j]) for s in (piece.fold.seen, piece.fold.held))
-    rate, variance = mix(
+    width = str(result.widths[j])
+    part = mix(
         result.parts(j),
         {
-            name: (piece.rates[str(result.widths[j]) if name == "smoother" else name][j], _of(piece, name, j))
+            name: Part(
+                piece.rates[width if name == "smoother" else name][j],
+                _of(piece.variances, name, j),
+                _of(piece.least, name, j),
+            )
             for name in result.parts(j)
         },
     )
-    deviation = result.deviation(j, rate, seen.exposure, noise, variance)
+    deviation = result.deviation(j, part, seen.exposure, noise)
     published_raw = result.choices[j].estimator == "raw"
     factor, constant = float(noise.factor[j]), float(noise.constant[j])
-    return check_line(seen, held, rate, deviation, factor, constant, published_raw=published_raw)
+    return check_line(seen, held, part.rate, deviation, factor, constant, published_raw=published_raw)
 
 
-def _of(piece: Judged, name: str, j: int) -> Array | None:
-    return piece.variances[name][j] if name in piece.variances else None
+def _of(maps: dict[str, Array], name: str, j: int) -> Array | None:
+    return maps[name][j] if name in maps else None
 
 
-def mix(weights: Weights, parts: dict[str, tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
-    """Return the weighted rate and, where any part knows its expected squared error, that of the mixture."""
-    rate = np.asarray(sum(w * parts[name][0] for name, w in weights.items()), np.float32)
-    known = [(w, variance) for name, w in weights.items() if (variance := parts[name][1]) is not None]
-    if not known:
-        return rate, None
+def mix(weights: Weights, parts: dict[str, Part]) -> Part:
+    """Return the weighted estimate of a line; of what its parts expect, that of those that know it."""
+    rate = np.asarray(sum(w * parts[name].rate for name, w in weights.items()), np.float32)
+    known = [(w, expected) for name, w in weights.items() if (expected := parts[name].expected) is not None]
+    noise = [w**2 * least for name, w in weights.items() if (least := parts[name].least) is not None]
     whole = sum(w for w, _ in known)
-    return rate, np.asarray(sum(w / whole * variance for w, variance in known), np.float32)
+    return Part(
+        rate,
+        np.asarray(sum(w / whole * expected for w, expected in known), np.float32) if known else None,
+        np.asarray(sum(noise), np.float32) if noise else None,
+    )
 
 
 def _count_false_structure(result: Evaluation, estimate: Estimate, networks: Sequence[str], seen: Sums) -> None:

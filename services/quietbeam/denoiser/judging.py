@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .areas import NoiseModel
 from .combination import combine, cross_errors
 from .counts import RunCounts, Sums
-from .nonlocal_means import every_variant, one_variant
+from .nonlocal_means import averaged_noise, every_variant, one_variant
 from .options import DenoiseOptions
 from .risk import Blocks, Fold, area_folds, block_size, count_folds, error, raw_error, windows
 from .smoother import WIDTHS, smooth
@@ -35,8 +35,9 @@ class Judged:
         Squared error by estimate, (line, block).
     rates
         (line, row, col); of the other folds only raw's and the control's.
-    variances
-        Of the first fold only, (line, row, col).
+    variances, least
+        What an estimate expects its squared error to be, and the noise below which it is not; of the first fold only,
+        (line, row, col).
     """
 
     fold: Fold
@@ -45,6 +46,7 @@ class Judged:
     errors: dict[str, Blocks] = field(default_factory=dict)
     rates: dict[str, Array] = field(default_factory=dict)
     variances: dict[str, Array] = field(default_factory=dict)
+    least: dict[str, Array] = field(default_factory=dict)
     scales: dict[str, Array] = field(default_factory=dict)
 
 
@@ -142,20 +144,28 @@ def judge_nonlocal(
     first = [p for p in pieces if p.index == 0]
     tried = []
     for piece in first:
-        seen = piece.fold.seen
-        rates = [calibrated(rate, seen) for rate in every_variant(seen, piece.rates[guide], noise, between)]
-        raw = piece.errors["raw"]
-        tried.append([(rate, error(piece.fold, rate, raw, kind, piece.block), scale) for rate, scale in rates])
-    totals = sum(np.stack([errors.sum(1) for _, errors, _ in variants]) for variants in tried)
+        seen, raw = piece.fold.seen, piece.errors["raw"]
+        averages = every_variant(seen, piece.rates[guide], noise, between)
+        rates = [calibrated(rate, seen) for rate, _ in averages]
+        errors = [error(piece.fold, rate, raw, kind, piece.block) for rate, _ in rates]
+        tried.append((rates, errors, [exposure for _, exposure in averages]))
+    totals = sum(np.stack([e.sum(1) for e in errors]) for _, errors, _ in tried)
     best = [int(v) for v in np.asarray(totals).argmin(0)]
-    for piece, variants in zip(first, tried, strict=True):
-        for kept, part in ((piece.rates, 0), (piece.errors, 1), (piece.scales, 2)):
-            kept["nonlocal"] = np.stack([variants[v][part][j] for j, v in enumerate(best)])
+    for piece, (rates, errors, exposures) in zip(first, tried, strict=True):
+        rate = piece.rates["nonlocal"] = np.stack([rates[v][0][j] for j, v in enumerate(best)])
+        piece.scales["nonlocal"] = np.stack([rates[v][1][j] for j, v in enumerate(best)])
+        piece.errors["nonlocal"] = np.stack([errors[v][j] for j, v in enumerate(best)])
+        if guide in piece.variances:
+            piece.variances["nonlocal"] = piece.variances[guide]
+        piece.least["nonlocal"] = np.stack(
+            [averaged_noise(rate[j], exposures[v][j], noise, j) for j, v in enumerate(best)]
+        )
     for piece in pieces:
         seen = piece.fold.seen
-        alike = [one_variant(seen, piece.rates[CONTROL], noise, v, j, between) for j, v in enumerate(best)]
-        rate = calibrated(np.stack(alike), seen)[0]
-        piece.errors["alike"] = error(piece.fold, rate, piece.errors["raw"], kind, piece.block)
+        alike = [one_variant(seen, piece.rates[CONTROL], noise, v, j, between)[0] for j, v in enumerate(best)]
+        piece.errors["alike"] = error(
+            piece.fold, calibrated(np.stack(alike), seen)[0], piece.errors["raw"], kind, piece.block
+        )
     return best
 
 

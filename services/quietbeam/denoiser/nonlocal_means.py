@@ -24,6 +24,8 @@ from .counts import Sums
 from .options import never
 
 Array = NDArray[np.float32]
+Average = tuple[Array, Array]
+"""Rate and the exposure that it stands on, (row, col)."""
 
 MAX_LEVELS = 192
 """More levels than this are not told apart: the strength grows instead."""
@@ -73,13 +75,13 @@ def average_levels(
     reach: int | None,
     strengths: Sequence[float],
     between: Callable[[], object] = never,
-) -> list[Array]:
-    """Return, for each strength, the rate of one line from pixels of nearly one level, (row, col).
+) -> list[Average]:
+    """Return, for each strength, the rate of one line from pixels of nearly one level.
 
     Parameters are those of :func:`average_alike`. Pixels are shared out between two neighbouring levels of a grid,
     averaged there, and read from it by the same shares.
     """
-    made: dict[float, Array] = {}
+    made: dict[float, Average] = {}
     height = level - level.min()
     steps = [max(strength, float(height.max()) / MAX_LEVELS) for strength in strengths]
     for step in dict.fromkeys(steps):
@@ -95,8 +97,7 @@ def average_levels(
                     total += share * mine.sum()
                 else:
                     total += share * ndimage.uniform_filter(mine, 2 * reach + 1, mode="constant")
-        # a running sum leaves rounding errors where nothing was measured
-        made[step] = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 1e-5)
+        made[step] = _divided(top, bottom)
     return [made[step] for step in steps]
 
 
@@ -108,8 +109,8 @@ def average_alike(
     reach: int,
     strengths: Sequence[float],
     between: Callable[[], object] = never,
-) -> list[Array]:
-    """Return, for each strength, the rate of one line from pixels whose surroundings are alike, (row, col).
+) -> list[Average]:
+    """Return, for each strength, the rate of one line from pixels whose surroundings are alike.
 
     Parameters
     ----------
@@ -136,26 +137,31 @@ def average_alike(
             for total, image in ((top, counts), (bottom, exposure)):
                 total[here] += weight * image[there]
                 total[there] += weight * image[here]
-    return [np.divide(t, b, out=np.zeros_like(t), where=b > 1e-6) for t, b in sums]
+    return [_divided(top, bottom) for top, bottom in sums]
 
 
-def every_variant(sums: Sums, guide: Array, noise: NoiseModel, between: Callable[[], object] = never) -> list[Array]:
-    """Return the rates (line, row, col) of every variant."""
-    found: list[Array] = [np.zeros_like(sums.counts) for _ in VARIANTS]
+def _divided(top: Array, bottom: Array) -> Average:
+    """Return the average; running sums leave rounding errors where nothing was measured."""
+    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 1e-5), bottom
+
+
+def every_variant(sums: Sums, guide: Array, noise: NoiseModel, between: Callable[[], object] = never) -> list[Average]:
+    """Return rate and exposure (line, row, col) of every variant."""
+    found: list[Average] = [(np.zeros_like(sums.counts), np.zeros_like(sums.counts)) for _ in VARIANTS]
     seen = {guided: levels(guide if guided else sums.rate, sums, noise) for guided in (True, False)}
     for kind, mine in groupby(range(len(VARIANTS)), key=lambda i: replace(VARIANTS[i], strength=0.0)):
         group = list(mine)
         for j in range(len(sums.counts)):
             line = sums.counts[j], sums.exposure[j], seen[kind.guided][j]
-            for i, rate in zip(group, _average(*line, [VARIANTS[i] for i in group], between), strict=True):
-                found[i][j] = rate
+            for i, average in zip(group, _average(*line, [VARIANTS[i] for i in group], between), strict=True):
+                found[i][0][j], found[i][1][j] = average
     return found
 
 
 def one_variant(
     sums: Sums, guide: Array, noise: NoiseModel, variant: int, j: int, between: Callable[[], object] = never
-) -> Array:
-    """Return the rate (row, col) of line ``j`` by one variant."""
+) -> Average:
+    """Return rate and exposure (row, col) of line ``j`` by one variant."""
     chosen = VARIANTS[variant]
     line = Sums(sums.counts[j : j + 1], sums.exposure[j : j + 1])
     mine = NoiseModel(noise.factor[j : j + 1], noise.constant[j : j + 1])
@@ -163,10 +169,15 @@ def one_variant(
     return _average(line.counts[0], line.exposure[0], level, [chosen], between)[0]
 
 
+def averaged_noise(rate: Array, exposure: Array, noise: NoiseModel, j: int) -> Array:
+    """Return the noise variance of what was averaged for line ``j``, (row, col): large where a level is rare."""
+    return np.asarray((noise.factor[j] * rate + noise.constant[j]) / np.maximum(exposure, 1e-3), np.float32)
+
+
 def _average(
     counts: Array, exposure: Array, level: Array, variants: Sequence[Variant], between: Callable[[], object]
-) -> list[Array]:
-    """Return the rates of variants that differ in strength only."""
+) -> list[Average]:
+    """Return the averages of variants that differ in strength only."""
     patch, reach, strengths = variants[0].patch, variants[0].reach, [v.strength for v in variants]
     if patch == 1:
         return average_levels(counts, exposure, level, reach, strengths, between)

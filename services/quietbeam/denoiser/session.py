@@ -18,10 +18,10 @@ from quietbeam_models.network import Denoiser
 from .areas import NoiseModel, measure_noise
 from .checks import local_chi2
 from .counts import RunCounts, Sums
-from .evaluation import Evaluation, evaluate, mix, rounded
+from .evaluation import Evaluation, Part, evaluate, mix, rounded
 from .judging import calibrated
 from .networks import pick_device, predict, pretrained, use_threads
-from .nonlocal_means import one_variant
+from .nonlocal_means import averaged_noise, one_variant
 from .options import DenoiseOptions, MapUpdate, never
 from .pairs import DetectorPairs, Pairs, ThinnedPairs
 from .proven_pixels import beyond_counting
@@ -158,8 +158,9 @@ class DenoiseSession:
             for j, choice in enumerate(evaluation.choices):
                 if choice.estimator != "raw":
                     parts = {name: found[name](j) for name in evaluation.parts(j)}
-                    denoised[j], expected = mix(evaluation.parts(j), parts)
-                    error = evaluation.deviation(j, denoised[j], sums.exposure[j], self._noise, expected)
+                    part = mix(evaluation.parts(j), parts)
+                    denoised[j] = part.rate
+                    error = evaluation.deviation(j, part, sums.exposure[j], self._noise)
                     odd = self._proven_by_raw(denoised[j], sums, j)
                     denoised[j][odd], error[odd] = raw[j][odd], deviation[j][odd]
                     deviation[j] = error
@@ -181,8 +182,8 @@ class DenoiseSession:
 
     def _parts(
         self, evaluation: Evaluation, sums: Sums, look: tuple[int, int], flips: int
-    ) -> dict[str, Callable[[int], tuple[Array, Array | None]]]:
-        """Return, by estimate that is published for any line, its rate and expected squared error of line ``j``."""
+    ) -> dict[str, Callable[[int], Part]]:
+        """Return, by estimate that is published for any line, what it makes of line ``j``."""
         whole = look == (0, self.data.shape[0])
         wanted = {name for j in range(len(evaluation.choices)) for name in evaluation.parts(j)}
         maps: dict[str, tuple[Array, Array | None]] = {"raw": (sums.rate, None)}
@@ -196,20 +197,22 @@ class DenoiseSession:
         constant = any(choice.constant for choice in evaluation.choices)
         levels = (sums if whole else self.data.sums("all")).level if constant else np.zeros(0)
 
-        def smoother(j: int) -> tuple[Array, None]:
+        def smoother(j: int) -> Part:
             width = evaluation.widths[j]
             if np.isinf(width):
-                return np.full(sums.counts[j].shape, levels[j], np.float32), None
-            return smooth(sums.counts[j], sums.exposure[j], width), None
+                return Part(np.full(sums.counts[j].shape, levels[j], np.float32))
+            return Part(smooth(sums.counts[j], sums.exposure[j], width))
 
-        def alike(j: int) -> tuple[Array, None]:
-            rate = one_variant(sums, maps[evaluation.guide][0], self._noise, evaluation.variants[j], j, self._give_way)
+        def alike(j: int) -> Part:
+            guide, expected = maps[evaluation.guide]
+            rate, exposure = one_variant(sums, guide, self._noise, evaluation.variants[j], j, self._give_way)
             factor = calibrated(rate[None], _line(sums, j))[1][0] if whole else evaluation.scale("nonlocal")[j]
-            return rate * factor, None
+            least = averaged_noise(rate, exposure, self._noise, j)
+            return Part(rate * factor, None if expected is None else expected[j], least)
 
-        def part(name: str, j: int) -> tuple[Array, Array | None]:
+        def part(name: str, j: int) -> Part:
             rate, expected = maps[name]
-            return rate[j], None if expected is None else expected[j]
+            return Part(rate[j], None if expected is None else expected[j])
 
         return {**{name: partial(part, name) for name in maps}, "smoother": smoother, "nonlocal": alike}
 
