@@ -228,7 +228,7 @@ def test_places_that_are_alike_are_averaged() -> None:
     sums, noise = Sums(counts, exposure), NoiseModel.poisson(1)
     lit = exposure > 0
     raw = ((sums.rate - true)[lit] ** 2).mean()
-    rates = every_variant(sums, true.astype(np.float32), noise)
+    rates = list(every_variant(sums, true.astype(np.float32), noise))
     assert len(rates) == len(VARIANTS) and all(np.isfinite(rate).all() for rate, _ in rates)
     gains = [raw / ((rate - true)[lit] ** 2).mean() for rate, _ in rates]
 

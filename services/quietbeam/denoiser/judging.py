@@ -144,29 +144,30 @@ def judge_nonlocal(
     first = [p for p in pieces if p.index == 0]
     tried = []
     for piece in first:
-        seen, raw = piece.fold.seen, piece.errors["raw"]
-        averages = every_variant(seen, piece.rates[guide], noise, between)
-        rates = [calibrated(rate, seen) for rate, _ in averages]
-        errors = [error(piece.fold, rate, raw, kind, piece.block) for rate, _ in rates]
-        tried.append((rates, errors, [exposure for _, exposure in averages]))
-    totals = sum(np.stack([e.sum(1) for e in errors]) for _, errors, _ in tried)
-    best = [int(v) for v in np.asarray(totals).argmin(0)]
-    for piece, (rates, errors, exposures) in zip(first, tried, strict=True):
-        rate = piece.rates["nonlocal"] = np.stack([rates[v][0][j] for j, v in enumerate(best)])
-        piece.scales["nonlocal"] = np.stack([rates[v][1][j] for j, v in enumerate(best)])
-        piece.errors["nonlocal"] = np.stack([errors[v][j] for j, v in enumerate(best)])
+        averages = every_variant(piece.fold.seen, piece.rates[guide], noise, between)
+        tried.append([_missed(piece, rate, kind)[1].sum(1) for rate, _ in averages])
+    best = [int(v) for v in np.sum(tried, 0).argmin(0)]
+
+    def averaged(piece: Judged, name: str) -> list[tuple[Array, Array]]:
+        looked_at = piece.fold.seen, piece.rates[name], noise
+        return [one_variant(*looked_at, v, j, between) for j, v in enumerate(best)]
+
+    for piece in first:
+        made = averaged(piece, guide)
+        rate, piece.errors["nonlocal"], piece.scales["nonlocal"] = _missed(piece, np.stack([r for r, _ in made]), kind)
+        piece.rates["nonlocal"] = rate
         if guide in piece.variances:
             piece.variances["nonlocal"] = piece.variances[guide]
-        piece.least["nonlocal"] = np.stack(
-            [averaged_noise(rate[j], exposures[v][j], noise, j) for j, v in enumerate(best)]
-        )
+        piece.least["nonlocal"] = np.stack([averaged_noise(r, e, noise, j) for j, (r, e) in enumerate(made)])
     for piece in pieces:
-        seen = piece.fold.seen
-        alike = [one_variant(seen, piece.rates[CONTROL], noise, v, j, between)[0] for j, v in enumerate(best)]
-        piece.errors["alike"] = error(
-            piece.fold, calibrated(np.stack(alike), seen)[0], piece.errors["raw"], kind, piece.block
-        )
+        piece.errors["alike"] = _missed(piece, np.stack([r for r, _ in averaged(piece, CONTROL)]), kind)[1]
     return best
+
+
+def _missed(piece: Judged, rate: Array, kind: str) -> tuple[Array, Blocks, Array]:
+    """Return a rate brought to the total of the counts, its error, and the factors (line,)."""
+    rate, scale = calibrated(rate, piece.fold.seen)
+    return rate, error(piece.fold, rate, piece.errors["raw"], kind, piece.block), scale
 
 
 def judge_combination(

@@ -11,7 +11,7 @@ pixels of nearly one level are averaged, near by or in the whole map, which is w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -145,17 +145,19 @@ def _divided(top: Array, bottom: Array) -> Average:
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 1e-5), bottom
 
 
-def every_variant(sums: Sums, guide: Array, noise: NoiseModel, between: Callable[[], object] = never) -> list[Average]:
-    """Return rate and exposure (line, row, col) of every variant."""
-    found: list[Average] = [(np.zeros_like(sums.counts), np.zeros_like(sums.counts)) for _ in VARIANTS]
+def every_variant(
+    sums: Sums, guide: Array, noise: NoiseModel, between: Callable[[], object] = never
+) -> Iterator[Average]:
+    """Yield rate and exposure (line, row, col) of every variant, in their order; few are in memory at a time."""
     seen = {guided: levels(guide if guided else sums.rate, sums, noise) for guided in (True, False)}
-    for kind, mine in groupby(range(len(VARIANTS)), key=lambda i: replace(VARIANTS[i], strength=0.0)):
+    for kind, mine in groupby(VARIANTS, key=lambda variant: replace(variant, strength=0.0)):
         group = list(mine)
-        for j in range(len(sums.counts)):
-            line = sums.counts[j], sums.exposure[j], seen[kind.guided][j]
-            for i, average in zip(group, _average(*line, [VARIANTS[i] for i in group], between), strict=True):
-                found[i][0][j], found[i][1][j] = average
-    return found
+        lines = [
+            _average(sums.counts[j], sums.exposure[j], seen[kind.guided][j], group, between)
+            for j in range(len(sums.counts))
+        ]
+        for averages in zip(*lines, strict=True):
+            yield np.stack([rate for rate, _ in averages]), np.stack([exposure for _, exposure in averages])
 
 
 def one_variant(
