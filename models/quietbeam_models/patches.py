@@ -96,7 +96,8 @@ class Bank:
         """Cut patches, turn them, give every line a dose and count photons.
 
         Returns ``counts``, ``target``, ``rate`` and ``exposure``, each (batch, line, row, col). In a quarter of the
-        patches some lines are strangers: lines of another specimen, with which no structure is shared.
+        patches some lines are strangers: lines of another specimen, with which no structure is shared. A tenth of the
+        lines has single hot pixels.
         """
         config, device = self.config, self.rates.device
         n = max(1, round(config.pixels / (lines * rows * cols)))

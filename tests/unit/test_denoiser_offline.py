@@ -8,13 +8,7 @@ from denoiser_kit import GAINS, OPTIONS, draw, session_of, specimen
 import quietbeam
 from quietbeam.core.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_areas_with_gaps_and_negatives_are_never_worse_than_raw() -> None:

@@ -19,13 +19,7 @@ from quietbeam.denoiser.pairs import ThinnedPairs
 from quietbeam.denoiser.proven_pixels import beyond_counting
 from quietbeam.denoiser.session import DenoiseSession
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_published_maps_beat_raw_and_keep_totals() -> None:
