@@ -240,6 +240,11 @@ def test_places_that_are_alike_are_averaged() -> None:
     for i in range(len(VARIANTS)):
         for one, every in zip(one_variant(sums, true.astype(np.float32), noise, i, 0), rates[i], strict=True):
             np.testing.assert_allclose(one, every[0], rtol=1e-5)
+    # of a flat map every place in reach is alike: what an average stands on is their number
+    flat = np.ones((1, 64, 64), np.float32)
+    for variant, (_, stands_on) in zip(VARIANTS, every_variant(Sums(flat, flat), flat, noise), strict=True):
+        places = 64**2 if variant.reach is None else min(2 * variant.reach + 1, 64) ** 2
+        assert stands_on[0, 32, 32] == pytest.approx(places, rel=1e-3)
     for shape in ((1, 8), (8, 1), (3, 3)):
         small = Sums(counts[:, : shape[0], : shape[1]], exposure[:, : shape[0], : shape[1]])
         assert all(np.isfinite(rate).all() for rate, _ in every_variant(small, small.rate, noise))

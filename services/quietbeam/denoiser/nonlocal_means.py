@@ -96,7 +96,8 @@ def average_levels(
                 if reach is None:
                     total += share * mine.sum()
                 else:
-                    total += share * ndimage.uniform_filter(mine, 2 * reach + 1, mode="constant")
+                    edge = 2 * reach + 1
+                    total += share * ndimage.uniform_filter(mine, edge, mode="constant") * np.float32(edge**2)
         made[step] = _divided(top, bottom)
     return [made[step] for step in steps]
 
