@@ -32,6 +32,8 @@ RESIDUAL_P = 1e-3
 EXPOSURE_EXPONENT = 0.35
 """Dwell gain falls with exposure as ``exposure**-0.35`` (simulations: 0.23 to 0.45): carries a gain that was measured
 at three quarters of the exposure over to the published map, which uses all counts. A constant keeps its gain."""
+LIKE_RAW = 0.02
+"""Share of a map's squared error that is spread like raw's variance: no pixel's error is nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,8 @@ class Evaluation:
         variance = np.divide(variance, exposure, out=np.zeros_like(rate), where=lit)
         variance = np.maximum(variance, 0) * self.error_share(j)
         if expected is not None and lit.any() and (mean := float(expected[lit].mean())) > 0:
-            # a tenth is spread like raw's variance: no pixel's error is nothing
-            variance = 0.1 * variance + 0.9 * expected * (float(variance[lit].mean()) / mean)
+            spread = expected * (float(variance[lit].mean()) / mean)
+            variance = LIKE_RAW * variance + (1.0 - LIKE_RAW) * spread
         return np.sqrt(variance if part.least is None else np.maximum(variance, part.least * lit))
 
     def line_evidence(self, data: RunCounts) -> tuple[LineEvidence, ...]:
