@@ -31,6 +31,9 @@ def test_weights_are_those_of_least_risk() -> None:
     np.testing.assert_allclose(best_weights(q), [0.75, 0.25, 0.0], atol=1e-9)
     # never outside the simplex: a copy with more noise gets nothing
     np.testing.assert_allclose(best_weights(np.array([[1.0, 1.0], [1.0, 2.0]])), [1.0, 0.0])
+    # held-out noise moves all errors alike, below 0 too, and the weights stay
+    np.testing.assert_allclose(best_weights(q - 2.0), [0.75, 0.25, 0.0], atol=1e-9)
+    np.testing.assert_array_equal(best_weights(np.ones((2, 2))), [1.0, 0.0])  # twice the same
 
 
 def test_a_combination_beats_its_parts_and_its_gain_is_honest() -> None:

@@ -48,19 +48,25 @@ def cross_errors(fold: Fold, rates: Mapping[str, Array], raw: Blocks, kind: str,
 
 
 def best_weights(q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weights >= 0 that sum to 1 and minimise ``w' q w``, q (estimate, estimate), by trying every subset."""
+    """Return the weights >= 0 that sum to 1 and minimise ``w' q w``, q (estimate, estimate), by trying every subset.
+
+    Held-out noise moves all of ``q`` up or down, so that ``w' q w`` may come out negative. Differences between
+    estimates have no noise: among weights that sum to 1 it is convex all the same.
+    """
     n = q.shape[0]
     best, least = np.eye(n)[int(np.argmin(np.diag(q)))], float(np.diag(q).min())
     for size in range(2, n + 1):
         for subset in combinations(range(n), size):
-            part = q[np.ix_(subset, subset)]
-            if np.linalg.eigvalsh(part)[0] <= 1e-9 * max(abs(np.trace(part)), 1e-12):
-                continue  # noise made it no error of anything
-            w = np.linalg.solve(part, np.ones(size))
-            w = w / w.sum()
-            if w.min() >= LEAST_SHARE and (value := float(w @ part @ w)) < least:
-                best, least = np.zeros(n), value
-                best[list(subset)] = w
+            last, rest = subset[-1], list(subset[:-1])
+            # the error of f_last + sum w_i (f_i - f_last)
+            apart = q[np.ix_(rest, rest)] - q[rest, last][:, None] - q[last, rest] + q[last, last]
+            if np.linalg.eigvalsh(apart)[0] <= 1e-9 * np.trace(apart):
+                continue  # two of them are the same
+            w = np.zeros(n)
+            w[rest] = np.linalg.solve(apart, q[last, last] - q[rest, last])
+            w[last] = 1.0 - w[rest].sum()
+            if w[list(subset)].min() >= LEAST_SHARE and (value := float(w @ q @ w)) < least:
+                best, least = w, value
     return best
 
 

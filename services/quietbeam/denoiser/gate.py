@@ -17,7 +17,7 @@ PROOF_Z = 1.96
 """The published estimate must beat raw by so many standard errors of the paired difference: 95 %, as the interval."""
 INTERVAL_Z = 2.24
 """Half width of the bootstrap's interval in standard errors. With 1.96 it held 130 of 144 true gains (90 %)."""
-CAREFUL_Z = 2.0
+CAREFUL_Z = 0.75
 """By so many standard errors must be better than every other estimate what was chosen among several on one fold."""
 _CAREFUL = ("nonlocal", "combined")
 LEAST_STRUCTURE = 0.003
