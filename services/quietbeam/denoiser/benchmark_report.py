@@ -78,7 +78,7 @@ def _comparison(name: str, ratios: list[np.ndarray]) -> str:
     if not cases.size:
         return f"- {name}: not run."
     return (
-        f"- Over {name}: geometric mean {mean_gain(cases):.2f}, least case {cases.min():.2f}; "
+        f"- Over {name}: geometric mean {mean_gain(cases):.2f}, mean {cases.mean():.2f}, least case {cases.min():.2f}; "
         f"of single lines {int((lines < 1).sum())} of {lines.size} are below 1 (least {lines.min():.2f})."
     )
 
