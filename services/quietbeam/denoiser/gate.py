@@ -59,8 +59,8 @@ def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
     """Choose among the estimates of one line.
 
     A constant also wins when nothing is measurably better than it, so that lines without signal come out flat.
-    Non-local means and the combination must be measurably better than all others: their variant and their weights are
-    chosen by the photons' noise, too.
+    Non-local means and the combination must be better than all others by `CAREFUL_Z`: their variant and their weights
+    are chosen by the photons' noise, too.
 
     Parameters
     ----------
