@@ -327,7 +327,7 @@ def test_hot_pixels_that_raw_proves_are_not_erased() -> None:
         for at in hot:
             assert update.denoised[0][at] > max(0.55 * update.raw[0][at], 0.4 * counts)
             if evidence.lines[0].estimator == "nonlocal":  # of its level there are four pixels at most
-                assert 0.4 < update.uncertainty[0][at] / np.sqrt(update.raw[0][at]) < 1.1
+                assert 0.4 < update.uncertainty[0][at] / np.sqrt(update.raw[0][at]) < 1.3
         assert update.denoised[0].sum() == pytest.approx(update.raw[0].sum(), rel=1e-4)
         assert evidence.lines[1].estimator == "smoother" and np.ptp(update.denoised[1]) < 1e-3 * level
     far = [

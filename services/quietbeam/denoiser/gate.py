@@ -20,6 +20,10 @@ INTERVAL_Z = 2.24
 CAREFUL_Z = 0.75
 """By so many standard errors must be better than every other estimate what was chosen among several on one fold."""
 _CAREFUL = ("nonlocal", "combined")
+STRUCTURE_Z = 1.0
+"""By so many standard errors must what is published be better than a constant."""
+CAREFUL_STRUCTURE_Z = 2.0
+"""The same for what was chosen among several: noise alone is the better of something."""
 LEAST_STRUCTURE = 0.003
 """Structure worth less than this share of raw's squared error is not shown: the line is published as a constant."""
 
@@ -80,7 +84,8 @@ def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
             best = careful
     if "constant" in errors and best != "constant":
         gained = float(errors["constant"].sum() - errors[best].sum())
-        if gained < LEAST_STRUCTURE * float(raw.sum()) or paired(errors[best], errors["constant"]) < 1.0:
+        enough = CAREFUL_STRUCTURE_Z if best in _CAREFUL else STRUCTURE_Z
+        if gained < LEAST_STRUCTURE * float(raw.sum()) or paired(errors[best], errors["constant"]) < enough:
             best = "constant"
     there = errors[best] if best == "constant" else errors[best] / carry
     if float(there.sum()) < float(raw.sum()) and paired(there, raw) > PROOF_Z:

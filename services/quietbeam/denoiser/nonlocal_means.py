@@ -86,11 +86,12 @@ def average_levels(
     steps = [max(strength, float(height.max()) / MAX_LEVELS) for strength in strengths]
     for step in dict.fromkeys(steps):
         place = height / np.float32(step)
-        top, bottom = np.zeros_like(place), np.zeros_like(place)
+        top, bottom, own = (np.zeros_like(place) for _ in range(3))
         below = np.unique(place.astype(int))
         for k in np.union1d(below, below + 1):
             between()
             share = np.maximum(1.0 - np.abs(place - np.float32(k)), 0.0)
+            own += share**2
             for total, image in ((top, counts), (bottom, exposure)):
                 mine = share * image
                 if reach is None:
@@ -98,7 +99,7 @@ def average_levels(
                 else:
                     edge = 2 * reach + 1
                     total += share * ndimage.uniform_filter(mine, edge, mode="constant") * np.float32(edge**2)
-        made[step] = _divided(top, bottom)
+        made[step] = _divided(top / own, bottom / own)  # a pixel's own counts are there once
     return [made[step] for step in steps]
 
 
