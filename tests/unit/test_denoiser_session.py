@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -358,7 +360,9 @@ def test_tiles_have_no_seams() -> None:
     session = session_of(draw(specimen(96) * 4))
     sums = session.data.sums("all")
     whole, _ = networks.predict(session._base, sums, session.device)
-    tiled, _ = networks.predict(session._base, sums, session.device, tile=40)
+    shares: list[float] = []
+    tiled, _ = networks.predict(session._base, sums, session.device, tile=40, told=shares.append)
+    assert len(shares) == 9 and shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
     noise = np.sqrt(whole)
     assert np.abs((tiled - whole) / noise).mean() < 0.05
     # pixels on both sides of a tile border differ no more than elsewhere
@@ -370,6 +374,24 @@ def test_flips_average_and_come_back() -> None:
     image = np.random.default_rng(0).random((2, 5, 7)).astype(np.float32)
     for code in range(8):
         np.testing.assert_array_equal(networks.unturned(networks.turned(image, code), code), image)
+
+
+@pytest.mark.parametrize(("large", "published"), [(4_000_000, 4), (48 * 48, 2)])
+def test_large_maps_average_half_as_many_flips(monkeypatch: pytest.MonkeyPatch, large: int, published: int) -> None:
+    taken: list[int] = []
+    told: list[tuple[str, float]] = []
+
+    def predict(*args: Any, flips: int, **kwargs: Any) -> Any:
+        taken.append(flips)
+        return networks.predict(*args, flips=flips, **kwargs)
+
+    monkeypatch.setattr("quietbeam.denoiser.session.LARGE", large)
+    monkeypatch.setattr("quietbeam.denoiser.session.predict", predict)
+    session = session_of(draw(specimen(48) * 4))
+    session.options = replace(OPTIONS, final_flips=4)
+    session.finalize(0.0, lambda *done: told.append(done))
+    assert taken[-1] == published and published // 2 in taken  # half of them where it is judged
+    assert told[-1] == ("denoise", 1.0)
 
 
 def test_missing_weights_are_our_error() -> None:

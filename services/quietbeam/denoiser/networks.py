@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import psutil
@@ -18,6 +19,7 @@ from quietbeam_models.network import Denoiser, native_bf16
 from quietbeam_models.weights import DEFAULT, DamagedWeightsError, Pretrained, load_weights
 
 from .counts import Sums
+from .options import untold
 
 Array = NDArray[np.float32]
 TILE_HALO = 32
@@ -154,6 +156,7 @@ def predict(
     tile: int = 256,
     flips: int = 1,
     between: Callable[[], object] | None = None,
+    told: Callable[[float], object] = untold,
 ) -> tuple[Array, Array | None]:
     """Return the network's rate (line, row, col) [counts at exposure 1], 0 for lines without a count.
 
@@ -167,6 +170,8 @@ def predict(
         Flips and turns to average.
     between
         Called at every convolution, see :func:`giving_way`.
+    told
+        Is told which share is done, tile by tile.
     """
     lines, rows, cols = sums.counts.shape
     measured = sums.exposure > 0
@@ -182,9 +187,11 @@ def predict(
         band = tile if between is None else _BAND_PIXELS // (live.size * min(cols, tile + 2 * TILE_HALO))
         height = max(min(band, tile), min(_BAND_ROWS, tile))
         with giving_way(network, between):
-            for code in FLIPS[:flips]:
+            for k, code in enumerate(FLIPS[:flips]):
                 a, b = turned(counts, code), turned(exposure, code)
-                total += unturned(_tiles(network, a, b, device, (height, tile)), code)
+                total += unturned(
+                    _tiles(network, a, b, device, (height, tile), partial(part_done, told, k, flips)), code
+                )
         for power, one in enumerate(total, 1):
             out[power - 1, live] = one / flips / usual[live, None, None] ** power
     return out[0], out[1] if maps == 2 else None
@@ -196,6 +203,7 @@ def _tiles(
     exposure: Array,
     device: torch.device,
     tile: tuple[int, int],
+    told: Callable[[float], object] = untold,
 ) -> Array:
     """Return the maps of :func:`_forward`, (map, line, row, col), from tiles that fade into each other."""
     rows, cols = counts.shape[-2:]
@@ -212,7 +220,13 @@ def _tiles(
             fade = np.multiply.outer(_fade(window[0], rows), _fade(window[1], cols))
             out[:, :, *window] += part * fade
             weight[*window] += fade
+            told((r * cols + min(c + width, cols) * min(height, rows - r)) / (rows * cols))
     return (out / weight).astype(np.float32, copy=False)
+
+
+def part_done(told: Callable[[float], object], part: int, parts: int, share: float) -> None:
+    """Tell the share of all when ``share`` of one of equal parts is done."""
+    told((part + share) / parts)
 
 
 def _fade(window: slice, length: int) -> Array:

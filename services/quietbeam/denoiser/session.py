@@ -20,9 +20,9 @@ from .checks import local_chi2
 from .counts import RunCounts, Sums
 from .evaluation import Evaluation, Part, evaluate, mix, rounded
 from .judging import calibrated
-from .networks import pick_device, predict, pretrained, use_threads
+from .networks import part_done, pick_device, predict, pretrained, use_threads
 from .nonlocal_means import averaged_noise, one_variant
-from .options import DenoiseOptions, MapUpdate, never
+from .options import LARGE, DenoiseOptions, MapUpdate, never, untold
 from .pairs import DetectorPairs, Pairs, ThinnedPairs
 from .proven_pixels import beyond_counting
 from .risk import held_detectors
@@ -145,8 +145,10 @@ class DenoiseSession:
         out = max(rows[0] - halo // 4, first), min(rows[1] + halo // 4, stop)
         return self._maps(out, (max(out[0] - halo, first), min(out[1] + halo, stop)))
 
-    def _maps(self, out: tuple[int, int], look: tuple[int, int], flips: int = 1) -> MapUpdate:
-        """Return maps of rows ``out``, computed from rows ``look``."""
+    def _maps(
+        self, out: tuple[int, int], look: tuple[int, int], flips: int = 1, told: Callable[[float], object] = untold
+    ) -> MapUpdate:
+        """Return maps of rows ``out``, computed from rows ``look``; ``told`` is told which share is done."""
         sums = self.data.sums("all", look)
         raw, evaluation = sums.rate, self._evaluation
         one = self._noise.factor[:, None, None] ** 2  # variance of one effective count
@@ -154,7 +156,7 @@ class DenoiseSession:
         deviation = np.divide(np.sqrt(variance), sums.exposure, out=np.zeros_like(raw), where=sums.exposure > 0)
         denoised = raw.copy()
         if evaluation is not None:
-            found = self._parts(evaluation, sums, look, flips)
+            found = self._parts(evaluation, sums, look, flips, told)
             for j, choice in enumerate(evaluation.choices):
                 if choice.estimator != "raw":
                     parts = {name: found[name](j) for name in evaluation.parts(j)}
@@ -181,15 +183,21 @@ class DenoiseSession:
         return beyond_counting(rate, sums.counts[j], sums.exposure[j])
 
     def _parts(
-        self, evaluation: Evaluation, sums: Sums, look: tuple[int, int], flips: int
+        self,
+        evaluation: Evaluation,
+        sums: Sums,
+        look: tuple[int, int],
+        flips: int,
+        told: Callable[[float], object],
     ) -> dict[str, Callable[[int], Part]]:
         """Return, by estimate that is published for any line, what it makes of line ``j``."""
         whole = look == (0, self.data.shape[0])
         wanted = {name for j in range(len(evaluation.choices)) for name in evaluation.parts(j)}
         maps: dict[str, tuple[Array, Array | None]] = {"raw": (sums.rate, None)}
         guide = {evaluation.guide} if "nonlocal" in wanted else set()
-        for name in wanted & {"pretrained", "fine_tuned"} | guide:
-            rate, expected = self._estimate(name, sums, flips)
+        names = wanted & {"pretrained", "fine_tuned"} | guide
+        for k, name in enumerate(names):
+            rate, expected = self._estimate(name, sums, flips, partial(part_done, told, k, len(names)))
             # a strip's own total says too little
             factor = calibrated(rate, sums)[1] if whole else evaluation.scale(name)
             maps[name] = rate * factor[:, None, None], expected
@@ -216,13 +224,15 @@ class DenoiseSession:
 
         return {**{name: partial(part, name) for name in maps}, "smoother": smoother, "nonlocal": alike}
 
-    def _estimate(self, name: str, sums: Sums, flips: int = 1) -> tuple[Array, Array | None]:
+    def _estimate(
+        self, name: str, sums: Sums, flips: int = 1, told: Callable[[float], object] = untold
+    ) -> tuple[Array, Array | None]:
         """Return a network's rate of ``sums`` and its expected squared error (line, row, col)."""
         network = self._tuning.chosen if name == "fine_tuned" and self._tuning is not None else self._base
         areas = self.data.kind == "areas"
         effective = self._noise.to_counts(sums) if areas else sums
         rate, variance = predict(
-            network, effective, self.device, tile=self.options.tile, flips=flips, between=self._between
+            network, effective, self.device, tile=self.options.tile, flips=flips, between=self._between, told=told
         )
         if areas:
             rate = self._noise.from_rate(rate).astype(np.float32)
@@ -348,11 +358,14 @@ class DenoiseSession:
             self.fine_tune(budget_s, tell_time, anneal=True, steps=steps)
         tell("evaluate", 0.0)
         self._final = True
+        flips = self.options.final_flips
+        if len(self.data.lines) * self.data.shape[0] * self.data.shape[1] > LARGE:
+            flips = max(1, flips // 2)
         # judged as it is published, averaged over flips; half of them are most of the effect
-        evidence = self._evaluate(flips=max(1, self.options.final_flips // 2))
+        evidence = self._evaluate(flips=max(1, flips // 2))
         tell("denoise", 0.0)
         everything = (0, self.data.shape[0])
-        update = self._maps(everything, everything, flips=self.options.final_flips)
+        update = self._maps(everything, everything, flips, partial(tell, "denoise"))
         tell("denoise", 1.0)
         return update, evidence
 
