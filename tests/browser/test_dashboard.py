@@ -219,9 +219,8 @@ def test_residual_and_local_chi_square_are_read_where_they_are_shown(
     page.mouse.move(*shown.at(row, col))
     raw, denoised, chi2 = (run.buffer.read_map(kind)[1, row, col] for kind in ("raw", "denoised", "chi2"))
     values = page.locator('.card[data-line="Fe_Ka"] .values')
-    expect(values).to_contain_text(
-        re.compile(r"residual\s+[−-]?[\d.]+.*χ²\s+[\d.]+", re.DOTALL)
-    )  # read, not still asked for
+    # read, not still asked for
+    expect(values).to_contain_text(re.compile(r"residual\s+[−-]?[\d.]+.*χ²\s+[\d.]+", re.DOTALL))
     words = values.inner_text()
     found = re.search(r"raw (\S+) denoised \S+ ± \S+ residual (\S+) σ χ² (\S+)", " ".join(words.split()))
     assert found, words
