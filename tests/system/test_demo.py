@@ -23,7 +23,9 @@ def test_demo_twice(tmp_path: Path) -> None:
     uids = set()
     for seen in (demo(tmp_path), demo(tmp_path)):
         for line in ("P_Ka", "Fe_Ka"):
-            assert re.search(rf"{line} .* \d\.\d{{3}} .*(raw|smoother|pretrained|fine_tuned|nonlocal|combined)", seen), seen
+            assert re.search(
+                rf"{line} .* \d\.\d{{3}} .*(raw|smoother|pretrained|fine_tuned|nonlocal|combined)", seen
+            ), seen
         assert "measured 16/16" in seen
         assert "api_key=" in seen
         uids.add(re.findall(r"run ([0-9a-f-]{36}): \d+ s in all", seen)[0])

@@ -240,7 +240,8 @@ def evaluate(
         result.choices.append(choose(mine, carry_over(data)))
         if result.choices[j].constant:
             widths[j] = float("inf")
-        if result.choices[j].estimator != "raw" and result._interval(j)[1] < 1.0:
+        carried = 1.0 if result.choices[j].constant else carry_over(data)
+        if result.choices[j].estimator != "raw" and carried * result._interval(j)[1] < 1.0:
             result.choices[j] = Choice("raw", proven=True)  # what is published has an interval above 1
         if not sums.exposure[j].any():
             result.choices[j] = Choice("raw", proven=False)  # nothing was measured of it
