@@ -278,6 +278,16 @@ def test_non_local_means_and_the_combination_must_be_measurably_better(careful: 
     assert choose({"raw": raw, careful: best}).estimator == "raw"
 
 
+@pytest.mark.parametrize(("estimator", "constant"), [("pretrained", False), ("nonlocal", True), ("combined", True)])
+def test_what_was_chosen_among_several_must_be_clearly_better_than_a_constant(estimator: str, constant: bool) -> None:
+    """One and a half standard errors are structure in a network's map, and noise in the best of many."""
+    noise = np.resize([1.0, -1.0], 200)
+    raw, flat = np.full(200, 10.0), np.full(200, 2.0)
+    errors = {"raw": raw, "smoother": flat, "constant": flat, estimator: flat - 1.5 / 200**0.5 + noise}
+    choice = choose(errors)
+    assert choice.constant == constant and choice.estimator == ("smoother" if constant else estimator)
+
+
 def test_blocks_add_up() -> None:
     image = np.random.default_rng(0).random((2, 13, 9))
     np.testing.assert_allclose(block_sums(image, 4).sum(1), image.sum((1, 2)))

@@ -138,7 +138,7 @@ class Evaluation:
         if not choice.proven:
             gain = None
         elif choice.estimator != "raw":
-            factor = 1.0 if choice.constant else carry
+            factor = carry_over(data, constant=choice.constant)
             gain, low, high = (None if v is None else v * factor for v in self._interval(j))
         row, col = checks.residual_worst or (None, None)
         return LineEvidence(
@@ -240,8 +240,8 @@ def evaluate(
         result.choices.append(choose(mine, carry_over(data)))
         if result.choices[j].constant:
             widths[j] = float("inf")
-        carried = 1.0 if result.choices[j].constant else carry_over(data)
-        if result.choices[j].estimator != "raw" and carried * result._interval(j)[1] < 1.0:
+        carry = carry_over(data, constant=result.choices[j].constant)
+        if result.choices[j].estimator != "raw" and carry * result._interval(j)[1] < 1.0:
             result.choices[j] = Choice("raw", proven=True)  # what is published has an interval above 1
         if not sums.exposure[j].any():
             result.choices[j] = Choice("raw", proven=False)  # nothing was measured of it
@@ -312,9 +312,9 @@ def _rate_of(estimate: Estimate, name: str, sums: Sums) -> Array:
     return estimate(name, sums)[0]
 
 
-def carry_over(data: RunCounts) -> float:
-    """Return what a dwell gain measured on the training share is worth with all counts."""
-    return float((1.0 - data.share) ** EXPOSURE_EXPONENT) if data.kind == "counts" else 1.0
+def carry_over(data: RunCounts, *, constant: bool = False) -> float:
+    """Return what a dwell gain measured on the training share is worth with all counts: of a constant, as much."""
+    return float((1.0 - data.share) ** EXPOSURE_EXPONENT) if data.kind == "counts" and not constant else 1.0
 
 
 def _nothing_held_out(data: RunCounts, noise: NoiseModel, seed: int) -> Evaluation:

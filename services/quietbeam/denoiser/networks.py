@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import psutil
@@ -189,9 +188,7 @@ def predict(
         with giving_way(network, between):
             for k, code in enumerate(FLIPS[:flips]):
                 a, b = turned(counts, code), turned(exposure, code)
-                total += unturned(
-                    _tiles(network, a, b, device, (height, tile), partial(part_done, told, k, flips)), code
-                )
+                total += unturned(_tiles(network, a, b, device, (height, tile), part_of(told, k, flips)), code)
         for power, one in enumerate(total, 1):
             out[power - 1, live] = one / flips / usual[live, None, None] ** power
     return out[0], out[1] if maps == 2 else None
@@ -203,7 +200,7 @@ def _tiles(
     exposure: Array,
     device: torch.device,
     tile: tuple[int, int],
-    told: Callable[[float], object] = untold,
+    told: Callable[[float], object],
 ) -> Array:
     """Return the maps of :func:`_forward`, (map, line, row, col), from tiles that fade into each other."""
     rows, cols = counts.shape[-2:]
@@ -224,9 +221,9 @@ def _tiles(
     return (out / weight).astype(np.float32, copy=False)
 
 
-def part_done(told: Callable[[float], object], part: int, parts: int, share: float) -> None:
-    """Tell the share of all when ``share`` of one of equal parts is done."""
-    told((part + share) / parts)
+def part_of(told: Callable[[float], object], part: int, parts: int) -> Callable[[float], object]:
+    """Return who is to be told of one of equal parts, where ``told`` wants to know of all of them."""
+    return lambda share: told((part + share) / parts)
 
 
 def _fade(window: slice, length: int) -> Array:

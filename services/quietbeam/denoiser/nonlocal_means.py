@@ -79,7 +79,7 @@ def average_levels(
     """Return, for each strength, the rate of one line from pixels of nearly one level.
 
     Parameters are those of :func:`average_alike`. Pixels are shared out between two neighbouring levels of a grid,
-    averaged there, and read from it by the same shares.
+    averaged there, and read from it by the same shares. In the exposure that a rate stands on a pixel's own is whole.
     """
     made: dict[float, Average] = {}
     height = level - level.min()
@@ -98,8 +98,8 @@ def average_levels(
                     total += share * mine.sum()
                 else:
                     edge = 2 * reach + 1
-                    total += share * ndimage.uniform_filter(mine, edge, mode="constant") * np.float32(edge**2)
-        made[step] = _divided(top / own, bottom / own)  # a pixel's own counts are there once
+                    total += share * edge**2 * ndimage.uniform_filter(mine, edge, mode="constant")
+        made[step] = _divided(top / own, bottom / own)
     return [made[step] for step in steps]
 
 

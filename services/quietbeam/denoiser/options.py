@@ -13,7 +13,7 @@ def never() -> bool:
 
 
 def untold(share: float) -> None:
-    """Nobody wants to know how far it is."""
+    """Ignore which share is done, 0 to 1: the default where nobody asks."""
 
 
 LARGE = 4_000_000

@@ -20,7 +20,7 @@ from .checks import local_chi2
 from .counts import RunCounts, Sums
 from .evaluation import Evaluation, Part, evaluate, mix, rounded
 from .judging import calibrated
-from .networks import part_done, pick_device, predict, pretrained, use_threads
+from .networks import part_of, pick_device, predict, pretrained, use_threads
 from .nonlocal_means import averaged_noise, one_variant
 from .options import LARGE, DenoiseOptions, MapUpdate, never, untold
 from .pairs import DetectorPairs, Pairs, ThinnedPairs
@@ -197,7 +197,7 @@ class DenoiseSession:
         guide = {evaluation.guide} if "nonlocal" in wanted else set()
         names = wanted & {"pretrained", "fine_tuned"} | guide
         for k, name in enumerate(names):
-            rate, expected = self._estimate(name, sums, flips, partial(part_done, told, k, len(names)))
+            rate, expected = self._estimate(name, sums, flips, part_of(told, k, len(names)))
             # a strip's own total says too little
             factor = calibrated(rate, sums)[1] if whole else evaluation.scale(name)
             maps[name] = rate * factor[:, None, None], expected
