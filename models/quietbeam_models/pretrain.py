@@ -126,7 +126,8 @@ def pretrain(
 ) -> Path:
     """Train (or resume from ``work/last.ckpt``) and write the weights to ``out``.
 
-    ``parent`` names installed weights to start from; several GPUs are Lightning's ``devices`` and ``strategy``.
+    ``parent`` are weights to start from, as :func:`load_weights` takes them.
+    Several GPUs are Lightning's ``devices`` and ``strategy``.
     """
     warnings.filterwarnings("ignore", module="lightning")
     L.seed_everything(config.seed, verbose=False)
@@ -180,7 +181,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--bank", type=int, default=0, help="specimens in memory; 0: 250, on a GPU 16,000 (11 GB)")
     parser.add_argument("--validate-every", type=int, default=250)
-    parser.add_argument("--parent", help="installed weights to start from")
+    parser.add_argument("--parent", help="weights to start from: a shipped name or a .safetensors file")
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -50,14 +50,21 @@ def available(folder: Path = FOLDER) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in folder.glob("*.safetensors")))
 
 
+def known(own: Path) -> dict[str, str]:
+    """Return by name what :func:`load_weights` takes: the shipped weights, and those in one's ``own`` folder."""
+    return {name: str(own / f"{name}.safetensors") for name in available(own)} | {name: name for name in available()}
+
+
 def load_weights(name: str = DEFAULT, folder: Path = FOLDER) -> Pretrained:
-    """Load and verify weights.
+    """Load and verify weights: by their name in ``folder``, or a ``.safetensors`` file with its card beside it.
 
     Raises
     ------
     DamagedWeightsError
         When a file is missing, the checksum is wrong, or the format is unknown.
     """
+    if name.endswith(".safetensors"):
+        folder, name = Path(name).parent, Path(name).stem
     path, card_path = folder / f"{name}.safetensors", folder / f"{name}.json"
     try:
         data, card = path.read_bytes(), json.loads(card_path.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -25,7 +26,7 @@ from quietbeam.ingest.service import IngestStage
 from quietbeam.ingest.transports import MemorySource
 from quietbeam.publish import PublishStage
 from quietbeam.serve import create_app
-from quietbeam_models.weights import DEFAULT, available
+from quietbeam_models.weights import DEFAULT, FOLDER, available
 
 HERE = "/api/v1/runs/run-1"
 OLDER = available()[0]
@@ -304,6 +305,23 @@ def test_chosen_weights_are_those_of_the_next_run(
     back = client.put("/api/v1/models/chosen", json={"id": ""})
     turn(worker, lambda: follow(client, back)["state"] == "done")
     assert client.get("/api/v1/models").json()["meta"]["chosen"] is None
+
+
+def test_weights_of_ones_own_can_be_chosen(
+    client: TestClient, run: SyntheticRun, settings: Settings, redis: Connection
+) -> None:
+    settings.weights_folder.mkdir(parents=True)
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(FOLDER / f"{DEFAULT}{suffix}", settings.weights_folder / f"mine{suffix}")
+    worker = DenoiseStage(settings, redis, owner="here")
+    asked = client.put("/api/v1/models/chosen", json={"id": "mine"})
+    turn(worker, lambda: follow(client, asked)["state"] == "done")
+    models = client.get("/api/v1/models").json()
+    assert models["meta"]["chosen"] == "mine" and "mine" in {model["id"] for model in models["data"]}
+    again = client.post(f"{HERE}/denoise", json={"budget_s": 0})
+    turn(worker, lambda: follow(client, again)["state"] == "done")
+    status = runs.read_status(redis, "run-1")
+    assert status is not None and status.evidence is not None and status.evidence.model == "mine"
 
 
 def test_weights_that_the_worker_does_not_have_fail_there(

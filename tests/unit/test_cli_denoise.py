@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from quietbeam.cli import app, main
-from quietbeam.core.errors import InputError, ServiceError
+from quietbeam.core.errors import InputError, QuietbeamError, ServiceError
 from quietbeam.files import FORMATS
+from quietbeam_models.weights import DEFAULT, FOLDER
 
 COUNTS = np.random.default_rng(0).poisson(3, (2, 2, 24, 24)).astype(np.uint32)
 
@@ -41,6 +43,23 @@ def test_an_interruption_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     code, output = denoise(str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.csv"))
     assert (code, output.strip()) == (130, "quietbeam: interrupted; nothing was written")
     assert [path.name for path in tmp_path.iterdir()] == ["in.npz"]
+
+
+def test_weights_are_a_name_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUIETBEAM_DATA_DIR", str(tmp_path / "data"))
+    np.savez(tmp_path / "in.npz", counts=COUNTS)
+    (tmp_path / "data" / "weights").mkdir(parents=True)
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(FOLDER / f"{DEFAULT}{suffix}", tmp_path / f"filed{suffix}")
+        shutil.copy(FOLDER / f"{DEFAULT}{suffix}", tmp_path / "data" / "weights" / f"named{suffix}")
+    names = {"": DEFAULT, "named": "named", str(tmp_path / "filed.safetensors"): "filed"}
+    for weights, name in names.items():
+        code, output = denoise(str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.csv"), "--weights", weights)
+        assert code == 0 and f"weights {name} " in output, output
+    for missing, answer in (("nobodys", "there are named, "), ("nobodys.safetensors", "cannot be read")):
+        command = ["denoise", str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.csv"), "--weights", missing]
+        done = CliRunner().invoke(app, command)
+        assert isinstance(done.exception, QuietbeamError) and answer in str(done.exception)
 
 
 @pytest.mark.parametrize("command", ["denoise in.npz -o out.h5", "simulate", "demo", "benchmark quality"])

@@ -44,6 +44,16 @@ def test_damaged_weights_are_refused(tmp_path, damage: str) -> None:
         weights.load_weights(folder=tmp_path)
 
 
+def test_weights_of_ones_own_are_found_beside_the_shipped_ones(tmp_path) -> None:
+    for name in ("mine", weights.DEFAULT):
+        for suffix in (".safetensors", ".json"):
+            shutil.copy(weights.FOLDER / f"{weights.DEFAULT}{suffix}", tmp_path / f"{name}{suffix}")
+    there = weights.known(tmp_path)
+    assert set(there) == {"mine", *weights.available()}
+    assert weights.load_weights(there["mine"]).name == "mine"
+    assert there[weights.DEFAULT] == weights.DEFAULT, "a shipped name means the shipped weights"
+
+
 @pytest.mark.parametrize("maker", [m for m, _ in MAKERS], ids=lambda m: m.__name__)
 def test_structures_are_finite_and_not_negative(maker) -> None:
     image = maker(np.random.default_rng(4), 64)

@@ -75,11 +75,21 @@ def _torch(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="torch", verdict="ok", found=found)
 
 
-def _weights(_settings: Settings) -> Iterator[Finding]:
-    from quietbeam_models.weights import DEFAULT, DamagedWeightsError, load_weights
+def _weights(settings: Settings) -> Iterator[Finding]:
+    from quietbeam_models.weights import DEFAULT, DamagedWeightsError, known, load_weights
 
+    name = settings.denoise.weights or DEFAULT
+    there = known(settings.weights_folder)
+    if name not in there:
+        yield Finding(
+            check="weights",
+            verdict="failure",
+            found=f"denoise.weights is {name!r}; there are {', '.join(there)}",
+            remedy=f"name one of them, or put {name}.safetensors and its card into {settings.weights_folder}",
+        )
+        return
     try:
-        weights = load_weights()
+        weights = load_weights(there[name])
     except DamagedWeightsError as error:
         yield Finding(
             check="weights",
@@ -88,7 +98,7 @@ def _weights(_settings: Settings) -> Iterator[Finding]:
             remedy="install quietbeam again; without weights maps are published raw",
         )
     else:
-        yield Finding(check="weights", verdict="ok", found=f"{DEFAULT}, sha256 {weights.sha256[:12]} as in its card")
+        yield Finding(check="weights", verdict="ok", found=f"{name}, sha256 {weights.sha256[:12]} as in its card")
 
 
 def _profiles(settings: Settings) -> Iterator[Finding]:

@@ -25,10 +25,12 @@ def register(app: typer.Typer) -> None:
 
 def pretrain(
     work: Annotated[Path, typer.Option(help="Folder of the checkpoint; an interrupted training resumes from it.")],
-    out: Annotated[Path, typer.Option(help="Folder the weights are written to.")],
+    out: Annotated[Path, typer.Option(help="Folder the weights are written to; DATA_DIR/weights to use them live.")],
     minutes: Annotated[float, typer.Option(min=0.1, help="Training time.")] = 85.0,
     name: Annotated[str, typer.Option(help="Name of the weights.")] = "my-weights",
-    parent: Annotated[str, typer.Option(help="Installed weights to start from, as quietbeam-4.")] = "",
+    parent: Annotated[
+        str, typer.Option(help="Weights to start from: a shipped name, as quietbeam-4, or a .safetensors file.")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[str, typer.Option(help="Number of devices, for Lightning.")] = "1",
@@ -36,26 +38,17 @@ def pretrain(
     targets: Annotated[str, typer.Option(help="expectation, or counts (noisy targets).")] = "expectation",
 ) -> None:
     """Make pretrained weights from procedural specimens."""
+    from quietbeam.core.errors import WeightsError
     from quietbeam_models.pretrain import main
+    from quietbeam_models.weights import DamagedWeightsError
 
-    main(
-        [
-            *("--work", str(work), "--out", str(out), "--minutes", str(minutes), "--name", name),
-            *(
-                "--seed",
-                str(seed),
-                "--device",
-                device,
-                "--devices",
-                devices,
-                "--strategy",
-                strategy,
-                "--targets",
-                targets,
-            ),
-            *(("--parent", parent) if parent else ()),
-        ]
-    )
+    arguments = ["--work", str(work), "--out", str(out), "--minutes", str(minutes), "--name", name]
+    arguments += ["--seed", str(seed), "--device", device, "--devices", devices]
+    arguments += ["--strategy", strategy, "--targets", targets, *(("--parent", parent) if parent else ())]
+    try:
+        main(arguments)
+    except DamagedWeightsError as error:
+        raise WeightsError(str(error)) from error
 
 
 def benchmark_quality(

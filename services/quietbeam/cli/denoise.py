@@ -68,6 +68,13 @@ def denoise(
     seed: Annotated[
         int, typer.Option(min=0, help="Fixes every random draw, but not how many steps fit into --budget.")
     ] = 0,
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="Weights to start from: shipped ones or of data_dir/weights, by name, or a .safetensors file; the "
+            "newest when left out."
+        ),
+    ] = "",
     tiled: Annotated[
         str, typer.Option(help="Tiled, or a catalog in it, that has the uid; default: as configured.")
     ] = "",
@@ -82,20 +89,26 @@ def denoise(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
+    from quietbeam.core.errors import InputError
     from quietbeam.core.evidence import interval
     from quietbeam.core.settings import load_settings
     from quietbeam.denoiser.offline import denoise as run
     from quietbeam.files import check_target, format_of, write_result
     from quietbeam.ingest.profile import shipped_profiles
+    from quietbeam_models.weights import known
 
     from .source import read_source
 
     console = Console(markup=False, emoji=False)  # names are anybody's
     check_target(output, format_of(output, format), Path(source))
+    site = load_settings(config)
+    there = known(site.weights_folder)
+    if weights and weights not in there and not weights.endswith(".safetensors"):
+        raise InputError(f"no weights {weights!r}; there are {', '.join(there)}, or name a .safetensors file")
     asked = [name.strip() for name in lines.split(",") if name.strip()]
     file, name = read_source(
         source,
-        load_settings(config),
+        site,
         lines=asked,
         calibration=calibration,
         tiled=tiled,
@@ -117,6 +130,7 @@ def denoise(
             steps=steps,
             fine_tune=not no_fine_tune,
             seed=seed,
+            weights=there.get(weights, weights),
             progress=lambda what, share: bar.update(task, description=what, completed=share),
         )
     budget_given = {"budget_s": budget} if steps is None else {"steps": steps}

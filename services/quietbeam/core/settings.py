@@ -140,7 +140,8 @@ class DenoiseSettings(Section):
     weights: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9._-]{0,64}$",
-        description="Pretrained weights that runs start from; empty: the newest. The API can choose others.",
+        description="Pretrained weights that runs start from: shipped ones, or of data_dir/weights; empty: the newest "
+        "that were shipped. The API can choose others.",
     )
     seed: int = 0
 
@@ -223,6 +224,11 @@ class Settings(BaseSettings):
     def runs_dir(self) -> Path:
         """Root of the zarr run buffers."""
         return self.data_dir / "runs"
+
+    @property
+    def weights_folder(self) -> Path:
+        """Weights of one's own, beside the shipped ones."""
+        return self.data_dir / "weights"
 
     @property
     def secrets_dir(self) -> Path:

@@ -111,7 +111,7 @@ _LOADED: dict[str, Pretrained] = {}
 
 
 def pretrained(name: str = "") -> Pretrained:
-    """Load pretrained weights once per process.
+    """Load pretrained weights, the shipped ones once per process: a file may be another one the next time.
 
     Raises
     ------
@@ -119,12 +119,15 @@ def pretrained(name: str = "") -> Pretrained:
         When they are missing or damaged.
     """
     name = name or DEFAULT
-    if name not in _LOADED:
-        try:
-            _LOADED[name] = load_weights(name)
-        except DamagedWeightsError as error:
-            raise WeightsError(str(error)) from error
-    return _LOADED[name]
+    if name in _LOADED:
+        return _LOADED[name]
+    try:
+        loaded = load_weights(name)
+    except DamagedWeightsError as error:
+        raise WeightsError(str(error)) from error
+    if name == loaded.name:
+        _LOADED[name] = loaded
+    return loaded
 
 
 def fresh_copy(network: Denoiser, device: torch.device) -> Denoiser:

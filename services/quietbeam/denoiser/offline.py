@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ def denoise(
     steps: int | None = None,
     fine_tune: bool = True,
     seed: int = 0,
+    weights: str = "",
     progress: Callable[[str, float], None] | None = None,
     options: DenoiseOptions | None = None,
 ) -> DenoiseResult:
@@ -89,6 +90,8 @@ def denoise(
         Most steps of fine-tuning, in place of ``budget_s``: for results that do not depend on how fast the machine is.
     seed
         Fixes every random draw. How many steps fit into ``budget_s`` is up to the clock.
+    weights
+        A ``.safetensors`` file with its card beside it, or the name of shipped weights; the newest when left out.
     progress
         Called with what is being done and its share.
 
@@ -101,6 +104,8 @@ def denoise(
     ------
     InputError
         When axes, names or values are not usable; the message says what to change.
+    WeightsError
+        When the weights are missing or damaged.
     """
     values = _array(counts, "counts")
     if values.ndim != 4 or 0 in values.shape:
@@ -136,6 +141,7 @@ def denoise(
             live = np.broadcast_to(live, (n_det, rows, cols))
         live = _positive(_shaped(live, (n_det, rows, cols), "live_time_s"), "live_time_s")
     beam = None if i0 is None else _positive(_shaped(_array(i0, "i0"), (rows, cols), "i0"), "i0")
+    settings = options or DenoiseOptions(threads=free_cores())
     with own_threads():
         session = DenoiseSession(
             lines=names,
@@ -144,7 +150,7 @@ def denoise(
             kind=kind,
             device=device,
             seed=seed,
-            settings=options or DenoiseOptions(threads=free_cores()),
+            settings=replace(settings, weights=weights) if weights else settings,
         )
         step = max(1, 4_000_000 // (n_det * n_line * cols))
         for first in range(0, rows, step):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -9,7 +10,7 @@ import structlog
 from quietbeam.core import actions, keys, runs
 from quietbeam.core.actions import Action, ActionKind
 from quietbeam.core.bus import Connection
-from quietbeam_models.weights import available
+from quietbeam_models.weights import known
 
 log = structlog.get_logger()
 
@@ -23,10 +24,12 @@ class Requests:
         Name of this worker.
     weights
         Those of the settings.
+    folder
+        Weights of one's own, beside the shipped ones.
     """
 
-    def __init__(self, connection: Connection, consumer: str, weights: str) -> None:
-        self._redis, self._weights = connection, weights
+    def __init__(self, connection: Connection, consumer: str, weights: str, folder: Path) -> None:
+        self._redis, self._weights, self._folder = connection, weights, folder
         self._inbox = actions.Inbox(connection, "worker", consumer)
 
     def restart(self) -> None:
@@ -38,8 +41,9 @@ class Requests:
         found = []
         for action in self._inbox.read():
             weights = str(action.options.get("weights") or "")
-            if weights and weights not in available():
-                why = f"no weights {weights[:40]!r} are installed with the worker; there are {', '.join(available())}"
+            there = known(self._folder)
+            if weights and weights not in there:
+                why = f"no weights {weights[:40]!r} are installed with the worker; there are {', '.join(there)}"
                 actions.note(self._redis, action, "failed", why)
             elif action.kind is ActionKind.CHOOSE_WEIGHTS:
                 self._redis.set(keys.WEIGHTS, weights)
@@ -58,14 +62,17 @@ class Requests:
         return found
 
     def options(self, uid: str) -> tuple[str, float | None]:
-        """Return with which weights a run is denoised, and how long it is fine-tuned at its end (None: as usual)."""
+        """Return with which weights a run is denoised, and how long it is fine-tuned at its end (None: as usual).
+
+        Weights are what :func:`load_weights` takes; "" is the shipped ones.
+        """
         action = self._of(uid)
         chosen: Any = self._redis.get(keys.WEIGHTS)
         weights = (action and action.options.get("weights")) or (chosen or b"").decode() or self._weights
-        if weights and weights not in available():
-            log.warning("weights_missing", weights=weights, there=available(), run=uid)
-            weights = ""
-        return weights, action.options.get("budget_s") if action is not None else None
+        there = known(self._folder)
+        if weights and weights not in there:
+            log.warning("weights_missing", weights=weights, there=list(there), run=uid)
+        return there.get(weights, ""), action.options.get("budget_s") if action is not None else None
 
     def settle(self, uid: str, trouble: str) -> None:
         """A run has its final maps: say so to whoever asked for them."""

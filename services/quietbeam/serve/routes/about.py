@@ -56,21 +56,22 @@ def about(request: Request, shared: Shared) -> Response:
 @needs(Scope.READ_METADATA)
 def models(request: Request, shared: Shared) -> Response:
     """Pretrained weights that are installed, each with its model card; `meta.chosen` is what the next run takes."""
-    cards = read_cards()
+    cards = read_cards(shared.settings.weights_folder)
     chosen: Any = shared.catalog.ask(lambda connection: connection.get(keys.WEIGHTS), None)
     return answer(
-        [{"id": card.get("name", name), "type": "model", "attributes": card} for name, card in cards.items()],
+        [{"id": name, "type": "model", "attributes": card} for name, card in cards.items()],
         links={"self": f"{base(request)}/models"},
         meta={"count": len(cards), "chosen": (chosen or b"").decode() or shared.settings.denoise.weights or None},
     )
 
 
-def read_cards() -> dict[str, dict[str, Any]]:
-    """Return the model cards by name, without importing torch."""
+def read_cards(own: Path) -> dict[str, dict[str, Any]]:
+    """Return the model cards by name, without importing torch: those of one's ``own`` folder, then the shipped."""
     found = importlib.util.find_spec("quietbeam_models")
+    shipped = [Path(place) / "weights" for place in (found.submodule_search_locations or ())] if found else []
     cards: dict[str, dict[str, Any]] = {}
-    for place in (found.submodule_search_locations or ()) if found else ():
-        for path in sorted((Path(place) / "weights").glob("*.json")):
+    for folder in (own, *shipped):
+        for path in sorted(folder.glob("*.json")):
             try:
                 card = json.loads(path.read_text())
             except (OSError, ValueError):

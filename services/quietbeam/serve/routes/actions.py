@@ -55,7 +55,7 @@ def denoise(uid: Uid, request: Request, shared: Shared, body: Denoise | None = N
     wanted = body or Denoise()
     status = _find(shared, uid)
     if wanted.weights:
-        _known_weights(wanted.weights)
+        _known_weights(wanted.weights, shared)
     if status.info is None:
         raise HTTPException(409, f"run {status.uid} has no counts to denoise: {status.reason or 'nothing is mapped'}")
     if not _ended(status):
@@ -103,7 +103,7 @@ def delete(uid: Uid, request: Request, shared: Shared) -> Response:
 def choose_weights(request: Request, shared: Shared, body: Weights) -> Response:
     """Take these weights for the runs that follow; runs that are measured now keep theirs."""
     if body.id:
-        _known_weights(body.id)
+        _known_weights(body.id, shared)
     chosen: Any = shared.connection.get(keys.WEIGHTS)
     if (chosen or b"").decode() == body.id:
         data = {"id": body.id, "type": "model"}
@@ -152,8 +152,8 @@ def _ended(status: RunStatus) -> bool:
     return status.state.ended or status.state is RunState.STALE
 
 
-def _known_weights(name: str) -> None:
-    known = read_cards()
+def _known_weights(name: str, shared: Services) -> None:
+    known = read_cards(shared.settings.weights_folder)
     if name not in known:
         raise NotMeasuredError(f"no weights {name!r} are installed; there are {', '.join(known)}")
 
