@@ -60,6 +60,7 @@ def test_areas_with_gaps_and_negatives_are_never_worse_than_raw() -> None:
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), budget_s=float("nan")), "budget_s"),
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), kind="count"), "kind"),
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), device=None), "device"),
+        (lambda: quietbeam.denoise(np.broadcast_to(np.uint8(1), (16, 40, 50_000, 50_000))), "fewer lines"),
         (lambda: session_of(np.full((1, 1, 4, 4), 0.5)), "areas"),
         (lambda: session_of(-np.ones((1, 1, 4, 4))), "areas"),
         (lambda: session_of(np.ones((1, 1, 4, 4))).add_rows(3, np.ones((1, 1, 2, 4)), np.ones((2, 4))), "fit"),

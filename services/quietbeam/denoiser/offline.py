@@ -257,7 +257,7 @@ def _shaped(values: Any, shape: tuple[int, ...], name: str) -> NDArray[Any]:
 def _check_memory(values: NDArray[Any]) -> None:
     """Refuse before allocation what cannot fit: counts and their held-out part as float32, and the maps."""
     n_det, n_line, rows, cols = values.shape
-    need = 4 * rows * cols * n_line * (2 * n_det + 16) + 2**29
+    need = 4 * rows * cols * n_line * (2 * n_det + 24) + 2**29
     free = psutil.virtual_memory().available
     if need > free:
         raise InputError(
