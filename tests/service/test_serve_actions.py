@@ -310,9 +310,9 @@ def test_chosen_weights_are_those_of_the_next_run(
 def test_weights_of_ones_own_can_be_chosen(
     client: TestClient, run: SyntheticRun, settings: Settings, redis: Connection
 ) -> None:
-    settings.weights_folder.mkdir(parents=True)
+    settings.weights_dir.mkdir(parents=True)
     for suffix in (".safetensors", ".json"):
-        shutil.copy(FOLDER / f"{DEFAULT}{suffix}", settings.weights_folder / f"mine{suffix}")
+        shutil.copy(FOLDER / f"{DEFAULT}{suffix}", settings.weights_dir / f"mine{suffix}")
     worker = DenoiseStage(settings, redis, owner="here")
     asked = client.put("/api/v1/models/chosen", json={"id": "mine"})
     turn(worker, lambda: follow(client, asked)["state"] == "done")

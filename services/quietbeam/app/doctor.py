@@ -79,13 +79,13 @@ def _weights(settings: Settings) -> Iterator[Finding]:
     from quietbeam_models.weights import DEFAULT, DamagedWeightsError, known, load_weights
 
     name = settings.denoise.weights or DEFAULT
-    there = known(settings.weights_folder)
+    there = known(settings.weights_dir)
     if name not in there:
         yield Finding(
             check="weights",
             verdict="failure",
             found=f"denoise.weights is {name!r}; there are {', '.join(there)}",
-            remedy=f"name one of them, or put {name}.safetensors and its card into {settings.weights_folder}",
+            remedy=f"name one of them, or put {name}.safetensors and its card into {settings.weights_dir}",
         )
         return
     try:

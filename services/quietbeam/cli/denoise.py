@@ -102,7 +102,7 @@ def denoise(
     console = Console(markup=False, emoji=False)  # names are anybody's
     check_target(output, format_of(output, format), Path(source))
     site = load_settings(config)
-    there = known(site.weights_folder)
+    there = known(site.weights_dir)
     if weights and weights not in there and not weights.endswith(".safetensors"):
         raise InputError(f"no weights {weights!r}; there are {', '.join(there)}, or name a .safetensors file")
     asked = [name.strip() for name in lines.split(",") if name.strip()]

@@ -226,7 +226,7 @@ class Settings(BaseSettings):
         return self.data_dir / "runs"
 
     @property
-    def weights_folder(self) -> Path:
+    def weights_dir(self) -> Path:
         """Weights of one's own, beside the shipped ones."""
         return self.data_dir / "weights"
 

@@ -73,7 +73,7 @@ class DenoiseStage:
         self._cursor: bytes | None = None
         self._next_look = self._next_renew = self._next_trim = 0.0
         self._renew = connection.register_script(_RENEW)
-        self._requests = Requests(connection, owner, settings.denoise.weights, settings.weights_folder)
+        self._requests = Requests(connection, owner, settings.denoise.weights, settings.weights_dir)
 
     # --- the loop -----------------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ def about(request: Request, shared: Shared) -> Response:
 @needs(Scope.READ_METADATA)
 def models(request: Request, shared: Shared) -> Response:
     """Pretrained weights that are installed, each with its model card; `meta.chosen` is what the next run takes."""
-    cards = read_cards(shared.settings.weights_folder)
+    cards = read_cards(shared.settings.weights_dir)
     chosen: Any = shared.catalog.ask(lambda connection: connection.get(keys.WEIGHTS), None)
     return answer(
         [{"id": name, "type": "model", "attributes": card} for name, card in cards.items()],

@@ -153,7 +153,7 @@ def _ended(status: RunStatus) -> bool:
 
 
 def _known_weights(name: str, shared: Services) -> None:
-    known = read_cards(shared.settings.weights_folder)
+    known = read_cards(shared.settings.weights_dir)
     if name not in known:
         raise NotMeasuredError(f"no weights {name!r} are installed; there are {', '.join(known)}")
 
