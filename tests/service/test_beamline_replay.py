@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from event_model import DocumentNames, schema_validators
 from quietbeam.beamline.replay import replay_documents
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError
+from quietbeam.core.stop import StopRequest
 from quietbeam.ingest.recording import play
 from quietbeam.spectra import LineMap, MapInfo
 
@@ -90,16 +90,16 @@ def test_what_is_not_known_is_left_out() -> None:
 
 def test_the_pace_is_that_of_the_measurement() -> None:
     begin = time.monotonic()
-    sent = play(replay_documents(measured()), lambda *_: None, speed=2.0, stop=Event())
+    sent = play(replay_documents(measured()), lambda *_: None, speed=2.0, stop=StopRequest())
     assert time.monotonic() - begin >= 0.09
     assert sent == {"start": 1, "descriptor": 1, "event": 20, "stop": 1}
     begin = time.monotonic()
-    play(replay_documents(measured(dwell_s=100.0)), lambda *_: None, speed=0, stop=Event())
+    play(replay_documents(measured(dwell_s=100.0)), lambda *_: None, speed=0, stop=StopRequest())
     assert time.monotonic() - begin < 30
 
 
 def test_an_interrupted_replay_says_that_it_was_aborted() -> None:
-    stop, documents = Event(), []
+    stop, documents = StopRequest(), []
 
     def publish(name: str, doc: Any) -> None:
         documents.append((name, doc))

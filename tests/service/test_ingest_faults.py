@@ -19,6 +19,7 @@ from quietbeam.buffer import RunBuffer
 from quietbeam.core import bus, codec, keys, runs
 from quietbeam.core.bus import Connection, connect
 from quietbeam.core.settings import RedisSettings, Settings
+from quietbeam.core.stop import StopRequest
 from quietbeam.core.types import RowBlock, RunState
 from quietbeam.ingest.transports import RedisSource
 
@@ -302,7 +303,7 @@ def test_the_stage_runs_in_its_loop(settings: Settings, redis: Connection) -> No
     from quietbeam.core.stage import run_stage
     from quietbeam.ingest.service import IngestStage
 
-    stop = threading.Event()
+    stop = StopRequest()
     stage = IngestStage(settings, redis)
     thread = threading.Thread(target=run_stage, args=(stage, redis, stop))
     thread.start()

@@ -18,6 +18,7 @@ import yaml
 from quietbeam.core.bus import connect
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import Settings
+from quietbeam.core.stop import StopRequest
 
 from .child import Child, ChildState, Program
 from .programs import check_ports, programs
@@ -70,7 +71,7 @@ class Supervisor:
         self._folder = settings.data_dir.resolve()
         self._children: list[Child] = []
         self._changed = threading.Condition()
-        self._stop, self._kill = threading.Event(), threading.Event()
+        self._stop, self._kill = StopRequest(), StopRequest()
         self._thread: threading.Thread | None = None
         self._lock: TextIO | None = None
         self._stop_asked: float | None = None

@@ -156,7 +156,7 @@ def _play(
     documents: Iterable[tuple[str, Any, float]], publish: Callable[[str, Any], Any], speed: float, what: str
 ) -> None:
     """Send documents with their pauses [s] until the end or a signal, and say what was sent."""
-    from quietbeam.core.stage import stop_on_signals
+    from quietbeam.core.stop import stop_on_signals
     from quietbeam.ingest.recording import play
 
     stop = stop_on_signals()

@@ -23,7 +23,8 @@ def register(app: typer.Typer) -> None:
         from quietbeam.core.bus import connect
         from quietbeam.core.log import configure_logging
         from quietbeam.core.settings import load_settings
-        from quietbeam.core.stage import run_stage, stop_on_signals
+        from quietbeam.core.stage import run_stage
+        from quietbeam.core.stop import stop_on_signals
         from quietbeam.ingest.service import IngestStage
 
         settings = load_settings(config)

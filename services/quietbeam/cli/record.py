@@ -9,8 +9,8 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from threading import Event
 
+    from quietbeam.core.stop import StopRequest
     from quietbeam.ingest.recording import Recorder
     from quietbeam.ingest.transports import DocumentSource
 
@@ -40,7 +40,7 @@ def record(
     from quietbeam.core.errors import ServiceError
     from quietbeam.core.log import configure_logging
     from quietbeam.core.settings import load_settings
-    from quietbeam.core.stage import stop_on_signals
+    from quietbeam.core.stop import stop_on_signals
     from quietbeam.ingest.recording import Recorder
     from quietbeam.ingest.transports import make_tap
 
@@ -70,7 +70,7 @@ def record(
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _listen(taps: Sequence[DocumentSource], recorder: Recorder, runs: int, stop: Event) -> None:
+def _listen(taps: Sequence[DocumentSource], recorder: Recorder, runs: int, stop: StopRequest) -> None:
     """Take documents until enough runs have ended or `stop` is set."""
     import redis
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable
-from threading import Event
-from types import FrameType
 from typing import Protocol
 
 import psutil
@@ -17,6 +14,7 @@ import structlog
 
 from . import keys
 from .bus import Connection
+from .stop import StopRequest
 
 log = structlog.get_logger()
 
@@ -54,23 +52,10 @@ def heartbeat(connection: Connection, name: str, *, state: str = "ready", detail
         pipe.execute()
 
 
-def stop_on_signals() -> Event:
-    """Return an event that SIGTERM and SIGINT set (main thread only)."""
-    stop = Event()
-
-    def handler(number: int, _frame: FrameType | None) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
-        stop.set()
-
-    signal.signal(signal.SIGTERM, handler)
-    signal.signal(signal.SIGINT, handler)
-    return stop
-
-
 def run_stage(
     stage: Stage,
     connection: Connection,
-    stop: Event,
+    stop: StopRequest,
     *,
     detail: Callable[[], str] = lambda: "",
     trouble: Callable[[], str] = lambda: "",
@@ -105,6 +90,8 @@ def run_stage(
                     log.warning("redis_away", error=str(error))
                 stop.wait(0.25)
     finally:
+        if stop.is_set():
+            log.info("stopping", signal=stop.signal.name if stop.signal else "none")
         try:
             stage.close()
         except (redis.ConnectionError, redis.TimeoutError) as error:

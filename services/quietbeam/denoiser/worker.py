@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from threading import Event
 from typing import Any
 
 import redis
@@ -22,6 +21,7 @@ from quietbeam.core.bus import Connection, emit, entries, trim_older
 from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.settings import Settings
 from quietbeam.core.stage import heartbeat
+from quietbeam.core.stop import StopRequest
 
 from .live_run import LiveRun
 from .networks import pick_device
@@ -62,9 +62,11 @@ class DenoiseStage:
 
     name = "worker"
 
-    def __init__(self, settings: Settings, connection: Connection, *, owner: str, stop: Event | None = None) -> None:
+    def __init__(
+        self, settings: Settings, connection: Connection, *, owner: str, stop: StopRequest | None = None
+    ) -> None:
         pick_device(settings.denoise.device)  # refuse now, not run by run
-        self._stop = stop or Event()
+        self._stop = stop or StopRequest()
         self._settings = settings
         self._redis = connection
         self._owner = owner

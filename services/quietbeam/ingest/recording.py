@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any, BinaryIO
 
 import msgpack
@@ -22,6 +21,7 @@ import orjson
 
 from quietbeam.core import codec
 from quietbeam.core.errors import DocumentError, FileFormatError, InputError
+from quietbeam.core.stop import StopRequest
 
 Recorded = tuple[str, dict[str, Any]]
 Timed = tuple[str, Any, float]
@@ -259,7 +259,7 @@ def renewed(documents: Sequence[Recorded]) -> list[Recorded]:
 
 
 def play(
-    documents: Iterable[Timed], publish: Callable[[str, Any], Any], *, speed: float, stop: Event
+    documents: Iterable[Timed], publish: Callable[[str, Any], Any], *, speed: float, stop: StopRequest
 ) -> dict[str, int]:
     """Send documents at the pace of the measurement; return how many of each name were sent.
 

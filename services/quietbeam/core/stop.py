@@ -1,0 +1,63 @@
+"""A request to stop that a signal handler may make: neither the request nor the wait for it takes a lock.
+
+``threading.Event`` does not do here. Its ``set()`` takes the lock that ``wait()`` holds. When a signal interrupts
+``wait()`` in the main thread at that moment, the handler waits for its own thread for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType
+
+_POLL_S = 0.05
+_SAME_REQUEST_S = 1.0
+
+
+class StopRequest:
+    """A flag that is set once. Any thread, and any signal handler, may set, read and await it."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self.signal: signal.Signals | None = None
+        """The signal that asked for the stop; None when there was none."""
+
+    def set(self) -> None:
+        """Ask for the stop."""
+        self._set = True
+
+    def is_set(self) -> bool:
+        """Return True once the stop was asked for."""
+        return self._set
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until the stop is asked for, at most `timeout_s` seconds; True when it was asked for."""
+        deadline = time.monotonic() + timeout_s
+        while not self._set and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL_S))
+        return self._set
+
+
+def stop_on_signals() -> StopRequest:
+    """Return a request that SIGTERM and SIGINT set (main thread only).
+
+    A second signal, at least a second after the first, ends the process at once. Signals within a second count as one:
+    some parents signal a process and its group.
+    """
+    stop = StopRequest()
+    asked_at = 0.0
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        # No log and no print here: both take locks that the interrupted code may hold.
+        nonlocal asked_at
+        if not stop.is_set():
+            asked_at = time.monotonic()
+            stop.signal = signal.Signals(number)
+            stop.set()
+        elif time.monotonic() - asked_at > _SAME_REQUEST_S:
+            os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
+    return stop
