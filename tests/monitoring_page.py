@@ -16,9 +16,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from quietbeam.core.bus import connect
+from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.settings import RedisSettings, ServeSettings, Settings
-from quietbeam.core.stage import heartbeat
+from quietbeam.core.wire.bus import connect
 from quietbeam.serve import create_app
 
 from .browser.synthetic_run import SyntheticRun

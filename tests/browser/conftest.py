@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from quietbeam.core.bus import Connection
 from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.core.wire.bus import Connection
 from quietbeam.serve.colormaps import NOT_MEASURED_RGB
 from quietbeam.serve.server import bind, make_server
 

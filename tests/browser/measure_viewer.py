@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
-from quietbeam.core import runs
-from quietbeam.core.bus import connect, emit
 from quietbeam.core.settings import RedisSettings, ServeSettings, Settings
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import connect, emit
 
 from ..conftest import ValkeyProcess
 from .conftest import KEY, Dashboard, until

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from quietbeam.buffer import MapHistory, RunBuffer
-from quietbeam.core import runs
-from quietbeam.core.bus import Connection, emit
-from quietbeam.core.evidence import DetectorEvidence, Estimator, LineEvidence, RunEvidence
-from quietbeam.core.types import RowBlock, RunInfo, RunState
+from quietbeam.core.model.evidence import DetectorEvidence, Estimator, LineEvidence, RunEvidence
+from quietbeam.core.model.types import RowBlock, RunInfo, RunState
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import Connection, emit
 
 LINES = ("P_K", "S_K", "Cl_K", "K_K", "Ca_K", "Fe_K", "Cu_K", "Zn_K")
 

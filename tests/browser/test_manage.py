@@ -10,11 +10,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from quietbeam.buffer import list_buffers
-from quietbeam.core import actions
-from quietbeam.core.actions import ActionKind
-from quietbeam.core.bus import Connection, connect
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import actions
+from quietbeam.core.wire.actions import ActionKind
+from quietbeam.core.wire.bus import Connection, connect
 from quietbeam.ingest.service import IngestStage
 from quietbeam.ingest.transports import MemorySource
 from quietbeam.serve.access import Scope

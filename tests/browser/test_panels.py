@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from quietbeam.core import runs
-from quietbeam.core.bus import Connection
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import Connection
 from quietbeam.serve.colormaps import NOT_MEASURED_RGB
 
 from .conftest import LINES, Canvas, Dashboard, drawn, open_page, until, wait_for_rows

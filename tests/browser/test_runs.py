@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
-from quietbeam.core import runs
-from quietbeam.core.bus import Connection
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import Connection
 
 from .conftest import KEY, LINES, Dashboard, drawn, open_page, pixels, until, wait_for_rows
 from .synthetic_run import SyntheticRun

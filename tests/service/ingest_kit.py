@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core import codec, keys, runs
-from quietbeam.core.bus import Connection
-from quietbeam.core.runs import RunStatus
+from quietbeam.core import codec
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys, runs
+from quietbeam.core.wire.bus import Connection
+from quietbeam.core.wire.runs import RunStatus
 from quietbeam.ingest.service import IngestStage
 from quietbeam.ingest.transports import DocumentSource, MemorySource
 

@@ -15,11 +15,11 @@ import numpy as np
 import yaml
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core import keys, runs
-from quietbeam.core.bus import Connection
-from quietbeam.core.evidence import LineEvidence, RunEvidence
+from quietbeam.core.model.evidence import LineEvidence, RunEvidence
+from quietbeam.core.model.types import RowBlock, RunInfo, RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RowBlock, RunInfo, RunState
+from quietbeam.core.wire import keys, runs
+from quietbeam.core.wire.bus import Connection
 from quietbeam.publish import PublishStage
 
 LINES = ("Fe_Ka", "Zn_Ka")

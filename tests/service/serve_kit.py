@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import httpx
 
 from browser.synthetic_run import SyntheticRun  # tests/ is on the path: tests/conftest.py
-from quietbeam.core.bus import Connection
 from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.core.wire.bus import Connection
 from quietbeam.serve.server import bind, make_server
 
 KEY = "key-of-the-test"

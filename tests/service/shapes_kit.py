@@ -13,9 +13,9 @@ import numpy.typing as npt
 import yaml
 from ingest_kit import Doc, Pipe
 
-from quietbeam.core.bus import Connection
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import IngestSettings, Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire.bus import Connection
 
 LINES = ("P_Ka", "Fe_Ka", "Zn_Ka")
 ENERGIES_KEV = (2.0127, 6.3996, 8.6313)

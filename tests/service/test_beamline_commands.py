@@ -15,8 +15,9 @@ import yaml
 import zmq
 
 from quietbeam.beamline.truth import Truth
-from quietbeam.core import codec, keys
-from quietbeam.core.bus import Connection
+from quietbeam.core import codec
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection
 
 
 @pytest.fixture

@@ -21,11 +21,12 @@ from ingest_kit import Pipe
 from quietbeam.beamline.experiment import Experiment, ExperimentOptions
 from quietbeam.beamline.ioc.address import Address, free_ca_port, require_epics
 from quietbeam.beamline.truth import Truth
-from quietbeam.core import codec, keys
-from quietbeam.core.bus import Connection
+from quietbeam.core import codec
 from quietbeam.core.errors import InputError
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import IngestSettings, Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection
 
 OPTIONS = ExperimentOptions(
     specimen="star", lines=("P_Ka", "Ca_Ka", "Fe_Ka"), shape=(4, 5), detectors=2, counts=30, dwell_s=0.02, seed=5

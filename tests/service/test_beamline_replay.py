@@ -12,7 +12,7 @@ from event_model import DocumentNames, schema_validators
 from quietbeam.beamline.replay import replay_documents
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError
-from quietbeam.core.stop import StopRequest
+from quietbeam.core.process.stop import StopRequest
 from quietbeam.ingest.recording import play
 from quietbeam.spectra import LineMap, MapInfo
 

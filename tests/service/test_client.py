@@ -20,10 +20,10 @@ from ophyd.sim import det
 from browser.synthetic_run import SyntheticRun
 from quietbeam.client import Client, ConflictError, FailedError, RefusedError, stop_at_snr
 from quietbeam.client.stop import SnrWatch
-from quietbeam.core import runs
-from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import Connection
 from quietbeam.denoiser.worker import DenoiseStage
 from quietbeam.ingest.service import IngestStage
 from quietbeam.ingest.transports import MemorySource

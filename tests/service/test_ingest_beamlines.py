@@ -11,9 +11,9 @@ import orjson
 import pytest
 from shapes_kit import pipe_with
 
-from quietbeam.core.bus import Connection
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire.bus import Connection
 
 RECORDINGS = Path(__file__).parent.parent / "fixtures" / "recordings"
 

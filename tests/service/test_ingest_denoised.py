@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from shapes_kit import LINES, Run, ingested, pipe_with, profile
 
-from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings
+from quietbeam.core.wire.bus import Connection
 from quietbeam.denoiser.worker import DenoiseStage
 
 

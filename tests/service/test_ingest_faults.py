@@ -16,11 +16,12 @@ import pytest
 from ingest_kit import Pipe, Scan, same
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core import bus, codec, keys, runs
-from quietbeam.core.bus import Connection, connect
+from quietbeam.core import codec
+from quietbeam.core.model.types import RowBlock, RunState
+from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import RedisSettings, Settings
-from quietbeam.core.stop import StopRequest
-from quietbeam.core.types import RowBlock, RunState
+from quietbeam.core.wire import bus, keys, runs
+from quietbeam.core.wire.bus import Connection, connect
 from quietbeam.ingest.transports import RedisSource
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 DIES = """
 import sys
-from quietbeam.core.bus import connect
+from quietbeam.core.wire.bus import connect
 from quietbeam.core.settings import load_settings
 from quietbeam.ingest.service import IngestStage
 settings = load_settings(sys.argv[1])
@@ -300,7 +301,7 @@ def test_pause_and_rewind_of_a_real_engine(settings: Settings, redis: Connection
 
 
 def test_the_stage_runs_in_its_loop(settings: Settings, redis: Connection) -> None:
-    from quietbeam.core.stage import run_stage
+    from quietbeam.core.process.stage import run_stage
     from quietbeam.ingest.service import IngestStage
 
     stop = StopRequest()

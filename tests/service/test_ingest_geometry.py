@@ -11,9 +11,9 @@ import pytest
 from ingest_kit import Pipe
 from shapes_kit import LINES, Run, ingested, pipe_with, profile, write
 
-from quietbeam.core.bus import Connection
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire.bus import Connection
 
 KEYS = {"keys": r"^(?P<detector>det\d+)_(?P<line>[A-Z]\w+)$"}
 NAMES = [f"det{d}_{line}" for d in (1, 2) for line in LINES]

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from ingest_kit import FlyScan, Pipe, Scan, same
 
-from quietbeam.core.bus import Connection, connect
 from quietbeam.core.errors import DocumentError
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import RedisSettings, Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire.bus import Connection, connect
 from quietbeam.ingest import run as run_module
 from quietbeam.ingest import service as service_module
 from quietbeam.ingest.rows import RowAssembler

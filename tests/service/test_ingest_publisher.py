@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from conftest import wait_until
-from quietbeam.core import codec, keys
-from quietbeam.core.bus import Connection, connect
+from quietbeam.core import codec
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection, connect
 from quietbeam.ingest.publisher import RedisPublisher, pack_what_can_be
 
 if TYPE_CHECKING:

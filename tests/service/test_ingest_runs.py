@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
 from ingest_kit import LINES, FlyScan, Pipe, Scan, same
 
-from quietbeam.core import keys
-from quietbeam.core.bus import Connection
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import IngestSettings, Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection
 from quietbeam.ingest.service import IngestStage
 
 

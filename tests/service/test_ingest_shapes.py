@@ -13,9 +13,9 @@ import pytest
 from ingest_kit import Pipe
 from shapes_kit import CALIBRATIONS, LINES, Run, ingested, pipe_with, profile, spectra_of, write
 
-from quietbeam.core.bus import Connection
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire.bus import Connection
 from quietbeam.spectra import line_energy, resolution_fwhm
 
 ROI = r"^xs_(?P<detector>channel\d+)_mcaroi(?P<line>\d+)_total_rbv$"

@@ -28,10 +28,11 @@ from transport_kit import (
     zmq_proxy,
 )
 
-from quietbeam.core import codec, keys
-from quietbeam.core.bus import Connection, trim_acknowledged
+from quietbeam.core import codec
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import CurveSettings, IngestSettings, Settings
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection, trim_acknowledged
 from quietbeam.ingest.publisher import zmq_publisher
 from quietbeam.ingest.transports import (
     KafkaSource,

@@ -18,10 +18,10 @@ import pytest
 import yaml
 from publish_kit import KEY, LINES, SHAPE, Run, TiledProcess, turn, wait_until
 
-from quietbeam.core import keys, metrics, runs
-from quietbeam.core.bus import Connection
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings, TiledSettings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys, metrics, runs
+from quietbeam.core.wire.bus import Connection
 from quietbeam.publish import PublishStage
 
 

@@ -16,10 +16,11 @@ from ingest_kit import Pipe
 from queue_kit import Manager, tcp_valkey
 from quietbeam.beamline.experiment import Experiment, ExperimentOptions
 from quietbeam.beamline.ioc.address import Address, free_ca_port
-from quietbeam.core import codec, keys
-from quietbeam.core.bus import Connection, connect
+from quietbeam.core import codec
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import IngestSettings, RedisSettings, Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection, connect
 
 pytestmark = pytest.mark.timeout(600)
 OPTIONS = ExperimentOptions(specimen="cell", lines=("P_Ka", "Fe_Ka"), shape=(3, 4), detectors=2, counts=20, seed=1)

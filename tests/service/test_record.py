@@ -15,11 +15,12 @@ from ingest_kit import Pipe, Scan
 from typer.testing import CliRunner
 
 from quietbeam.cli import app
-from quietbeam.core import codec, keys, runs
-from quietbeam.core.bus import Connection
+from quietbeam.core import codec
 from quietbeam.core.errors import InputError
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys, runs
+from quietbeam.core.wire.bus import Connection
 from quietbeam.ingest.recording import Recorder, read_recording
 from quietbeam.ingest.transports import RedisSource
 
@@ -136,7 +137,9 @@ def test_a_replay_that_is_interrupted_ends_the_run_as_aborted(config: Path, tmp_
 def test_what_cannot_be_is_said(
     words: tuple[str, ...], message: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quietbeam.core.log.configure_logging", lambda *_, **__: None)  # of the process, not of a test
+    monkeypatch.setattr(
+        "quietbeam.core.process.log.configure_logging", lambda *_, **__: None
+    )  # of the process, not of a test
     (tmp_path / "there.jsonl").write_text("no documents")
     paths = [str(tmp_path / word) if "." in word else word for word in words]
     result = CliRunner().invoke(app, [*paths, "-c", str(config)])

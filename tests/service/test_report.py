@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from browser.synthetic_run import SyntheticRun
 from quietbeam.cli import app
-from quietbeam.core.bus import Connection
 from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.core.wire.bus import Connection
 from quietbeam.serve import create_app
 
 KEY = "key-of-the-test"
@@ -81,7 +81,7 @@ def test_it_is_written_when_the_final_maps_are_there(settings: Settings, run: Sy
 
 
 def test_text_from_outside_is_text(settings: Settings, run: SyntheticRun, redis: Connection) -> None:
-    from quietbeam.core import runs
+    from quietbeam.core.wire import runs
 
     runs.write_status(redis, "run-1", warnings=("<script>alert(1)</script>",))
     with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:

@@ -12,8 +12,8 @@ from serve_kit import HEADER, KEY, make_run, problem, with_serve
 from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun
-from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings
+from quietbeam.core.wire.bus import Connection
 from quietbeam.serve import create_app
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore

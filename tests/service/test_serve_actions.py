@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 from browser.synthetic_run import SyntheticRun
 from quietbeam.app.ports import free_port
 from quietbeam.buffer import RunBuffer, list_buffers
-from quietbeam.core import actions, keys, runs
-from quietbeam.core.actions import ActionKind, Inbox
-from quietbeam.core.bus import Connection, quarantine
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings, TiledSettings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import actions, keys, runs
+from quietbeam.core.wire.actions import ActionKind, Inbox
+from quietbeam.core.wire.bus import Connection, quarantine
 from quietbeam.denoiser.worker import DenoiseStage
 from quietbeam.ingest.service import IngestStage
 from quietbeam.ingest.transports import MemorySource

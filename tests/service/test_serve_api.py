@@ -17,11 +17,11 @@ from serve_kit import HEADER, KEY, LINES, make_run, problem, with_serve
 from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun
-from quietbeam.core import keys, metrics, runs
-from quietbeam.core.bus import Connection
+from quietbeam.core.model.types import RunState
+from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.settings import ServeSettings, Settings
-from quietbeam.core.stage import heartbeat
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys, metrics, runs
+from quietbeam.core.wire.bus import Connection
 from quietbeam.serve import create_app, formats
 from quietbeam.serve.catalog import RunCatalog
 from quietbeam.serve.maps import MapReader

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 
 from quietbeam.app.doctor import examine
-from quietbeam.core import keys
-from quietbeam.core.bus import Connection
 from quietbeam.core.settings import load_settings
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection
 
 
 def free_port() -> int:

@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from browser.synthetic_run import SyntheticRun  # tests/ is on the path: tests/conftest.py
-from quietbeam.core import keys
-from quietbeam.core.bus import Connection, connect, emit
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection, connect, emit
 from quietbeam.serve import events
 from quietbeam.serve.server import Server, bind, make_server
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from serve_kit import KEY, make_run, served, with_serve
 
-from quietbeam.core.bus import Connection
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire.bus import Connection
 from quietbeam.serve.access import identity
 
 

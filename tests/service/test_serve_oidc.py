@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from serve_kit import HEADER, make_run, problem, with_serve
 from starlette.testclient import TestClient
 
-from quietbeam.core.bus import Connection
 from quietbeam.core.settings import OidcSettings, Settings
+from quietbeam.core.wire.bus import Connection
 from quietbeam.serve import create_app
 from quietbeam.serve.access import Scope, oidc
 

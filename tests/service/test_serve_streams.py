@@ -19,10 +19,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from browser.synthetic_run import SyntheticRun
-from quietbeam.core import keys, runs
-from quietbeam.core.bus import Connection, emit
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys, runs
+from quietbeam.core.wire.bus import Connection, emit
 from quietbeam.serve import streams
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore

@@ -15,10 +15,10 @@ from starlette.testclient import TestClient
 from browser.synthetic_run import SyntheticRun
 from quietbeam.buffer import MapHistory
 from quietbeam.buffer.history import thinned
-from quietbeam.core import runs
-from quietbeam.core.bus import Connection
-from quietbeam.core.evidence import DetectorEvidence
+from quietbeam.core.model.evidence import DetectorEvidence
 from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import Connection
 from quietbeam.serve import create_app
 
 KEY = "key-of-the-test"

@@ -14,9 +14,9 @@ from PIL import Image
 from publish_kit import KEY, LINES, Run, TiledProcess, turn, wait_until
 from tiled.queries import Key
 
-from quietbeam.core import runs
-from quietbeam.core.bus import Connection
 from quietbeam.core.settings import Settings, TiledSettings
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import Connection
 from quietbeam.publish import PublishStage
 
 

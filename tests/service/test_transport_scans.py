@@ -25,10 +25,10 @@ from transport_kit import Broker, Certificates, collect, zmq_proxy
 
 from conftest import wait_until
 from quietbeam.core import codec
-from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError, ServiceError
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import CurveSettings, Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire.bus import Connection
 from quietbeam.ingest.publisher import RedisPublisher, zmq_publisher
 from quietbeam.ingest.recording import renewed
 from quietbeam.ingest.transports import MemorySource, make_source, probe_source, read_tiled

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core import keys, metrics, runs
 from quietbeam.core.errors import InputError
+from quietbeam.core.model.types import RowBlock, RunInfo, RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RowBlock, RunInfo, RunState
+from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.denoiser.live_run import LiveRun
 from quietbeam.denoiser.networks import pretrained
 from quietbeam.denoiser.options import DenoiseOptions
@@ -246,7 +246,7 @@ def test_after_redis_lost_everything_the_maps_go_on(settings: Settings, redis) -
 
 def test_a_full_redis_is_waited_out(settings: Settings, valkey_process, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run keeps its denoiser, and a worker that starts while Redis is full does not die of it."""
-    from quietbeam.core.bus import connect
+    from quietbeam.core.wire.bus import connect
     from quietbeam.denoiser import worker
 
     monkeypatch.setattr(worker, "_FULL_S", 0.01)

@@ -27,9 +27,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from publish_kit import KEY, TiledProcess
 
 from conftest import wait_until
-from quietbeam.core import codec, keys
-from quietbeam.core.bus import Connection
+from quietbeam.core import codec
 from quietbeam.core.settings import CurveSettings
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection
 from quietbeam.ingest.transports import (
     DocumentSource,
     KafkaSource,

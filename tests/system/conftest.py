@@ -21,9 +21,9 @@ from quietbeam.app.ports import free_port
 from quietbeam.app.supervisor import Supervisor
 from quietbeam.beamline.truth import Truth
 from quietbeam.buffer import RunBuffer
-from quietbeam.core import runs
-from quietbeam.core.bus import Connection, connect
 from quietbeam.core.settings import Settings, load_settings
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import Connection, connect
 
 LINES = ("P_Ka", "S_Ka", "Ca_Ka", "Fe_Ka")
 

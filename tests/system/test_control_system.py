@@ -17,8 +17,8 @@ from queue_kit import Manager, tcp_valkey
 from quietbeam.beamline.experiment import Experiment, ExperimentOptions
 from quietbeam.beamline.ioc.address import Address, free_ca_port
 from quietbeam.beamline.truth import Truth
-from quietbeam.core.advice import advise
-from quietbeam.core.types import RunState
+from quietbeam.core.model.advice import advise
+from quietbeam.core.model.types import RunState
 
 from .conftest import Installation, assert_counts_equal_truth, wait_until
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from quietbeam.beamline.truth import Truth
-from quietbeam.core.types import RunState
+from quietbeam.core.model.types import RunState
 
 from .conftest import Installation, assert_counts_equal_truth, wait_until, write_config
 

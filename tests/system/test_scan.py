@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quietbeam.beamline.truth import Truth
-from quietbeam.core.types import RunState
+from quietbeam.core.model.types import RunState
 
 from .conftest import Installation, assert_counts_equal_truth, wait_until
 

@@ -19,8 +19,8 @@ import pytest
 
 from quietbeam.app.ports import free_port
 from quietbeam.buffer import RunBuffer
-from quietbeam.core import runs
-from quietbeam.core.bus import connect
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import connect
 
 from .conftest import wait_until
 

@@ -11,7 +11,7 @@ import pytest
 
 from quietbeam.app.viewers import Viewers
 from quietbeam.beamline.truth import Truth
-from quietbeam.core.bus import connect, emit
+from quietbeam.core.wire.bus import connect, emit
 
 from .conftest import Installation, assert_counts_equal_truth, wait_until
 

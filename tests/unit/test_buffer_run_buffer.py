@@ -9,7 +9,7 @@ import pytest
 
 from quietbeam.buffer import RunBuffer, list_buffers
 from quietbeam.core.errors import BufferConflictError, InputError, NotMeasuredError
-from quietbeam.core.types import RowBlock, RunInfo
+from quietbeam.core.model.types import RowBlock, RunInfo
 
 INFO = RunInfo(
     uid="run-1", lines=("P_Ka", "Fe_Ka"), detectors=("a", "b", "c"), shape=(4, 5), has_i0=True, has_live_time=True

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quietbeam.core.advice import LineAdvice, advise
-from quietbeam.core.evidence import LineEvidence, RunEvidence
-from quietbeam.core.types import RunInfo
+from quietbeam.core.model.advice import LineAdvice, advise
+from quietbeam.core.model.evidence import LineEvidence, RunEvidence
+from quietbeam.core.model.types import RunInfo
 
 INFO = RunInfo(uid="u", lines=("Fe_Ka",), detectors=("det1",), shape=(40, 50), dwell_s=0.02)
 GOOD = LineEvidence(

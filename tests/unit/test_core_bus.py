@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from quietbeam.core import bus, keys
-from quietbeam.core.bus import Connection, GroupReader
 from quietbeam.core.errors import InputError
+from quietbeam.core.wire import bus, keys
+from quietbeam.core.wire.bus import Connection, GroupReader
 
 
 def fill(redis: Connection, n: int, first: int = 0) -> None:

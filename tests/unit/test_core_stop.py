@@ -8,11 +8,11 @@ from threading import Thread
 
 import pytest
 
-from quietbeam.core.stop import StopRequest
+from quietbeam.core.process.stop import StopRequest
 
 _STOPS = """
 import os, random, signal, threading, time
-from quietbeam.core.stop import stop_on_signals
+from quietbeam.core.process.stop import stop_on_signals
 
 random.seed(1)
 for _ in range(300):
@@ -49,7 +49,7 @@ def test_a_wait_without_a_stop_takes_its_time() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_process_that_does_not_stop(number: signal.Signals) -> None:
     code = (
-        "import time\nfrom quietbeam.core.stop import stop_on_signals\nstop = stop_on_signals()\n"
+        "import time\nfrom quietbeam.core.process.stop import stop_on_signals\nstop = stop_on_signals()\n"
         "print('ready', flush=True)\nstop.wait(60)\nprint('stopping', flush=True)\ntime.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

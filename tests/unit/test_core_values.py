@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from quietbeam.core import runs
-from quietbeam.core.bus import Connection
-from quietbeam.core.evidence import LineEvidence, RunEvidence, interval
-from quietbeam.core.types import RunInfo, RunState
+from quietbeam.core.model.evidence import LineEvidence, RunEvidence, interval
+from quietbeam.core.model.types import RunInfo, RunState
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import Connection
 
 INFO = RunInfo(
     uid="u",

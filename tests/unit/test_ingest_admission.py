@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from quietbeam.core.errors import InputError
+from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import IngestSettings, Settings
-from quietbeam.core.types import RunInfo
 from quietbeam.ingest.admission import admit
 
 Usage = namedtuple("Usage", "total used free")

@@ -143,7 +143,7 @@ def test_keys_that_were_given_are_not_printed(tmp_path: Path, monkeypatch: pytes
 
 
 def test_no_sign_of_life_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, redis_server: str, redis: Any) -> None:
-    from quietbeam.core.stage import heartbeat
+    from quietbeam.core.process.stage import heartbeat
 
     monkeypatch.setenv("REDIS_URL", redis_server)
     assert CliRunner().invoke(app, ["alive", "ingest"]).exit_code == 1

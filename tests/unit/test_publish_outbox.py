@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quietbeam.core.errors import ServiceError
-from quietbeam.core.runs import RunStatus
+from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunInfo
+from quietbeam.core.wire.runs import RunStatus
 from quietbeam.publish.outbox import BACKOFF_S, Parcel, next_due
 from quietbeam.publish.provenance import container_metadata
 from quietbeam.publish.publication import MESSAGE_BYTES, even_chunk

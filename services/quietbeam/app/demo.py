@@ -16,12 +16,12 @@ import numpy as np
 import yaml
 
 from quietbeam.beamline.truth import Truth
-from quietbeam.core import runs
-from quietbeam.core.bus import connect
 from quietbeam.core.errors import ServiceError
-from quietbeam.core.evidence import LineEvidence
+from quietbeam.core.model.evidence import LineEvidence
+from quietbeam.core.model.types import FloatArray
 from quietbeam.core.settings import Settings, load_settings
-from quietbeam.core.types import FloatArray
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import connect
 
 from .ports import free_port
 from .supervisor import Supervisor

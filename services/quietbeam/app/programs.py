@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import redis
 
-from quietbeam.core import keys
-from quietbeam.core.bus import connect
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import Settings
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import connect
 from quietbeam.embedded import valkey, zmq_proxy
 
 from .child import Program

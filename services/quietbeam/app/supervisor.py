@@ -15,10 +15,10 @@ from typing import Self, TextIO
 import structlog
 import yaml
 
-from quietbeam.core.bus import connect
 from quietbeam.core.errors import ServiceError
+from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import Settings
-from quietbeam.core.stop import StopRequest
+from quietbeam.core.wire.bus import connect
 
 from .child import Child, ChildState, Program
 from .programs import check_ports, programs

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from quietbeam.core import runs
-from quietbeam.core.bus import connect, emit
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import Settings
+from quietbeam.core.wire import runs
+from quietbeam.core.wire.bus import connect, emit
 
 from .demo import services
 from .live_benchmark import LiveBenchmark, Seconds, cores, installation, scan_once

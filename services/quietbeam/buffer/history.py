@@ -15,8 +15,8 @@ import numpy as np
 import orjson
 
 from quietbeam.core.errors import NotMeasuredError
-from quietbeam.core.evidence import RunEvidence
-from quietbeam.core.types import BoolArray, FloatArray
+from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.model.types import BoolArray, FloatArray
 
 from .run_buffer import RunBuffer
 

@@ -27,8 +27,8 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from quietbeam.core.errors import BufferConflictError, InputError, NotMeasuredError
-from quietbeam.core.evidence import RunEvidence
-from quietbeam.core.types import BoolArray, FloatArray, RowBlock, RunInfo
+from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.model.types import BoolArray, FloatArray, RowBlock, RunInfo
 
 MapKind = Literal["raw", "denoised", "uncertainty", "chi2"]
 MAP_KINDS: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty", "chi2")

@@ -156,7 +156,7 @@ def _play(
     documents: Iterable[tuple[str, Any, float]], publish: Callable[[str, Any], Any], speed: float, what: str
 ) -> None:
     """Send documents with their pauses [s] until the end or a signal, and say what was sent."""
-    from quietbeam.core.stop import stop_on_signals
+    from quietbeam.core.process.stop import stop_on_signals
     from quietbeam.ingest.recording import play
 
     stop = stop_on_signals()
@@ -220,7 +220,7 @@ def register(app: typer.Typer) -> None:
         """Scan a simulated specimen with a real RunEngine in this process."""
         from quietbeam.beamline.experiment import Experiment, ExperimentOptions
         from quietbeam.core.errors import InputError
-        from quietbeam.core.log import configure_logging
+        from quietbeam.core.process.log import configure_logging
         from quietbeam.core.settings import load_settings
 
         settings = load_settings(config)
@@ -309,7 +309,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Send a measured file, or a recording, as the documents of a live scan."""
         from quietbeam.core.errors import InputError
-        from quietbeam.core.log import configure_logging
+        from quietbeam.core.process.log import configure_logging
         from quietbeam.core.settings import load_settings
         from quietbeam.ingest.recording import is_recording
 

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from quietbeam.app.demo import DemoLine
-    from quietbeam.core.runs import RunStatus
+    from quietbeam.core.wire.runs import RunStatus
 
 LINES = "P_Ka,S_Ka,Cl_Ka,K_Ka,Ca_Ka,Fe_Ka,Cu_Ka,Zn_Ka"
 
@@ -80,7 +80,7 @@ def show_table(console: Any, table: list[DemoLine]) -> None:
     """Print the closing table."""
     from rich.table import Table
 
-    from quietbeam.core.evidence import interval
+    from quietbeam.core.model.evidence import interval
 
     shown = Table(
         title="What held-out counts say, beside the truth that only the simulator knows", title_justify="left"

@@ -90,7 +90,7 @@ def denoise(
     from rich.table import Table
 
     from quietbeam.core.errors import InputError
-    from quietbeam.core.evidence import interval
+    from quietbeam.core.model.evidence import interval
     from quietbeam.core.settings import load_settings
     from quietbeam.denoiser.offline import denoise as run
     from quietbeam.files import check_target, format_of, write_result

@@ -20,11 +20,11 @@ def register(app: typer.Typer) -> None:
         import redis
         import structlog
 
-        from quietbeam.core.bus import connect
-        from quietbeam.core.log import configure_logging
+        from quietbeam.core.process.log import configure_logging
+        from quietbeam.core.process.stage import run_stage
+        from quietbeam.core.process.stop import stop_on_signals
         from quietbeam.core.settings import load_settings
-        from quietbeam.core.stage import run_stage
-        from quietbeam.core.stop import stop_on_signals
+        from quietbeam.core.wire.bus import connect
         from quietbeam.ingest.service import IngestStage
 
         settings = load_settings(config)

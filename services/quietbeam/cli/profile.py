@@ -45,7 +45,7 @@ def check(
     Exit code 0: it can be used. 1: it cannot, or something looks wrong.
     """
     from quietbeam.core.errors import InputError
-    from quietbeam.core.log import configure_logging
+    from quietbeam.core.process.log import configure_logging
     from quietbeam.ingest.check import check as check_run
     from quietbeam.ingest.draft import draft_profile
     from quietbeam.ingest.profile import load_profile, shipped_profiles

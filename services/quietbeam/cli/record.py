@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from quietbeam.core.stop import StopRequest
+    from quietbeam.core.process.stop import StopRequest
     from quietbeam.ingest.recording import Recorder
     from quietbeam.ingest.transports import DocumentSource
 
@@ -36,11 +36,11 @@ def record(
     ] = False,
 ) -> None:
     """Record whole runs, document by document, as they come. Ingest gets every document all the same."""
-    from quietbeam.core.bus import connect
     from quietbeam.core.errors import ServiceError
-    from quietbeam.core.log import configure_logging
+    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.stop import stop_on_signals
     from quietbeam.core.settings import load_settings
-    from quietbeam.core.stop import stop_on_signals
+    from quietbeam.core.wire.bus import connect
     from quietbeam.ingest.recording import Recorder
     from quietbeam.ingest.transports import make_tap
 

@@ -22,9 +22,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Write a run's maps, evidence and provenance as one HTML file; also without any service running."""
-        from quietbeam.core.bus import connect
         from quietbeam.core.errors import InputError
         from quietbeam.core.settings import load_settings
+        from quietbeam.core.wire.bus import connect
         from quietbeam.serve.catalog import RunCatalog
         from quietbeam.serve.maps import MapReader
         from quietbeam.serve.report import make_report

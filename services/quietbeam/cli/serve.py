@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Serve maps, evidence and events over HTTP, and the dashboard at /."""
-        from quietbeam.core.log import configure_logging
+        from quietbeam.core.process.log import configure_logging
         from quietbeam.core.settings import load_settings
 
         settings = load_settings(config)

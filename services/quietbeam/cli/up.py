@@ -26,7 +26,7 @@ def up(
 
     from quietbeam.app import Supervisor
     from quietbeam.core.errors import ServiceError
-    from quietbeam.core.log import configure_logging
+    from quietbeam.core.process.log import configure_logging
     from quietbeam.core.settings import load_settings
 
     settings = load_settings(config)
@@ -73,7 +73,7 @@ def where(settings: object) -> list[str]:
 
 def tiled_server(config: Config = None) -> None:
     """Run the embedded Tiled server."""
-    from quietbeam.core.log import configure_logging
+    from quietbeam.core.process.log import configure_logging
     from quietbeam.core.settings import load_settings
     from quietbeam.embedded import tiled_server as server
 
@@ -84,7 +84,7 @@ def tiled_server(config: Config = None) -> None:
 
 def zmq_proxy(config: Config = None) -> None:
     """Run the embedded 0MQ proxy."""
-    from quietbeam.core.log import configure_logging
+    from quietbeam.core.process.log import configure_logging
     from quietbeam.core.settings import load_settings
     from quietbeam.embedded import zmq_proxy as proxy
 

@@ -30,11 +30,11 @@ def register(app: typer.Typer) -> None:
         """Denoise runs as their rows arrive: one process per device."""
         import socket
 
-        from quietbeam.core.bus import connect
-        from quietbeam.core.log import configure_logging
+        from quietbeam.core.process.log import configure_logging
+        from quietbeam.core.process.stage import run_stage
+        from quietbeam.core.process.stop import stop_on_signals
         from quietbeam.core.settings import load_settings
-        from quietbeam.core.stage import run_stage
-        from quietbeam.core.stop import stop_on_signals
+        from quietbeam.core.wire.bus import connect
 
         settings = load_settings(config)
         if device:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
-from quietbeam.core.evidence import Kind
+from quietbeam.core.model.evidence import Kind
 
 from .exposure import relative_exposure
 from .gain_field import gain_field

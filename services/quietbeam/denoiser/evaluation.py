@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from quietbeam.core.evidence import LineEvidence
+from quietbeam.core.model.evidence import LineEvidence
 
 from .areas import NoiseModel
 from .checks import LineChecks, check_line

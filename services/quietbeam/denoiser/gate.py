@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import norm, truncnorm
 
-from quietbeam.core.evidence import Estimator
+from quietbeam.core.model.evidence import Estimator
 
 from .risk import Blocks
 

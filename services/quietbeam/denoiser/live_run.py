@@ -10,11 +10,11 @@ import numpy as np
 import structlog
 
 from quietbeam.buffer import MapHistory, RunBuffer
-from quietbeam.core import keys, metrics, runs
-from quietbeam.core.bus import Connection, emit
-from quietbeam.core.evidence import RunEvidence
+from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import DenoiseSettings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys, metrics, runs
+from quietbeam.core.wire.bus import Connection, emit
 from quietbeam_models.network import Denoiser
 
 from .options import DenoiseOptions, MapUpdate

@@ -11,7 +11,7 @@ import psutil
 from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
-from quietbeam.core.evidence import Kind, RunEvidence
+from quietbeam.core.model.evidence import Kind, RunEvidence
 
 from .networks import free_cores, own_threads
 from .options import DenoiseOptions

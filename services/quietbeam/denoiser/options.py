@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quietbeam.core.types import FloatArray
+from quietbeam.core.model.types import FloatArray
 
 
 def never() -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 
 import structlog
 
-from quietbeam.core import actions, keys, runs
-from quietbeam.core.actions import Action, ActionKind
-from quietbeam.core.bus import Connection
+from quietbeam.core.wire import actions, keys, runs
+from quietbeam.core.wire.actions import Action, ActionKind
+from quietbeam.core.wire.bus import Connection
 from quietbeam_models.weights import known
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from quietbeam.core.evidence import DetectorEvidence, Kind, RunEvidence
+from quietbeam.core.model.evidence import DetectorEvidence, Kind, RunEvidence
 from quietbeam_models.network import Denoiser
 
 from .areas import NoiseModel, measure_noise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from quietbeam.core.types import RunInfo
+from quietbeam.core.model.types import RunInfo
 from quietbeam_models.network import Denoiser
 
 from .live_run import LiveRun

@@ -16,12 +16,12 @@ import redis
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core import keys, runs
-from quietbeam.core.bus import Connection, emit, entries, trim_older
 from quietbeam.core.errors import InputError, NotMeasuredError
+from quietbeam.core.process.stage import heartbeat
+from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import Settings
-from quietbeam.core.stage import heartbeat
-from quietbeam.core.stop import StopRequest
+from quietbeam.core.wire import keys, runs
+from quietbeam.core.wire.bus import Connection, emit, entries, trim_older
 
 from .live_run import LiveRun
 from .networks import pick_device

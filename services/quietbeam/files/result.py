@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from quietbeam.core.evidence import RunEvidence
+from quietbeam.core.model.evidence import RunEvidence
 
 
 class Result(Protocol):

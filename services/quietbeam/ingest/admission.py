@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from quietbeam.core.errors import InputError
+from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunInfo
 
 from .documents import Start
 from .layout import Layout

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quietbeam.core.types import RunState
+from quietbeam.core.model.types import RunState
 
 from .documents import Descriptor
 from .geometry import Geometry

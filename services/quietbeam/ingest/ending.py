@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quietbeam.core.types import BoolArray, RunState
+from quietbeam.core.model.types import BoolArray, RunState
 
 from .documents import Stop
 from .grid import GridAssembler

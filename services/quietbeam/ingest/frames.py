@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quietbeam.core.errors import DocumentError
-from quietbeam.core.evidence import Kind
-from quietbeam.core.types import BoolArray, FloatArray
+from quietbeam.core.model.evidence import Kind
+from quietbeam.core.model.types import BoolArray, FloatArray
 
 from .documents import Event
 from .layout import Layout

@@ -17,7 +17,7 @@ from scipy.stats import binned_statistic_2d
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.errors import DocumentError
-from quietbeam.core.types import FloatArray, RowBlock, RunInfo
+from quietbeam.core.model.types import FloatArray, RowBlock, RunInfo
 
 from .frames import SHORT, UINT32_MAX, Frames
 from .geometry import Geometry

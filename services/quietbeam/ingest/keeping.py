@@ -11,12 +11,12 @@ import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.buffer.run_buffer import run_path
-from quietbeam.core import actions, keys, runs
-from quietbeam.core.actions import Action, ActionKind
-from quietbeam.core.bus import Connection, emit
 from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import actions, keys, runs
+from quietbeam.core.wire.actions import Action, ActionKind
+from quietbeam.core.wire.bus import Connection, emit
 
 log = structlog.get_logger()
 

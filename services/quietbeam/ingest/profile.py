@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from quietbeam.core.errors import ProfileError
-from quietbeam.core.evidence import Kind
+from quietbeam.core.model.evidence import Kind
 from quietbeam.core.settings import configs_dir
 
 MISSING: Final = object()

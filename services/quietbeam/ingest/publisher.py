@@ -21,7 +21,8 @@ import numpy as np
 import redis
 import structlog
 
-from quietbeam.core import bus, codec, keys
+from quietbeam.core import codec
+from quietbeam.core.wire import bus, keys
 
 from .spool import Record, Spool
 

@@ -21,7 +21,7 @@ import orjson
 
 from quietbeam.core import codec
 from quietbeam.core.errors import DocumentError, FileFormatError, InputError
-from quietbeam.core.stop import StopRequest
+from quietbeam.core.process.stop import StopRequest
 
 Recorded = tuple[str, dict[str, Any]]
 Timed = tuple[str, Any, float]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quietbeam.core.errors import DocumentError
-from quietbeam.core.types import BoolArray, RowBlock, RunInfo
+from quietbeam.core.model.types import BoolArray, RowBlock, RunInfo
 
 from .frames import COUNTS, FAST, I0, LIVE, SHORT, SLOW, Frames
 from .geometry import Geometry

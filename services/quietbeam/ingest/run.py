@@ -16,8 +16,8 @@ from quietbeam.core.errors import (
     InputError,
     ProfileError,
 )
+from quietbeam.core.model.types import RunInfo, RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunInfo, RunState
 
 from .admission import admit, run_info
 from .datums import DatumStore

@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from quietbeam.core.types import BoolArray, RowBlock, RunInfo
+from quietbeam.core.model.types import BoolArray, RowBlock, RunInfo
 
 _CONFIG: Any = {"write_empty_chunks": True}
 _FIRST_BLOCKS = 256

@@ -14,12 +14,12 @@ import redis
 import structlog
 
 from quietbeam.buffer import RunBuffer, list_buffers
-from quietbeam.core import bus, keys, metrics, runs
-from quietbeam.core.bus import Connection
 from quietbeam.core.errors import DocumentError, NotMeasuredError, ServiceError
-from quietbeam.core.failpoint import failpoint
+from quietbeam.core.model.types import RunState
+from quietbeam.core.process.failpoint import failpoint
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import bus, keys, metrics, runs
+from quietbeam.core.wire.bus import Connection
 
 from . import documents
 from .detector_files import DetectorFiles
@@ -44,7 +44,7 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno
 
 
 class IngestStage:
-    """Turns documents into rows of counts (:class:`quietbeam.core.stage.Stage`).
+    """Turns documents into rows of counts (:class:`quietbeam.core.process.stage.Stage`).
 
     Parameters
     ----------

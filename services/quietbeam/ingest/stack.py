@@ -11,7 +11,7 @@ import numpy as np
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.errors import NotMeasuredError
-from quietbeam.core.types import RunState
+from quietbeam.core.model.types import RunState
 
 from .documents import Event, EventPage, Start, Stop, StreamDatum
 from .layout import Layout

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quietbeam.core.runs import RunStatus
+from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunInfo
 from quietbeam.core.version import __version__
+from quietbeam.core.wire.runs import RunStatus
 
 SPEC = "XRFDenoisedRun"
 SPEC_VERSION = "1.0"

@@ -12,8 +12,8 @@ import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.errors import ServiceError
+from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunInfo
 
 from .provenance import ARRAYS, ROOT_METADATA, SPEC, SPEC_VERSION, array_metadata
 from .tiled_api import TiledApi, TiledMissingError, array_body

@@ -8,9 +8,9 @@ from dataclasses import replace
 import redis
 import structlog
 
-from quietbeam.core import actions
-from quietbeam.core.actions import Action
-from quietbeam.core.bus import Connection
+from quietbeam.core.wire import actions
+from quietbeam.core.wire.actions import Action
+from quietbeam.core.wire.bus import Connection
 
 from .tiled_api import TiledApi, TiledAwayError, TiledBusyError, TiledRefusedError
 

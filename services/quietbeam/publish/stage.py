@@ -18,12 +18,12 @@ import redis
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core import keys, metrics, runs
-from quietbeam.core.bus import Connection, emit, entries
 from quietbeam.core.errors import NotMeasuredError, ServiceError
-from quietbeam.core.failpoint import failpoint
+from quietbeam.core.model.types import RunState
+from quietbeam.core.process.failpoint import failpoint
 from quietbeam.core.settings import Settings
-from quietbeam.core.types import RunState
+from quietbeam.core.wire import keys, metrics, runs
+from quietbeam.core.wire.bus import Connection, emit, entries
 
 from .outbox import BACKOFF_S, Parcel, next_due
 from .provenance import container_metadata

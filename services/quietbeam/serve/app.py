@@ -17,10 +17,10 @@ from redis.retry import Retry
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from quietbeam.core.bus import Connection, connect
+from quietbeam.core.process.stage import HEARTBEAT_S, heartbeat
 from quietbeam.core.settings import Settings
-from quietbeam.core.stage import HEARTBEAT_S, heartbeat
 from quietbeam.core.version import __version__
+from quietbeam.core.wire.bus import Connection, connect
 
 from . import problems
 from .access import Authenticator, BodyLimit, Guard, SafeHeaders, authorize

@@ -13,12 +13,12 @@ import redis
 import structlog
 
 from quietbeam.buffer import MapHistory, MapState, RunBuffer, list_buffers
-from quietbeam.core import keys, runs
-from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError, NotMeasuredError
-from quietbeam.core.evidence import RunEvidence
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import RunInfo, RunState
+from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.model.types import RunInfo, RunState
+from quietbeam.core.wire import keys, runs
+from quietbeam.core.wire.bus import Connection
+from quietbeam.core.wire.runs import RunStatus
 
 log = structlog.get_logger()
 

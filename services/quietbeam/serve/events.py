@@ -23,9 +23,9 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from quietbeam.core import keys
-from quietbeam.core.bus import entries
 from quietbeam.core.errors import InputError, ServiceError
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import entries
 
 log = structlog.get_logger()
 

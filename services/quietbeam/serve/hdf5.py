@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import RunInfo
+from quietbeam.core.model.types import RunInfo
 from quietbeam.core.version import __version__
+from quietbeam.core.wire.runs import RunStatus
 
 
 def write_hdf5(info: RunInfo, status: RunStatus, kind: str, values: npt.NDArray[Any], lines: tuple[str, ...]) -> bytes:

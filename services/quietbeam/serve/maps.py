@@ -14,8 +14,8 @@ from scipy.ndimage import distance_transform_edt
 
 from quietbeam.buffer import MapHistory, MapKind, RunBuffer
 from quietbeam.core.errors import NotMeasuredError
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import BoolArray, FloatArray
+from quietbeam.core.model.types import BoolArray, FloatArray
+from quietbeam.core.wire.runs import RunStatus
 
 Kind = Literal["raw", "denoised", "uncertainty", "residual", "chi2", "measured"]
 KINDS: dict[Kind, str] = {

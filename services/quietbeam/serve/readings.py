@@ -10,12 +10,12 @@ from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from quietbeam.core import keys, metrics, runs
-from quietbeam.core.bus import Connection
-from quietbeam.core.evidence import RunEvidence
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import RunState
+from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.model.types import RunState
 from quietbeam.core.version import __version__
+from quietbeam.core.wire import keys, metrics, runs
+from quietbeam.core.wire.bus import Connection
+from quietbeam.core.wire.runs import RunStatus
 
 from .catalog import RunCatalog
 from .events import EventHub

@@ -14,12 +14,12 @@ import numpy as np
 import structlog
 
 from quietbeam.buffer.run_buffer import run_path
-from quietbeam.core.advice import advise
 from quietbeam.core.errors import QuietbeamError
-from quietbeam.core.evidence import LineEvidence, interval
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import FloatArray, RunInfo
+from quietbeam.core.model.advice import advise
+from quietbeam.core.model.evidence import LineEvidence, interval
+from quietbeam.core.model.types import FloatArray, RunInfo
 from quietbeam.core.version import __version__
+from quietbeam.core.wire.runs import RunStatus
 
 from .colormaps import Colouring, draw_png
 from .events import EventHub

@@ -21,8 +21,8 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from quietbeam.core.errors import NotMeasuredError, ServiceError
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import RunInfo
+from quietbeam.core.model.types import RunInfo
+from quietbeam.core.wire.runs import RunStatus
 
 from .catalog import RunCatalog
 from .events import MAX_VIEWERS, SEND_TIMEOUT_S, EventHub

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from quietbeam.core.bus import Connection
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
+from quietbeam.core.wire.bus import Connection
 
 from . import kafka, tiled, zmq
 from .kafka import KafkaAddress, KafkaSource

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from quietbeam.core import keys
-from quietbeam.core.bus import Connection, GroupReader, Message, entries
+from quietbeam.core.wire import keys
+from quietbeam.core.wire.bus import Connection, GroupReader, Message, entries
 
 from .source import ReceivedDocument
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from quietbeam.core import keys
 from quietbeam.core.version import __version__
+from quietbeam.core.wire import keys
 from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import API_VERSION, Shared
 from quietbeam.serve.colormaps import SCALES, lookup_tables

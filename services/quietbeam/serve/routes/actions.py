@@ -8,11 +8,11 @@ import structlog
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from quietbeam.core import actions, keys
-from quietbeam.core.actions import Action, ActionKind
 from quietbeam.core.errors import NotMeasuredError
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import RunState
+from quietbeam.core.model.types import RunState
+from quietbeam.core.wire import actions, keys
+from quietbeam.core.wire.actions import Action, ActionKind
+from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope, needs, principal_of
 from quietbeam.serve.access.guard import address_of
 from quietbeam.serve.app import Services, Shared

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from quietbeam.core.errors import InputError, NotMeasuredError
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import RunInfo
+from quietbeam.core.model.types import RunInfo
+from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve import formats
 from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Services, Shared

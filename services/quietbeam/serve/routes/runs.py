@@ -12,12 +12,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import Field
 
-from quietbeam.core import actions
-from quietbeam.core.actions import Action
-from quietbeam.core.advice import advise
 from quietbeam.core.errors import InputError
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import RunState
+from quietbeam.core.model.advice import advise
+from quietbeam.core.model.types import RunState
+from quietbeam.core.wire import actions
+from quietbeam.core.wire.actions import Action
+from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Shared
 from quietbeam.serve.catalog import RunFilter

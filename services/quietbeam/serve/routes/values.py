@@ -9,8 +9,8 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
 from quietbeam.core.errors import InputError
-from quietbeam.core.runs import RunStatus
-from quietbeam.core.types import RunInfo
+from quietbeam.core.model.types import RunInfo
+from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Services, Shared
 from quietbeam.serve.maps import Kind, map_tag

@@ -33,10 +33,10 @@ from typing import Any
 
 import orjson
 
+from ..model.evidence import RunEvidence
+from ..model.types import RunInfo, RunState
 from . import keys
 from .bus import Connection
-from .evidence import RunEvidence
-from .types import RunInfo, RunState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ EPOCH = "qb:epoch"
 
 
 def run(uid: str) -> str:
-    """Hash with the state of a run; field names are in :mod:`quietbeam.core.runs`."""
+    """Hash with the state of a run; field names are in :mod:`quietbeam.core.wire.runs`."""
     return f"qb:run:{uid}"
 
 

@@ -12,8 +12,8 @@ import psutil
 import redis
 import structlog
 
-from . import keys
-from .bus import Connection
+from ..wire import keys
+from ..wire.bus import Connection
 from .stop import StopRequest
 
 log = structlog.get_logger()

@@ -11,8 +11,8 @@ import orjson
 import redis
 import structlog
 
+from ..errors import InputError
 from . import keys
-from .errors import InputError
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ The signal-to-noise ratio (SNR) of a map is its mean over its root mean squared 
 
 For Poisson counts the squared error of the raw map is its variance, which is its mean ``m`` (counts per pixel of the
 detector sum), so ``SNR_raw = m / sqrt(m) = sqrt(m)``: it grows with the square root of the dwell. The dwell gain is
-``G = MSE(raw) / MSE(denoised)`` by definition (:class:`~quietbeam.core.evidence.LineEvidence`), so
+``G = MSE(raw) / MSE(denoised)`` by definition (:class:`~quietbeam.core.model.evidence.LineEvidence`), so
 ``SNR_denoised = SNR_raw * sqrt(G)``, and a wanted ``SNR`` takes the present dwell times
 
 - raw: ``f = SNR**2 / m``;

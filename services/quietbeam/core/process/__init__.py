@@ -1,0 +1,1 @@
+"""The life of one process: loop, stop, log, fail points for tests."""

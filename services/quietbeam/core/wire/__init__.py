@@ -1,0 +1,1 @@
+"""What travels through Redis: streams, keys, run states, actions, counters."""
