@@ -1,9 +1,9 @@
 """Files of measured maps in, denoised maps out."""
 
 from .map_file import MapFile
-from .measured import read_measured
 from .read import read_map
+from .readers.measured import read_measured
 from .target import check_target
-from .write import FORMATS, format_of, write_result
+from .writers.write import FORMATS, format_of, write_result
 
 __all__ = ["FORMATS", "MapFile", "check_target", "format_of", "read_map", "read_measured", "write_result"]

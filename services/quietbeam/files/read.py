@@ -15,10 +15,10 @@ from quietbeam.core.errors import FileFormatError, InputError, QuietbeamError
 from quietbeam.spectra import LineMap, spectra_to_lines
 from quietbeam.spectra.fit import fit_lines
 
-from . import own
 from .map_file import MapFile
-from .mda import is_mda
-from .measured import FORMATS, read_measured
+from .readers import own
+from .readers.mda import is_mda
+from .readers.measured import FORMATS, read_measured
 from .target import is_our_hdf5
 
 _DAMAGED = (OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error)

@@ -12,7 +12,7 @@ import numpy as np
 
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.files import MapFile
-from quietbeam.files.own import published
+from quietbeam.files.readers.own import published
 
 from .recording import Recorded
 

@@ -15,10 +15,10 @@ import numpy as np
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.version import __version__
 
-from .names import ascii_name, maps_name, short_name, unlike_names
+from ..names import ascii_name, maps_name, short_name, unlike_names
+from ..result import Result, kinds, new_hdf5
+from ..target import check_target
 from .nexus import write_nexus
-from .result import Result, kinds, new_hdf5
-from .target import check_target
 
 Settings = Mapping[str, Any]
 

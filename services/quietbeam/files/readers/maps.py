@@ -16,8 +16,8 @@ import numpy as np
 from quietbeam.core.errors import FileFormatError
 from quietbeam.spectra import Floats, LineMap, MapInfo, SpectralMap
 
+from ..names import line_name
 from .calibration import calibration_of, refuse_giants
-from .names import line_name
 
 _DETECTORS = "abcdefghijklmnop"
 _SINGLE = re.compile(r"\.h5(\d+)$")

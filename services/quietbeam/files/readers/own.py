@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quietbeam.core.errors import FileFormatError
 
-from .map_file import MapFile
+from ..map_file import MapFile
 
 WANTED = (
     "it must hold `counts` with axes (detector, line, row, col), "

@@ -12,8 +12,8 @@ import numpy as np
 from quietbeam.core.errors import FileFormatError
 from quietbeam.spectra import Floats, LineMap, MapInfo, SpectralMap
 
+from ..names import line_name
 from .calibration import calibration_of, refuse_giants
-from .names import line_name
 
 DEFAULT_CALIBRATION = (0.0, 0.01)
 """keV; what PyXRF itself starts from, and Xspress 3 electronics are set to."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from quietbeam.core.version import __version__
 
-from .names import group_name, unlike_names
-from .result import Result, new_hdf5
+from ..names import group_name, unlike_names
+from ..result import Result, new_hdf5
 
 
 def write_nexus(path: Path, result: Result, *, source: str, settings: Mapping[str, Any]) -> None:
