@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from quietbeam.app.viewers import Viewers
 from quietbeam.beamline.truth import Truth
+from quietbeam.benchmarks.viewers_load import Viewers
 from quietbeam.core.wire.bus import connect, emit
 
 from .conftest import Installation, assert_counts_equal_truth, wait_until

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from quietbeam.denoiser import benchmark, benchmark_speed
+from quietbeam.benchmarks import quality as benchmark
+from quietbeam.benchmarks import speed as benchmark_speed
 
 
 def test_standard_cases_cover_everything() -> None:

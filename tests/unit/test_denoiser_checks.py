@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from quietbeam.benchmarks.phantoms import PHANTOMS, expose
 from quietbeam.denoiser.areas import NoiseModel
 from quietbeam.denoiser.checks import check_line, local_chi2
 from quietbeam.denoiser.combination import best_weights, combine, cross_errors
 from quietbeam.denoiser.counts import RunCounts, Sums
 from quietbeam.denoiser.null_test import false_structure
-from quietbeam.denoiser.phantoms import PHANTOMS, expose
 from quietbeam.denoiser.resolution import resolution
 from quietbeam.denoiser.risk import Fold, raw_error, windows
 

@@ -63,7 +63,7 @@ def benchmark_quality(
     """Dwell gains on phantoms with known truth, against raw, Gaussian, median, TV, NLM and BM3D."""
     from rich.console import Console
 
-    from quietbeam.denoiser.benchmark import Extent, run_quality
+    from quietbeam.benchmarks.quality import Extent, run_quality
 
     if quick and full:
         raise typer.BadParameter("choose one of --quick and --full")
@@ -78,7 +78,7 @@ def benchmark_speed(
     device: Annotated[str, typer.Option(help="all, cpu, cuda, cuda:N, mps.")] = "all",
 ) -> None:
     """Seconds per map and per fine-tuning step, against the machine's own matrix products."""
-    from quietbeam.denoiser.benchmark_speed import run_speed
+    from quietbeam.benchmarks.speed import run_speed
 
     typer.echo(run_speed(output, device).read_text())
 
@@ -94,7 +94,7 @@ def benchmark_live(
     import tempfile
 
     from quietbeam.app.demo import forget_facility
-    from quietbeam.app.live_benchmark import LiveBenchmark, measure, report
+    from quietbeam.benchmarks.live import LiveBenchmark, measure, report
 
     forget_facility()
     options = LiveBenchmark(shape=map_shape(shape), dwell_s=dwell, seed=seed)
@@ -120,8 +120,8 @@ def benchmark_viewers(
     import tempfile
 
     from quietbeam.app.demo import forget_facility
-    from quietbeam.app.live_benchmark import LiveBenchmark
-    from quietbeam.app.viewers_benchmark import measure, report
+    from quietbeam.benchmarks.live import LiveBenchmark
+    from quietbeam.benchmarks.viewers import measure, report
 
     forget_facility()
     options = LiveBenchmark(shape=map_shape(shape), dwell_s=dwell)

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from quietbeam.denoiser.finetune import LEARNING, FineTuning
+from quietbeam.denoiser.networks import predict
+from quietbeam.denoiser.offline import denoise
+from quietbeam.denoiser.options import DenoiseOptions
+from quietbeam.denoiser.pairs import ThinnedPairs
+from quietbeam.denoiser.session import DenoiseSession
 from quietbeam_models.network import Denoiser
 from quietbeam_models.weights import DEFAULT
 
-from .benchmark import machine
-from .finetune import LEARNING, FineTuning
-from .networks import predict
-from .offline import denoise
-from .options import DenoiseOptions
-from .pairs import ThinnedPairs
 from .phantoms import PHANTOMS, expose
-from .session import DenoiseSession
+from .quality import machine
 
 SHAPE = (8, 128, 128)
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from quietbeam.core.errors import InputError
+from quietbeam.denoiser.offline import denoise
 
-from .benchmark_report import draw_figure, make_table, mean_gain
-from .offline import denoise
+from .baselines import FILTERS, NOISE2NOISE, best_error, noise2noise
 from .phantoms import PHANTOMS, expose
-from .yardsticks import FILTERS, NOISE2NOISE, best_error, noise2noise
+from .quality_report import draw_figure, make_table, mean_gain
 
 Case = tuple[str, int, int, float]
 Extent = Literal["quick", "standard", "full"]

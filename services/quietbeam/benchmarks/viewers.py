@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from quietbeam.app.demo import services
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import runs
 from quietbeam.core.wire.bus import connect, emit
 
-from .demo import services
-from .live_benchmark import LiveBenchmark, Seconds, cores, installation, scan_once
-from .viewers import Viewers
+from .live import LiveBenchmark, Seconds, cores, installation, scan_once
+from .viewers_load import Viewers
 
 FLOOD_HZ = 100
 FLOOD_BYTES = 4000

@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from quietbeam.app.demo import services, simulate
+from quietbeam.app.ports import free_port
 from quietbeam.core import codec
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import Settings, load_settings
 from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection, connect, entries
-
-from .demo import services, simulate
-from .ports import free_port
 
 Seconds = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .yardsticks import FILTERS, NOISE2NOISE
+from .baselines import FILTERS, NOISE2NOISE
 
 
 def mean_gain(gains: np.ndarray) -> float:

@@ -1,0 +1,1 @@
+"""Measurements of quality, speed and load; no service needs them."""
