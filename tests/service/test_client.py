@@ -24,7 +24,7 @@ from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.wire import runs
 from quietbeam.core.wire.bus import Connection
-from quietbeam.denoiser.worker import DenoiseStage
+from quietbeam.denoiser.live.stage import DenoiseStage
 from quietbeam.ingest.service import IngestStage
 from quietbeam.ingest.transports import MemorySource
 from quietbeam.serve import create_app

@@ -11,7 +11,7 @@ from shapes_kit import LINES, Run, ingested, pipe_with, profile
 
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire.bus import Connection
-from quietbeam.denoiser.worker import DenoiseStage
+from quietbeam.denoiser.live.stage import DenoiseStage
 
 
 def test_a_spiral_is_denoised_where_it_has_points(settings: Settings, redis: Connection, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RowBlock, RunInfo, RunState
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, metrics, runs
-from quietbeam.denoiser.live_run import LiveRun
-from quietbeam.denoiser.networks import pretrained
+from quietbeam.denoiser.estimators.networks import pretrained
+from quietbeam.denoiser.live.job import LiveRun
+from quietbeam.denoiser.live.stage import DenoiseStage
 from quietbeam.denoiser.options import DenoiseOptions
 from quietbeam.denoiser.session import CARRIED, DenoiseSession
-from quietbeam.denoiser.worker import DenoiseStage
 
 LINES, DETECTORS, SHAPE = ("Ca_Ka", "Fe_Ka", "Zn_Ka"), ("det1", "det2", "det3", "det4"), (24, 32)
 
@@ -247,7 +247,7 @@ def test_after_redis_lost_everything_the_maps_go_on(settings: Settings, redis) -
 def test_a_full_redis_is_waited_out(settings: Settings, valkey_process, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run keeps its denoiser, and a worker that starts while Redis is full does not die of it."""
     from quietbeam.core.wire.bus import connect
-    from quietbeam.denoiser import worker
+    from quietbeam.denoiser.live import stage as worker
 
     monkeypatch.setattr(worker, "_FULL_S", 0.01)
     redis = connect(valkey_process.url)

@@ -3,15 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from quietbeam.denoiser.evaluation.evaluate.gate import choose, gain_interval
+from quietbeam.denoiser.evaluation.evaluate.risk import block_sums, count_folds, counting_variance, error, raw_error
 
-from quietbeam.denoiser.areas import NoiseModel, measure_noise
-from quietbeam.denoiser.counts import RunCounts, Sums
-from quietbeam.denoiser.gains import estimate_gains
-from quietbeam.denoiser.gate import choose, gain_interval
-from quietbeam.denoiser.holdout import hold_out, split_evenly
-from quietbeam.denoiser.nonlocal_means import MAX_LEVELS, VARIANTS, average_levels, every_variant, one_variant
-from quietbeam.denoiser.risk import block_sums, count_folds, counting_variance, error, raw_error
-from quietbeam.denoiser.smoother import smooth
+from quietbeam.denoiser.data.area_noise import NoiseModel, measure_noise
+from quietbeam.denoiser.data.counts import RunCounts, Sums
+from quietbeam.denoiser.data.gains import estimate_gains
+from quietbeam.denoiser.data.holdout import hold_out, split_evenly
+from quietbeam.denoiser.estimators.nonlocal_means import (
+    MAX_LEVELS,
+    VARIANTS,
+    average_levels,
+    every_variant,
+    one_variant,
+)
+from quietbeam.denoiser.estimators.smoother import smooth
 
 torch.set_num_threads(1)
 
@@ -338,7 +344,7 @@ def test_even_detectors_have_no_field() -> None:
 
 @pytest.mark.parametrize(("pixels", "rows"), [(0.0, 0.0), (0.05, 0.0), (0.0, 0.05)])
 def test_common_mode_noise_is_measured(pixels: float, rows: float) -> None:
-    from quietbeam.denoiser.common_mode import common_mode
+    from quietbeam.denoiser.checks.line_checks.common_mode import common_mode
 
     rng = np.random.default_rng(2)
     r, c = np.mgrid[0:96, 0:96]
@@ -351,7 +357,7 @@ def test_common_mode_noise_is_measured(pixels: float, rows: float) -> None:
 @pytest.mark.parametrize("detectors", [2, 4])
 def test_the_error_of_raw_areas_is_measured_right(detectors: int) -> None:
     """Every dwell gain of fitted areas hangs on it; the fit must not be bent by the noise of the level itself."""
-    from quietbeam.denoiser.risk import area_folds
+    from quietbeam.denoiser.evaluation.evaluate.risk import area_folds
 
     rng = np.random.default_rng(5)
     r, c = np.mgrid[0:96, 0:96]
@@ -368,7 +374,7 @@ def test_the_error_of_raw_areas_is_measured_right(detectors: int) -> None:
 
 
 def test_counting_noise_alone_is_no_jitter() -> None:
-    from quietbeam.denoiser.common_mode import common_mode
+    from quietbeam.denoiser.checks.line_checks.common_mode import common_mode
 
     found = [
         common_mode(store(np.random.default_rng(seed).poisson(5.0, (1, 2, size, size))).sums("all"))[1]

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from quietbeam.denoiser.finetune import LEARNING, FineTuning
-from quietbeam.denoiser.networks import predict
+from quietbeam.denoiser.estimators.networks import predict
+from quietbeam.denoiser.learning.finetune import LEARNING, FineTuning
+from quietbeam.denoiser.learning.pairs import ThinnedPairs
 from quietbeam.denoiser.offline import denoise
 from quietbeam.denoiser.options import DenoiseOptions
-from quietbeam.denoiser.pairs import ThinnedPairs
 from quietbeam.denoiser.session import DenoiseSession
 from quietbeam_models.network import Denoiser
 from quietbeam_models.weights import DEFAULT

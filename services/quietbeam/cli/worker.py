@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         os.nice(nice)
         import torch
 
-        from quietbeam.denoiser.worker import DenoiseStage
+        from quietbeam.denoiser.live.stage import DenoiseStage
 
         torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
         connection = connect(settings.redis_url)

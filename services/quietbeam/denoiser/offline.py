@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.evidence import Kind, RunEvidence
 
-from .networks import free_cores, own_threads
+from .estimators.networks import free_cores, own_threads
 from .options import DenoiseOptions
 from .session import DenoiseSession
 

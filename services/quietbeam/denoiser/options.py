@@ -69,7 +69,7 @@ class MapUpdate:
     raw, denoised, uncertainty
         (line, row, col) float32 [counts of the summed detectors]; 0 where not measured.
     chi2
-        (line, row, col) float32, see :func:`quietbeam.denoiser.checks.local_chi2`; 0 where not measured.
+        (line, row, col) float32, see :func:`quietbeam.denoiser.checks.line_checks.local_chi2`; 0 where not measured.
     """
 
     rows: tuple[int, int]

@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from quietbeam.core.model.evidence import DetectorEvidence, Kind, RunEvidence
 from quietbeam_models.network import Denoiser
 
-from .areas import NoiseModel, measure_noise
-from .checks import local_chi2
-from .counts import RunCounts, Sums
-from .evaluation import Evaluation, Part, evaluate, mix, rounded
-from .judging import calibrated
-from .networks import part_of, pick_device, predict, pretrained, use_threads
-from .nonlocal_means import averaged_noise, one_variant
+from .checks.line_checks import local_chi2
+from .checks.proven_pixels import beyond_counting
+from .data.area_noise import NoiseModel, measure_noise
+from .data.counts import RunCounts, Sums
+from .estimators.networks import part_of, pick_device, predict, pretrained, use_threads
+from .estimators.nonlocal_means import averaged_noise, one_variant
+from .estimators.smoother import smooth
+from .evaluation.evaluate import Evaluation, Part, evaluate, mix, rounded
+from .evaluation.fold_errors import calibrated
+from .evaluation.risk import held_detectors
+from .learning.pairs import DetectorPairs, Pairs, ThinnedPairs
 from .options import LARGE, DenoiseOptions, MapUpdate, never, untold
-from .pairs import DetectorPairs, Pairs, ThinnedPairs
-from .proven_pixels import beyond_counting
-from .risk import held_detectors
-from .smoother import smooth
 
 if TYPE_CHECKING:
-    from .finetune import FineTuning
+    from .learning.finetune import FineTuning
 
 log = structlog.get_logger()
 
@@ -371,7 +371,7 @@ class DenoiseSession:
 
     # -- inside -------------------------------------------------------------------------------------------------
     def _fine_tuning(self, start: Denoiser) -> FineTuning:
-        from .finetune import FineTuning  # Lightning takes seconds to import
+        from .learning.finetune import FineTuning
 
         return FineTuning(start, self.device, self.options, self.seed)
 

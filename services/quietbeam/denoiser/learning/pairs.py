@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .areas import NoiseModel
-from .counts import RunCounts, Sums
+from ..data.area_noise import NoiseModel
+from ..data.counts import RunCounts, Sums
 
 Window = tuple[slice, slice]
 

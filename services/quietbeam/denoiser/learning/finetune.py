@@ -18,9 +18,9 @@ from torch import Tensor
 from quietbeam_models.losses import line_loss
 from quietbeam_models.network import Denoiser, native_bf16
 
-from .counts import Sums
-from .networks import fresh_copy, giving_way, predict, turned
-from .options import DenoiseOptions, never
+from ..data.counts import Sums
+from ..estimators.networks import fresh_copy, giving_way, predict, turned
+from ..options import DenoiseOptions, never
 from .pairs import Pairs
 
 BATCH_PIXELS = 32_768

@@ -23,10 +23,10 @@ from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection, emit, entries, trim_older
 
-from .live_run import LiveRun
-from .networks import pick_device
-from .requests import Requests
-from .stacks import StackWeights
+from ..estimators.networks import pick_device
+from .action_requests import Requests
+from .job import LiveRun
+from .stack_weights import StackWeights
 
 log = structlog.get_logger()
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .areas import NoiseModel
+from ..data.area_noise import NoiseModel
+from ..data.counts import RunCounts
 from .combination import Weights
-from .counts import RunCounts
 from .gate import Choice
 
 NOISY_SHARE = 0.3

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .areas import NoiseModel
-from .counts import RunCounts, Sums
-from .holdout import split_evenly
+from ..data.area_noise import NoiseModel
+from ..data.counts import RunCounts, Sums
+from ..data.holdout import split_evenly
 
 Array = NDArray[np.float32]
 Blocks = NDArray[np.float64]

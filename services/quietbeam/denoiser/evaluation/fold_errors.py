@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .areas import NoiseModel
+from ..data.area_noise import NoiseModel
+from ..data.counts import RunCounts, Sums
+from ..estimators.nonlocal_means import averaged_noise, every_variant, one_variant
+from ..estimators.smoother import WIDTHS, smooth
+from ..options import DenoiseOptions
 from .combination import combine, cross_errors
-from .counts import RunCounts, Sums
-from .nonlocal_means import averaged_noise, every_variant, one_variant
-from .options import DenoiseOptions
 from .risk import Blocks, Fold, area_folds, block_size, count_folds, error, raw_error, windows
-from .smoother import WIDTHS, smooth
 
 Array = NDArray[np.float32]
 CONTROL = "pretrained"

@@ -17,8 +17,8 @@ from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.core.wire.bus import Connection, emit
 from quietbeam_models.network import Denoiser
 
-from .options import DenoiseOptions, MapUpdate
-from .session import DenoiseSession
+from ..options import DenoiseOptions, MapUpdate
+from ..session import DenoiseSession
 
 log = structlog.get_logger()
 

@@ -17,8 +17,8 @@ from quietbeam.core.errors import InputError, WeightsError
 from quietbeam_models.network import Denoiser, native_bf16
 from quietbeam_models.weights import DEFAULT, DamagedWeightsError, Pretrained, load_weights
 
-from .counts import Sums
-from .options import untold
+from ..data.counts import Sums
+from ..options import untold
 
 Array = NDArray[np.float32]
 TILE_HALO = 32

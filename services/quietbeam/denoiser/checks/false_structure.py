@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import Sums
+from ..data.counts import Sums
 
 Array = NDArray[np.float32]
 

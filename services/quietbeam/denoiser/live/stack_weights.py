@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from quietbeam.core.model.types import RunInfo
 from quietbeam_models.network import Denoiser
 
-from .live_run import LiveRun
+from .job import LiveRun
 
 _KEPT = 4
 """Stacks whose weights are kept in memory."""

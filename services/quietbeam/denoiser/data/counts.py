@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.evidence import Kind
 
+from .area_units import effective_unit, power_of_two
 from .exposure import relative_exposure
 from .gain_field import gain_field
 from .gains import Gains, estimate_gains
 from .glitches import find_glitches
 from .holdout import hold_out
-from .units import effective_unit, power_of_two
 
 Array = NDArray[np.float32]
 Part = Literal["all", "train", "held"]

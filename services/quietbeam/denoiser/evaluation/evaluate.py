@@ -11,19 +11,29 @@ from numpy.typing import NDArray
 
 from quietbeam.core.model.evidence import LineEvidence
 
-from .areas import NoiseModel
-from .checks import LineChecks, check_line
+from ..checks.common_mode import common_mode
+from ..checks.false_structure import false_structure
+from ..checks.line_checks import LineChecks, check_line
+from ..data.area_noise import NoiseModel
+from ..data.counts import RunCounts, Sums
+from ..estimators.smoother import WIDTHS
+from ..options import DenoiseOptions, never
 from .combination import Weights
-from .common_mode import common_mode
-from .counts import RunCounts, Sums
+from .fold_errors import (
+    CONTROL,
+    Estimate,
+    Judged,
+    best_widths,
+    controlled,
+    judge,
+    judge_combination,
+    judge_nonlocal,
+    total,
+)
 from .gate import Choice, choose, gain_interval
-from .judging import CONTROL, Estimate, Judged, best_widths, controlled, judge, judge_combination, judge_nonlocal, total
-from .notes import notes_of
-from .null_test import false_structure
-from .options import DenoiseOptions, never
 from .risk import FOLDS, Blocks, counting_variance
-from .single import judge_single
-from .smoother import WIDTHS
+from .single_detector import judge_single
+from .user_notes import notes_of
 
 Array = NDArray[np.float32]
 

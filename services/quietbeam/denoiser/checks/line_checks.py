@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from .counts import Sums
+from ..data.counts import Sums
 from .resolution import resolution
 
 Array = NDArray[np.float32]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .counts import RunCounts
+from ..data.counts import RunCounts
 from .gate import Choice
 
 DRIFT_LIMIT = 0.04

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import Sums
-from .finest_scale import finest_scale
+from ..data.counts import Sums
+from ..data.finest_scale import finest_scale
 
 Array = NDArray[np.float64]
 

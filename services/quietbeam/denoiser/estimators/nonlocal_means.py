@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .areas import NoiseModel
-from .counts import Sums
-from .options import never
+from ..data.area_noise import NoiseModel
+from ..data.counts import Sums
+from ..options import never
 
 Array = NDArray[np.float32]
 Average = tuple[Array, Array]

@@ -1,0 +1,1 @@
+"""Counts, detectors, exposure and noise of one map."""

@@ -1,0 +1,1 @@
+"""Scores every estimator on held-out counts and chooses one for each line."""

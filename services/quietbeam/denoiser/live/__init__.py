@@ -1,0 +1,1 @@
+"""The stage's process: leases, one job for each run, requested actions."""
