@@ -12,8 +12,8 @@ from bluesky import RunEngine
 from quietbeam.beamline.ioc import plans as _plans
 from quietbeam.beamline.ioc.address import Address
 from quietbeam.beamline.ioc.devices import connect
-from quietbeam.client import stop_at_snr
-from quietbeam.ingest.publisher import RedisPublisher
+from quietbeam.runengine import stop_at_snr
+from quietbeam.runengine.publisher import RedisPublisher
 
 _beamline = connect(Address(prefix=os.environ.get("QUIETBEAM_IOC_PREFIX", "QB:")))
 xs, i0, sample_y, sample_x = _beamline.detector, _beamline.i0, _beamline.slow, _beamline.fast

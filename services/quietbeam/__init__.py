@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from quietbeam import _moved
 from quietbeam.core.version import __version__
 
 if TYPE_CHECKING:
     from quietbeam.denoiser.offline import DenoiseResult, denoise
 
 __all__ = ["DenoiseResult", "__version__", "denoise"]
+
+_moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.wire.bus import Connection
-from quietbeam.serve.colormaps import NOT_MEASURED_RGB
+from quietbeam.serve.render.colormaps import NOT_MEASURED_RGB
 from quietbeam.serve.server import bind, make_server
 
 from .synthetic_run import SyntheticRun

@@ -15,7 +15,7 @@ from quietbeam.core.settings import Settings
 from quietbeam.core.wire import actions
 from quietbeam.core.wire.actions import ActionKind
 from quietbeam.core.wire.bus import Connection, connect
-from quietbeam.ingest.service import IngestStage
+from quietbeam.ingest.stage.service import IngestStage
 from quietbeam.ingest.transports import MemorySource
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore

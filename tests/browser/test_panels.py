@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from quietbeam.core.wire import runs
 from quietbeam.core.wire.bus import Connection
-from quietbeam.serve.colormaps import NOT_MEASURED_RGB
+from quietbeam.serve.render.colormaps import NOT_MEASURED_RGB
 
 from .conftest import LINES, Canvas, Dashboard, drawn, open_page, until, wait_for_rows
 from .synthetic_run import SyntheticRun

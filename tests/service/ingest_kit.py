@@ -21,7 +21,7 @@ from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection
 from quietbeam.core.wire.runs import RunStatus
-from quietbeam.ingest.service import IngestStage
+from quietbeam.ingest.stage.service import IngestStage
 from quietbeam.ingest.transports import DocumentSource, MemorySource
 
 LINES = ("P_Ka", "Fe_Ka", "Zn_Ka")

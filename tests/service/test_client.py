@@ -18,15 +18,15 @@ from bluesky import preprocessors as bpp
 from ophyd.sim import det
 
 from browser.synthetic_run import SyntheticRun
-from quietbeam.client import Client, ConflictError, FailedError, RefusedError, stop_at_snr
-from quietbeam.client.stop import SnrWatch
+from quietbeam.client import Client, ConflictError, FailedError, RefusedError
 from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.wire import runs
 from quietbeam.core.wire.bus import Connection
 from quietbeam.denoiser.live.stage import DenoiseStage
-from quietbeam.ingest.service import IngestStage
+from quietbeam.ingest.stage.service import IngestStage
 from quietbeam.ingest.transports import MemorySource
+from quietbeam.runengine.stop_at_snr import SnrWatch, stop_at_snr
 from quietbeam.serve import create_app
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore

@@ -31,7 +31,7 @@ DIES = """
 import sys
 from quietbeam.core.wire.bus import connect
 from quietbeam.core.settings import load_settings
-from quietbeam.ingest.service import IngestStage
+from quietbeam.ingest.stage.service import IngestStage
 settings = load_settings(sys.argv[1])
 stage = IngestStage(settings, connect(settings.redis_url))
 while True:
@@ -142,7 +142,7 @@ def test_redis_loses_everything(settings: Settings, redis: Connection) -> None:
 def test_a_flush_without_a_disconnection_is_noticed(
     settings: Settings, redis: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quietbeam.ingest.service.TRIM_S", 0.05)
+    monkeypatch.setattr("quietbeam.ingest.stage.service.TRIM_S", 0.05)
     scan = Scan()
     docs = scan.docs()
     pipe = Pipe(settings, redis, RedisSource(redis))
@@ -203,7 +203,7 @@ def test_an_end_to_end_scan_of_a_real_engine_over_an_outage(
     from ophyd import Component as Cpt
     from ophyd import Device, Signal
 
-    from quietbeam.ingest.publisher import RedisPublisher
+    from quietbeam.runengine.publisher import RedisPublisher
 
     class Xs(Device):
         det1_P_Ka = Cpt(Signal, value=0)
@@ -254,7 +254,7 @@ def test_pause_and_rewind_of_a_real_engine(settings: Settings, redis: Connection
     from ophyd import Device, Signal
     from ophyd.status import Status
 
-    from quietbeam.ingest.publisher import RedisPublisher
+    from quietbeam.runengine.publisher import RedisPublisher
 
     class Xs(Device):
         det1_P_Ka = Cpt(Signal, value=0)
@@ -302,7 +302,7 @@ def test_pause_and_rewind_of_a_real_engine(settings: Settings, redis: Connection
 
 def test_the_stage_runs_in_its_loop(settings: Settings, redis: Connection) -> None:
     from quietbeam.core.process.stage import run_stage
-    from quietbeam.ingest.service import IngestStage
+    from quietbeam.ingest.stage.service import IngestStage
 
     stop = StopRequest()
     stage = IngestStage(settings, redis)

@@ -15,7 +15,7 @@ from conftest import wait_until
 from quietbeam.core import codec
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import Connection, connect
-from quietbeam.ingest.publisher import RedisPublisher, pack_what_can_be
+from quietbeam.runengine.publisher import RedisPublisher, pack_what_can_be
 
 if TYPE_CHECKING:
     from conftest import ValkeyProcess
@@ -106,7 +106,7 @@ def test_what_a_dead_engine_left_is_sent_first(valkey_process: ValkeyProcess, tm
     valkey_process.kill()
     code = f"""
 import os, time
-from quietbeam.ingest.publisher import RedisPublisher
+from quietbeam.runengine.publisher import RedisPublisher
 publisher = RedisPublisher({valkey_process.url!r}, spool_dir={str(tmp_path)!r})
 for i in range(50):
     publisher("event", {{"uid": str(i), "descriptor": "d", "seq_num": i, "time": 1.0, "data": {{}}}})

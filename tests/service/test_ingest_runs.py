@@ -17,7 +17,7 @@ from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import IngestSettings, Settings
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import Connection
-from quietbeam.ingest.service import IngestStage
+from quietbeam.ingest.stage.service import IngestStage
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_stale_run_goes_on_although_ingest_was_restarted(settings: Settings, r
 
 
 def test_joining_in_the_middle_says_what_to_do(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quietbeam.ingest.run.ORPHAN_S", 0.2)
+    monkeypatch.setattr("quietbeam.ingest.run.assembly.ORPHAN_S", 0.2)
     scan = Scan()
     docs = scan.docs()
     pipe.send(docs[1:10], run=scan.uid)
@@ -219,7 +219,7 @@ def test_events_speak_for_a_lost_descriptor(pipe: Pipe) -> None:
 
 
 def test_events_of_an_unknown_run_are_set_aside(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quietbeam.ingest.service.ORPHAN_S", 0.1)
+    monkeypatch.setattr("quietbeam.ingest.stage.service.ORPHAN_S", 0.1)
     scan = Scan()
     scan.descriptor()
     pipe.send([scan.event(0)])  # 0MQ does not say the run

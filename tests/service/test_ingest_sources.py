@@ -33,7 +33,6 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.settings import CurveSettings, IngestSettings, Settings
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import Connection, trim_acknowledged
-from quietbeam.ingest.publisher import zmq_publisher
 from quietbeam.ingest.transports import (
     KafkaSource,
     ReceivedDocument,
@@ -45,6 +44,7 @@ from quietbeam.ingest.transports import (
 )
 from quietbeam.ingest.transports.kafka import KafkaAddress, _Partition
 from quietbeam.ingest.transports.zmq import load_keys
+from quietbeam.runengine.publisher import zmq_publisher
 
 
 @pytest.fixture(params=TRANSPORTS)

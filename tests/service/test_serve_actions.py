@@ -22,7 +22,7 @@ from quietbeam.core.wire import actions, keys, runs
 from quietbeam.core.wire.actions import ActionKind, Inbox
 from quietbeam.core.wire.bus import Connection, quarantine
 from quietbeam.denoiser.live.stage import DenoiseStage
-from quietbeam.ingest.service import IngestStage
+from quietbeam.ingest.stage.service import IngestStage
 from quietbeam.ingest.transports import MemorySource
 from quietbeam.publish import PublishStage
 from quietbeam.serve import create_app

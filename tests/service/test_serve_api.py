@@ -22,9 +22,10 @@ from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.core.wire.bus import Connection
-from quietbeam.serve import create_app, formats
-from quietbeam.serve.catalog import RunCatalog
-from quietbeam.serve.maps import MapReader
+from quietbeam.serve import create_app
+from quietbeam.serve.render import formats
+from quietbeam.serve.state.catalog import RunCatalog
+from quietbeam.serve.state.maps import MapReader
 
 
 @pytest.fixture

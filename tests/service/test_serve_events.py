@@ -19,7 +19,7 @@ from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import Connection, connect, emit
-from quietbeam.serve import events
+from quietbeam.serve.live import events
 from quietbeam.serve.server import Server, bind, make_server
 
 KEY = "key-of-the-test"

@@ -23,9 +23,9 @@ from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection, emit
-from quietbeam.serve import streams
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore
+from quietbeam.serve.live import streams
 from quietbeam.serve.routes import streams as routes
 
 HEADER = {"Authorization": f"Apikey {KEY}"}
@@ -306,7 +306,7 @@ def test_a_viewer_that_never_reads_is_dropped_and_costs_the_others_nothing(
 
 
 def test_a_map_too_large_for_json_is_refused_with_the_remedy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from quietbeam.serve import formats
+    from quietbeam.serve.render import formats
 
     monkeypatch.setattr(formats, "MAX_TEXT_VALUES", 100)
     found = refused(host)

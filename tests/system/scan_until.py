@@ -14,8 +14,8 @@ from bluesky import RunEngine
 from quietbeam.beamline.ioc.address import Address
 from quietbeam.beamline.ioc.devices import connect
 from quietbeam.beamline.ioc.plans import passes_map
-from quietbeam.client import stop_at_snr
-from quietbeam.ingest.publisher import RedisPublisher
+from quietbeam.runengine import stop_at_snr
+from quietbeam.runengine.publisher import RedisPublisher
 
 prefix, port, redis_url, url, key, snr, most = sys.argv[1:]
 devices = connect(Address(prefix=prefix, port=int(port)))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from quietbeam.serve.colormaps import NOT_MEASURED_RGB
+from quietbeam.serve.render.colormaps import NOT_MEASURED_RGB
 from quietbeam_models.weights import DEFAULT, available
 
 from .conftest import LINES, Installation, wait_until

@@ -12,7 +12,7 @@ from bluesky.utils import RunEngineInterrupted
 from quietbeam.beamline.experiment import Experiment, ExperimentOptions
 from quietbeam.beamline.plans import make_plan
 from quietbeam.core.model.types import RunState
-from quietbeam.ingest.publisher import RedisPublisher, zmq_publisher
+from quietbeam.runengine.publisher import RedisPublisher, zmq_publisher
 
 from .conftest import Installation, assert_counts_equal_truth, wait_until
 

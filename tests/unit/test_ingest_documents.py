@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies
 from hypothesis import settings as hypothesis_settings
+from quietbeam.ingest.documents.model.model import (
+    Datums,
+    Descriptor,
+    Event,
+    EventPage,
+    Start,
+    Stop,
+    StreamDatum,
+    decode,
+)
+from quietbeam.ingest.frames.values.values import exact_counts, exact_i0, exact_live_time
 
 from quietbeam.core import codec
 from quietbeam.core.errors import DocumentError
-from quietbeam.ingest.documents import Datums, Descriptor, Event, EventPage, Start, Stop, StreamDatum, decode
-from quietbeam.ingest.frames import exact_counts, exact_i0, exact_live_time
 
 EVENT = {"descriptor": "d", "seq_num": 1, "data": {"a": 1}}
 DATUM = {

@@ -16,12 +16,12 @@ from PIL import Image
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import ServeSettings
-from quietbeam.serve import formats
 from quietbeam.serve.access import check_bind, identity, session
-from quietbeam.serve.colormaps import DASHBOARD, NOT_MEASURED_RGB, Colouring, draw_png, lookup_tables
-from quietbeam.serve.events import Event, EventId
+from quietbeam.serve.live.events import Event, EventId
 from quietbeam.serve.openapi import openapi_json
-from quietbeam.serve.slices import parse_slice
+from quietbeam.serve.render import formats
+from quietbeam.serve.render.colormaps import DASHBOARD, NOT_MEASURED_RGB, Colouring, draw_png, lookup_tables
+from quietbeam.serve.render.slices import parse_slice
 
 AXES = ("line", "row", "col")
 

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         from quietbeam.core.process.stop import stop_on_signals
         from quietbeam.core.settings import load_settings
         from quietbeam.core.wire.bus import connect
-        from quietbeam.ingest.service import IngestStage
+        from quietbeam.ingest.stage.service import IngestStage
 
         settings = load_settings(config)
         configure_logging("ingest", level=settings.log_level)

@@ -26,12 +26,12 @@ from . import problems
 from .access import Authenticator, BodyLimit, Guard, SafeHeaders, authorize
 from .access.api_keys import KeyStore
 from .access.oidc import Issuer
-from .catalog import RunCatalog
-from .events import EventHub
-from .maps import MapReader
-from .observe import Observe, RequestMetrics
+from .live.events import EventHub
+from .metrics.observe import Observe, RequestMetrics
 from .openapi import make_document
-from .report import write_reports
+from .report.page import write_reports
+from .state.catalog import RunCatalog
+from .state.maps import MapReader
 
 API = "/api/v1"
 API_VERSION = "1.1"

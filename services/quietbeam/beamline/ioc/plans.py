@@ -56,7 +56,8 @@ def step_map(devices: Devices, *, snake: bool = True, md: Mapping[str, Any] | No
 def passes_map(devices: Devices, passes: int, *, md: Mapping[str, Any] | None = None) -> Plan:
     """One run, at most `passes` times over the same pixels, snaked; the profile adds the passes up.
 
-    The plan can be ended at any checkpoint (:func:`quietbeam.client.stop_at_snr`), so it announces no number of points.
+    The plan can be ended at any checkpoint (:func:`quietbeam.runengine.stop_at_snr`), so it announces no number of
+    points.
     """
     sample = devices.sample
     start = {

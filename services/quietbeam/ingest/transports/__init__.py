@@ -15,7 +15,7 @@ from .memory import MemorySource
 from .redis_stream import RedisSource, RedisTap
 from .source import DocumentSource, Probe, ReceivedDocument
 from .tiled import TiledSource
-from .tiled_run import TiledAddress
+from .tiled_reader import TiledAddress
 from .zmq import CurveKeys, ZmqSource
 
 __all__ = [

@@ -17,7 +17,7 @@ from quietbeam.core import codec
 from quietbeam.core.errors import DocumentError, ServiceError
 
 from .source import Probe, ReceivedDocument
-from .tiled_run import Doc, RunReader, TiledAddress, TiledReader
+from .tiled_reader import Doc, RunReader, TiledAddress, TiledReader
 from .tiled_stream import LiveReader
 
 log = structlog.get_logger()

@@ -22,7 +22,7 @@ import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from .tiled_run import ARROW, Rows, TiledAddress, TiledReader, table_rows
+from .tiled_reader import ARROW, Rows, TiledAddress, TiledReader, table_rows
 
 log = structlog.get_logger()
 

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import ServeSettings
-from quietbeam.serve.colormaps import DASHBOARD
 from quietbeam.serve.problems import MEDIA_TYPE, problem_body
+from quietbeam.serve.render.colormaps import DASHBOARD
 
 from .identity import NO_KEY, Authenticator, key_in
 from .scopes import ANONYMOUS, CHALLENGE, NOBODY, Principal

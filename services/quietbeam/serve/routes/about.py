@@ -13,9 +13,9 @@ from quietbeam.core.version import __version__
 from quietbeam.core.wire import keys
 from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import API_VERSION, Shared
-from quietbeam.serve.colormaps import SCALES, lookup_tables
-from quietbeam.serve.formats import MIME
-from quietbeam.serve.maps import KINDS
+from quietbeam.serve.render.colormaps import SCALES, lookup_tables
+from quietbeam.serve.render.formats import MIME
+from quietbeam.serve.state.maps import KINDS
 
 from .envelope import Envelope, answer, base
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from quietbeam.serve.colormaps import DASHBOARD
+from quietbeam.serve.render.colormaps import DASHBOARD
 
 
 async def _index(_request: Request) -> Response:

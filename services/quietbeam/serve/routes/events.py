@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Response
 
 from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Shared
-from quietbeam.serve.events import EventStream
+from quietbeam.serve.live.events import EventStream
 
 from .envelope import ERRORS
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from quietbeam.serve.access.scopes import Scope, needs, open_to_all
 from quietbeam.serve.app import Shared
-from quietbeam.serve.readings import read_stages
+from quietbeam.serve.metrics.readings import read_stages
 
 router = APIRouter(tags=["health"])
 

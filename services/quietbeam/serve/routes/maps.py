@@ -12,13 +12,13 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.wire.runs import RunStatus
-from quietbeam.serve import formats
 from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Services, Shared
-from quietbeam.serve.colormaps import Colouring, Scale, draw_png
-from quietbeam.serve.hdf5 import write_hdf5
-from quietbeam.serve.maps import KINDS, Kind, MapStack, fill_holes, map_tag
-from quietbeam.serve.slices import parse_slice
+from quietbeam.serve.render import formats
+from quietbeam.serve.render.colormaps import Colouring, Scale, draw_png
+from quietbeam.serve.render.hdf5 import write_hdf5
+from quietbeam.serve.render.slices import parse_slice
+from quietbeam.serve.state.maps import KINDS, Kind, MapStack, fill_holes, map_tag
 
 from .envelope import ERRORS, Envelope, answer, base, unchanged
 

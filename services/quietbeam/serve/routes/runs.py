@@ -20,8 +20,8 @@ from quietbeam.core.wire.actions import Action
 from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope, needs
 from quietbeam.serve.app import Shared
-from quietbeam.serve.catalog import RunFilter
-from quietbeam.serve.report import CSP, make_report
+from quietbeam.serve.report.page.page import CSP, make_report
+from quietbeam.serve.state.catalog import RunFilter
 
 from .actions import describe_action
 from .envelope import ERRORS, Envelope, answer, base, unchanged

@@ -14,7 +14,7 @@ from quietbeam.serve.access import Scope, needs, principal_of
 from quietbeam.serve.access.guard import address_of
 from quietbeam.serve.access.scopes import NOBODY, check
 from quietbeam.serve.app import Services
-from quietbeam.serve.streams import Envelope, MapStream
+from quietbeam.serve.live.streams import Envelope, MapStream
 
 from .maps import find_run, known_kind
 

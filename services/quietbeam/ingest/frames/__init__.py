@@ -1,0 +1,1 @@
+"""Values, arrays, files and datums become frames."""

@@ -1,0 +1,108 @@
+"""Announced frames of one run that are still to be read from detector files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quietbeam.core.errors import DataNotReadyError, DocumentError
+
+from ..documents.delivery import Pending
+from ..documents.model import StreamDatum, StreamResource
+from ..profile.layout import Layout
+from .detector_files import DetectorFiles
+from .values import Frames, combine, part_of
+
+Put = Callable[[int, Frames, Pending, str], None]
+"""``put(index, frames, pending, where)``; raises DocumentError when frames lie outside the map."""
+
+
+@dataclass(slots=True)
+class _Announced:
+    datum: StreamDatum
+    pending: Pending
+    deadline: float
+    done: int
+
+
+class FileFrames:
+    """Reads what stream documents announce, as soon as it is in its file; waits for nothing.
+
+    Parameters
+    ----------
+    files
+        Open detector files, shared by the runs.
+    timeout_s
+        How long announced data may be missing from its file.
+    """
+
+    def __init__(self, files: DetectorFiles, timeout_s: float) -> None:
+        self._files, self._timeout_s = files, timeout_s
+        self._resources: dict[str, StreamResource] = {}
+        self._waiting: list[_Announced] = []
+
+    def sharing(self) -> FileFrames:
+        """Return another one that knows the same resources."""
+        other = FileFrames(self._files, self._timeout_s)
+        other._resources = self._resources
+        return other
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def know(self, resource: StreamResource) -> None:
+        """Remember a resource; the first of a uid counts."""
+        self._resources.setdefault(resource.uid, resource)
+
+    def announce(self, datum: StreamDatum, pending: Pending, now: float) -> None:
+        """Keep a datum until it is read or given up."""
+        pending.waiting += 1
+        self._waiting.append(_Announced(datum, pending, now + self._timeout_s, datum.first))
+
+    def turn(self, layout: Layout, put: Put, now: float) -> list[str]:
+        """Read what is there; return why others were given up."""
+        problems: list[str] = []
+        waiting: list[_Announced] = []
+        for announced in self._waiting:
+            before = announced.done
+            try:
+                self._read(layout, announced, put)
+            except DataNotReadyError as error:
+                if announced.done > before:
+                    announced.deadline = now + self._timeout_s
+                if now < announced.deadline:
+                    waiting.append(announced)
+                    continue
+                problems.append(f"{error}; waited {self._timeout_s:g} s (ingest.file_timeout)")
+            except DocumentError as error:
+                problems.append(str(error))
+            announced.pending.waiting -= 1
+        self._waiting = waiting
+        return problems
+
+    def _read(self, layout: Layout, announced: _Announced, put: Put) -> None:
+        datum = announced.datum
+        resource = self._resources.get(datum.resource)
+        if resource is None:
+            raise DataNotReadyError(f"stream_resource {datum.resource} did not come")
+        if resource.data_key not in layout.datasets:
+            return
+        role, dataset = layout.datasets[resource.data_key]
+        width = layout.geometry.shape[1]
+        per_index = int(resource.parameters.get("multiplier", layout.per_index.get(resource.data_key, 1)))
+        per_entry = width if "col" in dataset.axes else per_index
+        # Row by row, so that a long announcement never needs memory for all of it.
+        while announced.done < datum.stop:
+            first = announced.done
+            index = (datum.seq_num - 1 + first - datum.first) * per_entry
+            rest = width - index % width
+            stop = min(datum.stop, first + (rest if per_entry == 1 else 1))
+            values = self._files.read(resource, dataset, first, stop, per_index=per_index)
+            where = f"{resource.uri} entry {first}"
+            frames = combine(layout, {role: part_of(layout, role, values, where)})
+            put(index, frames, announced.pending, where)
+            announced.done = stop
+
+    def close(self) -> None:
+        """Close the run's files."""
+        self._files.release(list(self._resources.values()))

@@ -1,0 +1,85 @@
+"""Counts whose keys come in streams of their own, such as monitored time series: put together by pixel.
+
+SRX monitors ``xs_channel01_mcaroi01_ts_total`` and the like: each signal has a stream ``DONOTSAVE_..._monitor``, whose
+event pages hold the new values of the row with ``reset_count`` (the row) and ``index_count`` (the place in it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from quietbeam.core.errors import DocumentError
+
+from ..documents.delivery import Pending
+from ..documents.model import Event, EventPage
+from ..profile.layout import Layout
+from ..profile.schema import IndexSection
+
+MAX_OPEN = 200_000
+
+
+class Series:
+    """Values by pixel until all keys of the layout are there.
+
+    Parameters
+    ----------
+    layout
+        Of the run; its keys are awaited.
+    index
+        The keys that say row and column.
+    """
+
+    def __init__(self, layout: Layout, index: IndexSection) -> None:
+        self._keys, self._index = (*layout.keys, *layout.live_time_keys), index
+        self._width = layout.geometry.shape[1]
+        self._open: dict[int, dict[str, Any]] = {}
+        self._pending: dict[int, list[Pending]] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, document: Event | EventPage, pending: Pending) -> list[tuple[Event, list[Pending]]]:
+        """Take what a stream brought; return the pixels that are whole, as events numbered in the order of the scan.
+
+        The caller releases the documents that come with them.
+        """
+        whole: list[tuple[Event, list[Pending]]] = []
+        for event in document.events() if isinstance(document, EventPage) else [document]:
+            place = self._place(event)
+            values = {key: event.data[key] for key in self._keys if key in event.data}
+            if not values:
+                continue
+            if place not in self._open and len(self._open) >= MAX_OPEN:
+                raise DocumentError(f"event {event.seq_num}: too many pixels wait for their other series")
+            self._open.setdefault(place, {}).update(values)
+            pending.waiting += 1
+            self._pending.setdefault(place, []).append(pending)
+            if len(self._open[place]) == len(self._keys):
+                data: Mapping[str, Any] = self._open.pop(place)
+                event = Event(descriptor=event.descriptor, seq_num=place + 1, data=data)
+                whole.append((event, self._pending.pop(place)))
+        return whole
+
+    def _place(self, event: Event) -> int:
+        try:
+            row, col = (int(np.asarray(event.data[key])) for key in (self._index.row, self._index.col))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DocumentError(f"event {event.seq_num} does not say its place: {error} (counts.index)") from error
+        if row < 0 or not 0 <= col < self._width:
+            raise DocumentError(
+                f"event {event.seq_num}: place {col} of row {row} is outside a row of {self._width} pixels"
+            )
+        return row * self._width + col
+
+    def give_up(self) -> int:
+        """Release what waits for values that never came; return how many pixels that is."""
+        n = len(self._open)
+        for waiting in self._pending.values():
+            for pending in waiting:
+                pending.waiting -= 1
+        self._open.clear()
+        self._pending.clear()
+        return n

@@ -1,0 +1,87 @@
+"""A recorded run through ingest without any server: into a scratch buffer, and out as a measured map."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from quietbeam.core import codec
+from quietbeam.core.errors import DocumentError, InputError
+from quietbeam.core.settings import IngestSettings, Settings
+from quietbeam.files import MapFile, read_map
+
+from ..documents import model as documents
+from ..documents.delivery import Pending
+from ..documents.recording import Recorded
+from ..frames.detector_files import DetectorFiles
+from ..profile.schema import Profile
+from ..run.assembly import LiveRun
+
+_LONGEST_S = 60.0
+
+
+def map_of_documents(
+    recorded: Sequence[Recorded], profiles: Sequence[Profile], folders: Sequence[Path] = ()
+) -> MapFile:
+    """Return the map of the first run among documents, as ingest would buffer it.
+
+    Parameters
+    ----------
+    folders
+        Where its detector files may be.
+
+    Raises
+    ------
+    InputError
+        No run, or no map in it; the message says why.
+    """
+    uid = next((str(doc.get("uid", "")) for name, doc in recorded if name == "start"), "")
+    if not uid:
+        raise InputError("there is no start document: the recording began in the middle of a run")
+    with tempfile.TemporaryDirectory(prefix="quietbeam-offline-") as scratch:
+        run, refused = ingest_recorded(recorded, uid, profiles, folders, Path(scratch))
+        if run.is_stack:
+            raise InputError(f"run {uid} is a stack of maps: send it through ingest, which makes a run of each map")
+        if run.buffer is None or not run.buffer.measured().any():
+            why = run.reason or "; ".join(reason for reason, _ in refused.most_common(2)) or "no pixel was measured"
+            raise InputError(why if uid in why else f"run {uid}: {why}")
+        file = read_map(run.buffer.path)
+    return replace(file, metadata={**file.metadata, "source": uid})
+
+
+def ingest_recorded(
+    recorded: Sequence[Recorded], uid: str, profiles: Sequence[Profile], folders: Sequence[Path], scratch: Path
+) -> tuple[LiveRun, Counter[str]]:
+    """Give the documents of one run to ingest, its buffer below `scratch`; return it and why documents were refused."""
+    limits = IngestSettings(data_roots=tuple(folders), file_timeout=timedelta(seconds=1))
+    settings = Settings(data_dir=scratch, ingest=limits)
+    files = DetectorFiles([scratch, *folders], max_bytes=limits.max_spectrum_bytes)
+    run = LiveRun(uid, settings, profiles, files, source="recording")
+    mine: dict[str, str] = {}
+    refused: Counter[str] = Counter()
+    for name, doc in recorded:
+        try:
+            document = documents.decode(name, codec.pack(doc))
+            own = getattr(document, "descriptor", getattr(document, "resource", ""))
+            of = getattr(document, "run", "") or mine.get(own, uid)
+            mine[getattr(document, "uid", "")] = of
+            if of == uid:
+                run.take(document, Pending(0, b""), time.monotonic())
+        except DocumentError as error:
+            refused[str(error)] += 1
+    deadline = time.monotonic() + _LONGEST_S
+    while time.monotonic() < deadline:
+        run.turn(time.monotonic())
+        if run.idle and (run.stop is None or run.state.ended):
+            break
+        time.sleep(0.01)
+    run.flush()
+    for _, reason in run.set_aside:
+        refused[reason] += 1
+    files.close()
+    return run, refused

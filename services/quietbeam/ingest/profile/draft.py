@@ -1,0 +1,202 @@
+"""A first profile for an unknown run: what its documents suggest, as YAML with a word on every guess."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from quietbeam.core.errors import InputError
+from quietbeam.core.settings import configs_dir
+
+from .schema import MISSING, lookup
+
+Recorded = tuple[str, dict[str, Any]]
+_CHANNELS = 256
+"""An axis at least so long is taken for the channels of a spectrum."""
+_SHAPES = (("shape", "slow_fast"), ("scan.shape", "fast_slow"))
+_I0 = re.compile(r"(^|_)(i0|ion|ic\d?|sclr\d_ch4|monitor)(_|$)|us_ic", re.IGNORECASE)
+_LIVE = re.compile(r"live", re.IGNORECASE)
+_ELEMENT = re.compile(r"(?<![A-Za-z])([A-Z][a-z]?(?:_?[KLM][a-z]?\d?)?)(?![A-Za-z0-9])")
+
+
+def draft_profile(recorded: Sequence[Recorded]) -> str:
+    """Return the YAML text of a profile for the first run of a recording.
+
+    Raises
+    ------
+    InputError
+        No start document, or no stream with data.
+    """
+    start = next((doc for name, doc in recorded if name == "start"), None)
+    streams = _streams(recorded, str(start.get("uid", "")) if start else "")
+    if start is None or not streams:
+        raise InputError("a draft needs a recording with a start document and at least one descriptor")
+    stream, keys = max(streams.items(), key=lambda item: _promise(item[1]))
+    counts, notes = _counts(keys)
+    profile: dict[str, Any] = {
+        "name": "draft",
+        "description": f"Draft for runs like {start.get('plan_name', 'this')}.",
+        "match": _match(start),
+        "stream": stream,
+        "kind": "counts",
+        "counts": counts,
+    }
+    i0 = [key for key in keys if _I0.search(key)]
+    if i0:
+        profile["i0"] = (
+            {"key": i0[0]} if not _streamed(keys[i0[0]]) else {"dataset": {"data_key": i0[0], "axes": ["frame"]}}
+        )
+        notes.append(f"i0: guessed from its name{'; others are ' + ', '.join(i0[1:]) if i0[1:] else ''}")
+    live = _family([key for key in keys if _LIVE.search(key) and not _streamed(keys[key])])
+    if live:
+        profile["live_time_s"] = {"keys": live[0]}
+    profile["geometry"], more = _geometry(start)
+    text = yaml.safe_dump(profile, sort_keys=False, allow_unicode=True, width=110)
+    return (
+        "".join(f"# {note}\n" for note in ["Draft made from a recorded run. Check every line.", *notes, *more]) + text
+    )
+
+
+def _streams(recorded: Sequence[Recorded], uid: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    for name, doc in recorded:
+        if name == "descriptor" and doc.get("run_start") == uid and isinstance(doc.get("data_keys"), dict):
+            found[str(doc.get("name", "primary"))].update(doc["data_keys"])
+    return {name: keys for name, keys in found.items() if name != "baseline" and keys}
+
+
+def _promise(keys: Mapping[str, Any]) -> tuple[bool, int]:
+    """Return how much a stream looks like one with counts."""
+    return any(_is_spectrum(entry) for entry in keys.values()) or bool(_regions(list(keys))[0]), len(keys)
+
+
+def _shape(entry: Mapping[str, Any]) -> list[int]:
+    return [n for n in entry.get("shape") or () if isinstance(n, int)]
+
+
+def _is_spectrum(entry: Mapping[str, Any]) -> bool:
+    shape = _shape(entry)
+    return bool(shape) and shape[-1] >= _CHANNELS
+
+
+def _streamed(entry: Mapping[str, Any]) -> bool:
+    return str(entry.get("external", "")).upper() == "STREAM:"
+
+
+def _counts(keys: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    spectra = {
+        "lines": ["P_Ka", "Fe_Ka", "Zn_Ka"],
+        "calibration": [0.0, 0.01],
+    }
+    todo = [
+        "counts.spectra.lines: put the lines of your sample",
+        "counts.spectra.calibration: 10 eV per channel is a guess",
+    ]
+    arrays = {key: _shape(entry) for key, entry in keys.items() if _is_spectrum(entry)}
+    many = {key: shape for key, shape in arrays.items() if len(shape) >= 2 and shape[-2] > 1}
+    regions, names = _regions([key for key in keys if key not in arrays])
+    if many:
+        key = max(many, key=lambda k: many[k][-2])
+        return {"dataset": {"data_key": key, "axes": ["frame", "detector", "channel"]}, "spectra": spectra}, [
+            *todo,
+            f"{key} has shape {many[key]}: taken as (frame,) detector, channel",
+        ]
+    if arrays:
+        family = _family(list(arrays))
+        return {
+            "keys": family[0] if family else f"^(?P<detector>{re.escape(next(iter(arrays)))})$",
+            "spectra": spectra,
+        }, todo
+    if regions:
+        found: dict[str, Any] = {"keys": regions}
+        if names:
+            found["line_names"] = names
+        return found, ["counts.line_names: put the line of each region"] if names else []
+    generic = yaml.safe_load((configs_dir() / "beamlines" / "generic.yaml").read_text())["counts"]
+    return {"keys": generic["keys"]}, ["counts.keys: no key looks like counts; write the pattern yourself"]
+
+
+def _regions(keys: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return the pattern of most keys that name a detector and a line (or a numbered region), and names to fill in."""
+    with_element: Counter[str] = Counter()
+    numbered: dict[str, set[str]] = defaultdict(set)
+    size: Counter[str] = Counter()
+    for key in keys:
+        numbers = list(re.finditer(r"\d+", key))
+        element = list(_ELEMENT.finditer(key))
+        if numbers and element and element[-1].start() > numbers[0].start():
+            n, e = numbers[0], element[-1]
+            pattern = (
+                f"{_detector(key, n)}{re.escape(key[n.end() : e.start()])}"
+                f"(?P<line>[A-Z][a-z]?(?:_?[KLM][a-z]?\\d?)?){re.escape(key[e.end() :])}$"
+            )
+            with_element[pattern] += 1
+        elif len(numbers) >= 2:
+            n, r = numbers[0], numbers[-1]
+            pattern = (
+                f"{_detector(key, n)}{re.escape(key[n.end() : r.start()])}(?P<line>\\d+){re.escape(key[r.end() :])}$"
+            )
+            numbered[pattern].add(r.group())
+            size[pattern] += 1
+    for pattern, count in with_element.most_common(1):
+        if count >= 2:
+            return pattern, {}
+    good = [p for p in size if size[p] >= 2 and re.search(r"total|count|sum|roi|sca", p)]
+    for pattern in sorted(good, key=lambda p: (-bool(re.search("total|count|sum", p)), -size[p]))[:1]:
+        return pattern, {number: f"roi{number}" for number in sorted(numbered[pattern])}
+    return "", {}
+
+
+def _detector(key: str, number: re.Match[str]) -> str:
+    """Return the pattern of a key up to its detector's number: ``^xs_(?P<detector>channel\\d+)``."""
+    before = key[: number.start()]
+    word = re.search(r"[A-Za-z]*$", before)
+    assert word is not None
+    return f"^{re.escape(before[: word.start()])}(?P<detector>{word.group()}\\d+)"
+
+
+def _family(keys: Sequence[str]) -> list[str]:
+    """Return the pattern of the largest family of keys that differ in one number."""
+    patterns: Counter[str] = Counter()
+    for key in keys:
+        for n in re.finditer(r"\d+", key):
+            patterns[f"{_detector(key, n)}{re.escape(key[n.end() :])}$"] += 1
+    return [pattern for pattern, _ in patterns.most_common(1)]
+
+
+def _match(start: Mapping[str, Any]) -> dict[str, Any]:
+    for path in ("beamline_id", "instrument", "scan.type", "plan_name"):
+        value = lookup(start, path)
+        if isinstance(value, str):
+            return {path: value}
+    return {}
+
+
+def _geometry(start: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    found: dict[str, Any] = {}
+    notes: list[str] = []
+    # A plan that gives scan.shape gives it as the beamline's own plans do; Bluesky's own plans give `shape`.
+    shapes = [(path, order) for path, order in reversed(_SHAPES) if lookup(start, path) is not MISSING]
+    if shapes:
+        path, order = shapes[0]
+        found |= {"shape": {"start": path}, "order": order}
+        notes.append(f"geometry.order: {order} is a guess; {path} is {list(lookup(start, path))}")
+    else:
+        found |= {"shape": [1, 1], "order": "slow_fast"}
+        notes.append("geometry.shape: the start document has none; write [rows, columns] or where they are")
+    for name, paths in (
+        ("snake", ("snaking", "scan.snake", "snake")),
+        ("extents", ("extents", "scan_range")),
+        ("dwell_s", ("dwell_s", "dwell", "scan.dwell", "exposure_time")),
+    ):
+        there = [path for path in paths if lookup(start, path) is not MISSING]
+        if there:
+            found[name] = {"start": there[0]}
+    if isinstance(lookup(start, "scan.scan_input.5"), int | float) and "extents" not in found:
+        fast, slow = ([{"start": f"scan.scan_input.{i}"} for i in pair] for pair in ((0, 1), (3, 4)))
+        found["extents"] = [fast, slow]
+    return found | {"units": "um"}, notes

@@ -1,0 +1,1 @@
+"""One run: its documents, in any order, become rows and a state."""

@@ -1,0 +1,88 @@
+"""What is known of a run before its buffer is made, and whether there is room for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from quietbeam.core.errors import InputError
+from quietbeam.core.model.types import RunInfo
+from quietbeam.core.settings import Settings
+
+from ..documents.model import Start
+from ..profile.layout import Layout
+
+_OVERHEAD = 2 * 1024 * 1024
+
+
+def admit(info: RunInfo, settings: Settings) -> list[str]:
+    """Check a run's size before anything is allocated; return warnings.
+
+    Raises
+    ------
+    InputError
+        Too many pixels, too large a buffer, or too little disk; the message says what to change.
+    """
+    limits = settings.ingest
+    pixels = info.shape[0] * info.shape[1]
+    n_line, n_det = len(info.lines), len(info.detectors)
+    size = pixels * (4 * n_det * n_line + 12 * n_line + 4 * n_det + 5)
+    if pixels > limits.max_pixels:
+        raise InputError(
+            f"run {info.uid}: {pixels} pixels are more than ingest.max_pixels ({limits.max_pixels}); raise the limit, "
+            "or check where geometry.shape of the profile points"
+        )
+    if size > limits.max_buffer_bytes:
+        raise InputError(
+            f"run {info.uid}: its buffer would take {size} bytes, more than ingest.max_buffer_bytes "
+            f"({limits.max_buffer_bytes}); raise the limit or measure fewer lines"
+        )
+    folder = settings.runs_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size // 4 + _OVERHEAD:
+        raise InputError(f"run {info.uid}: its buffer may take {size} bytes, {folder} has {free} free; make room")
+    return [f"the buffer may take {size} bytes, the disk has only {free} free"] if free < size else []
+
+
+def run_info(start: Start, layout: Layout, source: str) -> RunInfo:
+    """Return what a start document and a layout say about the run."""
+    doc, geometry = start.doc, layout.geometry
+    scan_id, plan = doc.get("scan_id"), doc.get("plan_name", "")
+    return RunInfo(
+        uid=start.run,
+        lines=layout.lines,
+        detectors=layout.detectors,
+        shape=geometry.shape,
+        kind=layout.profile.kind,
+        scan_id=scan_id if isinstance(scan_id, int) else None,
+        plan=str(plan)[:200],
+        profile=layout.profile.name,
+        step=geometry.step,
+        origin=geometry.origin,
+        units=geometry.units,
+        snake=geometry.snake,
+        dwell_s=geometry.dwell_s,
+        time_start=start.time,
+        source=source,
+        has_i0=layout.has_i0,
+        has_live_time=layout.has_live_time or geometry.sums,
+        detector_positions={d: at for d, at in layout.profile.detector_positions.items() if d in layout.detectors},
+        metadata=_plain_metadata(doc),
+    )
+
+
+def _plain_metadata(doc: Mapping[str, Any], max_bytes: int = 4096) -> dict[str, Any]:
+    """Return the entries of a start document that are plain and small, as JSON types."""
+    plain: dict[str, Any] = {}
+    for key, value in doc.items():
+        try:
+            text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        except (TypeError, ValueError):
+            continue
+        if len(text) <= max_bytes:
+            plain[str(key)] = orjson.loads(text)
+    return plain

@@ -1,0 +1,1 @@
+"""The process: polls sources, keeps runs, writes states, acknowledges."""

@@ -1,0 +1,154 @@
+"""A plan that ends when its map has the wanted signal-to-noise ratio: opt-in, and never at the scan's expense.
+
+It makes sense for plans that come back to the same pixels (passes that quietbeam adds up): more rows do not improve
+the pixels that are there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import structlog
+from bluesky import Msg
+from bluesky.utils import RequestStop
+
+from quietbeam.client.http import Client
+from quietbeam.core.errors import QuietbeamError
+
+log = structlog.get_logger()
+
+Plan = Generator[Any, Any, Any]
+
+
+class SnrWatch:
+    """Asks quietbeam now and then whether a run has the wanted SNR, in a thread of its own.
+
+    An answer that does not come, or says nothing yet, is "no": without quietbeam the scan goes on as planned.
+
+    Parameters
+    ----------
+    client
+        Where to ask; closed by :meth:`stop`.
+    lines
+        Lines that must all have it; empty: every line of the run.
+    estimate
+        ``denoised``: the lower end of the proven gain must be enough; ``raw``: without denoising.
+    """
+
+    def __init__(
+        self, client: Client, snr: float, lines: Sequence[str] = (), *, estimate: str = "denoised", every_s: float = 2.0
+    ) -> None:
+        self._client, self._snr, self._lines, self._every_s = client, snr, tuple(lines), every_s
+        self._factor = "factor_raw" if estimate == "raw" else "factor_denoised"
+        self._over = threading.Event()
+        self.reached = threading.Event()
+        self.asked = 0
+        self._thread: threading.Thread | None = None
+
+    def start(self, uid: str) -> None:
+        """Begin to ask about a run."""
+        self._thread = threading.Thread(target=self._watch, args=(uid,), name="snr-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+        self._client.close()
+
+    def _watch(self, uid: str) -> None:
+        while not self._over.wait(self._every_s):
+            try:
+                advice = self._client.run(uid).advice(self._snr)
+            except QuietbeamError as error:
+                log.debug("no_advice", run=uid, error=str(error))
+                continue
+            finally:
+                self.asked += 1
+            if self._enough(advice):
+                log.info("snr_reached", run=uid, snr=self._snr)
+                self.reached.set()
+                return
+
+    def _enough(self, advice: dict[str, dict[str, Any]]) -> bool:
+        wanted = self._lines or tuple(advice)
+        factors = []
+        for line in wanted:
+            found = advice.get(line, {})
+            # a line whose denoised map is not proven has its raw map to show
+            factors.append(found.get(self._factor) or found.get("factor_raw"))
+        return bool(factors) and all(factor is not None and factor <= 1.0 for factor in factors)
+
+
+def stop_at_snr(
+    plan: Plan,
+    url: str,
+    api_key: str,
+    *,
+    snr: float,
+    lines: Sequence[str] = (),
+    estimate: str = "denoised",
+    every_s: float = 2.0,
+    on: str = "checkpoint",
+) -> Plan:
+    """Return ``plan``, ended early and cleanly once quietbeam says that the wanted SNR is reached.
+
+    The plan ends before one of its messages of the name ``on`` (a checkpoint by default: between points or rows), with
+    its own clean-up, and its run closes with ``exit_status: success`` and the reason. Without an answer from quietbeam
+    it runs to its end. Usable in a RunEngine, as in a queue server's start-up file.
+
+    Parameters
+    ----------
+    url, api_key
+        Of quietbeam's REST API.
+    snr
+        Wanted signal-to-noise ratio of a pixel, mean over the map (docs/how-to/stop-at-snr.md).
+    lines
+        Lines that must all have it; all when empty.
+    """
+    watch = SnrWatch(Client(url, api_key, timeout_s=5.0), snr, lines, estimate=estimate, every_s=every_s)
+    try:
+        return (yield from _ended(plan, watch, on, f"quietbeam: SNR {snr:g} reached"))
+    finally:
+        watch.stop()
+
+
+def _ended(plan: Plan, watch: SnrWatch, on: str, reason: str) -> Plan:
+    """Pass messages on; when the watch says so, throw the RunEngine's own request to stop into the plan."""
+    is_open = False
+    stopping = False
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            message = plan.send(answer) if error is None else plan.throw(error)
+            error = None
+            if message.command == on and watch.reached.is_set() and not stopping:
+                stopping = True
+                message = plan.throw(RequestStop(reason))  # the plan cleans up, and closes its run with success
+        except StopIteration as end:
+            return end.value
+        except RequestStop:
+            if not stopping:
+                raise
+            if is_open:
+                yield Msg("close_run", exit_status="success", reason=reason)
+            return None
+        if stopping and message.command == "close_run" and not message.kwargs.get("reason"):
+            message = message._replace(kwargs={**message.kwargs, "reason": reason})
+        try:
+            answer = yield message
+        except GeneratorExit:
+            plan.close()
+            raise
+        except BaseException as caught:
+            error = caught
+            continue
+        if message.command == "open_run":
+            is_open = True
+            watch.start(str(answer))
+        elif message.command == "close_run":
+            is_open = False

@@ -1,0 +1,1 @@
+"""What is pushed: server-sent events and the websocket of maps."""

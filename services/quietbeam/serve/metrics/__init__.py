@@ -1,0 +1,1 @@
+"""Prometheus and the log of requests."""

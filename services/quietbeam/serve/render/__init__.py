@@ -1,0 +1,1 @@
+"""One array in one format."""

@@ -1,0 +1,1 @@
+"""Runs and maps as they are on disk and in Redis."""
