@@ -1,7 +1,7 @@
 // The list of runs to choose from.
 
-import { getRuns } from "./api.js";
-import { clock, STATES } from "./text.js";
+import { getRuns } from "../data/api.js";
+import { clock, STATES } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 

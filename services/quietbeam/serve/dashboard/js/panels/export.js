@@ -1,9 +1,9 @@
 // The panel "save": the figure as PNG, the data as files of the API.
 
-import { saveBlob } from "./dom.js";
-import { drawFigure } from "./figure.js";
-import { KINDS } from "./options.js";
-import { lineName } from "./text.js";
+import { saveBlob } from "../base/dom.js";
+import { drawFigure } from "../map/figure.js";
+import { KINDS } from "../base/options.js";
+import { lineName } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 const MOST_PIXELS = 120e6; // of a canvas that every browser makes

@@ -1,7 +1,7 @@
 // One map on a 2-D canvas: pixels, crosshair, what is drawn on it, scale bar; wheel, drag and double click move the shared view.
 
 import { drawAxes } from "./axes.js";
-import { number } from "./text.js";
+import { number } from "../base/text.js";
 
 /** Colours of all pixels of a map, one canvas pixel each. */
 export class Picture {

@@ -1,9 +1,9 @@
 // One line: its maps, colour bars, evidence in words, values under the pointer.
 
-import { paint, rangeOf, unscaled } from "./colour.js";
-import { fillHoles } from "./holes.js";
+import { paint, rangeOf, unscaled } from "../base/colour.js";
+import { fillHoles } from "../base/holes.js";
 import { MapCanvas } from "./map.js";
-import { lineName, number } from "./text.js";
+import { lineName, number } from "../base/text.js";
 import { judge, labelOf } from "./verdict.js";
 
 const SHORT = ["raw", "uncertainty", "residual", "chi2"]; // kinds whose label always fits

@@ -1,9 +1,9 @@
 // The panel "history": loss and dwell gain over the scan, and the way back to earlier states of the maps.
 
-import { getHistory } from "./api.js";
-import { Chart } from "./chart.js";
-import { Fetched } from "./fetched.js";
-import { ESTIMATORS, lineName, number } from "./text.js";
+import { getHistory } from "../data/api.js";
+import { Chart } from "../base/chart.js";
+import { Fetched } from "../data/fetched.js";
+import { ESTIMATORS, lineName, number } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 const COLOURS = ["#6fd3c7", "#e6b34d", "#8fb4f5", "#f0787a", "#b7d96a", "#d59bea", "#f2a06b", "#9aa7b8"];

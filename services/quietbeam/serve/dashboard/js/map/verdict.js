@@ -1,6 +1,6 @@
 // What the evidence of one line says, in words: the verdict on its card, the remark below its maps, the label of its map.
 
-import { adviceText, ESTIMATORS, gainText, number } from "./text.js";
+import { adviceText, ESTIMATORS, gainText, number } from "../base/text.js";
 
 /** The evidence of a line, or undefined. */
 export function evidenceOf(run, line) {

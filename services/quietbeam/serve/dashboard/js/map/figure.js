@@ -3,7 +3,7 @@
 import { axesOf } from "./axes.js";
 import { barTexts } from "./card.js";
 import { drawScaleBar } from "./map.js";
-import { clock, lineName, number } from "./text.js";
+import { clock, lineName, number } from "../base/text.js";
 
 const PAPERS = {
   white: { back: "#ffffff", text: "#14181f", soft: "#4c5663", warn: "#8a5a00" },

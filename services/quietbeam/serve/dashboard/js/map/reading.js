@@ -1,6 +1,6 @@
 // Positions and lengths in the run's units: the scale bar, the read-out of the crosshair, the same for screen readers.
 
-import { lineName, unitName } from "./text.js";
+import { lineName, unitName } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 

@@ -1,7 +1,7 @@
 // The panel "run": what this run is, and what may be done with it, as far as the key allows.
 
-import { change, getModels, getWhoami } from "./api.js";
-import { clock, duration } from "./text.js";
+import { change, getModels, getWhoami } from "../data/api.js";
+import { clock, duration } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 const DOING = {

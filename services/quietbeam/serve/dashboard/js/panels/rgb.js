@@ -1,12 +1,12 @@
 // The panel "RGB": three lines as the three colours of one map.
 
-import { axesOf } from "./axes.js";
-import { rangeOf, scaled } from "./colour.js";
+import { axesOf } from "../map/axes.js";
+import { rangeOf, scaled } from "../base/colour.js";
 import { saveFigure } from "./export.js";
-import { MapCanvas } from "./map.js";
-import { extents, scaleBar } from "./reading.js";
-import { lineName, number } from "./text.js";
-import { judge } from "./verdict.js";
+import { MapCanvas } from "../map/map.js";
+import { extents, scaleBar } from "../map/reading.js";
+import { lineName, number } from "../base/text.js";
+import { judge } from "../map/verdict.js";
 
 const byId = (id) => document.getElementById(id);
 const STEPS = 256;

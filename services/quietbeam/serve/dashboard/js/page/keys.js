@@ -1,6 +1,6 @@
 // The keyboard: everything that the pointer does.
 
-import { KINDS } from "./options.js";
+import { KINDS } from "../base/options.js";
 
 const byId = (id) => document.getElementById(id);
 const PANELS = { p: "profile", g: "region", c: "rgb", h: "history", d: "detectors", e: "evidence", t: "count", x: "export", m: "manage" };

@@ -1,6 +1,6 @@
 // The run in words: name, state, progress, age of the data, connection.
 
-import { clock, duration, STATES } from "./text.js";
+import { clock, duration, STATES } from "../base/text.js";
 
 const OLD_S = 10;
 const byId = (id) => document.getElementById(id);

@@ -1,9 +1,9 @@
 // The panel "detectors": how well each detector does, drawn where it sits.
 
-import { getDetectors } from "./api.js";
-import { table } from "./dom.js";
-import { Fetched } from "./fetched.js";
-import { lineName, number } from "./text.js";
+import { getDetectors } from "../data/api.js";
+import { table } from "../base/dom.js";
+import { Fetched } from "../data/fetched.js";
+import { lineName, number } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 const TEXT = "#d5dde7";

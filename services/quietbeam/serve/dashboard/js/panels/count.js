@@ -1,7 +1,7 @@
 // The panel "count": how much longer each line must be counted for the wanted SNR, raw and denoised.
 
-import { table } from "./dom.js";
-import { duration, factorsOf, factorText, lineName, number, two } from "./text.js";
+import { table } from "../base/dom.js";
+import { duration, factorsOf, factorText, lineName, number, two } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 

@@ -1,9 +1,9 @@
 // The panel "region": means of every line in the box drawn on a map.
 
-import { saveText, table } from "./dom.js";
-import { extent } from "./drawing.js";
-import { boxMeans } from "./stats.js";
-import { lineName, number, plusMinus, unitName } from "./text.js";
+import { saveText, table } from "../base/dom.js";
+import { extent } from "../map/drawing.js";
+import { boxMeans } from "../base/stats.js";
+import { lineName, number, plusMinus, unitName } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 const ODD = 4; // standard errors between raw and denoised mean that are worth a look

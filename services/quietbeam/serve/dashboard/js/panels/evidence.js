@@ -1,8 +1,8 @@
 // The panel "evidence": what held-out photons say about every line, in one table.
 
-import { table } from "./dom.js";
-import { ESTIMATORS, gainText, lineName, number } from "./text.js";
-import { doubtsOf, worstOf } from "./verdict.js";
+import { table } from "../base/dom.js";
+import { ESTIMATORS, gainText, lineName, number } from "../base/text.js";
+import { doubtsOf, worstOf } from "../map/verdict.js";
 
 const byId = (id) => document.getElementById(id);
 const WIDTH = 96;

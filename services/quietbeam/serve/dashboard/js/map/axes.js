@@ -1,7 +1,7 @@
 // Ticks in the run's units (pixels where its steps are not known) along the shown part of a map.
 
-import { roundTicks } from "./chart.js";
-import { number, unitName } from "./text.js";
+import { roundTicks } from "../base/chart.js";
+import { number, unitName } from "../base/text.js";
 
 const ROOM = 190; // CSS pixels of a map below which numbers would cover it
 

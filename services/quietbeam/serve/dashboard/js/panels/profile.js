@@ -1,9 +1,9 @@
 // The panel "profile": raw and denoised of every line along the line drawn on a map.
 
-import { Chart } from "./chart.js";
-import { saveText } from "./dom.js";
-import { pixelMeans, profilePixels } from "./stats.js";
-import { lineName, number, unitName } from "./text.js";
+import { Chart } from "../base/chart.js";
+import { saveText } from "../base/dom.js";
+import { pixelMeans, profilePixels } from "../base/stats.js";
+import { lineName, number, unitName } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 const RAW = "#b9c4d1";
