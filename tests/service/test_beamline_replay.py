@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from event_model import DocumentNames, schema_validators
-from quietbeam.ingest.documents.model.recording import play
 
 from quietbeam.beamline.replay import replay_documents
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError
 from quietbeam.core.process.stop import StopRequest
+from quietbeam.ingest.documents.recording import play
 from quietbeam.spectra import LineMap, MapInfo
 
 LINES = ("P_Ka", "Fe_Ka")

@@ -14,7 +14,6 @@ import structlog
 import uvicorn
 from bluesky import RunEngine
 from bluesky_tiled_plugins import TiledWriter
-from quietbeam.ingest.documents.model.recording import read_recording
 from tiled.client import from_uri
 from tiled.structures.core import Spec
 from typer.testing import CliRunner
@@ -27,6 +26,7 @@ from quietbeam.cli.source import read_source
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import EmbeddedSettings, IngestSettings, Settings, TiledSettings
 from quietbeam.embedded.tiled_server import build
+from quietbeam.ingest.documents.recording import read_recording
 
 KEY, SHAPE, LINES = "tiledinputkey", (6, 8), ("Fe_Ka", "Cu_Ka")
 

@@ -15,12 +15,12 @@ import msgpack
 import numpy as np
 import pytest
 from ingest_kit import FlyScan, Pipe, Scan, same
-from quietbeam.ingest.rows.assembler.assembler import RowAssembler
 
 from quietbeam.core.errors import DocumentError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import RedisSettings, Settings
 from quietbeam.core.wire.bus import Connection, connect
+from quietbeam.ingest.rows.assembler import RowAssembler
 from quietbeam.ingest.run.assembly import assembly as run_module
 from quietbeam.ingest.stage import service as service_module
 

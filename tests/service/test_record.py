@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import yaml
 from ingest_kit import Pipe, Scan
-from quietbeam.ingest.documents.model.recording import Recorder, read_recording
 from typer.testing import CliRunner
 
 from quietbeam.cli import app
@@ -22,6 +21,7 @@ from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection
+from quietbeam.ingest.documents.recording import Recorder, read_recording
 from quietbeam.ingest.transports import RedisSource
 
 

@@ -20,7 +20,6 @@ from ingest_kit import FlyScan, Pipe, Scan
 from ophyd.sim import SynSignal
 from publish_kit import KEY, TiledProcess
 from pydantic import SecretStr
-from quietbeam.ingest.documents.model.recording import renewed
 from structlog.testing import capture_logs
 from transport_kit import Broker, Certificates, collect, zmq_proxy
 
@@ -30,6 +29,7 @@ from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import CurveSettings, Settings
 from quietbeam.core.wire.bus import Connection
+from quietbeam.ingest.documents.recording import renewed
 from quietbeam.ingest.transports import MemorySource, make_source, probe_source, read_tiled
 from quietbeam.ingest.transports.tiled import state_file
 from quietbeam.runengine.publisher import RedisPublisher, zmq_publisher

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from quietbeam.denoiser.checks.line_checks.false_structure import false_structure
-from quietbeam.denoiser.checks.line_checks.line_checks import check_line, local_chi2
-from quietbeam.denoiser.checks.line_checks.resolution import resolution
-from quietbeam.denoiser.evaluation.evaluate.combination import best_weights, combine, cross_errors
-from quietbeam.denoiser.evaluation.evaluate.risk import Fold, raw_error, windows
 
 from quietbeam.benchmarks.phantoms import PHANTOMS, expose
+from quietbeam.denoiser.checks.false_structure import false_structure
+from quietbeam.denoiser.checks.line_checks import check_line, local_chi2
+from quietbeam.denoiser.checks.resolution import resolution
 from quietbeam.denoiser.data.area_noise import NoiseModel
 from quietbeam.denoiser.data.counts import RunCounts, Sums
+from quietbeam.denoiser.evaluation.combination import best_weights, combine, cross_errors
+from quietbeam.denoiser.evaluation.risk import Fold, raw_error, windows
 
 torch.set_num_threads(1)
 ONES = np.ones((64, 64), np.float32)
@@ -132,7 +132,7 @@ def test_large_maps_are_judged_on_squares_within_what_is_measured() -> None:
 
 def test_a_large_map_is_published_from_the_network(monkeypatch) -> None:
     """The windows of a large map give the network the context that it needs to win."""
-    from quietbeam.denoiser.evaluation.evaluate import risk
+    from quietbeam.denoiser.evaluation import risk
     from quietbeam.denoiser.options import DenoiseOptions
     from quietbeam.denoiser.session import DenoiseSession
 

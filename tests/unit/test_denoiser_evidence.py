@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from quietbeam.denoiser.evaluation.evaluate.gate import choose, gain_interval
-from quietbeam.denoiser.evaluation.evaluate.risk import block_sums, count_folds, counting_variance, error, raw_error
 
 from quietbeam.denoiser.data.area_noise import NoiseModel, measure_noise
 from quietbeam.denoiser.data.counts import RunCounts, Sums
@@ -18,6 +16,8 @@ from quietbeam.denoiser.estimators.nonlocal_means import (
     one_variant,
 )
 from quietbeam.denoiser.estimators.smoother import smooth
+from quietbeam.denoiser.evaluation.gate import choose, gain_interval
+from quietbeam.denoiser.evaluation.risk import block_sums, count_folds, counting_variance, error, raw_error
 
 torch.set_num_threads(1)
 
@@ -344,7 +344,7 @@ def test_even_detectors_have_no_field() -> None:
 
 @pytest.mark.parametrize(("pixels", "rows"), [(0.0, 0.0), (0.05, 0.0), (0.0, 0.05)])
 def test_common_mode_noise_is_measured(pixels: float, rows: float) -> None:
-    from quietbeam.denoiser.checks.line_checks.common_mode import common_mode
+    from quietbeam.denoiser.checks.common_mode import common_mode
 
     rng = np.random.default_rng(2)
     r, c = np.mgrid[0:96, 0:96]
@@ -357,7 +357,7 @@ def test_common_mode_noise_is_measured(pixels: float, rows: float) -> None:
 @pytest.mark.parametrize("detectors", [2, 4])
 def test_the_error_of_raw_areas_is_measured_right(detectors: int) -> None:
     """Every dwell gain of fitted areas hangs on it; the fit must not be bent by the noise of the level itself."""
-    from quietbeam.denoiser.evaluation.evaluate.risk import area_folds
+    from quietbeam.denoiser.evaluation.risk import area_folds
 
     rng = np.random.default_rng(5)
     r, c = np.mgrid[0:96, 0:96]
@@ -374,7 +374,7 @@ def test_the_error_of_raw_areas_is_measured_right(detectors: int) -> None:
 
 
 def test_counting_noise_alone_is_no_jitter() -> None:
-    from quietbeam.denoiser.checks.line_checks.common_mode import common_mode
+    from quietbeam.denoiser.checks.common_mode import common_mode
 
     found = [
         common_mode(store(np.random.default_rng(seed).poisson(5.0, (1, 2, size, size))).sums("all"))[1]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from denoiser_kit import GAINS, OPTIONS, draw, session_of, specimen
-from quietbeam.denoiser.checks.line_checks.proven_pixels import beyond_counting
 
 import quietbeam
 from quietbeam.core.errors import WeightsError
+from quietbeam.denoiser.checks.proven_pixels import beyond_counting
 from quietbeam.denoiser.estimators import networks
 from quietbeam.denoiser.learning.finetune import FineTuning
 from quietbeam.denoiser.learning.pairs import ThinnedPairs

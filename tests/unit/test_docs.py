@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from quietbeam.ingest.profile.schema.schema import load_profile
 from typer.main import get_command
 
 from quietbeam.cli import app
 from quietbeam.core.settings import Settings, load_settings
+from quietbeam.ingest.profile.schema import load_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "models").rglob("*.md"))]

@@ -7,11 +7,11 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from quietbeam.ingest.run.assembly.admission import admit
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import IngestSettings, Settings
+from quietbeam.ingest.run.admission import admit
 
 Usage = namedtuple("Usage", "total used free")
 INFO = RunInfo(uid="u", lines=("Fe_Ka",), detectors=("a", "b"), shape=(1000, 1000))

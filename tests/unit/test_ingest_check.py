@@ -10,13 +10,13 @@ import msgpack
 import numpy as np
 import orjson
 import pytest
-from quietbeam.ingest.documents.model.recording import Recording, read_recording, relocate
-from quietbeam.ingest.offline.assemble.check import Checked, _order, check
-from quietbeam.ingest.profile.schema.geometry import Geometry
-from quietbeam.ingest.profile.schema.schema import load_profile
 from typer.testing import CliRunner
 
 from quietbeam.cli import app
+from quietbeam.ingest.documents.recording import Recording, read_recording, relocate
+from quietbeam.ingest.offline.check import Checked, _order, check
+from quietbeam.ingest.profile.geometry import Geometry
+from quietbeam.ingest.profile.schema import load_profile
 
 RECORDINGS = Path(__file__).parent.parent / "fixtures" / "recordings"
 BEAMLINES = ("srx", "hxn", "aps-2ide", "id16a", "ophyd-async")

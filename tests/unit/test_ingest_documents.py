@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies
 from hypothesis import settings as hypothesis_settings
-from quietbeam.ingest.documents.model.model import (
+
+from quietbeam.core import codec
+from quietbeam.core.errors import DocumentError
+from quietbeam.ingest.documents.model import (
     Datums,
     Descriptor,
     Event,
@@ -18,10 +21,7 @@ from quietbeam.ingest.documents.model.model import (
     StreamDatum,
     decode,
 )
-from quietbeam.ingest.frames.values.values import exact_counts, exact_i0, exact_live_time
-
-from quietbeam.core import codec
-from quietbeam.core.errors import DocumentError
+from quietbeam.ingest.frames.values import exact_counts, exact_i0, exact_live_time
 
 EVENT = {"descriptor": "d", "seq_num": 1, "data": {"a": 1}}
 DATUM = {

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from quietbeam.ingest.documents.model.model import Descriptor, Start
-from quietbeam.ingest.profile.schema.geometry import Geometry, geometry_of
-from quietbeam.ingest.profile.schema.layout import Layout, choose, layout_of
-from quietbeam.ingest.profile.schema.schema import Profile, load_profile, spell_line
 
 from quietbeam.core.errors import ProfileError
 from quietbeam.core.settings import configs_dir
+from quietbeam.ingest.documents.model import Descriptor, Start
+from quietbeam.ingest.profile.geometry import Geometry, geometry_of
+from quietbeam.ingest.profile.layout import Layout, choose, layout_of
+from quietbeam.ingest.profile.schema import Profile, load_profile, spell_line
 
 GENERIC: dict[str, Any] = yaml.safe_load((configs_dir() / "beamlines" / "generic.yaml").read_text())
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quietbeam.ingest.documents.model.recording import SUFFIXES, Recorder, paced, read_recording, renewed
-from quietbeam.ingest.profile.schema.schema import shipped_profiles
 
 from quietbeam.cli.source import read_source
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
+from quietbeam.ingest.documents.recording import SUFFIXES, Recorder, paced, read_recording, renewed
+from quietbeam.ingest.profile.schema import shipped_profiles
 
 RECORDINGS = Path(__file__).parents[1] / "fixtures" / "recordings"
 Doc = tuple[str, dict[str, Any]]

@@ -17,8 +17,8 @@ from PIL import Image
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import ServeSettings
 from quietbeam.serve.access import check_bind, identity, session
+from quietbeam.serve.app import openapi_json
 from quietbeam.serve.live.events import Event, EventId
-from quietbeam.serve.openapi import openapi_json
 from quietbeam.serve.render import formats
 from quietbeam.serve.render.colormaps import DASHBOARD, NOT_MEASURED_RGB, Colouring, draw_png, lookup_tables
 from quietbeam.serve.render.slices import parse_slice
@@ -115,7 +115,7 @@ def test_impossible_colours_are_refused() -> None:
 
 
 def test_page_and_png_draw_not_measured_in_the_same_grey() -> None:
-    script = (DASHBOARD / "js" / "colour.js").read_text()
+    script = (DASHBOARD / "js" / "base" / "colour.js").read_text()
     match = re.search(r"GREY = 0xff(\w{2})(\w{2})(\w{2})", script)
     assert match
     assert tuple(int(part, 16) for part in reversed(match.groups())) == NOT_MEASURED_RGB

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from quietbeam.ingest.profile.schema.schema import Source, SpectraSection
 
 from quietbeam.core.errors import FileFormatError, InputError, ServiceError
+from quietbeam.ingest.profile.schema import Source, SpectraSection
 from quietbeam.spectra import MapInfo, SpectralMap, line_energy, resolution_fwhm, spectra_to_lines
 from quietbeam.spectra.fit import fit_lines, linear_fit
 

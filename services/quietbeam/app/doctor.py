@@ -102,7 +102,7 @@ def _weights(settings: Settings) -> Iterator[Finding]:
 
 
 def _profiles(settings: Settings) -> Iterator[Finding]:
-    from quietbeam.ingest.profile.schema.schema import load_profile
+    from quietbeam.ingest.profile.schema import load_profile
 
     for name in settings.ingest.profiles:
         try:

@@ -129,7 +129,7 @@ def _announce(experiment: Experiment, truth: Path | None, uids: list[str]) -> Ca
 def _replay_recording(
     settings: Settings, name: str, speed: float, transport: Transport, files: list[Path] | None, *, as_recorded: bool
 ) -> None:
-    from quietbeam.ingest.documents.model.recording import paced, read_recording, relocate, renewed
+    from quietbeam.ingest.documents.recording import paced, read_recording, relocate, renewed
     from quietbeam.ingest.transports import read_tiled
 
     if name.startswith("tiled+"):
@@ -157,7 +157,7 @@ def _play(
 ) -> None:
     """Send documents with their pauses [s] until the end or a signal, and say what was sent."""
     from quietbeam.core.process.stop import stop_on_signals
-    from quietbeam.ingest.documents.model.recording import play
+    from quietbeam.ingest.documents.recording import play
 
     stop = stop_on_signals()
 
@@ -311,7 +311,7 @@ def register(app: typer.Typer) -> None:
         from quietbeam.core.errors import InputError
         from quietbeam.core.process.log import configure_logging
         from quietbeam.core.settings import load_settings
-        from quietbeam.ingest.documents.model.recording import is_recording
+        from quietbeam.ingest.documents.recording import is_recording
 
         settings = load_settings(config)
         configure_logging("replay", level=settings.log_level)

@@ -94,7 +94,7 @@ def denoise(
     from quietbeam.core.settings import load_settings
     from quietbeam.denoiser.offline import denoise as run
     from quietbeam.files import check_target, format_of, write_result
-    from quietbeam.ingest.profile.schema.schema import shipped_profiles
+    from quietbeam.ingest.profile.schema import shipped_profiles
     from quietbeam_models.weights import known
 
     from .source import read_source

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from quietbeam.ingest.offline.assemble.check import Checked
+    from quietbeam.ingest.offline.check import Checked
 
 _MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "wrong": "[red]wrong[/]"}
 
@@ -46,10 +46,10 @@ def check(
     """
     from quietbeam.core.errors import InputError
     from quietbeam.core.process.log import configure_logging
-    from quietbeam.ingest.documents.model.recording import read_recording, relocate
-    from quietbeam.ingest.offline.assemble.check import check as check_run
-    from quietbeam.ingest.profile.schema.draft import draft_profile
-    from quietbeam.ingest.profile.schema.schema import load_profile, shipped_profiles
+    from quietbeam.ingest.documents.recording import read_recording, relocate
+    from quietbeam.ingest.offline.check import check as check_run
+    from quietbeam.ingest.profile.draft import draft_profile
+    from quietbeam.ingest.profile.schema import load_profile, shipped_profiles
 
     configure_logging("profile", level="error")
     found = read_recording(recording)

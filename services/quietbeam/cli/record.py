@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from quietbeam.core.process.stop import StopRequest
-    from quietbeam.ingest.documents.model.recording import Recorder
+    from quietbeam.ingest.documents.recording import Recorder
     from quietbeam.ingest.transports import DocumentSource
 
 EXIT_INTERRUPTED = 130
@@ -41,7 +41,7 @@ def record(
     from quietbeam.core.process.stop import stop_on_signals
     from quietbeam.core.settings import load_settings
     from quietbeam.core.wire.bus import connect
-    from quietbeam.ingest.documents.model.recording import Recorder
+    from quietbeam.ingest.documents.recording import Recorder
     from quietbeam.ingest.transports import make_tap
 
     settings = load_settings(config)

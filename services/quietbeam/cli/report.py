@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         from quietbeam.core.errors import InputError
         from quietbeam.core.settings import load_settings
         from quietbeam.core.wire.bus import connect
-        from quietbeam.serve.report.page.page import make_report
+        from quietbeam.serve.report.page import make_report
         from quietbeam.serve.state.catalog import RunCatalog
         from quietbeam.serve.state.maps import MapReader
 

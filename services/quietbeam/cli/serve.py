@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
         settings = settings.model_copy(update={"serve": settings.serve.model_copy(update=changed)})
         configure_logging("serve", level=settings.log_level)
         if write_openapi is not None:
-            from quietbeam.serve.openapi import openapi_json
+            from quietbeam.serve.app import openapi_json
 
             write_openapi.write_text(openapi_json())
             return

@@ -47,9 +47,9 @@ def read_source(
         It cannot be used; the message says why.
     """
     from quietbeam.files import read_map
-    from quietbeam.ingest.documents.model.recording import is_recording, read_recording, relocate
-    from quietbeam.ingest.offline.assemble.assemble import map_of_documents
-    from quietbeam.ingest.profile.schema.schema import load_profile
+    from quietbeam.ingest.documents.recording import is_recording, read_recording, relocate
+    from quietbeam.ingest.offline.assemble import map_of_documents
+    from quietbeam.ingest.profile.schema import load_profile
 
     path = Path(source)
     read_by = [load_profile(name) for name in profiles or settings.ingest.profiles]
@@ -61,7 +61,7 @@ def read_source(
         recorded = relocate(read_recording(path).documents, [folder])
         file = map_of_documents(recorded, read_by, [folder])
         return file.select(lines) if lines else file, path.name
-    from quietbeam.ingest.documents.model.from_tiled import documents_of, opened, published_map
+    from quietbeam.ingest.documents.from_tiled import documents_of, opened, published_map
 
     _no_options_for_spectra(source, fit, calibration)
     uri, key, paths = _address(source, settings, tiled)

@@ -13,12 +13,13 @@ import xarray as xr
 
 from quietbeam.core.errors import NotMeasuredError
 
-from .asked import Asked
-from .errors import RefusedError, refusal
+from .action import ActionHandle
+from .errors import RefusedError
+from .session import Session
 from .stream import stream_maps
 
 
-class Client:
+class Client(Session):
     """A running quietbeam.
 
     Parameters
@@ -28,21 +29,6 @@ class Client:
     api_key
         Key; not needed where everybody may read.
     """
-
-    def __init__(self, url: str, api_key: str = "", *, timeout_s: float = 30.0) -> None:
-        headers = {"Authorization": f"Apikey {api_key}"} if api_key else {}
-        base = url.rstrip("/").removesuffix("/api/v1")
-        self._http = httpx.Client(base_url=f"{base}/api/v1/", headers=headers, timeout=timeout_s)
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._http.close()
 
     def run(self, uid: str = "latest") -> Run:
         """Return a run; ``latest`` is the one that started last.
@@ -71,25 +57,21 @@ class Client:
                 break
         return found
 
-    def get(self, path: str, **query: Any) -> Any:
-        """Return the JSON at an address below ``api/v1/``; errors carry the server's sentence."""
-        return self.answer(path, **query).json()
-
-    def answer(self, path: str, **query: Any) -> httpx.Response:
-        """Return the answer at an address below ``api/v1/``."""
-        return self._send("GET", path, params=query)
-
-    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Asked:
-        """Ask for a change; return how it goes, see :class:`Asked`."""
-        answer = self._send(method, path, **({} if body is None else {"json": body}))
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> ActionHandle:
+        """Ask for a change; return how it goes, see :class:`ActionHandle`."""
+        answer = self.send(method, path, **({} if body is None else {"json": body}))
         data = answer.json()["data"]
-        return Asked(self, data["id"], data["attributes"]) if answer.status_code == 202 else Asked(self, "", {})
+        return (
+            ActionHandle(self, data["id"], data["attributes"])
+            if answer.status_code == 202
+            else ActionHandle(self, "", {})
+        )
 
     def models(self) -> list[str]:
         """Return the names of the weights that are installed."""
         return [one["id"] for one in self.get("models")["data"]]
 
-    def choose_weights(self, name: str) -> Asked:
+    def choose_weights(self, name: str) -> ActionHandle:
         """Take other weights for the runs that follow; ``""``: the newest."""
         return self.ask("PUT", "models/chosen", {"id": name})
 
@@ -98,26 +80,10 @@ class Client:
         found: dict[str, Any] = self.get("auth/whoami")["data"]["attributes"]
         return found
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            answer = self._http.request(method, path, **options)
-        except httpx.HTTPError as error:
-            raise NotMeasuredError(f"{self._http.base_url} does not answer: {error or type(error).__name__}") from error
-        if answer.is_success:
-            return answer
-        raise refusal(answer.status_code, answer.content, answer.reason_phrase)
-
-    def socket_address(self, path: str) -> tuple[str, dict[str, str]]:
-        """Return URL and headers of a websocket at an address below ``api/v1/``."""
-        url = self._http.base_url
-        scheme = "wss" if url.scheme == "https" else "ws"
-        key = self._http.headers.get("authorization")
-        return str(url.copy_with(scheme=scheme)) + path, {"Authorization": key} if key else {}
-
     def events(self, uid: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield what happens (``type`` and the event's fields), of one run or of all, until the caller stops."""
         path = f"runs/{uid}/events" if uid else "events"
-        with self._http.stream("GET", path, timeout=httpx.Timeout(30.0)) as answer:
+        with self.http.stream("GET", path, timeout=httpx.Timeout(30.0)) as answer:
             if not answer.is_success:
                 answer.read()
                 raise RefusedError(answer.json().get("detail", answer.reason_phrase))
@@ -234,18 +200,18 @@ class Run:
         for version, values in stream_maps(self._client, self.uid, kind, start):
             yield self._labelled(values, kind, None, version, about)
 
-    def denoise_again(self, *, weights: str | None = None, budget_s: float | None = None) -> Asked:
+    def denoise_again(self, *, weights: str | None = None, budget_s: float | None = None) -> ActionHandle:
         """Denoise a finished run again: with other weights, or with more seconds of fine-tuning."""
         return self._client.ask("POST", f"runs/{self.uid}/denoise", {"weights": weights, "budget_s": budget_s})
 
-    def pin(self) -> Asked:
+    def pin(self) -> ActionHandle:
         """Keep the run from being deleted."""
         return self._client.ask("PUT", f"runs/{self.uid}/pin")
 
-    def unpin(self) -> Asked:
+    def unpin(self) -> ActionHandle:
         """Let it go with its age again."""
         return self._client.ask("DELETE", f"runs/{self.uid}/pin")
 
-    def delete(self) -> Asked:
+    def delete(self) -> ActionHandle:
         """Delete the run for good, in Tiled too."""
         return self._client.ask("DELETE", f"runs/{self.uid}")

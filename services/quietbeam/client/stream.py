@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -15,9 +15,7 @@ from websockets.sync.client import connect
 from quietbeam.core.errors import InputError, NotMeasuredError, QuietbeamError
 
 from .errors import refusal
-
-if TYPE_CHECKING:
-    from .http import Client
+from .session import Session
 
 log = structlog.get_logger()
 
@@ -27,7 +25,7 @@ _WAIT_S = 1.0
 _NOT_POSSIBLE = range(4000, 5000)
 
 
-def stream_maps(client: Client, uid: str, kind: str, start: int) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+def stream_maps(session: Session, uid: str, kind: str, start: int) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
     """Yield (version, values) of a run's maps until the run has its final ones.
 
     Raises
@@ -38,7 +36,7 @@ def stream_maps(client: Client, uid: str, kind: str, start: int) -> Iterator[tup
     failures = 0
     while failures < _ATTEMPTS:
         try:
-            for version, values in _connection(client, uid, kind, start):
+            for version, values in _connection(session, uid, kind, start):
                 failures, start = 0, version + 1
                 yield version, values
             return
@@ -53,9 +51,9 @@ def stream_maps(client: Client, uid: str, kind: str, start: int) -> Iterator[tup
     raise NotMeasuredError(f"the stream of run {uid} broke {_ATTEMPTS} times; is the service up?")
 
 
-def _connection(client: Client, uid: str, kind: str, start: int) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+def _connection(session: Session, uid: str, kind: str, start: int) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
     query = f"?kind={kind}&envelope_format=msgpack&start={start}"
-    url, headers = client.socket_address(f"runs/{uid}/stream{query}")
+    url, headers = session.socket_address(f"runs/{uid}/stream{query}")
     try:
         socket = connect(url, additional_headers=headers, max_size=None, open_timeout=_OPEN_TIMEOUT_S)
     except InvalidStatus as error:

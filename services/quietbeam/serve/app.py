@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
 import redis
-from fastapi import APIRouter, Depends, FastAPI, Request, params
+from fastapi import APIRouter, Depends, FastAPI, params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from redis.backoff import NoBackoff
@@ -18,7 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quietbeam.core.process.stage import HEARTBEAT_S, heartbeat
-from quietbeam.core.settings import Settings
+from quietbeam.core.settings import RedisSettings, Settings
 from quietbeam.core.version import __version__
 from quietbeam.core.wire.bus import Connection, connect
 
@@ -30,33 +32,12 @@ from .live.events import EventHub
 from .metrics.observe import Observe, RequestMetrics
 from .openapi import make_document
 from .report.page import write_reports
+from .routes import about, actions, auth, dashboard, events, health, maps, runs, streams, values
+from .services import API, API_VERSION, Services
 from .state.catalog import RunCatalog
 from .state.maps import MapReader
 
-API = "/api/v1"
-API_VERSION = "1.1"
 MAX_BODY_BYTES = 64 * 2**10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """What the routes share."""
-
-    settings: Settings
-    connection: Connection
-    catalog: RunCatalog
-    maps: MapReader
-    hub: EventHub
-    requests: RequestMetrics
-    authenticator: Authenticator
-
-
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
-
-
-Shared = Annotated[Services, Depends(_services)]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -67,8 +48,6 @@ def create_app(settings: Settings) -> FastAPI:
     settings
         All settings; `serve` is ours, `runs_dir` and `redis_url` are read.
     """
-    from .routes import about, actions, auth, dashboard, events, health, maps, runs, streams, values
-
     connection = connect(settings.redis_url)
     connection.set_retry(Retry(NoBackoff(), 1))  # a viewer would rather have zarr now than Redis in ten seconds
     catalog, hub = RunCatalog(settings.runs_dir, connection), EventHub(settings.redis_url)
@@ -167,6 +146,13 @@ def _document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         app.openapi_schema = make_document(app, API_VERSION)
     return app.openapi_schema
+
+
+def openapi_json() -> str:
+    """Return the OpenAPI document as ``docs/reference/openapi.json`` keeps it; touches no server and no data folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder), redis=RedisSettings(url=f"unix://{folder}/none"))
+        return json.dumps(create_app(settings).openapi(), indent=1, sort_keys=True) + "\n"
 
 
 class Prefix:

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from quietbeam.core.settings import RedisSettings, Settings
-
 from .routes.envelope import ERRORS, Problem
-
-
-def openapi_json() -> str:
-    """Return the document; touches no server and no data folder."""
-    from .app import create_app
-
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(data_dir=Path(folder), redis=RedisSettings(url=f"unix://{folder}/none"))
-        return json.dumps(create_app(settings).openapi(), indent=1, sort_keys=True) + "\n"
 
 
 def make_document(app: FastAPI, version: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Values of all lines at a pixel, along a line and in a box, with their errors.
 
-The dashboard computes the same in the browser (``dashboard/js/base/stats.js``). Raw counts are independent: the error of a
-mean over n pixels is ``sqrt(sum) / n``. Errors of neighbouring denoised pixels are not (one network saw both), so the
+The dashboard computes the same in the browser: ``dashboard/js/base/stats.js``. Raw counts are independent: the error of
+a mean over n pixels is ``sqrt(sum) / n``. Errors of neighbouring denoised pixels are not (one network saw both), so the
 error of their mean is taken as the mean of their errors: an upper bound.
 """
 

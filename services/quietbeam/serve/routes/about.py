@@ -12,9 +12,9 @@ from fastapi import APIRouter, Request, Response
 from quietbeam.core.version import __version__
 from quietbeam.core.wire import keys
 from quietbeam.serve.access import Scope, needs
-from quietbeam.serve.app import API_VERSION, Shared
 from quietbeam.serve.render.colormaps import SCALES, lookup_tables
 from quietbeam.serve.render.formats import MIME
+from quietbeam.serve.services import API_VERSION, Shared
 from quietbeam.serve.state.maps import KINDS
 
 from .envelope import Envelope, answer, base

@@ -15,7 +15,7 @@ from quietbeam.core.wire.actions import Action, ActionKind
 from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope, needs, principal_of
 from quietbeam.serve.access.guard import address_of
-from quietbeam.serve.app import Services, Shared
+from quietbeam.serve.services import Services, Shared
 
 from .about import read_cards
 from .envelope import ACCEPTED, ERRORS, Envelope, answer, base

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quietbeam.serve.access import Scope, needs, principal_of
 from quietbeam.serve.access.api_keys import LONGEST_S, USER, ApiKey
 from quietbeam.serve.access.session import cookies_in
-from quietbeam.serve.app import Shared
+from quietbeam.serve.services import Shared
 
 from .envelope import CREATED, ERRORS, Envelope, answer, base
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Response
 
 from quietbeam.serve.access import Scope, needs
-from quietbeam.serve.app import Shared
 from quietbeam.serve.live.events import EventStream
+from quietbeam.serve.services import Shared
 
 from .envelope import ERRORS
 

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from quietbeam.serve.access.scopes import Scope, needs, open_to_all
-from quietbeam.serve.app import Shared
 from quietbeam.serve.metrics.readings import read_stages
+from quietbeam.serve.services import Shared
 
 router = APIRouter(tags=["health"])
 

@@ -13,11 +13,11 @@ from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope, needs
-from quietbeam.serve.app import Services, Shared
 from quietbeam.serve.render import formats
 from quietbeam.serve.render.colormaps import Colouring, Scale, draw_png
 from quietbeam.serve.render.hdf5 import write_hdf5
 from quietbeam.serve.render.slices import parse_slice
+from quietbeam.serve.services import Services, Shared
 from quietbeam.serve.state.maps import KINDS, Kind, MapStack, fill_holes, map_tag
 
 from .envelope import ERRORS, Envelope, answer, base, unchanged

@@ -19,8 +19,8 @@ from quietbeam.core.wire import actions
 from quietbeam.core.wire.actions import Action
 from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope, needs
-from quietbeam.serve.app import Shared
-from quietbeam.serve.report.page.page import CSP, make_report
+from quietbeam.serve.report.page import CSP, make_report
+from quietbeam.serve.services import Shared
 from quietbeam.serve.state.catalog import RunFilter
 
 from .actions import describe_action

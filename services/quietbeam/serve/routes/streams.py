@@ -13,8 +13,8 @@ from quietbeam.core.errors import QuietbeamError
 from quietbeam.serve.access import Scope, needs, principal_of
 from quietbeam.serve.access.guard import address_of
 from quietbeam.serve.access.scopes import NOBODY, check
-from quietbeam.serve.app import Services
 from quietbeam.serve.live.streams import Envelope, MapStream
+from quietbeam.serve.services import Services
 
 from .maps import find_run, known_kind
 

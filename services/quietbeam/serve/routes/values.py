@@ -12,9 +12,9 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope, needs
-from quietbeam.serve.app import Services, Shared
 from quietbeam.serve.render.slices import parse_slice
 from quietbeam.serve.render.statistics import Pixels, means, profile_pixels
+from quietbeam.serve.services import Services, Shared
 from quietbeam.serve.state.maps import Kind, map_tag
 
 from .envelope import ERRORS, Envelope, answer, base, unchanged

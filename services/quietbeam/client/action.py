@@ -1,17 +1,15 @@
-"""Something that was asked for, and how it goes."""
+"""A requested action and its progress."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import FailedError
-
-if TYPE_CHECKING:
-    from .http import Client
+from .session import Session
 
 
-class Asked:
+class ActionHandle:
     """An action of the service: denoise again, pin, delete.
 
     Attributes
@@ -21,26 +19,26 @@ class Asked:
         nothing had to be done.
     """
 
-    def __init__(self, client: Client, action_id: str, attributes: dict[str, Any]) -> None:
-        self._client, self.id, self.attributes = client, action_id, attributes
+    def __init__(self, session: Session, action_id: str, attributes: dict[str, Any]) -> None:
+        self._session, self.id, self.attributes = session, action_id, attributes
 
     def __repr__(self) -> str:
         if not self.id:
-            return "<Asked: it was so already>"
-        return f"<Asked {self.attributes['action']} of {self.attributes['run']}: {self.attributes['state']}>"
+            return "<ActionHandle: nothing to do>"
+        return f"<ActionHandle {self.attributes['action']} of {self.attributes['run']}: {self.attributes['state']}>"
 
     @property
     def settled(self) -> bool:
         """True when nothing more happens."""
         return not self.id or self.attributes["state"] in ("done", "failed")
 
-    def refresh(self) -> Asked:
+    def refresh(self) -> ActionHandle:
         """Return it as it is now."""
         if not self.id:
             return self
-        return Asked(self._client, self.id, self._client.get(f"actions/{self.id}")["data"]["attributes"])
+        return ActionHandle(self._session, self.id, self._session.get(f"actions/{self.id}")["data"]["attributes"])
 
-    def wait(self, timeout_s: float = 600.0, *, every_s: float = 0.5) -> Asked:
+    def wait(self, timeout_s: float = 600.0, *, every_s: float = 0.5) -> ActionHandle:
         """Return when it is done.
 
         Raises
