@@ -41,7 +41,21 @@ let alone = null; // the one line that is shown, or null
 const todo = new Set();
 
 /** For tests and for the curious. */
-window.quietbeam = { updates: 0, stacks: 0, drawn: 0, connection: "connecting", get run() { return frame.run; }, get view() { return view; }, get axes() { return axesOf(frame.run, view, 5); } };
+window.quietbeam = {
+  updates: 0,
+  stacks: 0,
+  drawn: 0,
+  connection: "connecting",
+  get run() {
+    return frame.run;
+  },
+  get view() {
+    return view;
+  },
+  get axes() {
+    return axesOf(frame.run, view, 5);
+  },
+};
 
 function schedule(what) {
   if (!todo.size) requestAnimationFrame(render);
@@ -53,17 +67,29 @@ const view = new View(redraw);
 const drawing = new Drawing(redraw);
 const options = new Options(colours.names, () => {
   ["cards", "colour", "layout", "draw"].forEach(schedule);
-  const more = (frame.run?.advice && frame.run.advice.snr !== options.snr) || (frame.stacks && frame.stacks.chi2 === undefined && options.kinds.includes("chi2"));
+  const more =
+    (frame.run?.advice && frame.run.advice.snr !== options.snr) ||
+    (frame.stacks && frame.stacks.chi2 === undefined && options.kinds.includes("chi2"));
   if (more) loader.request(wanted);
 });
-const loader = new Loader(options, takeFrame, (error) => empty("The server does not answer as it should", error.message));
+const loader = new Loader(options, takeFrame, (error) =>
+  empty("The server does not answer as it should", error.message),
+);
 const list = new RunList((uid) => choose(uid, false));
 const states = new HistoryPanel({
   redraw,
   onChoose: (state) => loader.showState(state, state ? state.uid : wanted),
   onOpen: () => side.open("history"),
 });
-const shown = () => ({ run: frame.run, cards, view, options, colours, columns: placed.columns, bar: scaleBar(frame.run, view, placed.width) });
+const shown = () => ({
+  run: frame.run,
+  cards,
+  view,
+  options,
+  colours,
+  columns: placed.columns,
+  bar: scaleBar(frame.run, view, placed.width),
+});
 const panels = {
   profile: new ProfilePanel({ view, drawing, redraw }),
   region: new RegionPanel({ drawing }),
@@ -92,7 +118,13 @@ function takeFrame({ run, stacks, missing, earlier = null, newest = run }) {
   header.update(run, earlier);
   list.current = run.uid;
   const changed = `${run.uid} ${run.lines} ${run.shape} ${run.step}`;
-  frame = { run, earlier, newest, stacks: stacks ?? (changed === shape ? frame.stacks : null), number: frame.number + 1 };
+  frame = {
+    run,
+    earlier,
+    newest,
+    stacks: stacks ?? (changed === shape ? frame.stacks : null),
+    number: frame.number + 1,
+  };
   window.quietbeam.updates += 1;
   if (stacks) {
     window.quietbeam.stacks += 1;
@@ -172,7 +204,8 @@ new Events(
     if (type === "action") panels.manage.take(data);
     if (type === "action" && data.action === "delete") loader.doubt();
     if (type === "hello" || type === "reset") loader.request(wanted, { force: type === "reset" });
-    else if (wanted === "latest" ? type === "run" || data.run === frame.run?.uid || !frame.run : data.run === wanted) loader.request(wanted);
+    else if (wanted === "latest" ? type === "run" || data.run === frame.run?.uid || !frame.run : data.run === wanted)
+      loader.request(wanted);
     if (type === "run" && list.dialog.open) list.refresh();
   },
   (state) => {
@@ -184,11 +217,18 @@ loader.request(wanted);
 setInterval(() => frame.run && !frame.run.ended && loader.request(wanted), 5000); // counts, ETA and age, should an event be lost
 
 byId("follow").checked = wanted === "latest";
-byId("follow").addEventListener("change", (event) => choose(event.target.checked ? "latest" : frame.run?.uid ?? "latest", event.target.checked));
+byId("follow").addEventListener("change", (event) =>
+  choose(event.target.checked ? "latest" : (frame.run?.uid ?? "latest"), event.target.checked),
+);
 byId("reset-view").addEventListener("click", () => view.reset());
 new ResizeObserver(() => cards.length && ["layout", "draw"].forEach(schedule)).observe(byId("grid"));
 listenToKeys({
-  view, options, side, drawing, list, states,
+  view,
+  options,
+  side,
+  drawing,
+  list,
+  states,
   speak: () => speak(frame.run, view.hover, cards),
   escape: () => {
     view.point(null);

@@ -56,7 +56,10 @@ export class Chart {
     c.restore();
     labels(c, place, series);
     const [low, high] = [place.low, place.high].map(number);
-    this.canvas.setAttribute("aria-label", `${this.caption.textContent}: ${points.length} values from ${low} to ${high}`);
+    this.canvas.setAttribute(
+      "aria-label",
+      `${this.caption.textContent}: ${points.length} values from ${low} to ${high}`,
+    );
   }
 }
 
@@ -74,8 +77,15 @@ function axes(points, { width, height, margin, log, from }) {
   const [left, right, top, bottom] = [margin.left, width - margin.right, margin.top, height - margin.bottom];
   const [b0, b1] = [by(y0), by(y1)];
   return {
-    left, right, top, bottom, log,
-    low: y0, high: y1, first: x0, last: x1,
+    left,
+    right,
+    top,
+    bottom,
+    log,
+    low: y0,
+    high: y1,
+    first: x0,
+    last: x1,
     x: (value) => left + ((value - x0) / (x1 - x0)) * (right - left),
     y: (value) => bottom - ((by(Math.max(value, log ? 1e-9 : -Infinity)) - b0) / (b1 - b0)) * (bottom - top),
     value: (px) => Math.max(x0, Math.min(x1, x0 + ((px - left) / (right - left)) * (x1 - x0))),
@@ -88,14 +98,16 @@ export function roundTicks(low, high, n) {
   const power = 10 ** Math.floor(Math.log10(step));
   const size = [1, 2, 5, 10].find((k) => k * power >= step) * power;
   const found = [];
-  for (let k = Math.ceil(low / size - 1e-9); k * size <= high + 1e-9 * size; k++) found.push(Number((k * size).toPrecision(6)));
+  for (let k = Math.ceil(low / size - 1e-9); k * size <= high + 1e-9 * size; k++)
+    found.push(Number((k * size).toPrecision(6)));
   return found;
 }
 
 function logTicks(low, high) {
   const found = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
-    for (const k of high / low > 30 ? [1] : [1, 2, 5]) if (k * 10 ** power >= low && k * 10 ** power <= high) found.push(k * 10 ** power);
+    for (const k of high / low > 30 ? [1] : [1, 2, 5])
+      if (k * 10 ** power >= low && k * 10 ** power <= high) found.push(k * 10 ** power);
   }
   return found.length > 1 ? found : [low, high];
 }
@@ -116,7 +128,11 @@ function ticks(c, place, unit) {
   across.forEach((value, i) => {
     const last = i === across.length - 1;
     c.textAlign = "center";
-    c.fillText(last && unit ? `${number(value)} ${unit}` : number(value), Math.min(place.x(value), place.right - (last && unit ? 14 : 0)), place.bottom + 13);
+    c.fillText(
+      last && unit ? `${number(value)} ${unit}` : number(value),
+      Math.min(place.x(value), place.right - (last && unit ? 14 : 0)),
+      place.bottom + 13,
+    );
   });
   c.textAlign = "left";
 }

@@ -24,10 +24,13 @@ export class Colours {
     this.maps = new Map();
     this.tables = new Map();
     for (const [name, text] of Object.entries(texts)) {
-      this.maps.set(name, Uint32Array.from({ length: 256 }, (_, i) => {
-        const at = (from) => parseInt(text.slice(i * 6 + from, i * 6 + from + 2), 16);
-        return (0xff000000 | (at(4) << 16) | (at(2) << 8) | at(0)) >>> 0;
-      }));
+      this.maps.set(
+        name,
+        Uint32Array.from({ length: 256 }, (_, i) => {
+          const at = (from) => parseInt(text.slice(i * 6 + from, i * 6 + from + 2), 16);
+          return (0xff000000 | (at(4) << 16) | (at(2) << 8) | at(0)) >>> 0;
+        }),
+      );
     }
     this.maps.set("difference", difference());
   }
@@ -41,7 +44,10 @@ export class Colours {
     const key = `${name}/${scale}`;
     if (!this.tables.has(key)) {
       const map = this.maps.get(name);
-      this.tables.set(key, Uint32Array.from({ length: SIZE }, (_, i) => map[Math.round(scaled(i / (SIZE - 1), scale) * 255)]));
+      this.tables.set(
+        key,
+        Uint32Array.from({ length: SIZE }, (_, i) => map[Math.round(scaled(i / (SIZE - 1), scale) * 255)]),
+      );
     }
     return this.tables.get(key);
   }
@@ -60,7 +66,13 @@ export class Colours {
 
 /** Blue, dark, red: for values around zero. */
 function difference() {
-  const anchors = [[86, 180, 233], [40, 84, 120], [22, 27, 35], [132, 62, 44], [240, 128, 88]];
+  const anchors = [
+    [86, 180, 233],
+    [40, 84, 120],
+    [22, 27, 35],
+    [132, 62, 44],
+    [240, 128, 88],
+  ];
   return Uint32Array.from({ length: 256 }, (_, i) => {
     const at = (i / 255) * (anchors.length - 1);
     const k = Math.min(anchors.length - 2, Math.floor(at));

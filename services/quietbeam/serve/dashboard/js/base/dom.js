@@ -23,7 +23,10 @@ export function table(head, body, label) {
 
 /** Give the browser a file to save. */
 export function saveBlob(name, blob) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name.replaceAll(/[^\w.-]+/g, "_") });
+  const link = Object.assign(document.createElement("a"), {
+    href: URL.createObjectURL(blob),
+    download: name.replaceAll(/[^\w.-]+/g, "_"),
+  });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }

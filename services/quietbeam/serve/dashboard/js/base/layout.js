@@ -43,7 +43,12 @@ function scrolling(box, most, maps, rows, cols) {
   for (let columns = most; ; columns--) {
     const width = Math.floor(mapWidth((box.width - 16 - GAP * (columns + 1)) / columns, maps));
     if (width >= 1.3 * SMALLEST || columns === 1) {
-      return { columns, width: Math.max(16, width), height: Math.max(8, Math.floor((width * rows) / cols)), stacked: false };
+      return {
+        columns,
+        width: Math.max(16, width),
+        height: Math.max(8, Math.floor((width * rows) / cols)),
+        stacked: false,
+      };
     }
   }
 }

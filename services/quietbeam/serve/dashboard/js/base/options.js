@@ -20,14 +20,22 @@ export class Options {
     this.panel = "";
     this.#restore(names);
     byId("cmap").append(...names.map((name) => new Option(name, name)));
-    byId("kinds").addEventListener("click", (event) => event.target.dataset.kind && this.toggle(event.target.dataset.kind));
-    byId("scales").addEventListener("click", (event) => event.target.dataset.scale && this.set({ scale: event.target.dataset.scale }));
+    byId("kinds").addEventListener(
+      "click",
+      (event) => event.target.dataset.kind && this.toggle(event.target.dataset.kind),
+    );
+    byId("scales").addEventListener(
+      "click",
+      (event) => event.target.dataset.scale && this.set({ scale: event.target.dataset.scale }),
+    );
     byId("swipe").addEventListener("click", () => this.set({ swipe: !this.swipe }));
     byId("cmap").addEventListener("change", (event) => this.set({ cmap: event.target.value }));
     byId("clip").addEventListener("change", (event) => this.set({ clip: Number(event.target.value) }));
     byId("same-range").addEventListener("change", (event) => this.set({ sameRange: event.target.checked }));
     byId("fill-holes").addEventListener("change", (event) => this.set({ fillHoles: event.target.checked }));
-    byId("snr").addEventListener("change", (event) => this.set(isSnr(event.target.valueAsNumber) ? { snr: event.target.valueAsNumber } : {}));
+    byId("snr").addEventListener("change", (event) =>
+      this.set(isSnr(event.target.valueAsNumber) ? { snr: event.target.valueAsNumber } : {}),
+    );
     this.#show();
   }
 
@@ -77,8 +85,10 @@ export class Options {
   }
 
   #show() {
-    for (const button of byId("kinds").children) button.setAttribute("aria-pressed", String(this.kinds.includes(button.dataset.kind)));
-    for (const button of byId("scales").children) button.setAttribute("aria-pressed", String(button.dataset.scale === this.scale));
+    for (const button of byId("kinds").children)
+      button.setAttribute("aria-pressed", String(this.kinds.includes(button.dataset.kind)));
+    for (const button of byId("scales").children)
+      button.setAttribute("aria-pressed", String(button.dataset.scale === this.scale));
     byId("swipe").setAttribute("aria-pressed", String(this.swipe));
     byId("cmap").value = this.cmap;
     byId("clip").value = String(this.clip);

@@ -69,7 +69,8 @@ export function boxMeans({ raw, denoised, uncertainty }, index, box, isCounts) {
   const sums = new Sums();
   for (let row = top; row < Math.min(bottom, rows); row++) {
     const first = (index * rows + row) * cols;
-    for (let i = first + left; i < first + Math.min(right, cols); i++) sums.add(raw.data[i], denoised.data[i], uncertainty.data[i]);
+    for (let i = first + left; i < first + Math.min(right, cols); i++)
+      sums.add(raw.data[i], denoised.data[i], uncertainty.data[i]);
   }
   return sums.means(isCounts);
 }

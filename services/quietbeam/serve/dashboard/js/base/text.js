@@ -72,12 +72,18 @@ export function adviceText(line, snr) {
   const ways = line.snr_denoised === null ? ["raw"] : ["raw", "denoised"];
   const now = ways.map((way) => two(line[`snr_${way}`]));
   const takes = ways.map((way) => factorText(factorsOf(line, way)));
-  const seconds = ways.map((way) => (line[`dwell_${way}_s`] === null ? "" : ` (${two(line[`dwell_${way}_s`])} s a pixel)`));
+  const seconds = ways.map((way) =>
+    line[`dwell_${way}_s`] === null ? "" : ` (${two(line[`dwell_${way}_s`])} s a pixel)`,
+  );
   const each = (values) => values.map((value, i) => `${value} ${ways[i]}`).join(", ");
   return {
     brief: `SNR ${now.join(" → ")}; for ${number(snr)}: ${takes.join(" → ")}`,
     sentence: `SNR ${each(now)}; for ${number(snr)}: dwell ${each(takes)}`,
-    told: [`SNR now ${each(now)}`, `for ${number(snr)}: dwell ${each(takes.map((text, i) => text + (text === "reached" ? "" : seconds[i])))}`, line.reason],
+    told: [
+      `SNR now ${each(now)}`,
+      `for ${number(snr)}: dwell ${each(takes.map((text, i) => text + (text === "reached" ? "" : seconds[i])))}`,
+      line.reason,
+    ],
   };
 }
 

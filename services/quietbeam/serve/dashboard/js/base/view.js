@@ -49,7 +49,10 @@ export class View {
 
   /** Move the crosshair by keyboard; it begins in the middle of what is shown, and what is shown follows it. */
   step(rows, cols) {
-    const from = this.hover ?? { row: Math.floor(this.top + this.height / 2) - rows, col: Math.floor(this.left + this.width / 2) - cols };
+    const from = this.hover ?? {
+      row: Math.floor(this.top + this.height / 2) - rows,
+      col: Math.floor(this.left + this.width / 2) - cols,
+    };
     const row = Math.max(0, Math.min(this.rows - 1, from.row + rows));
     const col = Math.max(0, Math.min(this.cols - 1, from.col + cols));
     this.hover = { row, col };

@@ -65,7 +65,10 @@ export async function getHistory(uid) {
 
 /** The health of every detector, with its place on the detector where that is known. */
 export async function getDetectors(uid) {
-  return (await (await ask(`runs/${encodeURIComponent(uid)}/detectors`)).json()).data.map(({ id, attributes }) => ({ name: id, ...attributes }));
+  return (await (await ask(`runs/${encodeURIComponent(uid)}/detectors`)).json()).data.map(({ id, attributes }) => ({
+    name: id,
+    ...attributes,
+  }));
 }
 
 /** All lines of a kind: {lines, rows, cols, data: Float32Array, version}; every `stride`-th pixel; of an earlier version. */

@@ -67,7 +67,9 @@ export class Loader {
     const earlier = this.earlier ?? undefined;
     run.advice = earlier ? null : await this.#advise(run);
     const chi2 = !earlier && this.options.kinds.includes("chi2");
-    const seen = earlier ? `${run.uid} state ${earlier.version}` : `${run.uid} ${run.maps_version} ${run.progress.pixels_measured} ${chi2}`;
+    const seen = earlier
+      ? `${run.uid} state ${earlier.version}`
+      : `${run.uid} ${run.maps_version} ${run.progress.pixels_measured} ${chi2}`;
     const frame = { run: earlier ? asItWas(run, earlier) : run, stacks: null, earlier, newest: run };
     if (!run.shape || !run.progress.pixels_measured || seen === this.seen) return frame;
     const [rows, cols] = run.shape;
@@ -116,9 +118,16 @@ async function kept(uid, kind, stride) {
 /** The run as its maps say it was: what is known of an earlier state, nothing of what is known only now. */
 function asItWas(run, { rows, version, lines, state }) {
   const was = Object.entries(lines ?? {}).map(([line, { dwell_gain, low, high, estimator }]) => ({
-    line, estimator, proven: estimator !== "raw", dwell_gain, dwell_gain_low: low, dwell_gain_high: high,
+    line,
+    estimator,
+    proven: estimator !== "raw",
+    dwell_gain,
+    dwell_gain_low: low,
+    dwell_gain_high: high,
   }));
-  const evidence = was.length ? { model: run.evidence?.model, rows, lines: was, final: state === "final", notes: [] } : null;
+  const evidence = was.length
+    ? { model: run.evidence?.model, rows, lines: was, final: state === "final", notes: [] }
+    : null;
   return { ...run, evidence, maps_version: version, denoise: { ...run.denoise, rows } };
 }
 

@@ -13,7 +13,11 @@ export function axesOf(run, view, count) {
     const [a, b] = [value(from), value(from + size)];
     return roundTicks(Math.min(a, b), Math.max(a, b), count).map((tick) => [tick, (tick - a) / (b - a)]);
   };
-  return { unit: known ? unitName(run.units) : "pixel", rows: along(0, view.top, view.height), cols: along(1, view.left, view.width) };
+  return {
+    unit: known ? unitName(run.units) : "pixel",
+    rows: along(0, view.top, view.height),
+    cols: along(1, view.left, view.width),
+  };
 }
 
 /** Draw ticks at the left and lower edge of a map of `width` x `height` canvas pixels; numbers where there is room. Return the height they take. */

@@ -67,14 +67,16 @@ export class LineCard {
     this.stacks = stacks;
     this.values = valuesOf(stacks, this.index, run.kind, this.maps);
     const { rows, cols } = stacks.raw;
-    const shared = options.sameRange || options.swipe ? rangeOf([this.values.raw, this.values.denoised], options.clip) : null;
+    const shared =
+      options.sameRange || options.swipe ? rangeOf([this.values.raw, this.values.denoised], options.clip) : null;
     this.bars = [];
     for (const [kind, map] of this.maps) {
       const name = kind === "residual" ? "difference" : options.cmap;
       const scale = ["uncertainty", "residual", "chi2"].includes(kind) ? "linear" : options.scale;
       let range = shared;
       if (kind === "residual") range = run.kind === "counts" ? [-4, 4] : symmetric(this.values.residual, options.clip);
-      else if (kind === "chi2") range = [0, 9]; // noise alone goes beyond 3 sigma almost nowhere
+      else if (kind === "chi2")
+        range = [0, 9]; // noise alone goes beyond 3 sigma almost nowhere
       else if (kind === "uncertainty" || !shared) range = rangeOf([this.values[kind]], options.clip);
       const fill = (picture, values) => {
         const shown = options.fillHoles && stacks.holes ? fillHoles(values, rows, cols) : values;
@@ -97,7 +99,9 @@ export class LineCard {
     const judged = judge(run, this.line);
     this.judged = judged;
     this.element.dataset.proven = judged.proven ?? "";
-    this.verdict.replaceChildren(...judged.verdict.map(([textContent, className]) => make("span", { textContent, className })));
+    this.verdict.replaceChildren(
+      ...judged.verdict.map(([textContent, className]) => make("span", { textContent, className })),
+    );
     this.verdict.title = this.verdict.textContent;
     this.valuesBox.title = judged.told.join("\n");
     this.#label();
@@ -107,13 +111,15 @@ export class LineCard {
   #label() {
     if (!this.judged) return;
     for (const [kind, map] of this.maps) {
-      const label = (narrow) => labelOf(this.run, kind, { ...this.judged, line: this.line, narrow, missing: this.stacks.chi2 === null });
+      const label = (narrow) =>
+        labelOf(this.run, kind, { ...this.judged, line: this.line, narrow, missing: this.stacks.chi2 === null });
       map.figure.dataset.shown = kind === "denoised" && this.judged.shownRaw ? "raw" : kind;
       const wanted = `${label(false)} ${this.width}`;
       if (map.labelled === wanted) continue; // to see whether it fits costs a layout
       map.labelled = wanted;
       map.caption.textContent = map.caption.title = label(false);
-      if (!SHORT.includes(kind) && map.caption.scrollWidth > map.caption.clientWidth) map.caption.textContent = label(true);
+      if (!SHORT.includes(kind) && map.caption.scrollWidth > map.caption.clientWidth)
+        map.caption.textContent = label(true);
     }
   }
 
@@ -150,7 +156,8 @@ export class LineCard {
     const told = [["raw", number(raw[i]), ""]];
     if (Number.isNaN(denoised[i])) return [...told, ["denoised", "not yet", ""]];
     told.push(["denoised", number(denoised[i]), ` ± ${number(uncertainty[i])}`]);
-    if (this.maps.has("residual")) told.push(["residual", number(residual[i]), ` ${unitOf("residual", this.run)}`.trimEnd()]);
+    if (this.maps.has("residual"))
+      told.push(["residual", number(residual[i]), ` ${unitOf("residual", this.run)}`.trimEnd()]);
     if (this.maps.has("chi2")) told.push(["χ²", number(chi2[i]), ""]);
     return told;
   }
@@ -168,10 +175,17 @@ export class LineCard {
     if (!hover || !this.values) {
       const { doubts, brief, sentence, facts: always } = this.judged;
       const facts = [box.closest(".roomy") ? sentence : brief, always].filter(Boolean).join(" · ");
-      box.replaceChildren(make("span", { textContent: doubts, className: "warn" }), doubts && facts ? ` · ${facts}` : facts);
+      box.replaceChildren(
+        make("span", { textContent: doubts, className: "warn" }),
+        doubts && facts ? ` · ${facts}` : facts,
+      );
       return;
     }
-    const told = this.#at(hover).flatMap(([name, textContent, more]) => [`${name} `, make("b", { textContent }), `${more}   `]);
+    const told = this.#at(hover).flatMap(([name, textContent, more]) => [
+      `${name} `,
+      make("b", { textContent }),
+      `${more}   `,
+    ]);
     box.replaceChildren(...(told.length ? told : ["not measured yet"]));
   }
 }

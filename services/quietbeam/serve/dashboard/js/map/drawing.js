@@ -31,8 +31,16 @@ export class Drawing {
   /** Begin a drag at a map position; returns what to call with every further position. */
   begin(at, perScreen, limits) {
     const ends = this.shape;
-    const inside = (point) => ({ row: clamp(Math.floor(point.row), limits.rows), col: clamp(Math.floor(point.col), limits.cols) });
-    const near = ends && handles(this.tool, ends).find(({ row, col }) => Math.hypot((row + 0.5 - at.row) / perScreen.row, (col + 0.5 - at.col) / perScreen.col) <= REACH);
+    const inside = (point) => ({
+      row: clamp(Math.floor(point.row), limits.rows),
+      col: clamp(Math.floor(point.col), limits.cols),
+    });
+    const near =
+      ends &&
+      handles(this.tool, ends).find(
+        ({ row, col }) =>
+          Math.hypot((row + 0.5 - at.row) / perScreen.row, (col + 0.5 - at.col) / perScreen.col) <= REACH,
+      );
     if (near) return (to) => this.#set([near.other, inside(to)]);
     if (this.tool === "box" && ends && contains(ends, at)) return this.#carry(ends, at, limits);
     const first = inside(at);
@@ -68,7 +76,10 @@ export class Drawing {
     const corners = this.tool === "line" ? [centre(a), centre(b)] : outline(a, b);
     const points = corners.map(place);
     c.lineJoin = "round";
-    for (const [style, width] of [["#000b", 3.5], ["#fff", 1.5]]) {
+    for (const [style, width] of [
+      ["#000b", 3.5],
+      ["#fff", 1.5],
+    ]) {
       c.strokeStyle = style;
       c.lineWidth = width * ratio;
       c.beginPath();
@@ -91,13 +102,25 @@ export class Drawing {
 
 /** The rows and columns of a box, half open: {top, bottom, left, right}. */
 export function extent([a, b]) {
-  return { top: Math.min(a.row, b.row), bottom: Math.max(a.row, b.row) + 1, left: Math.min(a.col, b.col), right: Math.max(a.col, b.col) + 1 };
+  return {
+    top: Math.min(a.row, b.row),
+    bottom: Math.max(a.row, b.row) + 1,
+    left: Math.min(a.col, b.col),
+    right: Math.max(a.col, b.col) + 1,
+  };
 }
 
 function handles(tool, [a, b]) {
-  const ends = [{ ...a, other: b }, { ...b, other: a }];
+  const ends = [
+    { ...a, other: b },
+    { ...b, other: a },
+  ];
   if (tool === "line") return ends;
-  return [...ends, { row: a.row, col: b.col, other: { row: b.row, col: a.col } }, { row: b.row, col: a.col, other: { row: a.row, col: b.col } }];
+  return [
+    ...ends,
+    { row: a.row, col: b.col, other: { row: b.row, col: a.col } },
+    { row: b.row, col: a.col, other: { row: a.row, col: b.col } },
+  ];
 }
 
 function contains(ends, { row, col }) {
@@ -110,5 +133,10 @@ const clamp = (value, size) => Math.max(0, Math.min(size - 1, value));
 
 function outline(a, b) {
   const { top, bottom, left, right } = extent([a, b]);
-  return [[top, left], [top, right], [bottom, right], [bottom, left]];
+  return [
+    [top, left],
+    [top, right],
+    [bottom, right],
+    [bottom, left],
+  ];
 }

@@ -37,7 +37,11 @@ export function drawFigure({ run, cards, view, options, columns, bar, colours, s
   c.fillStyle = theme.back;
   c.fillRect(0, 0, canvas.width, canvas.height);
   const name = run.scan_id === null ? `Run ${run.uid.slice(0, 8)}` : `Scan ${run.scan_id}`;
-  text(c, [name, run.sample, run.plan].filter(Boolean).join(" · "), PAD, 22, { size: 15, bold: true, colour: theme.text });
+  text(c, [name, run.sample, run.plan].filter(Boolean).join(" · "), PAD, 22, {
+    size: 15,
+    bold: true,
+    colour: theme.text,
+  });
   cards.forEach((card, i) => {
     const x = PAD + (i % columns) * cardWidth;
     const y = PAD + TITLE + Math.floor(i / columns) * cardHeight;
@@ -52,7 +56,12 @@ function drawCard(c, card, { x, y, w, h, inner, view, run, bar, theme, colours }
   text(c, card.title ?? lineName(card.line), x + AXIS.left, y + 14, { size: 14, bold: true, colour: theme.text });
   const verdict = judged.verdict.map(([words]) => words).join("");
   const full = x + AXIS.left + inner;
-  text(c, verdict, full, y + 14, { size: 11, align: "right", colour: judged.proven === false ? theme.warn : theme.soft, most: full - x - AXIS.left - 60 });
+  text(c, verdict, full, y + 14, {
+    size: 11,
+    align: "right",
+    colour: judged.proven === false ? theme.warn : theme.soft,
+    most: full - x - AXIS.left - 60,
+  });
   let left = x + AXIS.left;
   let first = true;
   for (const map of card.maps.values()) {
@@ -66,11 +75,19 @@ function drawCard(c, card, { x, y, w, h, inner, view, run, bar, theme, colours }
   }
   const span = inner / card.bars.length;
   card.bars.forEach(({ name, range, scale, unit }, i) => {
-    const at = { x: x + AXIS.left + i * span, y: y + TITLE + CAPTION + h + AXIS.bottom + 4, w: span - (i < card.bars.length - 1 ? 12 : 0) };
+    const at = {
+      x: x + AXIS.left + i * span,
+      y: y + TITLE + CAPTION + h + AXIS.bottom + 4,
+      w: span - (i < card.bars.length - 1 ? 12 : 0),
+    };
     c.imageSmoothingEnabled = true;
     c.drawImage(colours.strip(name), at.x, at.y, at.w, 9);
     barTexts(range, scale, unit).forEach((words, k) =>
-      text(c, words, at.x + (k * at.w) / 2, at.y + 21, { size: 10.5, align: ["left", "center", "right"][k], colour: theme.soft }),
+      text(c, words, at.x + (k * at.w) / 2, at.y + 21, {
+        size: 10.5,
+        align: ["left", "center", "right"][k],
+        colour: theme.soft,
+      }),
     );
   });
 }
@@ -85,10 +102,11 @@ function mapAxes(c, run, view, { left, top, w, h }, theme, withRows) {
     c.fillRect(left + part * w - 0.4, top + h, 0.8, 4);
     text(c, number(tick), left + part * w, top + h + 14, { size: 10, align: "center", colour: theme.soft });
   }
-  if (withRows) for (const [tick, part] of rows) {
-    c.fillRect(left - 4, top + part * h - 0.4, 4, 0.8);
-    text(c, number(tick), left - 6, top + part * h + 3.5, { size: 10, align: "right", colour: theme.soft });
-  }
+  if (withRows)
+    for (const [tick, part] of rows) {
+      c.fillRect(left - 4, top + part * h - 0.4, 4, 0.8);
+      text(c, number(tick), left - 6, top + part * h + 3.5, { size: 10, align: "right", colour: theme.soft });
+    }
   text(c, `fast axis, ${unit}`, left + w / 2, top + h + 27, { size: 10, align: "center", colour: theme.soft });
   if (!withRows) return;
   c.save();
@@ -102,7 +120,10 @@ function footer(c, run, { scale, clip }, theme, height) {
   const { progress, denoise } = run;
   const first = `run ${run.uid} · ${clock(run.time_start)} · ${progress.rows_measured} of ${progress.rows} rows measured · model ${denoise.model || "none"}, ${denoise.rows} rows denoised${denoise.state === "final" ? " (final)" : ""}`;
   text(c, first, PAD, height - 22, { size: 10.5, colour: theme.soft });
-  text(c, `${scale} scale, ${clip} % clipped · grey: not measured · quietbeam`, PAD, height - 8, { size: 10.5, colour: theme.soft });
+  text(c, `${scale} scale, ${clip} % clipped · grey: not measured · quietbeam`, PAD, height - 8, {
+    size: 10.5,
+    colour: theme.soft,
+  });
 }
 
 function text(c, words, x, y, { size, bold, align = "left", colour, most }) {

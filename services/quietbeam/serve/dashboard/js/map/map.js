@@ -74,12 +74,18 @@ export class MapCanvas {
     this.drawPixels(c, 0, 0, canvas.width, canvas.height);
     const below = axes ? drawAxes(c, axes, canvas.width, canvas.height, ratio * (axes.type ?? 1), first) : 0;
     if (this.before) this.#handle(ratio);
-    const place = ([row, col]) => [((col - view.left) / view.width) * canvas.width, ((row - view.top) / view.height) * canvas.height];
+    const place = ([row, col]) => [
+      ((col - view.left) / view.width) * canvas.width,
+      ((row - view.top) / view.height) * canvas.height,
+    ];
     this.drawing?.draw(c, place, ratio);
     if (view.hover) {
       const [x, y] = place([view.hover.row + 0.5, view.hover.col + 0.5]);
       c.lineWidth = ratio;
-      for (const [style, shift] of [["#000a", ratio], ["#fffc", 0]]) {
+      for (const [style, shift] of [
+        ["#000a", ratio],
+        ["#fffc", 0],
+      ]) {
         c.strokeStyle = style;
         c.beginPath();
         c.moveTo(x + shift, 0);
@@ -89,7 +95,15 @@ export class MapCanvas {
         c.stroke();
       }
     }
-    if (bar && first) drawScaleBar(c, bar, (bar.length / view.width) * canvas.width, canvas.width - 7 * ratio, canvas.height - 8 * ratio - below, ratio * bar.type);
+    if (bar && first)
+      drawScaleBar(
+        c,
+        bar,
+        (bar.length / view.width) * canvas.width,
+        canvas.width - 7 * ratio,
+        canvas.height - 8 * ratio - below,
+        ratio * bar.type,
+      );
   }
 
   #handle(ratio) {

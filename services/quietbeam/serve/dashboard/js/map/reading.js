@@ -40,5 +40,6 @@ export function speak(run, hover, cards) {
   if (!run || !hover || !cards.length) return;
   const focused = cards.find((card) => card.element.contains(document.activeElement));
   const told = focused ? [focused] : cards.slice(0, 3);
-  byId("spoken").textContent = `${position(run, hover)}. ${told.map((card) => `${lineName(card.line)}: ${card.read(hover)}`).join(". ")}`;
+  byId("spoken").textContent =
+    `${position(run, hover)}. ${told.map((card) => `${lineName(card.line)}: ${card.read(hover)}`).join(". ")}`;
 }

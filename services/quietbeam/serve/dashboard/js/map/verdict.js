@@ -14,7 +14,8 @@ export function doubtsOf(evidence) {
     const worst = worstOf(evidence);
     doubts.push(`residual shows structure${worst ? ` near row ${worst.row}, col ${worst.col}` : ""}`);
   }
-  for (const [detector, why] of Object.entries(evidence.excluded_detectors ?? {})) doubts.push(`without ${detector}: ${why}`);
+  for (const [detector, why] of Object.entries(evidence.excluded_detectors ?? {}))
+    doubts.push(`without ${detector}: ${why}`);
   return doubts;
 }
 
@@ -31,7 +32,10 @@ export function judge(run, line) {
   if (!evidence) return { shownRaw, proven: null, verdict: [["no evidence yet", ""]], ...nothing };
   const proven = evidence.proven && !shownRaw;
   const name = ESTIMATORS[evidence.estimator] ?? evidence.estimator;
-  const advice = adviceText(run.advice?.lines.find((one) => one.line === line), run.advice?.snr);
+  const advice = adviceText(
+    run.advice?.lines.find((one) => one.line === line),
+    run.advice?.snr,
+  );
   const doubts = doubtsOf(evidence);
   const mean = Number.isFinite(evidence.mean_counts) ? `${number(evidence.mean_counts)} counts` : "";
   return {

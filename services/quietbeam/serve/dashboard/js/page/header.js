@@ -23,7 +23,9 @@ export class Header {
     this.at = performance.now();
     byId("run-name").textContent = run.scan_id === null ? `Run ${run.uid.slice(0, 8)}` : `Scan ${run.scan_id}`;
     byId("run-plan").textContent = run.sample || run.plan;
-    byId("run-button").title = [byId("run-name").textContent, run.sample, run.plan, `run ${run.uid}`].filter(Boolean).join(", ");
+    byId("run-button").title = [byId("run-name").textContent, run.sample, run.plan, `run ${run.uid}`]
+      .filter(Boolean)
+      .join(", ");
     byId("run-state").dataset.state = run.state;
     byId("run-state-text").textContent = STATES[run.state] ?? run.state;
     document.title = `${byId("run-name").textContent} · quietbeam`;
@@ -31,12 +33,16 @@ export class Header {
     const percent = 100 * (progress.fraction ?? 0);
     byId("progress").setAttribute("aria-valuenow", percent.toFixed(0));
     byId("progress-fill").style.width = `${percent}%`;
-    byId("progress-denoised").style.width = `${progress.rows ? Math.min(percent, (100 * denoise.rows) / progress.rows) : 0}%`;
+    byId("progress-denoised").style.width =
+      `${progress.rows ? Math.min(percent, (100 * denoise.rows) / progress.rows) : 0}%`;
     let text = progress.rows ? `${progress.rows_measured} of ${progress.rows} rows` : "";
     if (progress.eta_s !== null && progress.eta_s !== undefined) text += `, ${duration(progress.eta_s)} left`;
     byId("progress-text").textContent = text;
     byId("progress").setAttribute("aria-valuetext", text);
-    for (const [id, words] of [["denoiser", denoiserText(run)], ["published", publishedText(run.publish)]]) {
+    for (const [id, words] of [
+      ["denoiser", denoiserText(run)],
+      ["published", publishedText(run.publish)],
+    ]) {
       byId(id).textContent = byId(id).title = words;
     }
     this.#notice(run);
@@ -44,10 +50,14 @@ export class Header {
   }
 
   #notice(run) {
-    const notices = [run.reason, run.denoise.reason, ...(run.warnings ?? []), ...(run.evidence?.notes ?? [])].filter(Boolean);
+    const notices = [run.reason, run.denoise.reason, ...(run.warnings ?? []), ...(run.evidence?.notes ?? [])].filter(
+      Boolean,
+    );
     const box = byId("notice");
     box.hidden = !notices.length;
-    const shown = notices.slice(0, 6).map((text) => Object.assign(document.createElement("span"), { textContent: text }));
+    const shown = notices
+      .slice(0, 6)
+      .map((text) => Object.assign(document.createElement("span"), { textContent: text }));
     if (box.textContent !== shown.map((span) => span.textContent).join("")) {
       box.replaceChildren(...shown);
     }

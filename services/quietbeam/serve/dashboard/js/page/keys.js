@@ -3,7 +3,17 @@
 import { KINDS } from "../base/options.js";
 
 const byId = (id) => document.getElementById(id);
-const PANELS = { p: "profile", g: "region", c: "rgb", h: "history", d: "detectors", e: "evidence", t: "count", x: "export", m: "manage" };
+const PANELS = {
+  p: "profile",
+  g: "region",
+  c: "rgb",
+  h: "history",
+  d: "detectors",
+  e: "evidence",
+  t: "count",
+  x: "export",
+  m: "manage",
+};
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 /** `speak()` is called when the crosshair was moved by key; `escape()` on Esc when nothing is open. */

@@ -45,16 +45,21 @@ export class RunList {
 
   #fill() {
     const words = byId("runs-search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const text = (run) => `scan ${run.scan_id} ${run.sample} ${run.plan} ${STATES[run.state]} ${run.uid} ${clock(run.time_start)}`.toLowerCase();
+    const text = (run) =>
+      `scan ${run.scan_id} ${run.sample} ${run.plan} ${STATES[run.state]} ${run.uid} ${clock(run.time_start)}`.toLowerCase();
     const shown = this.runs.filter((run) => words.every((word) => text(run).includes(word)));
     byId("runs-list").replaceChildren(...shown.map((run) => this.#item(run)));
     if (this.count > this.runs.length) {
-      const more = Object.assign(document.createElement("button"), { className: "more", textContent: `Search older runs too (${this.count - this.runs.length})` });
+      const more = Object.assign(document.createElement("button"), {
+        className: "more",
+        textContent: `Search older runs too (${this.count - this.runs.length})`,
+      });
       more.addEventListener("click", () => this.#more());
       const item = document.createElement("li");
       item.append(more);
       byId("runs-list").append(item);
-    } else if (!shown.length) byId("runs-list").append(Object.assign(document.createElement("li"), { textContent: "no such run" }));
+    } else if (!shown.length)
+      byId("runs-list").append(Object.assign(document.createElement("li"), { textContent: "no such run" }));
   }
 
   #item(run) {
@@ -65,12 +70,21 @@ export class RunList {
     const percent = run.progress.fraction === undefined ? "" : `, ${Math.floor(100 * run.progress.fraction)} %`;
     const cells = [
       [run.scan_id === null ? run.uid.slice(0, 8) : `Scan ${run.scan_id}`, ""],
-      [[run.sample, run.plan, `${run.lines.length} lines`, run.shape && `${run.shape[0]} × ${run.shape[1]}`].filter(Boolean).join(" · "), "soft"],
+      [
+        [run.sample, run.plan, `${run.lines.length} lines`, run.shape && `${run.shape[0]} × ${run.shape[1]}`]
+          .filter(Boolean)
+          .join(" · "),
+        "soft",
+      ],
       [`${STATES[run.state] ?? run.state}${percent}`, ""],
       [clock(run.time_start), "soft"],
     ];
     button.title = [...cells.map(([text]) => text), run.reason, `run ${run.uid}`].filter(Boolean).join("\n");
-    button.append(...cells.map(([text, style]) => Object.assign(document.createElement("span"), { textContent: text, className: style })));
+    button.append(
+      ...cells.map(([text, style]) =>
+        Object.assign(document.createElement("span"), { textContent: text, className: style }),
+      ),
+    );
     button.addEventListener("click", () => {
       this.dialog.close();
       this.onChoose(run.uid);

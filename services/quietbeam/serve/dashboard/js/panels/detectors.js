@@ -37,7 +37,10 @@ export class DetectorsPanel {
     const left = judged.filter(({ excluded }) => excluded.length);
     const where = this.line ? lineName(this.line) : "every line";
     byId("detectors-facts").textContent =
-      problem || (left.length ? `▲ ${left.map(({ name }) => name).join(", ")} left out, see below` : `all ${judged.length} detectors are used for ${where}`);
+      problem ||
+      (left.length
+        ? `▲ ${left.map(({ name }) => name).join(", ")} left out, see below`
+        : `all ${judged.length} detectors are used for ${where}`);
     const body = judged.map(({ name, gain, share, drift, excluded }) => [
       { text: name, head: true },
       { text: share === null ? "–" : `${(100 * share).toFixed(1)} %` },
@@ -60,7 +63,10 @@ function compare(detectors) {
     ...one,
     share: total > 0 ? one.total_counts / total : null,
     lines: Object.fromEntries(
-      Object.entries(one.lines ?? {}).map(([line, { gain, excluded }]) => [line, { excluded, gain: Number.isFinite(gain) ? gain / mean(line) : null }]),
+      Object.entries(one.lines ?? {}).map(([line, { gain, excluded }]) => [
+        line,
+        { excluded, gain: Number.isFinite(gain) ? gain / mean(line) : null },
+      ]),
     ),
   }));
 }
@@ -68,15 +74,28 @@ function compare(detectors) {
 /** What is said of a detector for one line, or for all of them. */
 function judge({ name, position, lines, share, drift }, line) {
   const chosen = Object.entries(lines ?? {}).filter(([one]) => !line || one === line);
-  const gains = chosen.filter(([, { excluded }]) => !excluded).map(([, { gain }]) => gain).filter(Number.isFinite);
+  const gains = chosen
+    .filter(([, { excluded }]) => !excluded)
+    .map(([, { gain }]) => gain)
+    .filter(Number.isFinite);
   const [low, high] = [Math.min(...gains), Math.max(...gains)];
-  const reasons = chosen.filter(([, { excluded }]) => excluded).map(([one, { excluded }]) => (line ? excluded : `${lineName(one)}: ${excluded}`));
+  const reasons = chosen
+    .filter(([, { excluded }]) => excluded)
+    .map(([one, { excluded }]) => (line ? excluded : `${lineName(one)}: ${excluded}`));
   const mean = gains.reduce((sum, gain) => sum + gain, 0) / gains.length;
   return {
-    name, position, share, drift,
+    name,
+    position,
+    share,
+    drift,
     mean: gains.length ? mean : null,
     gain: !gains.length ? "–" : high - low < 0.005 ? low.toFixed(2) : `${low.toFixed(2)}–${high.toFixed(2)}`,
-    excluded: reasons.length > 1 && reasons.length === chosen.length && new Set(chosen.map(([, { excluded }]) => excluded)).size === 1 ? [`all lines: ${chosen[0][1].excluded}`] : reasons,
+    excluded:
+      reasons.length > 1 &&
+      reasons.length === chosen.length &&
+      new Set(chosen.map(([, { excluded }]) => excluded)).size === 1
+        ? [`all lines: ${chosen[0][1].excluded}`]
+        : reasons,
     whole: reasons.length === chosen.length && chosen.length > 0,
   };
 }
@@ -105,7 +124,10 @@ function drawLayout(canvas, detectors) {
     c.setLineDash([]);
     if (whole) {
       c.beginPath();
-      for (const [from, to] of [[-1, 1], [1, -1]]) {
+      for (const [from, to] of [
+        [-1, 1],
+        [1, -1],
+      ]) {
         c.moveTo(x - 0.7 * radius, y + 0.7 * radius * from);
         c.lineTo(x + 0.7 * radius, y + 0.7 * radius * to);
       }
@@ -120,16 +142,28 @@ function drawLayout(canvas, detectors) {
     c.fillText(gain === "–" ? "" : `× ${gain}`, x, y + Math.min(14, radius / 2), 1.8 * radius);
     if (excluded.length) c.fillText("▲", x, y - radius / 2.2);
   });
-  const told = detectors.map(({ name, excluded, gain }) => `${name} ${excluded.length ? `left out: ${excluded.join("; ")}` : `used, gain ${gain}`}`);
+  const told = detectors.map(
+    ({ name, excluded, gain }) =>
+      `${name} ${excluded.length ? `left out: ${excluded.join("; ")}` : `used, gain ${gain}`}`,
+  );
   canvas.setAttribute("aria-label", `Layout of ${number(detectors.length)} detectors. ${told.join(". ")}`);
 }
 
 function arrange(detectors, width, height) {
   const placed = detectors.length > 0 && detectors.every(({ position }) => Array.isArray(position));
   const n = detectors.length;
-  const ring = n < 3 ? detectors.map((_, i) => [i, 0]) : detectors.map((_, i) => [Math.cos((2 * Math.PI * i) / n - Math.PI / 2), Math.sin((2 * Math.PI * i) / n - Math.PI / 2)]);
+  const ring =
+    n < 3
+      ? detectors.map((_, i) => [i, 0])
+      : detectors.map((_, i) => [
+          Math.cos((2 * Math.PI * i) / n - Math.PI / 2),
+          Math.sin((2 * Math.PI * i) / n - Math.PI / 2),
+        ]);
   const at = placed ? detectors.map(({ position: [x, y] }) => [x, -y]) : ring;
-  const nearest = Math.min(...at.flatMap(([x, y], i) => at.slice(i + 1).map(([u, v]) => Math.hypot(x - u, y - v))), Infinity);
+  const nearest = Math.min(
+    ...at.flatMap(([x, y], i) => at.slice(i + 1).map(([u, v]) => Math.hypot(x - u, y - v))),
+    Infinity,
+  );
   const step = Number.isFinite(nearest) && nearest > 0 ? nearest : 1;
   const span = (k) => Math.max(...at.map((point) => point[k])) - Math.min(...at.map((point) => point[k]));
   const middle = (k) => (Math.max(...at.map((point) => point[k])) + Math.min(...at.map((point) => point[k]))) / 2;

@@ -26,7 +26,9 @@ export class EvidencePanel {
     }
     const most = Math.max(10, ...evidence.lines.map((line) => line.dwell_gain_high ?? line.dwell_gain ?? 1));
     const body = evidence.lines.flatMap((line) => rowsOf(line, most));
-    byId("evidence-table").replaceChildren(table(["Line", "Dwell gain", "95 % interval", "Bias"], body, "Evidence by line"));
+    byId("evidence-table").replaceChildren(
+      table(["Line", "Dwell gain", "95 % interval", "Bias"], body, "Evidence by line"),
+    );
     byId("evidence-facts").textContent =
       `${evidence.final ? "Final" : "So far"}: ${evidence.rows} rows, model ${evidence.model || "?"}, ` +
       `${evidence.fine_tune_steps ?? 0} steps on this run. Bias: how far the total of the map lies from held-out counts.`;
@@ -45,12 +47,20 @@ function rowsOf(line, most) {
     Number.isFinite(line.mean_counts) ? `${number(line.mean_counts)} counts/pixel` : "",
     Number.isFinite(line.slope) ? `slope ${line.slope.toFixed(2)}` : "",
     Number.isFinite(line.residual_chi2) ? `χ² ${line.residual_chi2.toFixed(2)}` : "",
-    Number.isFinite(line.frc_pixels) ? `FRC ${number(line.frc_pixels)} px${Number.isFinite(line.frc_raw_pixels) ? ` (raw ${number(line.frc_raw_pixels)})` : ""}` : "",
+    Number.isFinite(line.frc_pixels)
+      ? `FRC ${number(line.frc_pixels)} px${Number.isFinite(line.frc_raw_pixels) ? ` (raw ${number(line.frc_raw_pixels)})` : ""}`
+      : "",
     Number.isFinite(line.coverage_68) ? `${(100 * line.coverage_68).toFixed(0)} % within 1 σ` : "",
   ];
   const doubts = doubtsOf(line);
   const worst = doubts.length && line.residual_flag ? worstOf(line) : null;
-  const look = worst && Object.assign(document.createElement("button"), { textContent: "show", className: "small", title: "Put the crosshair there" });
+  const look =
+    worst &&
+    Object.assign(document.createElement("button"), {
+      textContent: "show",
+      className: "small",
+      title: "Put the crosshair there",
+    });
   if (look) [look.dataset.row, look.dataset.col] = [worst.row, worst.col];
   return [
     [
@@ -59,7 +69,18 @@ function rowsOf(line, most) {
       shownRaw ? { text: "raw shown" } : { node: whisker(line, most) },
       { text: bias },
     ],
-    [{ text: "", style: "under" }, { text: [...rest.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")), ...doubts.map((doubt) => `▲ ${doubt}`)].join(" · "), style: `under${doubts.length ? " warn" : ""}`, span: 3, node: look }],
+    [
+      { text: "", style: "under" },
+      {
+        text: [
+          ...rest.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")),
+          ...doubts.map((doubt) => `▲ ${doubt}`),
+        ].join(" · "),
+        style: `under${doubts.length ? " warn" : ""}`,
+        span: 3,
+        node: look,
+      },
+    ],
   ];
 }
 
@@ -86,6 +107,9 @@ function whisker({ line, dwell_gain: value, dwell_gain_low: low, dwell_gain_high
     c.fill();
   }
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${lineName(line)}: dwell gain ${number(value)}, interval ${low === null ? "not known" : `${number(low)} to ${high === null ? "open" : number(high)}`}`);
+  canvas.setAttribute(
+    "aria-label",
+    `${lineName(line)}: dwell gain ${number(value)}, interval ${low === null ? "not known" : `${number(low)} to ${high === null ? "open" : number(high)}`}`,
+  );
   return canvas;
 }

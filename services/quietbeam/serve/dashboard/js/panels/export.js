@@ -7,8 +7,14 @@ import { lineName } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 const MOST_PIXELS = 120e6; // of a canvas that every browser makes
-const STACKS = [["npy", "all lines"], ["hdf5", "all lines"]];
-const SINGLE = [["csv", "text"], ["tiff", "image"]];
+const STACKS = [
+  ["npy", "all lines"],
+  ["hdf5", "all lines"],
+];
+const SINGLE = [
+  ["csv", "text"],
+  ["tiff", "image"],
+];
 
 export class ExportPanel {
   /** `shown()` returns what `drawFigure` needs. */
@@ -26,14 +32,24 @@ export class ExportPanel {
     const here = `api/v1/runs/${encodeURIComponent(run.uid)}`;
     const name = `scan-${run.scan_id ?? run.uid.slice(0, 8)}`;
     const rows = KINDS.map((kind) => {
-      const stacks = STACKS.map(([form]) => link(form, `${here}/maps/${kind}?format=${form}`, `${name}-${kind}.${form === "hdf5" ? "h5" : form}`));
-      const parts = SINGLE.map(([form]) => byLine(run.lines, form, (line) => [`${here}/maps/${kind}/${line}?format=${form}`, `${name}-${kind}-${line}.${form}`]));
+      const stacks = STACKS.map(([form]) =>
+        link(form, `${here}/maps/${kind}?format=${form}`, `${name}-${kind}.${form === "hdf5" ? "h5" : form}`),
+      );
+      const parts = SINGLE.map(([form]) =>
+        byLine(run.lines, form, (line) => [
+          `${here}/maps/${kind}/${line}?format=${form}`,
+          `${name}-${kind}-${line}.${form}`,
+        ]),
+      );
       const row = document.createElement("p");
       row.append(Object.assign(document.createElement("b"), { textContent: kind }), ...stacks, ...parts);
       return row;
     });
     const more = document.createElement("p");
-    more.append(link("evidence", `${here}/evidence`, `${name}-evidence.json`), link("run as JSON", here, `${name}.json`));
+    more.append(
+      link("evidence", `${here}/evidence`, `${name}-evidence.json`),
+      link("run as JSON", here, `${name}.json`),
+    );
     if (run.links.report) more.prepend(link("report", `${here}/report`, `${name}-report.html`));
     byId("export-links").replaceChildren(...rows, more);
   }
@@ -45,7 +61,10 @@ function link(textContent, href, download) {
 
 /** A menu of lines, each of which saves one file. */
 function byLine(lines, form, address) {
-  const menu = Object.assign(document.createElement("select"), { title: `${form} of one line`, ariaLabel: `${form} of one line` });
+  const menu = Object.assign(document.createElement("select"), {
+    title: `${form} of one line`,
+    ariaLabel: `${form} of one line`,
+  });
   menu.append(new Option(`${form} of…`, ""), ...lines.map((line) => new Option(lineName(line), line)));
   menu.addEventListener("change", () => {
     if (menu.value) link("", ...address(menu.value)).click();

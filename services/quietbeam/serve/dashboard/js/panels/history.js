@@ -19,7 +19,11 @@ export class HistoryPanel {
     this.chosen = null;
     this.charts = [
       new Chart({ height: 190, label: "Dwell gain", right: 46, onChoose: (rows) => this.#goTo("rows", rows) }),
-      new Chart({ height: 96, label: "Loss of the fine-tuning", onChoose: (steps) => this.#goTo("fine_tune_steps", steps) }),
+      new Chart({
+        height: 96,
+        label: "Loss of the fine-tuning",
+        onChoose: (steps) => this.#goTo("fine_tune_steps", steps),
+      }),
     ];
     byId("history-charts").append(...this.charts.map((chart) => chart.element));
     byId("state").addEventListener("input", (event) => this.#pick(Number(event.target.value)));
@@ -46,11 +50,17 @@ export class HistoryPanel {
     const drawn = [run.uid, newest.maps_version, key, earlier?.version, problem].join();
     if (uid !== run.uid || drawn === this.drawn) return;
     this.drawn = drawn;
-    const before = (value ?? []).filter(({ version }) => version < newest.maps_version).map((state) => ({ ...state, uid }));
+    const before = (value ?? [])
+      .filter(({ version }) => version < newest.maps_version)
+      .map((state) => ({ ...state, uid }));
     this.all = [...before, present(newest)];
     const { kept } = this;
     const at = this.#index();
-    Object.assign(byId("state"), { max: String(Math.max(0, kept.length - 1)), value: String(Math.max(0, at)), disabled: kept.length < 2 });
+    Object.assign(byId("state"), {
+      max: String(Math.max(0, kept.length - 1)),
+      value: String(Math.max(0, at)),
+      disabled: kept.length < 2,
+    });
     byId("state-before").disabled = at <= 0;
     byId("state-after").disabled = at < 0 || at >= kept.length - 1;
     const told = describe(kept[at], at, kept.length);
@@ -109,7 +119,15 @@ function present({ uid, maps_version: version, denoise, evidence }) {
       { estimator, dwell_gain, low, high },
     ]),
   );
-  return { uid, version, rows: denoise.rows, fine_tune_steps: evidence?.fine_tune_steps, loss: evidence?.loss, lines, maps: true };
+  return {
+    uid,
+    version,
+    rows: denoise.rows,
+    fine_tune_steps: evidence?.fine_tune_steps,
+    loss: evidence?.loss,
+    lines,
+    maps: true,
+  };
 }
 
 /** "state 3 of 24: 12 rows, 11:43:02". */
@@ -119,6 +137,8 @@ function describe(state, at, n) {
   const loss = Number.isFinite(state.loss) ? `, loss ${number(state.loss)}` : "";
   const count = {};
   for (const { estimator } of Object.values(state.lines ?? {})) count[estimator] = (count[estimator] ?? 0) + 1;
-  const by = Object.entries(count).map(([name, k]) => `${k} by ${ESTIMATORS[name] ?? name}`).join(", ");
+  const by = Object.entries(count)
+    .map(([name, k]) => `${k} by ${ESTIMATORS[name] ?? name}`)
+    .join(", ");
   return `${at === n - 1 ? "now" : "earlier"}: state ${at + 1} of ${n}, ${state.rows} rows${time}, ${state.fine_tune_steps ?? 0} steps${loss}${by ? `; ${by}` : ""}`;
 }

@@ -5,7 +5,11 @@ import { clock, duration } from "../base/text.js";
 
 const byId = (id) => document.getElementById(id);
 const DOING = {
-  denoise: "denoise again", pin: "keep", unpin: "let it go with its age", delete: "delete", choose_weights: "choose weights",
+  denoise: "denoise again",
+  pin: "keep",
+  unpin: "let it go with its age",
+  delete: "delete",
+  choose_weights: "choose weights",
 };
 
 export class ManagePanel {
@@ -16,8 +20,12 @@ export class ManagePanel {
     this.me = null;
     this.said = "";
     byId("manage-denoise").addEventListener("click", () => this.#denoise());
-    byId("manage-pin").addEventListener("click", () => this.#ask(this.run.pinned ? "DELETE" : "PUT", `runs/${this.#uid}/pin`));
-    byId("manage-chosen").addEventListener("change", (event) => this.#ask("PUT", "models/chosen", { id: event.target.value }));
+    byId("manage-pin").addEventListener("click", () =>
+      this.#ask(this.run.pinned ? "DELETE" : "PUT", `runs/${this.#uid}/pin`),
+    );
+    byId("manage-chosen").addEventListener("change", (event) =>
+      this.#ask("PUT", "models/chosen", { id: event.target.value }),
+    );
     byId("manage-delete").addEventListener("click", () => this.#confirm());
     byId("delete-no").addEventListener("click", () => byId("delete").close());
     byId("delete-yes").addEventListener("click", () => {
@@ -50,13 +58,21 @@ export class ManagePanel {
     refuse("manage-chosen", noWrite);
     refuse("manage-pin", noWrite, (waits("pin") || waits("unpin")) && "it was asked for already");
     refuse(
-      "manage-delete", may("delete:data") ? "" : "your key may not delete runs (it lacks the scope delete:data)", going,
-      run.pinned && "the run is kept: let it go first", run.actions.length > 0 && "something else was asked of this run; wait for it",
+      "manage-delete",
+      may("delete:data") ? "" : "your key may not delete runs (it lacks the scope delete:data)",
+      going,
+      run.pinned && "the run is kept: let it go first",
+      run.actions.length > 0 && "something else was asked of this run; wait for it",
     );
     byId("manage-pin").textContent = run.pinned ? "Let it go with its age" : "Keep this run";
-    const waiting = run.actions.map(({ action, state, reason, by }) => `${DOING[action] ?? action}: ${state}${reason ? `, ${reason}` : ""} (asked by ${by})`);
+    const waiting = run.actions.map(
+      ({ action, state, reason, by }) =>
+        `${DOING[action] ?? action}: ${state}${reason ? `, ${reason}` : ""} (asked by ${by})`,
+    );
     byId("manage-actions").textContent = [...waiting, this.said].filter(Boolean).join(" · ");
-    const limits = [noWrite, !may("delete:data") && may("write:data") ? "your key may not delete runs" : ""].filter(Boolean);
+    const limits = [noWrite, !may("delete:data") && may("write:data") ? "your key may not delete runs" : ""].filter(
+      Boolean,
+    );
     byId("manage-limits").textContent = limits.length ? `${limits.join("; ")}.` : "";
   }
 
@@ -64,7 +80,8 @@ export class ManagePanel {
   take({ run, action, state, reason }) {
     if (action === "delete" && state === "done" && run === this.run?.uid) this.onGone(run);
     const failed = state === "failed" ? `${DOING[action] ?? action} failed: ${reason}` : "";
-    if (run === this.run?.uid || action === "choose_weights") this.said = failed || (state === "done" ? `${DOING[action] ?? action}: done` : "");
+    if (run === this.run?.uid || action === "choose_weights")
+      this.said = failed || (state === "done" ? `${DOING[action] ?? action}: done` : "");
     if (action === "choose_weights" && state === "done") this.#models();
   }
 
@@ -95,17 +112,27 @@ export class ManagePanel {
 
   #facts(run) {
     const facts = [
-      ["Run", run.uid], ["Plan", run.plan], ["Sample", run.sample],
-      ["Map", run.shape && `${run.shape[0]} × ${run.shape[1]} pixels, ${run.lines.length} lines, ${run.detectors.length} detectors`],
+      ["Run", run.uid],
+      ["Plan", run.plan],
+      ["Sample", run.sample],
+      [
+        "Map",
+        run.shape &&
+          `${run.shape[0]} × ${run.shape[1]} pixels, ${run.lines.length} lines, ${run.detectors.length} detectors`,
+      ],
       ["Dwell", run.dwell_s && `${run.dwell_s} s a pixel`],
-      ["Began", clock(run.time_start)], ["Took", run.time_stop && duration(run.time_stop - run.time_start)],
-      ["Weights", run.denoise.model], ["Tiled", run.publish?.tiled_path],
+      ["Began", clock(run.time_start)],
+      ["Took", run.time_stop && duration(run.time_stop - run.time_start)],
+      ["Weights", run.denoise.model],
+      ["Tiled", run.publish?.tiled_path],
       ["Kept", run.pinned ? "yes: deleted neither by its age nor by hand" : ""],
     ];
-    const parts = facts.filter(([, value]) => value).flatMap(([name, value]) => [
-      Object.assign(document.createElement("dt"), { textContent: name }),
-      Object.assign(document.createElement("dd"), { textContent: String(value) }),
-    ]);
+    const parts = facts
+      .filter(([, value]) => value)
+      .flatMap(([name, value]) => [
+        Object.assign(document.createElement("dt"), { textContent: name }),
+        Object.assign(document.createElement("dd"), { textContent: String(value) }),
+      ]);
     byId("manage-facts").replaceChildren(...parts);
   }
 
@@ -115,7 +142,10 @@ export class ManagePanel {
       this.said = "▲ seconds of fine-tuning: 0 to 3600, or nothing for what a live run gets";
       return this.#redraw();
     }
-    const body = { weights: byId("manage-weights").value || null, budget_s: budget.value ? budget.valueAsNumber : null };
+    const body = {
+      weights: byId("manage-weights").value || null,
+      budget_s: budget.value ? budget.valueAsNumber : null,
+    };
     return this.#ask("POST", `runs/${this.#uid}/denoise`, body);
   }
 

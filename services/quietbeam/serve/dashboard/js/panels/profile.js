@@ -84,7 +84,9 @@ export class ProfilePanel {
       const pixel = x === null ? null : this.pixels?.[Math.round(x / this.step)];
       this.view.point(pixel ? { row: pixel.row, col: pixel.col } : null);
     };
-    this.charts = new Map(lines.map((line) => [line, new Chart({ height: 92, label: `${lineName(line)}, ${unit}`, onPoint: point })]));
+    this.charts = new Map(
+      lines.map((line) => [line, new Chart({ height: 92, label: `${lineName(line)}, ${unit}`, onPoint: point })]),
+    );
     byId("profile-charts").replaceChildren(...[...this.charts.values()].map((chart) => chart.element));
   }
 }

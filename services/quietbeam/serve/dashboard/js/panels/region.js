@@ -46,15 +46,24 @@ export class RegionPanel {
         { text: lineName(line), head: true },
         { text: n ? plusMinus(raw, rawError) : "not measured" },
         { text: denoised === null ? "–" : plusMinus(denoised, error) },
-        { text: apart === null ? "–" : `${odd ? "▲ " : ""}${apart > 0 ? "+" : apart < 0 ? "−" : ""}${Math.abs(apart).toFixed(1)} σ`, style: odd ? "warn" : "" },
+        {
+          text:
+            apart === null
+              ? "–"
+              : `${odd ? "▲ " : ""}${apart > 0 ? "+" : apart < 0 ? "−" : ""}${Math.abs(apart).toFixed(1)} σ`,
+          style: odd ? "warn" : "",
+        },
       ];
     });
-    byId("region-table").replaceChildren(table(["Line", `Raw mean, ${unit}`, "Denoised mean", "Apart"], body, "Means in the region"));
+    byId("region-table").replaceChildren(
+      table(["Line", `Raw mean, ${unit}`, "Denoised mean", "Apart"], body, "Means in the region"),
+    );
   }
 }
 
 function describe(run, { top, bottom, left, right }, measured, stride) {
-  const all = (Math.ceil(bottom / stride) - Math.floor(top / stride)) * (Math.ceil(right / stride) - Math.floor(left / stride));
+  const all =
+    (Math.ceil(bottom / stride) - Math.floor(top / stride)) * (Math.ceil(right / stride) - Math.floor(left / stride));
   const thinned = stride > 1 ? ` (one of ${stride} each way)` : "";
   let text = `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}: ${measured === all ? number(all) : `${number(measured)} of ${number(all)}`} pixels${thinned} measured`;
   if (run.step) {

@@ -26,10 +26,16 @@ export class RgbPanel {
     this.palette = "rgb";
     this.painted = "";
     this.map = new MapCanvas(byId("rgb-map"), "rgb", view, null);
-    byId("rgb-save").addEventListener("click", () => this.map.range && saveFigure({ ...shown(), cards: [this.#asCard()], columns: 1 }, "three-lines"));
+    byId("rgb-save").addEventListener(
+      "click",
+      () => this.map.range && saveFigure({ ...shown(), cards: [this.#asCard()], columns: 1 }, "three-lines"),
+    );
     this.selects = [0, 1, 2].map((i) => byId(`rgb-${i}`));
     this.selects.forEach((select, i) => select.addEventListener("change", () => this.#choose(i, select.value)));
-    for (const [group, key] of [["rgb-kinds", "kind"], ["rgb-palettes", "palette"]]) {
+    for (const [group, key] of [
+      ["rgb-kinds", "kind"],
+      ["rgb-palettes", "palette"],
+    ]) {
       byId(group).addEventListener("click", (event) => {
         if (!event.target.dataset[key]) return;
         this[key] = event.target.dataset[key];
@@ -53,7 +59,9 @@ export class RgbPanel {
   #offer(lines) {
     if (lines.join() === this.lines.join()) return;
     this.lines = lines;
-    this.chosen = [0, 1, 2].map((i) => (lines.includes(this.chosen[i]) ? this.chosen[i] : lines[Math.min(i, lines.length - 1)]));
+    this.chosen = [0, 1, 2].map((i) =>
+      lines.includes(this.chosen[i]) ? this.chosen[i] : lines[Math.min(i, lines.length - 1)],
+    );
     for (const select of this.selects) {
       select.replaceChildren(...lines.map((line) => new Option(lineName(line), line)), new Option("none", ""));
     }
@@ -108,13 +116,20 @@ export class RgbPanel {
     });
     const { names } = PALETTES[this.palette];
     const parts = this.shown.map((one, i) => one && `${names[i]} ${lineName(one.line)}`).filter(Boolean);
-    const doubt = this.kind === "denoised" && this.shown.some((one) => one && judge(run, one.line).shownRaw) ? ", in part raw" : "";
+    const doubt =
+      this.kind === "denoised" && this.shown.some((one) => one && judge(run, one.line).shownRaw) ? ", in part raw" : "";
     const model = run.denoise.model || "?";
-    this.map.caption.textContent = this.kind === "raw" ? "raw" : `denoised, model ${model}, ${run.denoise.rows} rows${doubt}`;
+    this.map.caption.textContent =
+      this.kind === "raw" ? "raw" : `denoised, model ${model}, ${run.denoise.rows} rows${doubt}`;
     this.map.figure.dataset.shown = this.kind;
     this.map.range = [0, 1];
-    const ranges = this.shown.map((one) => one && `${lineName(one.line)} up to ${number(one.range[1])}`).filter(Boolean);
-    this.map.canvas.setAttribute("aria-label", `${this.map.caption.textContent}: ${parts.join(", ")}; ${ranges.join(", ")}, ${scale} scale`);
+    const ranges = this.shown
+      .map((one) => one && `${lineName(one.line)} up to ${number(one.range[1])}`)
+      .filter(Boolean);
+    this.map.canvas.setAttribute(
+      "aria-label",
+      `${this.map.caption.textContent}: ${parts.join(", ")}; ${ranges.join(", ")}, ${scale} scale`,
+    );
     byId("rgb-map").title = parts.join(", ");
   }
 

@@ -42,7 +42,8 @@ export class Side {
       if (!section.hidden) byId("side-title").textContent = section.dataset.title;
     }
     byId("side").setAttribute("aria-label", byId("side-title").textContent);
-    for (const button of byId("rail").children) button.setAttribute("aria-pressed", String(button.dataset.panel === name));
+    for (const button of byId("rail").children)
+      button.setAttribute("aria-pressed", String(button.dataset.panel === name));
     this.drawing.use(this.panels[name]?.tool ?? null);
     document.body.classList.toggle("draws", Boolean(this.panels[name]?.tool));
   }
