@@ -13,7 +13,10 @@ import numpy.typing as npt
 from .evidence import Kind
 
 FloatArray = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+NumericArray = npt.NDArray[Any]
+"""Integers or floats, of any size."""
 
 
 class RunState(StrEnum):
