@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.evidence import Kind, RunEvidence
+from quietbeam.core.model.types import BoolArray, FloatArray
 
 from .estimators.networks import free_cores, own_threads
 from .options import DenoiseOptions
 from .session import DenoiseSession
 
-Array = NDArray[np.float32]
 MOST_COUNTS = 2.0**31
 """Of a pixel."""
 
@@ -41,11 +41,11 @@ class DenoiseResult:
 
     lines: tuple[str, ...]
     detectors: tuple[str, ...]
-    denoised: Array
-    raw: Array
-    uncertainty: Array
-    chi2: Array
-    measured: NDArray[np.bool_]
+    denoised: FloatArray
+    raw: FloatArray
+    uncertainty: FloatArray
+    chi2: FloatArray
+    measured: BoolArray
     evidence: RunEvidence
 
 
@@ -218,7 +218,7 @@ def _array(values: Any, name: str) -> NDArray[Any]:
     return found
 
 
-def _mask(values: NDArray[Any]) -> NDArray[np.bool_]:
+def _mask(values: NDArray[Any]) -> BoolArray:
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values, 0)
     if values.dtype.kind not in "buif" or not np.isfinite(values).all():
@@ -226,7 +226,7 @@ def _mask(values: NDArray[Any]) -> NDArray[np.bool_]:
     return values.astype(bool)
 
 
-def _positive(values: NDArray[Any], name: str) -> NDArray[np.float32]:
+def _positive(values: NDArray[Any], name: str) -> FloatArray:
     """Return beam or live time, of which some must be there: without any, leave it out."""
     values = values.astype(np.float32)
     if not (np.isfinite(values) & (values > 0)).any():

@@ -13,6 +13,7 @@ import structlog
 from numpy.typing import NDArray
 
 from quietbeam.core.model.evidence import DetectorEvidence, Kind, RunEvidence
+from quietbeam.core.model.types import BoolArray, FloatArray
 from quietbeam_models.network import Denoiser
 
 from .checks.line_checks import local_chi2
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CARRIED = "fine-tuning went on from the weights of the map before"
-Array = NDArray[np.float32]
 _BETWEEN_S = 0.05
 
 
@@ -98,7 +98,7 @@ class DenoiseSession:
         self,
         first_row: int,
         counts: NDArray[Any],
-        measured: NDArray[np.bool_],
+        measured: BoolArray,
         i0: NDArray[np.floating] | None = None,
         live_time_s: NDArray[np.floating] | None = None,
     ) -> None:
@@ -176,7 +176,7 @@ class DenoiseSession:
         clean = [np.where(lit, np.nan_to_num(m), 0).astype(np.float32)[:, a:b] for m in maps]
         return MapUpdate(rows=out, raw=clean[0], denoised=clean[1], uncertainty=clean[2], chi2=clean[3])
 
-    def _proven_by_raw(self, rate: Array, sums: Sums, j: int) -> NDArray[np.bool_]:
+    def _proven_by_raw(self, rate: FloatArray, sums: Sums, j: int) -> BoolArray:
         """Return where line ``j`` is shown as it was counted, (row, col); fitted areas have no such tails."""
         if self.data.kind == "areas":
             return np.zeros(rate.shape, bool)
@@ -193,7 +193,7 @@ class DenoiseSession:
         """Return, by estimate that is published for any line, what it makes of line ``j``."""
         whole = look == (0, self.data.shape[0])
         wanted = {name for j in range(len(evaluation.choices)) for name in evaluation.parts(j)}
-        maps: dict[str, tuple[Array, Array | None]] = {"raw": (sums.rate, None)}
+        maps: dict[str, tuple[FloatArray, FloatArray | None]] = {"raw": (sums.rate, None)}
         guide = {evaluation.guide} if "nonlocal" in wanted else set()
         names = wanted & {"pretrained", "fine_tuned"} | guide
         for k, name in enumerate(names):
@@ -226,7 +226,7 @@ class DenoiseSession:
 
     def _estimate(
         self, name: str, sums: Sums, flips: int = 1, told: Callable[[float], object] = untold
-    ) -> tuple[Array, Array | None]:
+    ) -> tuple[FloatArray, FloatArray | None]:
         """Return a network's rate of ``sums`` and its expected squared error (line, row, col)."""
         network = self._tuning.chosen if name == "fine_tuned" and self._tuning is not None else self._base
         areas = self.data.kind == "areas"

@@ -8,12 +8,11 @@ the specimen's share is taken from the columns, across which nothing jitters.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from quietbeam.core.model.types import BoolArray, Float64Array
 
 from ..data.counts import Sums
 from ..data.finest_scale import finest_scale
-
-Array = NDArray[np.float64]
 
 _LEAST_COUNTS = 100.0
 
@@ -27,7 +26,7 @@ def common_mode(sums: Sums) -> tuple[float | None, float | None]:
         Counts or areas of two or more lines, (line, row, col).
     """
     rate = sums.rate.astype(np.float64)
-    lit: NDArray[np.bool_] = np.all(sums.exposure > 0, axis=0)
+    lit: BoolArray = np.all(sums.exposure > 0, axis=0)
     bright = np.flatnonzero(sums.counts.sum((1, 2)) > _LEAST_COUNTS)
     if bright.size < 2 or min(lit.shape) < 8 or lit.sum() < 64:
         return None, None
@@ -37,7 +36,7 @@ def common_mode(sums: Sums) -> tuple[float | None, float | None]:
     return _pixels(groups, lit), _rows(groups, lit)
 
 
-def _pixels(groups: list[Array], lit: NDArray[np.bool_]) -> float:
+def _pixels(groups: list[Float64Array], lit: BoolArray) -> float:
     """Robust covariance of the two groups' finest scale: that of the sum less that of the difference."""
     a, b = (finest_scale(g, lit)[0] for g in groups)
     if a.size < 30:
@@ -46,7 +45,7 @@ def _pixels(groups: list[Array], lit: NDArray[np.bool_]) -> float:
     return float(np.sqrt(max(spread[0] - spread[1], 0.0) / 4))
 
 
-def _rows(groups: list[Array], lit: NDArray[np.bool_]) -> float:
+def _rows(groups: list[Float64Array], lit: BoolArray) -> float:
     """Covariance of the two groups' second differences from row to row, beyond that from column to column."""
     figures, errors = [], []
     for axis in (1, 0):

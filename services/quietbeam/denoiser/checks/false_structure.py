@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+
+from quietbeam.core.model.types import Float64Array, FloatArray
 
 from ..data.counts import Sums
 
-Array = NDArray[np.float32]
 
-
-def false_structure(estimate: Callable[[Sums], Array], sums: Sums, seed: int) -> NDArray[np.float64]:
+def false_structure(estimate: Callable[[Sums], FloatArray], sums: Sums, seed: int) -> Float64Array:
     """Return each line's printed structure in units of raw noise, (line,); 0 is a constant, 1 as bad as raw.
 
     Every second line is replaced by Poisson counts of a constant at its own dose while the others stay, then the other

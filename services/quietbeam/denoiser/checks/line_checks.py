@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
+from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray
+
 from ..data.counts import Sums
 from .resolution import resolution
-
-Array = NDArray[np.float32]
 
 BOX = 5
 """Edge of the boxes in which the residual is looked at, in pixels."""
@@ -33,7 +33,14 @@ class LineChecks:
 
 
 def check_line(
-    seen: Sums, held: Sums, rate: Array, deviation: Array, factor: float, constant: float, *, published_raw: bool
+    seen: Sums,
+    held: Sums,
+    rate: FloatArray,
+    deviation: FloatArray,
+    factor: float,
+    constant: float,
+    *,
+    published_raw: bool,
 ) -> LineChecks:
     """Compare one line's estimate with counts that it did not see.
 
@@ -70,12 +77,12 @@ def check_line(
     return out
 
 
-def _box(image: NDArray[np.floating]) -> NDArray[np.float64]:
+def _box(image: NDArray[np.floating]) -> Float64Array:
     """Return the sum over a box around every pixel."""
     return ndimage.uniform_filter(image.astype(np.float64), BOX, mode="constant") * BOX**2
 
 
-def local_chi2(sums: Sums, rate: Array, variance: Array) -> Array:
+def local_chi2(sums: Sums, rate: FloatArray, variance: FloatArray) -> FloatArray:
     """Return the chi-square of each 5 x 5 box of the residual (line, row, col): about 1 where only noise is left.
 
     ``(sum (n - E f))**2 / sum var``: the residual is summed before it is squared, so that what was erased or invented
@@ -98,7 +105,13 @@ def local_chi2(sums: Sums, rate: Array, variance: Array) -> Array:
 
 
 def _worst_spot(
-    out: LineChecks, held: Sums, rate: Array, deviation: Array, used: NDArray[np.bool_], factor: float, constant: float
+    out: LineChecks,
+    held: Sums,
+    rate: FloatArray,
+    deviation: FloatArray,
+    used: BoolArray,
+    factor: float,
+    constant: float,
 ) -> None:
     """Find the box in which held-out counts differ most from the estimate, and how likely chance does that."""
     expected = np.where(used, rate * held.exposure, 0)
@@ -117,7 +130,7 @@ def _worst_spot(
 
 
 def _coverage(
-    held: Sums, rate: Array, deviation: Array, used: NDArray[np.bool_], factor: float, constant: float
+    held: Sums, rate: FloatArray, deviation: FloatArray, used: BoolArray, factor: float, constant: float
 ) -> float | None:
     """Return the share of held-out counts within one combined standard error of the estimate (0.683 is right)."""
     expected = (rate * held.exposure)[used].astype(np.float64)

@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from quietbeam.core.model.types import BoolArray
+
 CHANCE = 3e-7
 """Of a pixel to be taken for one by counting noise alone, on either side: 5 sigma."""
 
 
 def beyond_counting(
     rate: NDArray[np.floating], counts: NDArray[np.floating], exposure: NDArray[np.floating]
-) -> NDArray[np.bool_]:
+) -> BoolArray:
     """Return where the counts of one line cannot come from ``rate``: single hot pixels that it erased.
 
     All are (row, col).

@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from quietbeam.core.model.types import Float64Array
 
 LEAST_PIXELS = 16
 
 
-def ring_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> tuple[Array, Array, Array]:
+def ring_correlation(
+    a: NDArray[np.floating], b: NDArray[np.floating]
+) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Return the rings' frequency [cycles per pixel], correlation and number of Fourier pixels.
 
     Parameters
@@ -29,7 +31,7 @@ def ring_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> tuple[
     index = np.minimum((frequency * 2 * rings).astype(int), rings)  # the last one is beyond Nyquist
     index[0, 0] = rings
 
-    def total(values: Array) -> Array:
+    def total(values: Float64Array) -> Float64Array:
         return np.bincount(index.ravel(), values.ravel(), rings + 1)[:rings].astype(np.float64)
 
     power = np.sqrt(total(np.abs(fa) ** 2) * total(np.abs(fb) ** 2))
@@ -50,7 +52,7 @@ def resolution(a: NDArray[np.floating], b: NDArray[np.floating]) -> tuple[float 
     return _crossing(frequency, correlation, np.full_like(root, 1 / 7)), _crossing(frequency, correlation, half_bit)
 
 
-def _crossing(frequency: Array, correlation: Array, threshold: Array) -> float | None:
+def _crossing(frequency: Float64Array, correlation: Float64Array, threshold: Float64Array) -> float | None:
     """Return the period at which the correlation stays below the threshold for two rings."""
     below = correlation < threshold
     lost = np.flatnonzero(below & np.append(below[1:], True))

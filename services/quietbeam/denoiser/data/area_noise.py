@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import nnls
 
+from quietbeam.core.model.types import BoolArray, FloatArray
+
 from .counts import RunCounts, Sums
 from .finest_scale import finest_scale
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +25,10 @@ class NoiseModel:
     Counts have factor 1 and constant 0.
     """
 
-    factor: Array
-    constant: Array
+    factor: FloatArray
+    constant: FloatArray
 
-    def variance(self, sums: Sums) -> Array:
+    def variance(self, sums: Sums) -> FloatArray:
         """Return the variance of the sums (line, row, col)."""
         area = np.clip(sums.counts, 0, None)
         return self.factor[:, None, None] * area + self.constant[:, None, None] * sums.exposure
@@ -41,7 +40,7 @@ class NoiseModel:
         counts = np.clip(counts, 0, None) if clip else counts
         return Sums(counts=counts.astype(np.float32), exposure=sums.exposure)
 
-    def from_rate(self, rate: Array) -> Array:
+    def from_rate(self, rate: FloatArray) -> FloatArray:
         """Return the rate in areas of an effective Poisson rate."""
         return (rate - (self.constant / self.factor**2)[:, None, None]) * self.factor[:, None, None]
 
@@ -64,8 +63,8 @@ def measure_noise(data: RunCounts) -> NoiseModel:
         total = data.counts[used, j].sum(0)
         weights = data.weights(j)[used]
         share = np.divide(weights, weights.sum(0), out=np.zeros_like(weights), where=weights.sum(0) > 0)
-        squares: list[Array] = []
-        levels: list[Array] = []
+        squares: list[FloatArray] = []
+        levels: list[FloatArray] = []
         level = _local_mean(total, weights.sum(0) > 0)
         for i, k in enumerate(used if used.size > 1 else ()):
             p = share[i]
@@ -83,21 +82,23 @@ def measure_noise(data: RunCounts) -> NoiseModel:
     return NoiseModel(factor=factor, constant=constant)
 
 
-def _collect(values: Array, level: Array, good: NDArray[np.bool_], squares: list[Array], levels: list[Array]) -> None:
+def _collect(
+    values: FloatArray, level: FloatArray, good: BoolArray, squares: list[FloatArray], levels: list[FloatArray]
+) -> None:
     """Note half squared differences of neighbours along a row: an unbiased variance, blind to smooth gain fields."""
     pair = good[:, 1:] & good[:, :-1]
     squares.append(0.5 * (values[:, 1:] - values[:, :-1])[pair] ** 2)
     levels.append(0.5 * (level[:, 1:] + level[:, :-1])[pair])
 
 
-def _local_mean(image: Array, lit: NDArray[np.bool_]) -> Array:
+def _local_mean(image: FloatArray, lit: BoolArray) -> FloatArray:
     """Return the mean over 5 x 5 pixels: a level that hardly knows the pixel's own noise, which would bend the fit."""
     weight = ndimage.uniform_filter(lit.astype(np.float32), 5, mode="constant")
     mean = ndimage.uniform_filter(np.where(lit, image, 0).astype(np.float32), 5, mode="constant")
     return np.divide(mean, weight, out=np.zeros_like(mean), where=weight > 0)
 
 
-def _by_level(values: Array, good: NDArray[np.bool_], squares: list[Array], levels: list[Array]) -> None:
+def _by_level(values: FloatArray, good: BoolArray, squares: list[FloatArray], levels: list[FloatArray]) -> None:
     """Note the variance of the finest scale, robustly, at several levels.
 
     It is blind to slopes and to straight edges, and the median within a bin of levels to rare sharp structure; what is
@@ -115,7 +116,7 @@ def _by_level(values: Array, good: NDArray[np.bool_], squares: list[Array], leve
         levels.append(level[part])
 
 
-def _fit(square: Array, level: Array, *, keep_sum: bool) -> tuple[float, float]:
+def _fit(square: FloatArray, level: FloatArray, *, keep_sum: bool) -> tuple[float, float]:
     """Fit ``square = factor * level + constant``, both >= 0, to means over bins of level.
 
     ``keep_sum`` scales the fit to the mean square: the risk of raw, and with it every gain, hangs on that. Not for

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from quietbeam.core.model.types import BoolArray, Float64Array
+
 from .finest_scale import finest_scale
 
 
@@ -20,7 +22,7 @@ def power_of_two(values: NDArray[np.floating]) -> float | None:
     return float(2.0 ** np.clip(np.round(np.log2(np.sqrt(np.mean((there / most) ** 2)) * most)), -110, 110))
 
 
-def effective_unit(areas: NDArray[np.floating], exposure: NDArray[np.floating]) -> NDArray[np.float64]:
+def effective_unit(areas: NDArray[np.floating], exposure: NDArray[np.floating]) -> Float64Array:
     """Return, per line, what to divide areas by so that a detector's total says as much as that many counts.
 
     A total T of Poisson counts has noise S with ``T**2 / S**2 = T``. For areas that makes the unit ``S**2 / T``; a line
@@ -46,7 +48,7 @@ def effective_unit(areas: NDArray[np.floating], exposure: NDArray[np.floating]) 
     return unit
 
 
-def _noise_of_total(image: NDArray[np.floating], lit: NDArray[np.bool_]) -> float:
+def _noise_of_total(image: NDArray[np.floating], lit: BoolArray) -> float:
     """Return the noise (1 sigma) of the sum of an image, from its finest scale: structure there counts as noise."""
     high, _ = finest_scale(image, lit)
     if high.size < 8:

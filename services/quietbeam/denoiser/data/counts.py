@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.evidence import Kind
+from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray
 
 from .area_units import effective_unit, power_of_two
 from .exposure import relative_exposure
@@ -19,7 +20,6 @@ from .gains import Gains, estimate_gains
 from .glitches import find_glitches
 from .holdout import hold_out
 
-Array = NDArray[np.float32]
 Part = Literal["all", "train", "held"]
 _GAIN_PIXELS = 65_536
 
@@ -36,16 +36,16 @@ class Sums:
         (line, row, col); ``counts ~ Poisson(exposure * rate)``, rate in summed-detector counts. 0 where not measured.
     """
 
-    counts: Array
-    exposure: Array
+    counts: FloatArray
+    exposure: FloatArray
 
     @property
-    def rate(self) -> Array:
+    def rate(self) -> FloatArray:
         """Counts over exposure, 0 where not measured."""
         return np.divide(self.counts, self.exposure, out=np.zeros_like(self.counts), where=self.exposure > 0)
 
     @property
-    def level(self) -> Array:
+    def level(self) -> FloatArray:
         """Mean rate of every line, (line,)."""
         exposure = np.maximum(self.exposure.sum((1, 2), dtype=np.float64), 1e-9)
         return (self.counts.sum((1, 2), dtype=np.float64) / exposure).astype(np.float32)
@@ -72,19 +72,19 @@ class RunCounts:
         self.lines, self.detectors, self.shape, self.kind = tuple(lines), tuple(detectors), tuple(shape), kind
         self.seed, self.share = seed, share
         size = (len(detectors), len(lines), *shape)
-        self.counts: Array = np.zeros(size, np.float32)
-        self.held: Array = np.zeros(size, np.float32) if kind == "counts" else np.zeros((0,) * 4, np.float32)
-        self.unit: Array = np.ones(len(lines), np.float32)
+        self.counts: FloatArray = np.zeros(size, np.float32)
+        self.held: FloatArray = np.zeros(size, np.float32) if kind == "counts" else np.zeros((0,) * 4, np.float32)
+        self.unit: FloatArray = np.ones(len(lines), np.float32)
         self._in_unit = np.full(len(lines), kind == "counts")
-        self.missing: NDArray[np.bool_] | None = None
+        self.missing: BoolArray | None = None
         self.glitches = np.zeros(len(detectors), int)
         """Pixels of each detector, over all lines, that were taken out as its own: see :func:`find_glitches`."""
         self.measured = np.zeros(shape, bool)
-        self.i0: Array | None = None
-        self.live_time_s: Array | None = None
-        self._exposure: Array | None = None
+        self.i0: FloatArray | None = None
+        self.live_time_s: FloatArray | None = None
+        self._exposure: FloatArray | None = None
         self._gains: Gains | None = None
-        self.field: Array | None = None
+        self.field: FloatArray | None = None
         """Smooth relative sensitivity of each detector, (detector, row, col); None where even."""
 
     # -- rows in ------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class RunCounts:
         self,
         first_row: int,
         counts: NDArray[Any],
-        measured: NDArray[np.bool_],
+        measured: BoolArray,
         i0: NDArray[np.floating] | None = None,
         live_time_s: NDArray[np.floating] | None = None,
     ) -> None:
@@ -143,7 +143,7 @@ class RunCounts:
             self.live_time_s[:, rows_in] = self._checked(live_time_s, (n_det, n, cols), "live_time_s")
         self._exposure = None
 
-    def _in_units(self, areas: NDArray[Any], measured: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _in_units(self, areas: NDArray[Any], measured: BoolArray) -> Float64Array:
         """Return areas of about 1000 at their first rows, so that no figure on the way under- or overflows."""
         areas = np.where(measured, areas, np.nan).astype(np.float64)
         for j in np.flatnonzero(~self._in_unit):
@@ -166,7 +166,7 @@ class RunCounts:
         return int(self.measured.any(1).sum())
 
     @property
-    def exposure(self) -> Array:
+    def exposure(self) -> FloatArray:
         """(detector, row, col) relative exposure."""
         if self._exposure is None:
             self._exposure = relative_exposure(self.measured, self.i0, self.live_time_s, len(self.detectors))
@@ -204,7 +204,7 @@ class RunCounts:
                 self.counts[k, j][at] = self.held[k, j][at] = 0
                 self.glitches[k] += int(at.sum())
 
-    def weights(self, j: int, at: tuple[slice, slice] = (slice(None), slice(None))) -> Array:
+    def weights(self, j: int, at: tuple[slice, slice] = (slice(None), slice(None))) -> FloatArray:
         """Return what each detector adds to the exposure of line ``j``, (detector, row, col): gain, field, exposure.
 
         Without gaps they sum to the exposure: the field moves weight between detectors, never the detector sum's.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from quietbeam.core.model.types import BoolArray, FloatArray
+
 LEAST = 0.02
 """Pixels below this share of the usual exposure (beam lost) are treated as not measured."""
 
 
 def relative_exposure(
-    measured: NDArray[np.bool_], i0: NDArray[np.floating] | None, live_time_s: NDArray[np.floating] | None, n_det: int
-) -> NDArray[np.float32]:
+    measured: BoolArray, i0: NDArray[np.floating] | None, live_time_s: NDArray[np.floating] | None, n_det: int
+) -> FloatArray:
     """Return (detector, row, col) exposure, 1 at the median of the measured pixels, 0 where not measured.
 
     Parameters
@@ -34,7 +36,7 @@ def relative_exposure(
     return exposure
 
 
-def _relative(values: NDArray[np.floating], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _relative(values: NDArray[np.floating], measured: BoolArray) -> FloatArray:
     """Return values over their median; ones when nothing usable was recorded."""
     good = _usable(values, measured)
     if not good.any():
@@ -42,5 +44,5 @@ def _relative(values: NDArray[np.floating], measured: NDArray[np.bool_]) -> NDAr
     return np.where(good, values / np.median(values[good]), 0.0).astype(np.float32)
 
 
-def _usable(values: NDArray[np.floating], measured: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _usable(values: NDArray[np.floating], measured: BoolArray) -> BoolArray:
     return measured & np.isfinite(values) & (values > 0)

@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from quietbeam.core.model.types import BoolArray, Float64Array
+
 _LAPLACIANS = np.outer([1, -2, 1], [1, -2, 1]) / 6.0
 
 
-def finest_scale(image: NDArray[np.floating], lit: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def finest_scale(image: NDArray[np.floating], lit: BoolArray) -> tuple[Float64Array, BoolArray]:
     """Return the difference of two Laplacians (Immerkaer 1996) where 3 x 3 pixels are lit, (n,), and where that is.
 
     White noise keeps its variance under it; slopes and straight edges vanish.

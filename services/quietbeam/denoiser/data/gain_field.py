@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float32]
+from quietbeam.core.model.types import Float64Array, FloatArray
 
 BLOCKS = 96
 """The field is estimated on at most so many blocks of pixels along an axis."""
@@ -18,7 +18,7 @@ LEAST_FIELD = 0.02
 
 def gain_field(
     counts: NDArray[np.floating], exposure: NDArray[np.floating], values: NDArray[np.floating]
-) -> Array | None:
+) -> FloatArray | None:
     """Return each detector's relative sensitivity over the map, (detector, row, col), about 1; None where even.
 
     On rough specimens the ratio of two detectors varies smoothly and alike for all lines (relief shades one of them).
@@ -60,7 +60,7 @@ def gain_field(
 
 def _blocks(
     counts: NDArray[np.floating], exposure: NDArray[np.floating], values: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+) -> tuple[Float64Array, Float64Array, int]:
     """Return what each detector counted and what its gains let expect, (half, detector, row, col), and the block edge.
 
     The halves are those of a checkerboard of pixels.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float64]
+from quietbeam.core.model.types import BoolArray, Float64Array
 
 DEAD, SHADOWED, RUNAWAY = 0.005, 0.08, 12.0
 NOISY_CHI2 = 4.0
@@ -38,14 +38,14 @@ class Gains:
         (detector,) smooth relative variation of the detector against the others over the map (1 sigma), beyond noise.
     """
 
-    values: Array
-    included: NDArray[np.bool_]
+    values: Float64Array
+    included: BoolArray
     reasons: tuple[dict[str, str], ...]
-    scatter: Array
-    drift: Array
+    scatter: Float64Array
+    drift: Float64Array
 
     @property
-    def usable(self) -> NDArray[np.bool_]:
+    def usable(self) -> BoolArray:
         """Detectors that serve in any line, (detector,)."""
         return np.asarray(self.included.any(1))
 
@@ -103,18 +103,18 @@ def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating],
     )
 
 
-def _upper_median(rate: Array) -> Array:
+def _upper_median(rate: Float64Array) -> Float64Array:
     """Return, per line, the median of the better half of the detectors."""
     ordered = np.sort(rate, axis=0)[::-1]
     return np.median(ordered[: (len(ordered) + 1) // 2], axis=0)
 
 
 def _runaway(
-    rate: Array,
-    included: NDArray[np.bool_],
+    rate: Float64Array,
+    included: BoolArray,
     reasons: list[dict[str, str]],
     detectors: Sequence[str],
-    totals: Array,
+    totals: Float64Array,
 ) -> None:
     """Exclude a single detector that counts many times more than all others (noise peak, wrong calibration).
 
@@ -137,11 +137,11 @@ def _runaway(
 
 
 def _odd_lines(
-    rate: Array,
-    included: NDArray[np.bool_],
+    rate: Float64Array,
+    included: BoolArray,
     reasons: list[dict[str, str]],
     detectors: Sequence[str],
-    expected: Array,
+    expected: Float64Array,
 ) -> None:
     """Exclude a detector from lines in which it is far off its own share in its other lines: windows beside the peak.
 
@@ -168,7 +168,7 @@ def _odd_lines(
 
 
 def _unmeasurable_follow_the_rest(
-    included: NDArray[np.bool_], reasons: list[dict[str, str]], detectors: Sequence[str], expected: Array
+    included: BoolArray, reasons: list[dict[str, str]], detectors: Sequence[str], expected: Float64Array
 ) -> None:
     """Lines too weak to judge a detector follow the verdict of the lines that can."""
     for k in range(included.shape[0]):
@@ -183,7 +183,7 @@ def _unmeasurable_follow_the_rest(
             reasons[j].clear()
 
 
-def _scatter(counts: NDArray[np.floating], exposure: NDArray[np.floating], rate: Array) -> Array:
+def _scatter(counts: NDArray[np.floating], exposure: NDArray[np.floating], rate: Float64Array) -> Float64Array:
     """Return the high-pass variance of each detector against the others, over the binomial one."""
     n_det, n_line = counts.shape[:2]
     out = np.full((n_det, n_line), np.nan)
@@ -207,9 +207,7 @@ def _scatter(counts: NDArray[np.floating], exposure: NDArray[np.floating], rate:
     return out
 
 
-def _noisy(
-    scatter: Array, included: NDArray[np.bool_], reasons: list[dict[str, str]], detectors: Sequence[str]
-) -> None:
+def _noisy(scatter: Float64Array, included: BoolArray, reasons: list[dict[str, str]], detectors: Sequence[str]) -> None:
     """Exclude a detector whose scatter is far above everybody else's; needs three to know who is wrong."""
     for j in range(scatter.shape[1]):
         alive = np.flatnonzero(included[:, j] & np.isfinite(scatter[:, j]))
@@ -222,7 +220,7 @@ def _noisy(
             reasons[j][detectors[worst]] = f"noisy: scatter {scatter[worst, j]:.1f} times that of photon counting"
 
 
-def _shrunk(totals: Array, time: Array, included: NDArray[np.bool_]) -> Array:
+def _shrunk(totals: Float64Array, time: Float64Array, included: BoolArray) -> Float64Array:
     """Return gains normalised over the included detectors of each line, weak lines drawn to the detector's own."""
     values = np.zeros_like(totals)
     shares = np.zeros(totals.shape[0])
@@ -244,7 +242,7 @@ def _shrunk(totals: Array, time: Array, included: NDArray[np.bool_]) -> Array:
     return values
 
 
-def _drift(counts: NDArray[np.floating], exposure: NDArray[np.floating], values: Array) -> Array:
+def _drift(counts: NDArray[np.floating], exposure: NDArray[np.floating], values: Float64Array) -> Float64Array:
     """Return the smooth relative variation of each detector against the sum, beyond counting noise (1 sigma)."""
     n_det = counts.shape[0]
     if n_det < 2 or min(counts.shape[-2:]) < 4:

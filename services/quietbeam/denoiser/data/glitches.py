@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from quietbeam.core.model.types import BoolArray
+
 BEYOND = 12.0
 """How many times more than what the others let expect, at the upper end of its noise, a glitch has."""
 MOST = 0.01
@@ -14,9 +16,7 @@ MOST = 0.01
 _LEAST = 5.0
 
 
-def find_glitches(
-    counts: NDArray[np.floating], exposure: NDArray[np.floating]
-) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+def find_glitches(counts: NDArray[np.floating], exposure: NDArray[np.floating]) -> Iterator[tuple[int, BoolArray]]:
     """Yield (detector, (row, col) bool) with the glitches of one line; nothing with fewer than three detectors.
 
     Parameters

@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from quietbeam.core.model.types import FloatArray
 
-def hold_out(counts: NDArray[np.floating], share: float, seed: int, row: int) -> NDArray[np.float32]:
+
+def hold_out(counts: NDArray[np.floating], share: float, seed: int, row: int) -> FloatArray:
     """Draw the held-out part of one row.
 
     Parameters
@@ -28,7 +30,7 @@ def hold_out(counts: NDArray[np.floating], share: float, seed: int, row: int) ->
     return rng.binomial(np.clip(n, 0, None).astype(np.int64), share).astype(np.float32)
 
 
-def split_evenly(counts: NDArray[np.floating], parts: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+def split_evenly(counts: NDArray[np.floating], parts: int, rng: np.random.Generator) -> list[FloatArray]:
     """Split integer counts into ``parts`` independent parts of equal expectation (multinomial thinning)."""
     left = np.clip(counts, 0, None).astype(np.int64)
     out = []

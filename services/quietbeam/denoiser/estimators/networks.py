@@ -10,17 +10,16 @@ from contextlib import contextmanager
 import numpy as np
 import psutil
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from quietbeam.core.errors import InputError, WeightsError
+from quietbeam.core.model.types import FloatArray
 from quietbeam_models.network import Denoiser, native_bf16
 from quietbeam_models.weights import DEFAULT, DamagedWeightsError, Pretrained, load_weights
 
 from ..data.counts import Sums
 from ..options import untold
 
-Array = NDArray[np.float32]
 TILE_HALO = 32
 FLIPS = (0, 3, 1, 2, 4, 7, 5, 6)
 """Order in which flips and turns are averaged: the half turn first, as it brings most of what all of them do."""
@@ -135,14 +134,14 @@ def fresh_copy(network: Denoiser, device: torch.device) -> Denoiser:
     return copy.deepcopy(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def turned(image: Array, code: int) -> Array:
+def turned(image: FloatArray, code: int) -> FloatArray:
     """Apply flip or turn ``code`` (0..7) to the last two axes."""
     image = image[..., ::-1, :] if code & 1 else image
     image = image[..., ::-1] if code & 2 else image
     return np.swapaxes(image, -1, -2) if code & 4 else image
 
 
-def unturned(image: Array, code: int) -> Array:
+def unturned(image: FloatArray, code: int) -> FloatArray:
     """Undo :func:`turned`."""
     image = np.swapaxes(image, -1, -2) if code & 4 else image
     image = image[..., ::-1] if code & 2 else image
@@ -159,7 +158,7 @@ def predict(
     flips: int = 1,
     between: Callable[[], object] | None = None,
     told: Callable[[float], object] = untold,
-) -> tuple[Array, Array | None]:
+) -> tuple[FloatArray, FloatArray | None]:
     """Return the network's rate (line, row, col) [counts at exposure 1], 0 for lines without a count.
 
     With it comes the squared error that the network expects of its rate, same axes, or None where it has no such head.
@@ -199,12 +198,12 @@ def predict(
 
 def _tiles(
     network: Denoiser,
-    counts: Array,
-    exposure: Array,
+    counts: FloatArray,
+    exposure: FloatArray,
     device: torch.device,
     tile: tuple[int, int],
     told: Callable[[float], object],
-) -> Array:
+) -> FloatArray:
     """Return the maps of :func:`_forward`, (map, line, row, col), from tiles that fade into each other."""
     rows, cols = counts.shape[-2:]
     height, width = tile
@@ -229,15 +228,15 @@ def part_of(told: Callable[[float], object], part: int, parts: int) -> Callable[
     return lambda share: told((part + share) / parts)
 
 
-def _fade(window: slice, length: int) -> Array:
+def _fade(window: slice, length: int) -> FloatArray:
     """Return weights that rise over the inner half of the halo, where the window ends inside the map."""
     distance = np.arange(window.stop - window.start, dtype=np.float32) + 0.5
-    rise: Array = np.clip((distance - TILE_HALO / 2) / (TILE_HALO / 2), 1e-6, 1.0).astype(np.float32)
+    rise: FloatArray = np.clip((distance - TILE_HALO / 2) / (TILE_HALO / 2), 1e-6, 1.0).astype(np.float32)
     ones = np.ones_like(rise)
     return (rise if window.start > 0 else ones) * (rise[::-1] if window.stop < length else ones)
 
 
-def _forward(network: Denoiser, counts: Array, exposure: Array, device: torch.device) -> Array:
+def _forward(network: Denoiser, counts: FloatArray, exposure: FloatArray, device: torch.device) -> FloatArray:
     # a copy: an axis of one pixel that was turned keeps its negative stride however contiguous it is
     a = torch.from_numpy(counts.copy())[None].to(device)
     b = torch.from_numpy(exposure.copy())[None].to(device)

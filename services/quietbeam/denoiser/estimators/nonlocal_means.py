@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
+
+from quietbeam.core.model.types import FloatArray
 
 from ..data.area_noise import NoiseModel
 from ..data.counts import Sums
 from ..options import never
 
-Array = NDArray[np.float32]
-Average = tuple[Array, Array]
+Average = tuple[FloatArray, FloatArray]
 """Rate and the exposure that it stands on, (row, col)."""
 
 MAX_LEVELS = 192
@@ -61,7 +61,7 @@ VARIANTS = (
 )
 
 
-def levels(rate: Array, sums: Sums, noise: NoiseModel) -> Array:
+def levels(rate: FloatArray, sums: Sums, noise: NoiseModel) -> FloatArray:
     """Return rates of ``sums`` as levels in which raw's noise is 1 everywhere (Anscombe 1948), (line, row, col)."""
     lit = np.maximum((sums.exposure > 0).sum((1, 2)), 1)
     usual = (sums.exposure.sum((1, 2)) / lit)[:, None, None] * np.ones_like(rate)
@@ -69,9 +69,9 @@ def levels(rate: Array, sums: Sums, noise: NoiseModel) -> Array:
 
 
 def average_levels(
-    counts: Array,
-    exposure: Array,
-    level: Array,
+    counts: FloatArray,
+    exposure: FloatArray,
+    level: FloatArray,
     reach: int | None,
     strengths: Sequence[float],
     between: Callable[[], object] = never,
@@ -104,9 +104,9 @@ def average_levels(
 
 
 def average_alike(
-    counts: Array,
-    exposure: Array,
-    level: Array,
+    counts: FloatArray,
+    exposure: FloatArray,
+    level: FloatArray,
     patch: int,
     reach: int,
     strengths: Sequence[float],
@@ -142,13 +142,13 @@ def average_alike(
     return [_divided(top, bottom) for top, bottom in sums]
 
 
-def _divided(top: Array, bottom: Array) -> Average:
+def _divided(top: FloatArray, bottom: FloatArray) -> Average:
     """Return the average; running sums leave rounding errors where nothing was measured."""
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 1e-5), bottom
 
 
 def every_variant(
-    sums: Sums, guide: Array, noise: NoiseModel, between: Callable[[], object] = never
+    sums: Sums, guide: FloatArray, noise: NoiseModel, between: Callable[[], object] = never
 ) -> Iterator[Average]:
     """Yield rate and exposure (line, row, col) of every variant, in their order; few are in memory at a time."""
     seen = {guided: levels(guide if guided else sums.rate, sums, noise) for guided in (True, False)}
@@ -163,7 +163,7 @@ def every_variant(
 
 
 def one_variant(
-    sums: Sums, guide: Array, noise: NoiseModel, variant: int, j: int, between: Callable[[], object] = never
+    sums: Sums, guide: FloatArray, noise: NoiseModel, variant: int, j: int, between: Callable[[], object] = never
 ) -> Average:
     """Return rate and exposure (row, col) of line ``j`` by one variant."""
     chosen = VARIANTS[variant]
@@ -173,13 +173,17 @@ def one_variant(
     return _average(line.counts[0], line.exposure[0], level, [chosen], between)[0]
 
 
-def averaged_noise(rate: Array, exposure: Array, noise: NoiseModel, j: int) -> Array:
+def averaged_noise(rate: FloatArray, exposure: FloatArray, noise: NoiseModel, j: int) -> FloatArray:
     """Return the noise variance of what was averaged for line ``j``, (row, col): large where a level is rare."""
     return np.asarray((noise.factor[j] * rate + noise.constant[j]) / np.maximum(exposure, 1e-3), np.float32)
 
 
 def _average(
-    counts: Array, exposure: Array, level: Array, variants: Sequence[Variant], between: Callable[[], object]
+    counts: FloatArray,
+    exposure: FloatArray,
+    level: FloatArray,
+    variants: Sequence[Variant],
+    between: Callable[[], object],
 ) -> list[Average]:
     """Return the averages of variants that differ in strength only."""
     patch, reach, strengths = variants[0].patch, variants[0].reach, [v.strength for v in variants]

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float32]
+from quietbeam.core.model.types import FloatArray
 
 WIDTHS = (0.6, 1.0, 1.6, 2.5, 4.0, 7.0, np.inf)
 
 
-def smooth(counts: NDArray[np.floating], exposure: NDArray[np.floating], width: float) -> Array:
+def smooth(counts: NDArray[np.floating], exposure: NDArray[np.floating], width: float) -> FloatArray:
     """Smooth one line: normalised convolution of counts and exposure, linear and so unbiased in the total.
 
     Parameters

@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from quietbeam.core.model.types import Float64Array, FloatArray
 
 from .risk import Blocks, Fold, block_sums
 
-Array = NDArray[np.float32]
 Weights = dict[str, float]
 
 LEAST_SHARE = 0.05
 """An estimate with a smaller weight is left out: it would cost an inference and change nothing."""
 
 
-def cross_errors(fold: Fold, rates: Mapping[str, Array], raw: Blocks, kind: str, block: int) -> NDArray[np.float64]:
+def cross_errors(fold: Fold, rates: Mapping[str, FloatArray], raw: Blocks, kind: str, block: int) -> Float64Array:
     """Return ``Q`` block by block, (line, block, estimate, estimate).
 
     Parameters
@@ -47,7 +47,7 @@ def cross_errors(fold: Fold, rates: Mapping[str, Array], raw: Blocks, kind: str,
     return out
 
 
-def best_weights(q: NDArray[np.float64]) -> NDArray[np.float64]:
+def best_weights(q: Float64Array) -> Float64Array:
     """Return the weights >= 0 that sum to 1 and minimise ``w' q w``, q (estimate, estimate), by trying every subset.
 
     Held-out noise moves all of ``q`` up or down, so that ``w' q w`` may come out negative. Differences between
@@ -70,7 +70,7 @@ def best_weights(q: NDArray[np.float64]) -> NDArray[np.float64]:
     return best
 
 
-def combine(q: NDArray[np.float64], columns: int) -> tuple[NDArray[np.float64], Blocks]:
+def combine(q: Float64Array, columns: int) -> tuple[Float64Array, Blocks]:
     """Return weights (line, estimate) and the honest error of the combination (line, block).
 
     Parameters

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quietbeam.core.model.evidence import LineEvidence
+from quietbeam.core.model.types import Float64Array, FloatArray
 
 from ..checks.common_mode import common_mode
 from ..checks.false_structure import false_structure
@@ -35,8 +35,6 @@ from .risk import FOLDS, Blocks, counting_variance
 from .single_detector import judge_single
 from .user_notes import notes_of
 
-Array = NDArray[np.float32]
-
 RESIDUAL_LIMIT = 1.6
 RESIDUAL_P = 1e-3
 EXPOSURE_EXPONENT = 0.35
@@ -60,9 +58,9 @@ class Part:
         Variance below which no pixel's error lies: that of the counts which were averaged, (row, col).
     """
 
-    rate: Array
-    expected: Array | None = None
-    least: Array | None = None
+    rate: FloatArray
+    expected: FloatArray | None = None
+    least: FloatArray | None = None
 
 
 @dataclass(slots=True)
@@ -92,16 +90,16 @@ class Evaluation:
     weights: list[Weights]
     errors: dict[str, Blocks]
     counting: dict[str, Blocks]
-    scales: dict[str, Array]
+    scales: dict[str, FloatArray]
     seed: int
     checks: list[LineChecks]
-    printed: NDArray[np.float64]
+    printed: Float64Array
     variants: list[int] = field(default_factory=list)
     guide: str = ""
     jitter: tuple[float | None, float | None] = (None, None)
     notes: list[str] = field(default_factory=list)
 
-    def scale(self, name: str) -> Array:
+    def scale(self, name: str) -> FloatArray:
         """Return the factors that give a network's maps the total of the counts, (line,)."""
         return self.scales.get(name, np.ones(len(self.choices), np.float32))
 
@@ -117,7 +115,7 @@ class Evaluation:
             return 1.0
         return float(np.clip(1.0 / self._interval(j)[0], 1e-4, 1.0))
 
-    def deviation(self, j: int, part: Part, exposure: Array, noise: NoiseModel) -> Array:
+    def deviation(self, j: int, part: Part, exposure: FloatArray, noise: NoiseModel) -> FloatArray:
         """Return one standard error of the published rate (row, col).
 
         Its mean square is raw's own times the error ratio that held-out photons gave. How it is spread over the map is
@@ -285,7 +283,7 @@ def _check(result: Evaluation, j: int, piece: Judged, noise: NoiseModel) -> Line
     return check_line(seen, held, part.rate, deviation, factor, constant, published_raw=published_raw)
 
 
-def _of(maps: dict[str, Array], name: str, j: int) -> Array | None:
+def _of(maps: dict[str, FloatArray], name: str, j: int) -> FloatArray | None:
     return maps[name][j] if name in maps else None
 
 
@@ -318,7 +316,7 @@ def _count_false_structure(result: Evaluation, estimate: Estimate, networks: Seq
             result.printed[j] = 0.0
 
 
-def _rate_of(estimate: Estimate, name: str, sums: Sums) -> Array:
+def _rate_of(estimate: Estimate, name: str, sums: Sums) -> FloatArray:
     return estimate(name, sums)[0]
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+
+from quietbeam.core.model.types import FloatArray
 
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts, Sums
@@ -16,10 +17,9 @@ from ..options import DenoiseOptions
 from .combination import combine, cross_errors
 from .risk import Blocks, Fold, area_folds, block_size, count_folds, error, raw_error, windows
 
-Array = NDArray[np.float32]
 CONTROL = "pretrained"
 """Has seen no photon of this run, and may be judged on all of them."""
-Estimate = Callable[[str, Sums], tuple[Array, Array | None]]
+Estimate = Callable[[str, Sums], tuple[FloatArray, FloatArray | None]]
 """Return a network's rate and its expected squared error (line, row, col)."""
 
 
@@ -44,13 +44,13 @@ class Judged:
     index: int
     block: int
     errors: dict[str, Blocks] = field(default_factory=dict)
-    rates: dict[str, Array] = field(default_factory=dict)
-    variances: dict[str, Array] = field(default_factory=dict)
-    least: dict[str, Array] = field(default_factory=dict)
-    scales: dict[str, Array] = field(default_factory=dict)
+    rates: dict[str, FloatArray] = field(default_factory=dict)
+    variances: dict[str, FloatArray] = field(default_factory=dict)
+    least: dict[str, FloatArray] = field(default_factory=dict)
+    scales: dict[str, FloatArray] = field(default_factory=dict)
 
 
-def calibrated(rate: Array, sums: Sums) -> tuple[Array, Array]:
+def calibrated(rate: FloatArray, sums: Sums) -> tuple[FloatArray, FloatArray]:
     """Scale each line's rate to the total of its counts; return it with the factors (line,)."""
     total = sums.counts.sum((1, 2), dtype=np.float64)
     expected = (rate * sums.exposure).sum((1, 2), dtype=np.float64)
@@ -82,7 +82,7 @@ def judge(
 def _judge(piece: Judged, noise: NoiseModel, estimate: Estimate, networks: Sequence[str], kind: str) -> None:
     fold = piece.fold
     raw = piece.errors["raw"] = raw_error(fold, noise, kind, piece.block)
-    found: dict[str, Array] = {}
+    found: dict[str, FloatArray] = {}
     for name in networks:
         if name == "fine_tuned" and piece.index > 0:
             continue
@@ -148,7 +148,7 @@ def judge_nonlocal(
         tried.append([_missed(piece, rate, kind)[1].sum(1) for rate, _ in averages])
     best = [int(v) for v in np.sum(tried, 0).argmin(0)]
 
-    def averaged(piece: Judged, name: str) -> list[tuple[Array, Array]]:
+    def averaged(piece: Judged, name: str) -> list[tuple[FloatArray, FloatArray]]:
         looked_at = piece.fold.seen, piece.rates[name], noise
         return [one_variant(*looked_at, v, j, between) for j, v in enumerate(best)]
 
@@ -164,7 +164,7 @@ def judge_nonlocal(
     return best
 
 
-def _missed(piece: Judged, rate: Array, kind: str) -> tuple[Array, Blocks, Array]:
+def _missed(piece: Judged, rate: FloatArray, kind: str) -> tuple[FloatArray, Blocks, FloatArray]:
     """Return a rate brought to the total of the counts, its error, and the factors (line,)."""
     rate, scale = calibrated(rate, piece.fold.seen)
     return rate, error(piece.fold, rate, piece.errors["raw"], kind, piece.block), scale

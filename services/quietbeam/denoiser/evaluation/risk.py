@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray
+
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts, Sums
 from ..data.holdout import split_evenly
 
-Array = NDArray[np.float32]
-Blocks = NDArray[np.float64]
+Blocks = Float64Array
 
 FOLDS = 4
 
@@ -72,7 +73,7 @@ def count_folds(data: RunCounts, window: Window | None = None, folds: int = FOLD
         )
 
 
-def held_detectors(usable: NDArray[np.bool_], folds: int = FOLDS) -> list[NDArray[np.bool_]]:
+def held_detectors(usable: BoolArray, folds: int = FOLDS) -> list[BoolArray]:
     """Return who is held out in each fold, (detector,) bool; detectors that are not usable are in none.
 
     The first group never trains. Who is in which group does not change when others turn out not to be usable.
@@ -105,7 +106,7 @@ def raw_error(fold: Fold, noise: NoiseModel, kind: str, block: int) -> Blocks:
     return block_sums(scale**2 * variance * (held.exposure > 0), block)
 
 
-def error(fold: Fold, rate: Array, raw: Blocks, kind: str, block: int) -> Blocks:
+def error(fold: Fold, rate: FloatArray, raw: Blocks, kind: str, block: int) -> Blocks:
     """Return the unbiased squared error of ``rate`` (line, row, col), as (line, block)."""
     seen, held = fold.seen, fold.held
     used = (held.exposure > 0) & (seen.exposure > 0)

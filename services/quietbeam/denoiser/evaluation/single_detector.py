@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from quietbeam.core.model.types import BoolArray
+
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts
 from .combination import Weights
@@ -45,7 +47,7 @@ def judge_single(data: RunCounts, noise: NoiseModel, seed: int) -> tuple[list[Ch
     return choices, weights, [float("inf")] * len(data.lines)
 
 
-def _is_structured(values: NDArray[np.floating], lit: NDArray[np.bool_], rng: np.random.Generator) -> bool:
+def _is_structured(values: NDArray[np.floating], lit: BoolArray, rng: np.random.Generator) -> bool:
     """Return True when smoothing leaves more variance than in nine of ten shuffled maps."""
 
     def left(image: NDArray[np.floating]) -> float:

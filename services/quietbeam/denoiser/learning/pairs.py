@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from quietbeam.core.model.types import BoolArray
+
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts, Sums
 
@@ -60,7 +62,7 @@ class DetectorPairs:
 
     square_share = 1.0
 
-    def __init__(self, data: RunCounts, noise: NoiseModel, train: NDArray[np.bool_]) -> None:
+    def __init__(self, data: RunCounts, noise: NoiseModel, train: BoolArray) -> None:
         self._data, self._noise = data, noise
         self._train = np.flatnonzero(train)
         self.sums = noise.to_counts(data.sums("all", detectors=train))
