@@ -1,0 +1,129 @@
+"""Checks the announced order of a map's pixels against measured positions, frame by frame.
+
+The announced order (raster or snake) says which row and column a frame has. In a map all frames of a column have the
+same position of the fast axis, and all frames of a row the same position of the slow axis, up to half a step. When the
+frames of a row disagree, the announced order is wrong.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from quietbeam.core.model.types import BoolArray
+
+from .levels import Floats
+
+Ints = npt.NDArray[np.intp]
+
+_DISAGREE = 0.3
+"""Share of a row's frames beyond which the announced order is wrong; fewer frames are single bad readings."""
+_FEW = 3
+
+
+class OrderCheck:
+    """The positions of rows and columns that came so far, and whether frames agree with them.
+
+    Parameters
+    ----------
+    shape
+        (row, col) of the map.
+    step
+        Announced (row, col) pixel size, the sign is ignored; None when unknown.
+
+    Attributes
+    ----------
+    slow, fast
+        Position of each row and of each column; NaN before its first frame.
+    checked
+        Frames that brought both positions.
+    contradicted
+        True once the announced order is known to be wrong.
+    """
+
+    def __init__(self, shape: tuple[int, int], step: tuple[float, float] | None = None) -> None:
+        self.slow, self.fast = np.full(shape[0], np.nan), np.full(shape[1], np.nan)
+        self.checked = 0
+        self.contradicted = False
+        self._step = (abs(step[0]), abs(step[1])) if step else (np.inf, np.inf)
+        self._low, self._high = np.full(shape[0], np.inf), np.full(shape[0], -np.inf)
+        self._seen, self._off = [0] * shape[0], [0] * shape[0]
+        self._quick: tuple[list[float], list[float]] | None = None
+        self._row, self._row_at = -1, (np.nan, np.inf)
+
+    def check(self, row: int, cols: Ints, slow: Floats, fast: Floats) -> BoolArray:
+        """Return which frames of a row lie where the announced order puts them.
+
+        Frames without a position count as right: nothing contradicts them.
+
+        Parameters
+        ----------
+        row
+            Row of the frames in the announced order.
+        cols
+            (frame,) columns in the announced order.
+        slow, fast
+            (frame,) measured positions.
+        """
+        good = np.isfinite(slow) & np.isfinite(fast)
+        if not good.any():
+            return np.ones(len(cols), bool)
+        self._learn(row, cols[good], slow[good], fast[good])
+        off = good & (np.abs(fast - self.fast[cols]) > self._reach(self.fast, cols, self._step[1]))
+        off |= good & (np.abs(slow - self.slow[row]) > self._reach(self.slow, np.array([row]), self._step[0]))
+        self.checked += int(np.count_nonzero(good))
+        self._seen[row] += int(np.count_nonzero(good))
+        self._off[row] += int(np.count_nonzero(off))
+        self._judge(row)
+        return ~off
+
+    def check_one(self, row: int, col: int, slow: float, fast: float) -> bool:
+        """Do :meth:`check` for one frame. Step scans bring one frame an event, and this takes a microsecond."""
+        if self._quick is None and not np.isnan(self.fast).any():
+            columns = np.arange(len(self.fast))
+            self._quick = self.fast.tolist(), self._reach(self.fast, columns, self._step[1]).tolist()
+        if self._quick is None or row != self._row or self._seen[row] + 1 >= len(self.fast):
+            right = bool(self.check(row, np.array([col]), np.array([slow]), np.array([fast]))[0])
+            self._row = row
+            self._row_at = float(self.slow[row]), float(self._reach(self.slow, np.array([row]), self._step[0])[0])
+            return right
+        levels, reach = self._quick
+        if abs(fast - levels[col]) <= reach[col] and abs(slow - self._row_at[0]) <= self._row_at[1]:
+            self.checked += 1
+            self._seen[row] += 1
+            return True
+        return bool(self.check(row, np.array([col]), np.array([slow]), np.array([fast]))[0])
+
+    def _learn(self, row: int, cols: Ints, slow: Floats, fast: Floats) -> None:
+        """Take the positions of a row and of columns that had none."""
+        if np.isnan(self.slow[row]):
+            self.slow[row] = np.median(slow)
+        new = np.isnan(self.fast[cols])
+        self.fast[cols[new]] = fast[new]
+        self._low[row] = min(self._low[row], float(slow.min()))
+        self._high[row] = max(self._high[row], float(slow.max()))
+
+    def _reach(self, levels: Floats, at: Ints, step: float) -> Floats:
+        """Return half the distance to the nearest neighbour of each level; without one, half the announced step."""
+        padded = np.concatenate(([np.nan], levels, [np.nan]))
+        both = np.abs(np.stack((padded[at] - levels[at], padded[at + 2] - levels[at])))
+        apart = np.where(np.isnan(both), np.inf, both).min(axis=0)
+        return np.where(np.isinf(apart), step, apart) / 2
+
+    def _judge(self, row: int) -> None:
+        """Find the announced order wrong when too many frames of the row are off."""
+        width = len(self.fast)
+        n, off = self._seen[row], self._off[row]
+        if off >= min(max(_FEW, _DISAGREE * width), width) or (n >= width and off > _DISAGREE * n):
+            self.contradicted = True
+        # The first row has no neighbour: it is checked once there is one. The slow axis must not move along a row.
+        for near in (row - 1, row):
+            if near < 0 or np.isnan(self.slow[near]):
+                continue
+            reach = self._reach(self.slow, np.array([near]), self._step[0])[0]
+            moved = self._high[near] - self._low[near]
+            if self._seen[near] >= min(2, width) and moved > 2 * reach:
+                self.contradicted = True
+        here = self.fast[np.isfinite(self.fast)]
+        if len(here) >= min(_FEW, width) > 1 and np.ptp(here) == 0:
+            self.contradicted = True
