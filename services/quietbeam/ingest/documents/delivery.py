@@ -1,4 +1,4 @@
-"""Which delivered documents may be acknowledged: strictly in the order in which they came.
+"""Which delivered documents may be acknowledged: those whose effect is on disk, in the order in which they came.
 
 So whatever is delivered again after a kill is a suffix of what was delivered before, and "the last one wins" gives the
 same bytes.
@@ -7,25 +7,104 @@ same bytes.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 
-@dataclass(slots=True)
 class Pending:
-    """One delivered document; acknowledged when nothing waits for it and for none before it.
+    """One delivered document and the number of those who still need it.
 
-    `after` is the document without which this one means nothing (the Event of a datum).
+    It is delivered with one user: the code that handles it. Everybody who keeps data of the document beyond that call
+    (a row in memory, a list of held documents) retains it, and releases it when the data are on disk or given up. When
+    nobody needs it any more it is stored for good: retaining it again, or releasing it again, is an error.
+
+    Parameters
+    ----------
+    source, token
+        The transport it came from, and the transport's name for it.
     """
 
-    source: int
-    token: bytes
-    waiting: int = 1
-    after: Pending | None = None
+    __slots__ = ("_followed", "_users", "_withdrawn", "source", "token")
+
+    def __init__(self, source: int, token: bytes) -> None:
+        self.source, self.token = source, token
+        self._users = 1
+        self._withdrawn = False
+        self._followed: list[Pending] = []
+
+    def __repr__(self) -> str:
+        state = "withdrawn" if self._withdrawn else f"{self._users} users"
+        return f"Pending({self.source}, {self.token!r}: {state})"
+
+    @property
+    def stored(self) -> bool:
+        """True when nobody needs the document any more."""
+        return self._users == 0
 
     @property
     def done(self) -> bool:
-        """True when nothing waits for it any more."""
-        return self.waiting <= 0 and (self.after is None or self.after.waiting <= 0)
+        """True when the document, and every document that it follows, is stored."""
+        return self.stored and all(other.stored for other in self._followed)
+
+    def retain(self) -> None:
+        """Need the document until :meth:`release`.
+
+        Raises
+        ------
+        RuntimeError
+            Nobody needed it any more, so it may have been acknowledged.
+        """
+        if self._users == 0:
+            raise RuntimeError(f"{self!r} is retained after its last release")
+        self._users += 1
+
+    def release(self) -> None:
+        """Need the document no longer.
+
+        Raises
+        ------
+        RuntimeError
+            It was released more often than it was retained.
+        """
+        if self._users == 0:
+            raise RuntimeError(f"{self!r} is released too often")
+        self._users -= 1
+
+    def follow(self, other: Pending) -> None:
+        """Let this document be acknowledged only after `other`, which means nothing without it (the Event of a datum).
+
+        A withdrawn document is followed no longer once the same document, delivered again, takes its place.
+        """
+        if other is not self:
+            self._followed = [p for p in self._followed if not (p.stored or p._withdrawn or p is other)]
+            self._followed.append(other)
+
+    def withdraw(self) -> None:
+        """The document will be delivered again; this delivery is never acknowledged."""
+        self._withdrawn = True
+
+
+class Retained:
+    """Documents that one user needs together, such as those of a row in memory."""
+
+    __slots__ = ("_documents",)
+
+    def __init__(self) -> None:
+        self._documents: list[Pending] = []
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def add(self, pending: Pending) -> None:
+        """Retain a document; once for each call."""
+        pending.retain()
+        self._documents.append(pending)
+
+    def release(self, *, follow: Pending | None = None) -> None:
+        """Release all documents; each is acknowledged only after the one to `follow`."""
+        documents, self._documents = self._documents, []
+        for pending in documents:
+            if follow is not None:
+                pending.follow(follow)
+            pending.release()
 
 
 class AckQueue:
@@ -38,19 +117,19 @@ class AckQueue:
         return len(self._queue)
 
     def deliver(self, source: int, token: bytes) -> Pending:
-        """Add a document; it waits until its `waiting` is 0."""
+        """Add a document, with its handler as its one user."""
         pending = Pending(source, token)
         self._queue.append(pending)
         return pending
 
     def withdraw(self, pending: Pending) -> None:
-        """Forget the document that was delivered last: it will be delivered again."""
+        """Remove the document that was delivered last: it will be delivered again."""
         assert self._queue[-1] is pending
-        self._queue.pop()
+        self._queue.pop().withdraw()
 
-    def take(self) -> list[Pending]:
+    def pop_done(self) -> list[Pending]:
         """Remove and return the documents that can be acknowledged now."""
-        ready: list[Pending] = []
+        done: list[Pending] = []
         while self._queue and self._queue[0].done:
-            ready.append(self._queue.popleft())
-        return ready
+            done.append(self._queue.popleft())
+        return done

@@ -56,14 +56,14 @@ class FileFrames:
 
     def announce(self, datum: StreamDatum, pending: Pending, now: float) -> None:
         """Keep a datum until it is read or given up."""
-        pending.waiting += 1
+        pending.retain()
         self._waiting.append(_Announced(datum, pending, now + self._timeout_s, datum.first))
 
     def turn(self, layout: Layout, put: Put, now: float) -> list[str]:
         """Read what is there; return why others were given up."""
         problems: list[str] = []
-        waiting: list[_Announced] = []
-        for announced in self._waiting:
+        announcements, self._waiting = self._waiting, []
+        for i, announced in enumerate(announcements):
             before = announced.done
             try:
                 self._read(layout, announced, put)
@@ -71,13 +71,15 @@ class FileFrames:
                 if announced.done > before:
                     announced.deadline = now + self._timeout_s
                 if now < announced.deadline:
-                    waiting.append(announced)
+                    self._waiting.append(announced)
                     continue
                 problems.append(f"{error}; waited {self._timeout_s:g} s (ingest.file_timeout)")
             except DocumentError as error:
                 problems.append(str(error))
-            announced.pending.waiting -= 1
-        self._waiting = waiting
+            except OSError:
+                self._waiting += announcements[i:]
+                raise
+            announced.pending.release()
         return problems
 
     def _read(self, layout: Layout, announced: _Announced, put: Put) -> None:

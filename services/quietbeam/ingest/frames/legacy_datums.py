@@ -68,7 +68,7 @@ class DatumStore:
         """Keep datums; their document is acknowledged with the Event that names one of them."""
         for uid, parameters in datums.parameters.items():
             self._let_go(self._datums.pop(uid, None))
-            pending.waiting += 1
+            pending.retain()
             self._datums[uid] = _Datum(datums.resource, parameters, pending)
         while len(self._datums) > MAX_DATUMS:
             self._let_go(self._datums.popitem(last=False)[1])
@@ -78,14 +78,14 @@ class DatumStore:
         for value in data.values():
             datum = self._datums.get(value) if isinstance(value, str) else None
             if datum is not None:
-                datum.pending.after = pending
+                datum.pending.follow(pending)
                 self._let_go(datum)
 
     @staticmethod
     def _let_go(datum: _Datum | None) -> None:
         if datum is not None and datum.held:
             datum.held = False
-            datum.pending.waiting -= 1
+            datum.pending.release()
 
     def read(self, uid: str) -> npt.NDArray[Any]:
         """Return what a datum means.

@@ -6,14 +6,14 @@ event pages hold the new values of the row with ``reset_count`` (the row) and ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from quietbeam.core.errors import DocumentError
 
-from ..documents.delivery import Pending
+from ..documents.delivery import Pending, Retained
 from ..documents.model import Event, EventPage
 from ..profile.layout import Layout
 from ..profile.schema import IndexSection
@@ -36,17 +36,22 @@ class Series:
         self._keys, self._index = (*layout.keys, *layout.live_time_keys), index
         self._width = layout.geometry.shape[1]
         self._open: dict[int, dict[str, Any]] = {}
-        self._pending: dict[int, list[Pending]] = {}
+        self._documents: dict[int, Retained] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, document: Event | EventPage, pending: Pending) -> list[tuple[Event, list[Pending]]]:
-        """Take what a stream brought; return the pixels that are whole, as events numbered in the order of the scan.
+    def add(self, document: Event | EventPage, pending: Pending) -> Iterator[Event]:
+        """Add the values of a document; yield every pixel that is whole now as an event numbered in scan order.
 
-        The caller releases the documents that come with them.
+        The pixel and its documents stay here until the caller has put the event in its row (:meth:`placed`), so that a
+        disk error on the way loses nothing.
+
+        Raises
+        ------
+        DocumentError
+            The place of an event is missing or wrong, or too many pixels are incomplete.
         """
-        whole: list[tuple[Event, list[Pending]]] = []
         for event in document.events() if isinstance(document, EventPage) else [document]:
             place = self._place(event)
             values = {key: event.data[key] for key in self._keys if key in event.data}
@@ -55,13 +60,15 @@ class Series:
             if place not in self._open and len(self._open) >= MAX_OPEN:
                 raise DocumentError(f"event {event.seq_num}: too many pixels wait for their other series")
             self._open.setdefault(place, {}).update(values)
-            pending.waiting += 1
-            self._pending.setdefault(place, []).append(pending)
+            self._documents.setdefault(place, Retained()).add(pending)
             if len(self._open[place]) == len(self._keys):
-                data: Mapping[str, Any] = self._open.pop(place)
-                event = Event(descriptor=event.descriptor, seq_num=place + 1, data=data)
-                whole.append((event, self._pending.pop(place)))
-        return whole
+                data: Mapping[str, Any] = self._open[place]
+                yield Event(descriptor=event.descriptor, seq_num=place + 1, data=data)
+
+    def placed(self, event: Event, pending: Pending) -> None:
+        """Forget a whole pixel; the documents of its parts are acknowledged only after the one that completed it."""
+        self._open.pop(event.seq_num - 1, None)
+        self._documents.pop(event.seq_num - 1, Retained()).release(follow=pending)
 
     def _place(self, event: Event) -> int:
         try:
@@ -77,9 +84,8 @@ class Series:
     def give_up(self) -> int:
         """Release what waits for values that never came; return how many pixels that is."""
         n = len(self._open)
-        for waiting in self._pending.values():
-            for pending in waiting:
-                pending.waiting -= 1
+        for documents in self._documents.values():
+            documents.release()
         self._open.clear()
-        self._pending.clear()
+        self._documents.clear()
         return n

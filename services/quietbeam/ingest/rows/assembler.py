@@ -15,7 +15,7 @@ import numpy.typing as npt
 from quietbeam.core.errors import DocumentError
 from quietbeam.core.model.types import BoolArray, RowBlock, RunInfo
 
-from ..documents.delivery import Pending
+from ..documents.delivery import Pending, Retained
 from ..frames.values import COUNTS, FAST, I0, LIVE, SHORT, SLOW, Frames
 from ..profile.geometry import Geometry
 
@@ -41,13 +41,7 @@ class OpenRow:
     was_whole: bool = False
     dirty_since: float | None = None
     changed_at: float = 0.0
-    pending: list[Pending] = field(default_factory=list)
-
-    def release(self) -> None:
-        """Let the documents of this row be acknowledged."""
-        for pending in self.pending:
-            pending.waiting -= 1
-        self.pending.clear()
+    documents: Retained = field(default_factory=Retained)
 
 
 class RowStore(Protocol):
@@ -189,8 +183,7 @@ class RowAssembler:
             if row.dirty_since is None:
                 row.dirty_since = now
         if row.dirty_since is not None:
-            pending.waiting += 1
-            row.pending.append(pending)
+            row.documents.add(pending)
 
     def _open(self, number: int) -> OpenRow:
         info = self._buffer.info
@@ -233,7 +226,7 @@ class RowAssembler:
             row = self._rows[number]
             if row.dirty_since is None:
                 if everything:
-                    row.release()
+                    row.documents.release()
                 continue
             whole = row.n_whole == len(row.seen)
             due = (
@@ -249,7 +242,7 @@ class RowAssembler:
                 self.written.append(number)
         if len(self._rows) > 4:
             for number in list(self._rows)[:-4]:
-                if self._rows[number].dirty_since is None and not self._rows[number].pending:
+                if self._rows[number].dirty_since is None and not self._rows[number].documents:
                     del self._rows[number]
         return written
 
@@ -267,7 +260,7 @@ class RowAssembler:
         # A pixel of which only a part came is not restored from disk after a kill: its documents must come again.
         partly = bool(((row.seen != 0) & (row.seen != self._needed)).any())
         if final or not partly:
-            row.release()
+            row.documents.release()
 
 
 def _part(values: npt.NDArray[Any] | None, part: slice) -> npt.NDArray[Any] | None:

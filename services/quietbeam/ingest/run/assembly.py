@@ -336,7 +336,7 @@ class LiveRun:
             raise DocumentError(f"run {self.uid}: too many documents wait for their start or descriptor")
         if not self._held:
             self._held_since = now
-        pending.waiting += 1
+        pending.retain()
         self._held.append((document, pending))
 
     def _replay_held(self, now: float, *, guess: bool = False) -> None:
@@ -349,7 +349,6 @@ class LiveRun:
         rank = {Descriptor: 0, StreamResource: 1, Stop: 3}
         held.sort(key=lambda item: rank.get(type(item[0]), 2))
         for i, (document, pending) in enumerate(held):
-            pending.waiting -= 1
             try:
                 if guess and isinstance(document, Event | EventPage):
                     self._guess(document, pending, now)
@@ -358,9 +357,9 @@ class LiveRun:
             except DocumentError as error:
                 self.set_aside.append((_NAMES[type(document)], str(error)))
             except OSError:
-                pending.waiting += 1
                 self._held = held[i:] + self._held
                 raise
+            pending.release()
 
     def _is_ready(self, document: Document) -> bool:
         return not isinstance(document, Event | EventPage | StreamDatum) or document.descriptor in self._descriptors
@@ -441,8 +440,8 @@ class LiveRun:
             self._become(RunState.UNUSABLE, reason)
         if left:
             self.set_aside.append((_NAMES[type(left[0][0])], f"{len(left)} documents given up: {reason}"))
-        for _, pending in left:
-            pending.waiting -= 1
+        for _, pending in self._held:
+            pending.release()
         self._held = []
 
     def flush(self) -> list[int]:

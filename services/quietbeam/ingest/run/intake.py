@@ -79,11 +79,12 @@ class Intake:
             return
         problems: list[str] = []
         if self._series is not None:
-            for event, parts in self._series.add(document, pending):
-                self._event(event, pending, now, problems)
-                for part in parts:  # all of them wait for the row, as the one that made it whole does
-                    part.after = pending if part is not pending else part.after
-                    part.waiting -= 1
+            try:
+                for event in self._series.add(document, pending):
+                    self._event(event, pending, now, problems)
+                    self._series.placed(event, pending)
+            except DocumentError as error:
+                problems.append(str(error))
         else:
             for event in document.events() if isinstance(document, EventPage) else (document,):
                 self._datums.bind(event.data, pending)
@@ -96,7 +97,7 @@ class Intake:
         try:
             self._use(event, pending, now)
         except DataNotReadyError:
-            pending.waiting += 1
+            pending.retain()
             self._waiting.append(_Waiting(event, pending, now + self._timeout_s))
         except DocumentError as error:
             problems.append(str(error))
@@ -158,7 +159,7 @@ class Intake:
 
             self.set_aside += [("stream_datum", problem) for problem in self._files.turn(self._layout, put, now)]
         waiting, self._waiting = self._waiting, []
-        for item in waiting:
+        for i, item in enumerate(waiting):
             try:
                 self._use(item.event, item.pending, now)
             except DataNotReadyError as error:
@@ -170,9 +171,9 @@ class Intake:
             except DocumentError as error:
                 self.set_aside.append(("event", str(error)))
             except OSError:
-                self._waiting += waiting[waiting.index(item) :]
+                self._waiting += waiting[i:]
                 raise
-            item.pending.waiting -= 1
+            item.pending.release()
 
     def end(self) -> None:
         """No more documents: release what waits for others."""

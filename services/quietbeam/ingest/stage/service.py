@@ -179,7 +179,7 @@ class IngestStage:
         except (OSError, redis.RedisError):
             self._acks[uid].withdraw(pending)
             raise  # it stays in the inbox and is taken again
-        pending.waiting -= 1
+        pending.release()
 
     def _take(self, uid: str, source: int, document: Document, received: ReceivedDocument, pending: Pending) -> str:
         """Give a document to its run; return why it cannot be used, or ''."""
@@ -268,7 +268,7 @@ class IngestStage:
 
     def _done(self, uid: str, source: int, token: bytes) -> None:
         """Acknowledge a document that has no effect, in its turn."""
-        self._acks.setdefault(uid, AckQueue()).deliver(source, token).waiting -= 1
+        self._acks.setdefault(uid, AckQueue()).deliver(source, token).release()
 
     def _quarantine(self, received: ReceivedDocument, uid: str, reason: str) -> None:
         self._count("quietbeam_documents_quarantined_total", 1)
@@ -360,7 +360,7 @@ class IngestStage:
             log.warning("redis_full", remedy="raise maxmemory; wake-ups are lost, counts are not")
             self._next_trim = 0.0
         for queue in self._acks.values():
-            self._acknowledged += queue.take()
+            self._acknowledged += queue.pop_done()
         if self._acknowledged:
             for number, source in enumerate(self._sources):
                 source.acknowledge([p.token for p in self._acknowledged if p.source == number])
