@@ -37,6 +37,7 @@ from quietbeam.ingest.transports import (
     KafkaSource,
     ReceivedDocument,
     RedisSource,
+    RedisTap,
     ZmqSource,
     make_source,
     make_tap,
@@ -126,6 +127,35 @@ def test_trimming_keeps_what_is_unacknowledged(redis: Connection) -> None:
     assert trim_acknowledged(redis, keys.DOCS) == 4
     source.reset()
     assert [d.payload for d in collect(source, 1)] == [b"4"]
+
+
+def test_nothing_is_trimmed_before_a_tap_has_read_it(redis: Connection) -> None:
+    source, tap = RedisSource(redis), RedisTap(redis)
+    for i in range(10):
+        redis.xadd(keys.DOCS, {"name": "event", "run": "r", "doc": b"%d" % i})
+    source.acknowledge([d.token for d in collect(source, 10)])
+    assert trim_acknowledged(redis, keys.DOCS) == 0
+    assert [d.payload for d in collect(tap, 10)] == [b"%d" % i for i in range(10)]
+    assert trim_acknowledged(redis, keys.DOCS) == 9
+    tap.close()
+    assert [group["name"] for group in redis.xinfo_groups(keys.DOCS)] == [b"ingest"]
+
+
+def test_a_tap_that_is_gone_holds_back_nothing_for_ever(redis: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, _ = RedisSource(redis), RedisTap(redis)
+    redis.xadd(keys.DOCS, {"name": "event", "run": "r", "doc": b"1"})
+    source.acknowledge([d.token for d in collect(source, 1)])
+    monkeypatch.setattr("quietbeam.core.wire.bus.TAP_IDLE_S", -1)
+    trim_acknowledged(redis, keys.DOCS)
+    assert [group["name"] for group in redis.xinfo_groups(keys.DOCS)] == [b"ingest"]
+
+
+def test_a_tap_goes_on_after_redis_lost_everything(redis: Connection) -> None:
+    tap = RedisTap(redis)
+    redis.flushall()
+    assert tap.receive(0.01) == []
+    redis.xadd(keys.DOCS, {"name": "event", "run": "r", "doc": b"1"})
+    assert [d.payload for d in collect(tap, 1)] == [b"1"]
 
 
 def test_zmq_overflow_is_counted() -> None:

@@ -77,6 +77,16 @@ def test_a_recorded_run_is_replayed_bit_for_bit(
     pipe.stage.close()
 
 
+def test_a_recording_with_a_gap_says_so(config: Path, tmp_path: Path, redis: Connection) -> None:
+    scan = Scan(4, 5)
+    for i, (name, doc) in enumerate(scan.docs()):
+        if i not in (5, 9, 10):
+            redis.xadd(keys.DOCS, {"name": name, "run": "", "doc": codec.pack(doc)})
+    command = start("record", "-c", str(config), "-o", str(tmp_path / "run.jsonl"), "--history")
+    _, err = finish(command, 1)
+    assert f"run {scan.uid}: 3 of 20 events of stream 'primary' are missing: the recording is not whole" in err
+
+
 def test_a_recording_is_ended_by_ctrl_c_and_takes_nothing_from_ingest(
     config: Path, tmp_path: Path, redis: Connection, settings: Settings
 ) -> None:

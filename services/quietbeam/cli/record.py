@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from quietbeam.ingest.transports import DocumentSource
 
 EXIT_INTERRUPTED = 130
+EXIT_GAPS = 1
 
 
 def register(app: typer.Typer) -> None:
@@ -66,6 +67,10 @@ def record(
         typer.echo(f"{recorder.without_start} documents left out: their run had begun before", err=True)
     if recorder.refused:
         typer.echo(f"{recorder.refused} documents left out: they could not be read, or not be written so", err=True)
+    for sentence in recorder.gaps:
+        typer.echo(f"{sentence}: the recording is not whole", err=True)
+    if recorder.gaps:
+        raise typer.Exit(EXIT_GAPS)
     if runs and len(recorder.ended) < runs:
         raise typer.Exit(EXIT_INTERRUPTED)
 

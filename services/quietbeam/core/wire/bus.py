@@ -18,6 +18,10 @@ log = structlog.get_logger()
 
 BLOCK_MS = 1000
 EVENTS_KEPT_S = 3600
+TAP_PREFIX = "tap-"
+"""Groups of this name only listen: they hold back trimming while they read, but not for ever."""
+TAP_IDLE_S = 600
+"""A tap that has not read for so long is abandoned."""
 
 Connection = redis.Redis
 
@@ -152,9 +156,14 @@ def trim_acknowledged(connection: Connection, stream: str) -> int:
     """Delete entries that every group has acknowledged; return how many. Never trims by length.
 
     The limit is the smallest of, over all groups, the oldest pending id, or (nothing pending) the last delivered id.
+    Abandoned taps are removed.
     """
     limits: list[tuple[int, int]] = []
     for group in connection.xinfo_groups(stream):
+        if group["name"].startswith(TAP_PREFIX.encode()) and _is_abandoned(connection, stream, group["name"]):
+            connection.xgroup_destroy(stream, group["name"])
+            log.warning("tap_abandoned", stream=stream, group=group["name"].decode(), idle_s=TAP_IDLE_S)
+            continue
         pending: Any = connection.xpending(stream, group["name"])
         oldest = pending["min"] if pending and pending["pending"] else group["last-delivered-id"]
         milliseconds, _, sequence = (oldest.decode() if isinstance(oldest, bytes) else str(oldest)).partition("-")
@@ -163,6 +172,11 @@ def trim_acknowledged(connection: Connection, stream: str) -> int:
         return 0
     low = min(limits)
     return int(connection.xtrim(stream, minid=f"{low[0]}-{low[1]}", approximate=False))
+
+
+def _is_abandoned(connection: Connection, stream: str, group: bytes) -> bool:
+    consumers: Any = connection.xinfo_consumers(stream, group)
+    return all(consumer["idle"] > 1000 * TAP_IDLE_S for consumer in consumers)
 
 
 def trim_older(connection: Connection, stream: str, seconds: float = EVENTS_KEPT_S) -> None:

@@ -55,8 +55,12 @@ class Recorder:
         self._gzip = gzip.GzipFile(fileobj=self._file, mode="wb") if path.suffix == ".gz" else None
         self._json = ".jsonl" in path.suffixes
         self._known: dict[str, str] = {}
+        self._streams: dict[str, str] = {}
+        self._events: dict[str, dict[str, set[int]]] = {}
         self.documents = self.refused = self.without_start = 0
         self.ended: list[str] = []
+        self.gaps: list[str] = []
+        """Sentences on ended runs of which fewer events came than their stop documents announce."""
 
     def take(self, name: str, payload: bytes) -> None:
         """Take one document as it came from a transport, if its run began while this recorded."""
@@ -74,8 +78,14 @@ class Recorder:
             return
         (self._gzip or self._file).write(entry)
         self.documents += 1
-        if name == "stop":
+        if name == "descriptor":
+            self._streams[str(doc.get("uid"))] = str(doc.get("name"))
+        elif numbers := _sequence_numbers(name, doc):
+            stream = self._streams.get(str(doc.get("descriptor")), "")
+            self._events.setdefault(run, {}).setdefault(stream, set()).update(numbers)
+        elif name == "stop":
             self.ended.append(run)
+            self.gaps += _gaps(run, doc, self._events.pop(run, {}))
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
         own = str(doc.get("uid", ""))
@@ -109,6 +119,32 @@ class Recorder:
         if self._gzip is not None:
             self._gzip.close()
         self._file.close()
+
+
+def _sequence_numbers(name: str, doc: Mapping[str, Any]) -> Iterable[int]:
+    """Return the numbers of the events that a document brings; of series of files, those of any of its keys."""
+    numbers: Any = doc.get("seq_nums") if name == "stream_datum" else doc.get("seq_num")
+    try:
+        match name:
+            case "event":
+                return (int(numbers),)
+            case "event_page":
+                return [int(n) for n in numbers]
+            case "stream_datum":
+                return range(int(numbers["start"]), int(numbers["stop"]))
+    except (TypeError, ValueError, LookupError):
+        pass
+    return ()
+
+
+def _gaps(run: str, stop: Mapping[str, Any], came: Mapping[str, set[int]]) -> list[str]:
+    announced = stop.get("num_events")
+    wanted = announced.items() if isinstance(announced, Mapping) else ()
+    return [
+        f"run {run}: {n - len(came.get(stream, ()))} of {n} events of stream {stream!r} are missing"
+        for stream, n in wanted
+        if isinstance(n, int) and n > len(came.get(stream, ()))
+    ]
 
 
 def is_recording(path: Path) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "MemorySource",
     "ReceivedDocument",
     "RedisSource",
+    "RedisTap",
     "TiledSource",
     "ZmqSource",
     "make_source",

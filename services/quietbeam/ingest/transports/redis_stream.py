@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import redis
+
 from quietbeam.core.wire import keys
-from quietbeam.core.wire.bus import Connection, GroupReader, Message, entries
+from quietbeam.core.wire.bus import TAP_PREFIX, Connection, GroupReader, Message, entries
 
 from .source import ReceivedDocument
 
@@ -42,7 +46,7 @@ class RedisSource:
 
 
 class RedisTap:
-    """The stream ``qb:docs`` read beside ingest: in no group, so that nothing is taken from anybody.
+    """The stream ``qb:docs`` read beside ingest, in a group of its own: nothing is trimmed before the tap has read it.
 
     Parameters
     ----------
@@ -54,15 +58,22 @@ class RedisTap:
 
     def __init__(self, connection: Connection, *, history: bool = False, batch: int = 512) -> None:
         self._redis, self._batch = connection, batch
-        self._last = b"0-0" if history else b""
+        self._group = TAP_PREFIX + uuid.uuid4().hex
+        self._last: bytes | str = "0" if history else "$"
+        self.reset()
 
     def receive(self, timeout_s: float) -> list[ReceivedDocument]:
         """Return up to a batch of documents."""
-        if not self._last:
-            newest: Any = self._redis.xrevrange(keys.DOCS, count=1)
-            self._last = newest[0][0] if newest else b"0-0"
         block = max(1, int(timeout_s * 1000))
-        reply: Any = self._redis.xread({keys.DOCS: self._last}, count=self._batch, block=block)
+        try:
+            reply: Any = self._redis.xreadgroup(
+                self._group, "tap", {keys.DOCS: ">"}, count=self._batch, block=block, noack=True
+            )
+        except redis.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self.reset()  # Redis lost the group, and the stream with it
+            return []
         messages = [message for _, message in entries(reply)]
         if messages:
             self._last = messages[-1].id
@@ -72,10 +83,15 @@ class RedisTap:
         """Nothing to acknowledge: the group of ingest is another's."""
 
     def reset(self) -> None:
-        """It goes on where it is."""
+        """Make the group again, behind the last document that was read."""
+        with suppress(redis.ResponseError):  # the group exists
+            self._redis.xgroup_create(keys.DOCS, self._group, id=self._last, mkstream=True)
+        self._redis.xgroup_createconsumer(keys.DOCS, self._group, "tap")
 
     def close(self) -> None:
-        """Nothing to release: the connection belongs to the caller."""
+        """Remove the group. The connection belongs to the caller."""
+        with suppress(redis.RedisError):  # ingest removes it in time
+            self._redis.xgroup_destroy(keys.DOCS, self._group)
 
 
 def _received(message: Message) -> ReceivedDocument:
