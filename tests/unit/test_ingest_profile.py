@@ -14,22 +14,25 @@ from quietbeam.core.errors import ProfileError
 from quietbeam.core.settings import configs_dir
 from quietbeam.ingest.documents.model import Descriptor, Start
 from quietbeam.ingest.profile.geometry import Geometry, geometry_of
-from quietbeam.ingest.profile.layout import Layout, choose, layout_of
-from quietbeam.ingest.profile.schema import Profile, load_profile, spell_line
+from quietbeam.ingest.profile.layout import Layout, layout_of
+from quietbeam.ingest.profile.resolve import choose
+from quietbeam.ingest.profile.schema import BeamlineProfile, load_profile, spell_line
 
 GENERIC: dict[str, Any] = yaml.safe_load((configs_dir() / "beamlines" / "generic.yaml").read_text())
 
 
-def profile(**changes: Any) -> Profile:
-    return Profile(**{**GENERIC, **changes})
+def profile(**changes: Any) -> BeamlineProfile:
+    return BeamlineProfile(**{**GENERIC, **changes})
 
 
-def layout(keys: list[str], *, of: Profile | None = None, configuration: dict[str, Any] | None = None) -> Layout:
+def layout(
+    keys: list[str], *, of: BeamlineProfile | None = None, configuration: dict[str, Any] | None = None
+) -> Layout:
     start = Start(run="r", time=0.0, doc={"shape": [2, 3]})
     descriptor = Descriptor(
         uid="d", run="r", stream="primary", data_keys={k: {} for k in keys}, configuration=configuration or {}
     )
-    return layout_of(choose([of or profile()], start), start, descriptor)
+    return layout_of(choose([of or profile()], start), descriptor)
 
 
 @pytest.mark.parametrize("path", sorted((configs_dir() / "beamlines").glob("*.yaml")), ids=lambda p: p.stem)
@@ -119,8 +122,8 @@ def test_profiles_are_tried_in_order_and_say_why_not() -> None:
         choose([first, second], start)
     for word in ("run r", "'first'", "'X'", "'Y'", "'second'", "scan.kind", "missing"):
         assert word in str(error.value)
-    ((found, geometry),) = choose([first, second, third], start)
-    assert found.name == "third" and geometry.shape == (2, 3)
+    (found,) = choose([first, second, third], start)
+    assert found.name == "third" and found.geometry.shape == (2, 3)
 
 
 @pytest.mark.parametrize(

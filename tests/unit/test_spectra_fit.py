@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from quietbeam.core.errors import FileFormatError, InputError, ServiceError
-from quietbeam.ingest.profile.schema import Source, SpectraSection
+from quietbeam.ingest.profile.sections import SpectraSection
+from quietbeam.ingest.profile.source import Source
 from quietbeam.spectra import MapInfo, SpectralMap, line_energy, resolution_fwhm, spectra_to_lines
 from quietbeam.spectra.fit import fit_lines, linear_fit
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from quietbeam.core.errors import DataNotReadyError, DocumentError
 
 from ..documents.model import Resource, StreamResource
-from ..profile.schema import Dataset
+from ..profile.sections import Dataset
 from .values import arrange
 
 _MIMETYPES = ("application/x-hdf5", "application/x-hdf", "application/hdf5")

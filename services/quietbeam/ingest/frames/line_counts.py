@@ -12,7 +12,8 @@ from quietbeam.spectra import window
 from quietbeam.spectra.fit import LinearFit, linear_fit
 from quietbeam.spectra.windows import strongest_peaks
 
-from ..profile.layout import Layout, Spectra
+from ..profile.layout import Layout
+from ..profile.spectra_layout import Spectra
 
 
 def counts_of_lines(spectra: npt.NDArray[Any], layout: Layout) -> npt.NDArray[Any]:

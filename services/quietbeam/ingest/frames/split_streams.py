@@ -16,7 +16,7 @@ from quietbeam.core.errors import DocumentError
 from ..documents.delivery import Pending, Retained
 from ..documents.model import Event, EventPage
 from ..profile.layout import Layout
-from ..profile.schema import IndexSection
+from ..profile.sections import IndexSection
 
 MAX_OPEN = 200_000
 

@@ -165,17 +165,14 @@ def combine(layout: Layout, parts: Mapping[str, npt.NDArray[Any]]) -> Frames:
     good, problems = np.ones(len(next(iter(parts.values()))), bool), dict[str, int]()
     for role, part in parts.items():
         if role == "counts":
-            values[role], fine, bad = exact_counts(part, layout.profile.kind)
+            values[role], fine, bad = exact_counts(part, layout.kind)
         elif role == "i0":
             values[role], fine, bad = exact_i0(part.reshape(-1))
         elif role == "live_time_s":
-            section = layout.profile.live_time_s
-            seconds = part if section is None else section.seconds(part, layout.geometry.dwell_s)
-            values[role], fine, bad = exact_live_time(seconds)
+            values[role], fine, bad = exact_live_time(layout.live_time_unit.seconds(part))
         else:
-            positions = layout.profile.geometry.positions
-            scale = getattr(positions, role).scale if positions is not None else 1.0
-            values[role], fine, bad = exact_position(part.reshape(-1), scale)
+            slow, fast = layout.position_scale
+            values[role], fine, bad = exact_position(part.reshape(-1), slow if role == "slow" else fast)
         good, problems = good & fine, problems | bad
     return Frames(good=good, problems=problems, **values)
 

@@ -19,14 +19,14 @@ from ..documents import model as documents
 from ..documents.delivery import Pending
 from ..documents.recording import Recorded
 from ..frames.detector_files import DetectorFiles
-from ..profile.schema import Profile
+from ..profile.schema import BeamlineProfile
 from ..run.assembly import LiveRun
 
 _LONGEST_S = 60.0
 
 
 def map_of_documents(
-    recorded: Sequence[Recorded], profiles: Sequence[Profile], folders: Sequence[Path] = ()
+    recorded: Sequence[Recorded], profiles: Sequence[BeamlineProfile], folders: Sequence[Path] = ()
 ) -> MapFile:
     """Return the map of the first run among documents, as ingest would buffer it.
 
@@ -55,7 +55,7 @@ def map_of_documents(
 
 
 def ingest_recorded(
-    recorded: Sequence[Recorded], uid: str, profiles: Sequence[Profile], folders: Sequence[Path], scratch: Path
+    recorded: Sequence[Recorded], uid: str, profiles: Sequence[BeamlineProfile], folders: Sequence[Path], scratch: Path
 ) -> tuple[LiveRun, Counter[str]]:
     """Give the documents of one run to ingest, its buffer below `scratch`; return it and why documents were refused."""
     limits = IngestSettings(data_roots=tuple(folders), file_timeout=timedelta(seconds=1))

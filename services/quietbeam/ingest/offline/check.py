@@ -17,7 +17,7 @@ from quietbeam.core.model.types import RunState
 from ..documents.model import Descriptor
 from ..documents.recording import Recorded
 from ..profile.geometry import Geometry
-from ..profile.schema import Profile
+from ..profile.schema import BeamlineProfile
 from ..run.assembly import LiveRun
 from .assemble import ingest_recorded
 
@@ -48,7 +48,7 @@ class Checked:
         self.findings.append(Finding(verdict=verdict, what=what, found=found))
 
 
-def check(recorded: Sequence[Recorded], profiles: Sequence[Profile], folders: Sequence[Path] = ()) -> Checked:
+def check(recorded: Sequence[Recorded], profiles: Sequence[BeamlineProfile], folders: Sequence[Path] = ()) -> Checked:
     """Read the first run of a recording by the profiles and say what it is.
 
     Parameters
@@ -72,7 +72,7 @@ def check(recorded: Sequence[Recorded], profiles: Sequence[Profile], folders: Se
                 result.add("wrong", "not used", reason if n == 1 else f"{reason} ({n} times)")
         _about_run(run, starts[0], result)
         if run.layout is not None and run.buffer is not None:
-            result.profile = run.layout.profile.name
+            result.profile = run.layout.profile_name
             _about_layout(run, result)
             _about_counts(run, result)
         for sentence in run.warnings:
@@ -103,8 +103,7 @@ def _keys(descriptor: Descriptor) -> str:
 def _about_layout(run: LiveRun, result: Checked) -> None:
     layout = run.layout
     assert layout is not None
-    geometry, profile = layout.geometry, layout.profile
-    result.add("ok", "profile", f"{profile.name}: {profile.description}")
+    result.add("ok", "profile", f"{layout.profile_name}: {layout.profile_description}")
     result.add("ok", "detectors", f"{len(layout.detectors)}: {', '.join(layout.detectors)}")
     result.add("ok", "lines", f"{len(layout.lines)}: {', '.join(layout.lines)}")
     source = layout.array_key or f"{layout.keys[0]} ... {layout.keys[-1]}"
@@ -119,7 +118,7 @@ def _about_layout(run: LiveRun, result: Checked) -> None:
             result.add("ok", what, f"from {key}{' ...' if what == 'live time' else ''}")
         elif what != "positions":
             result.add("missing", what, f"no {what}: exposure is taken as equal everywhere")
-    _about_geometry(geometry, result)
+    _about_geometry(layout.geometry, result)
 
 
 def _about_geometry(geometry: Geometry, result: Checked) -> None:
@@ -127,7 +126,7 @@ def _about_geometry(geometry: Geometry, result: Checked) -> None:
     order = "samples put on a grid by position" if geometry.gridded else "snake" if geometry.snake else "raster"
     parts = [f"{'at most ' if geometry.least_rows is not None else ''}{rows} rows x {cols} columns", order]
     parts += ["repeats add up"] if geometry.adds else []
-    parts += [f"stack of {geometry.frames}"] if geometry.frames > 1 else []
+    parts += [f"series of {geometry.maps} maps"] if geometry.maps > 1 else []
     result.add("ok", "geometry", ", ".join(parts))
     if geometry.step is None:
         result.add("missing", "pixel size", "geometry.extents gives none")

@@ -1,5 +1,16 @@
-"""How a beamline's keys are read: schema, geometry, layout."""
+"""How a beamline's keys are read: a profile (YAML) is resolved for a run's start document, then for its descriptor."""
 
-from .schema import Dataset, Profile, load_profile, shipped_profiles
+import warnings
 
-__all__ = ["Dataset", "Profile", "load_profile", "shipped_profiles"]
+from .schema import BeamlineProfile, load_profile, shipped_profiles
+from .sections import Dataset
+
+__all__ = ["BeamlineProfile", "Dataset", "load_profile", "shipped_profiles"]
+
+
+def __getattr__(name: str) -> type[BeamlineProfile]:
+    """Give ``Profile``, the name of ``BeamlineProfile`` until 0.1."""
+    if name == "Profile":
+        warnings.warn("Profile is now BeamlineProfile", DeprecationWarning, stacklevel=2)
+        return BeamlineProfile
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

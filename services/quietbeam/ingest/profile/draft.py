@@ -12,7 +12,7 @@ import yaml
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import configs_dir
 
-from .schema import MISSING, lookup
+from .source import MISSING, lookup
 
 Recorded = tuple[str, dict[str, Any]]
 _CHANNELS = 256

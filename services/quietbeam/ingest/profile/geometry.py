@@ -1,4 +1,4 @@
-"""Where a frame lies in the map: acquisition index to (row, col), from the start document as the profile says."""
+"""Geometry of a map: shape, scan order and pixel size, read once from the start document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from quietbeam.core.errors import ProfileError
 
-from .schema import MISSING, GeometrySection, Profile, lookup
+from .schema import BeamlineProfile
+from .sections import GeometrySection
+from .source import MISSING, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +31,17 @@ class Geometry:
         Pixel size and position of pixel (0, 0), (row, col) in `units`; None when unknown.
     dwell_s
         Nominal dwell per pixel in seconds, or None.
-    frames
-        Maps in the run: more than 1 for a stack (tomography, time series).
+    maps
+        Number of maps in the run: more than 1 for a map series (tomography, time series).
     gridded
-        True when samples go to cells by their measured positions.
+        True when samples are binned into cells by their measured positions.
     adds
-        True when pixels that are measured again after the last one add up.
+        True when a pixel that is measured again adds to its earlier counts; False when it replaces them.
     points
-        Samples that the plan announces, or None.
+        Number of samples that the plan announces, or None.
     least_rows
-        Rows that the plan announces, where there may be more or it does not say (0): `shape` has the most, and the last
-        one that was measured ends the map. None: it has as many rows as `shape`.
+        None when the map has exactly the rows of `shape`. Otherwise `shape` is an upper limit, the last measured row
+        ends the map, and this is the number of rows that the plan announces (0 when it announces none).
     """
 
     shape: tuple[int, int]
@@ -48,7 +50,7 @@ class Geometry:
     origin: tuple[float, float] | None = None
     units: str = "um"
     dwell_s: float | None = None
-    frames: int = 1
+    maps: int = 1
     gridded: bool = False
     adds: bool = False
     points: int | None = None
@@ -61,21 +63,48 @@ class Geometry:
 
     @property
     def sums(self) -> bool:
-        """True when a pixel can hold several samples."""
+        """True when a pixel can be the sum of several samples."""
         return self.gridded or self.adds
 
     def place(self, index: int) -> tuple[int, int]:
-        """Return (row, col) of the frame that was measured as number `index` (from 0)."""
+        """Return (row, col) of frame number `index` (from 0, in the order of acquisition)."""
         row, col = divmod(index, self.shape[1])
         return row, (self.shape[1] - 1 - col if self.snake and row % 2 else col)
 
     def columns(self, row: int, start: int, stop: int) -> npt.NDArray[np.intp]:
-        """Return the columns of the frames measured as number ``[start, stop)`` within `row`."""
+        """Return the columns of frames ``[start, stop)`` of `row`, counted in the order of acquisition."""
         columns = np.arange(start, stop)
         return self.shape[1] - 1 - columns if self.snake and row % 2 else columns
 
 
-def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
+@dataclass(frozen=True, slots=True)
+class _StartValues:
+    """The entries of a geometry section with their values in one start document; MISSING where there is none."""
+
+    shape: Any
+    snake: Any
+    extents: Any
+    dwell_s: Any
+    cell: Any
+    points: int | None
+
+    @classmethod
+    def read(cls, section: GeometrySection, start: Mapping[str, Any]) -> _StartValues:
+        def value(source: Source | None) -> Any:
+            return _as_list(source.in_start(start)) if source is not None else MISSING
+
+        points: Any = start.get("num_points")
+        return cls(
+            shape=value(section.shape),
+            snake=value(section.snake),
+            extents=value(section.extents),
+            dwell_s=value(section.dwell_s),
+            cell=value(section.positions.step) if section.positions is not None else MISSING,
+            points=int(points) if _is_number(points) and points == int(points) > 0 else None,
+        )
+
+
+def geometry_of(profile: BeamlineProfile, start: Mapping[str, Any]) -> Geometry:
     """Read the geometry from a start document.
 
     Raises
@@ -84,132 +113,129 @@ def geometry_of(profile: Profile, start: Mapping[str, Any]) -> Geometry:
         No usable shape; the message names the profile, the entry and the remedy.
     """
     section = profile.geometry
-    points: Any = start.get("num_points")
-    points = int(points) if _is_number(points) and points == int(points) > 0 else None
-    grows = section.most_rows is not None and _rows_open(section, start)
+    values = _StartValues.read(section, start)
+    grows = section.most_rows is not None and _rows_are_open(section, values.shape)
+    axes = _axis_ranges(section, values.extents)
     if section.shape is not None:
-        frames, shape = _shape(profile.name, section, start, grows=grows)
+        maps, shape = _map_shape(profile.name, section, values.shape, start, grows=grows)
     else:
-        frames, shape = 1, _grid(profile.name, section, start, points)
-    more = 0 if grows or frames > 1 else section.more_rows
-    step, origin = _extents(section, start, shape)
+        maps, shape = 1, _grid_shape(profile.name, section, values, axes)
+    more = 0 if grows or maps > 1 else section.more_rows
+    least_rows = None
+    if grows:
+        least_rows = 0
+    elif more:
+        least_rows = shape[0]
+    step, origin = _step_and_origin(axes, shape)
     if section.positions is not None and step is None:
         raise ProfileError(
             f"profile {profile.name!r}: positions are put on a grid, which needs extents; "
-            f"{section.extents.describe() if section.extents else 'geometry.extents'} gives none that can be used"
+            f"{section.extents.origin if section.extents else 'geometry.extents'} gives none that can be used"
         )
-    dwell: Any = section.dwell_s.value(start) if section.dwell_s is not None else MISSING
+    dwell = values.dwell_s
     return Geometry(
         shape=(shape[0] + more, shape[1]),
-        snake=_snake(section, start),
+        snake=_is_snake(section, values.snake),
         step=step,
         origin=origin,
         units=section.units,
         dwell_s=float(dwell) if _is_number(dwell) and dwell > 0 else None,
-        frames=frames,
+        maps=maps,
         gridded=section.positions is not None,
         adds=section.repeat == "add",
-        points=None if grows else points,
-        least_rows=0 if grows else shape[0] if more else None,
+        points=None if grows else values.points,
+        least_rows=least_rows,
     )
 
 
-def _rows_open(section: GeometrySection, start: Mapping[str, Any]) -> bool:
+def _rows_are_open(section: GeometrySection, shape: Any) -> bool:
     """Return whether a shape leaves the number of rows open: ``[cols]``, or null, 0 or -1 for the rows."""
-    value = _list(section.shape.value(start)) if section.shape is not None else MISSING
-    if not isinstance(value, list) or len(value) not in (1, 2):
+    if not isinstance(shape, list) or len(shape) not in (1, 2):
         return False
-    slow = value[0] if section.order == "slow_fast" else value[-1]
-    return len(value) == 1 or slow is None or slow in (0, -1)
+    slow = shape[0] if section.order == "slow_fast" else shape[-1]
+    return len(shape) == 1 or slow is None or slow in (0, -1)
 
 
-def _shape(
-    name: str, section: GeometrySection, start: Mapping[str, Any], *, grows: bool
+def _map_shape(
+    name: str, section: GeometrySection, shape: Any, start: Mapping[str, Any], *, grows: bool
 ) -> tuple[int, tuple[int, int]]:
-    """Return (frames, (rows, cols)); a shape of three numbers is a stack."""
+    """Return (maps, (rows, cols)); a shape of three numbers is a map series."""
     assert section.shape is not None
-    where = section.shape.describe()
-    value = _list(section.shape.value(start))
+    origin = section.shape.origin
+    slow_first = section.order == "slow_fast"
     if grows:
-        cols = value[-1] if section.order == "slow_fast" else value[0]
-        value = [section.most_rows, cols] if section.order == "slow_fast" else [cols, section.most_rows]
+        shape = [section.most_rows, shape[-1]] if slow_first else [shape[0], section.most_rows]
     remedy = f"give the plan a map shape there, or set geometry.shape of profile {name!r}"
-    if value is MISSING:
+    if shape is MISSING:
         entries = ", ".join(sorted(map(str, start))[:30])
         raise ProfileError(
-            f"profile {name!r}: no map shape, {where} is not in the start document ({entries}); {remedy}"
+            f"profile {name!r}: no map shape, {origin} is not in the start document ({entries}); {remedy}"
         )
-    if (
-        not isinstance(value, list)
-        or len(value) not in (2, 3)
-        or not all(_is_number(n) and n == int(n) > 0 for n in value)
-    ):
+    usable = isinstance(shape, list) and len(shape) in (2, 3)
+    if not usable or not all(_is_number(n) and n == int(n) > 0 for n in shape):
         raise ProfileError(
-            f"profile {name!r}: {where} is {str(value)[:80]}, not two positive integers (three for a stack); {remedy}; "
-            "where the number of rows is not known before, set geometry.most_rows"
+            f"profile {name!r}: {origin} is {str(shape)[:80]}, not two positive integers (three for a map series); "
+            f"{remedy}; where the number of rows is not known before, set geometry.most_rows"
         )
-    frames, slow, fast = ([1] + [int(n) for n in (value if section.order == "slow_fast" else value[::-1])])[-3:]
-    return frames, (slow, fast)
+    sizes = [int(n) for n in (shape if slow_first else reversed(shape))]
+    maps = sizes[0] if len(sizes) == 3 else 1
+    return maps, (sizes[-2], sizes[-1])
 
 
-def _grid(name: str, section: GeometrySection, start: Mapping[str, Any], points: int | None) -> tuple[int, int]:
-    """Return the shape of the grid that covers the extents: by the step, or with about a cell for each point."""
-    assert section.extents is not None and section.positions is not None
-    axes = _axes(section, start)
+def _grid_shape(
+    name: str, section: GeometrySection, values: _StartValues, axes: list[tuple[float, float]] | None
+) -> tuple[int, int]:
+    """Return the shape of the grid that covers the extents: by the cell size, or with about one cell per point."""
+    assert section.extents is not None
     if axes is None:
         raise ProfileError(
-            f"profile {name!r}: no extents for the grid, {section.extents.describe()} is not "
+            f"profile {name!r}: no extents for the grid, {section.extents.origin} is not "
             "[[slow_first, slow_last], [fast_first, fast_last]]; give them there or in geometry.extents"
         )
     lengths = [abs(high - low) for low, high in axes]
-    value: Any = _list(section.positions.step.value(start)) if section.positions.step is not None else MISSING
-    steps = value if isinstance(value, list) else [value, value]
-    if value is MISSING and points is not None and min(lengths) > 0:
-        steps = [math.sqrt(lengths[0] * lengths[1] / points)] * 2
-    if len(steps) != 2 or not all(_is_number(n) and n > 0 for n in steps):
+    cell = values.cell if isinstance(values.cell, list) else [values.cell, values.cell]
+    if values.cell is MISSING and values.points is not None and min(lengths) > 0:
+        cell = [math.sqrt(lengths[0] * lengths[1] / values.points)] * 2
+    if len(cell) != 2 or not all(_is_number(n) and n > 0 for n in cell):
         raise ProfileError(
             f"profile {name!r}: no cell size for the grid; set geometry.positions.step, or give num_points in the plan"
         )
-    rows, cols = (round(length / step) + 1 for length, step in zip(lengths, steps, strict=True))
+    rows, cols = (round(length / size) + 1 for length, size in zip(lengths, cell, strict=True))
     return rows, cols
 
 
-def _snake(section: GeometrySection, start: Mapping[str, Any]) -> bool:
-    if section.snake is None:
-        return False
-    value = _list(section.snake.value(start))
-    if isinstance(value, list):
-        axes = value if section.order == "slow_fast" else value[::-1]
+def _is_snake(section: GeometrySection, snake: Any) -> bool:
+    if isinstance(snake, list):
+        axes = snake if section.order == "slow_fast" else snake[::-1]
         return bool(axes and axes[-1])
-    return value is not MISSING and bool(value)
+    return snake is not MISSING and bool(snake)
 
 
-def _axes(section: GeometrySection, start: Mapping[str, Any]) -> list[tuple[float, float]] | None:
-    """Return the first and the last position of the slow and of the fast axis; of a stack the last two axes."""
-    value = _list(section.extents.value(start)) if section.extents is not None else MISSING
-    if isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)):
-        value = [value[:2], value[2:]]
-    if not isinstance(value, list) or len(value) not in (2, 3):
+def _axis_ranges(section: GeometrySection, extents: Any) -> list[tuple[float, float]] | None:
+    """Return (first, last) position of the slow and of the fast axis, or None; of a map series the last two axes."""
+    if isinstance(extents, list) and len(extents) == 4 and all(map(_is_number, extents)):
+        extents = [extents[:2], extents[2:]]
+    if not isinstance(extents, list) or len(extents) not in (2, 3):
         return None
-    axes = [_list(axis) for axis in (value if section.order == "slow_fast" else value[::-1])][-2:]
-    if not all(isinstance(axis, list) and len(axis) == 2 and all(_is_number(v) for v in axis) for axis in axes):
+    ordered = extents if section.order == "slow_fast" else extents[::-1]
+    axes = [_as_list(axis) for axis in ordered[-2:]]
+    if not all(isinstance(axis, list) and len(axis) == 2 and all(map(_is_number, axis)) for axis in axes):
         return None
-    return [(float(low), float(high)) for low, high in axes]
+    return [(float(first), float(last)) for first, last in axes]
 
 
-def _extents(
-    section: GeometrySection, start: Mapping[str, Any], shape: tuple[int, int]
+def _step_and_origin(
+    axes: list[tuple[float, float]] | None, shape: tuple[int, int]
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    axes = _axes(section, start)
     if axes is None:
         return None, None
-    steps = [(high - low) / (n - 1) if n > 1 else 0.0 for (low, high), n in zip(axes, shape, strict=True)]
+    slow, fast = ((last - first) / (n - 1) if n > 1 else 0.0 for (first, last), n in zip(axes, shape, strict=True))
     # An axis of one pixel has no step of its own; square pixels are the best guess.
-    slow, fast = (s if s else other for s, other in zip(steps, reversed(steps), strict=True))
+    slow, fast = slow or fast, fast or slow
     return ((slow, fast) if slow and fast else None), (axes[0][0], axes[1][0])
 
 
-def _list(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
@@ -217,6 +243,3 @@ def _list(value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-__all__ = ["Geometry", "geometry_of", "lookup"]

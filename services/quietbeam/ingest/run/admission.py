@@ -57,10 +57,10 @@ def run_info(start: Start, layout: Layout, source: str) -> RunInfo:
         lines=layout.lines,
         detectors=layout.detectors,
         shape=geometry.shape,
-        kind=layout.profile.kind,
+        kind=layout.kind,
         scan_id=scan_id if isinstance(scan_id, int) else None,
         plan=str(plan)[:200],
-        profile=layout.profile.name,
+        profile=layout.profile_name,
         step=geometry.step,
         origin=geometry.origin,
         units=geometry.units,
@@ -70,7 +70,7 @@ def run_info(start: Start, layout: Layout, source: str) -> RunInfo:
         source=source,
         has_i0=layout.has_i0,
         has_live_time=layout.has_live_time or geometry.sums,
-        detector_positions={d: at for d, at in layout.profile.detector_positions.items() if d in layout.detectors},
+        detector_positions=layout.detector_positions,
         metadata=_plain_metadata(doc),
     )
 

@@ -32,9 +32,9 @@ from ..frames.detector_files import DetectorFiles
 from ..frames.file_frames import FileFrames
 from ..frames.legacy_datums import DatumStore
 from ..frames.line_counts import judge_spectra
-from ..profile.geometry import Geometry
-from ..profile.layout import Layout, choose, layout_of
-from ..profile.schema import Profile
+from ..profile.layout import Layout, layout_of
+from ..profile.resolve import ResolvedProfile, choose
+from ..profile.schema import BeamlineProfile
 from ..rows.assembler import RowAssembler
 from ..rows.grid import GridAssembler, assembler_of
 from .admission import admit, run_info
@@ -77,7 +77,13 @@ class LiveRun:
     """
 
     def __init__(
-        self, uid: str, settings: Settings, profiles: Sequence[Profile], files: DetectorFiles, *, source: str = ""
+        self,
+        uid: str,
+        settings: Settings,
+        profiles: Sequence[BeamlineProfile],
+        files: DetectorFiles,
+        *,
+        source: str = "",
     ) -> None:
         self.uid = uid
         self.source = source
@@ -95,7 +101,7 @@ class LiveRun:
         self._refused = 0
         self._first_refusal = ""
         self.touched = self._held_since = time.monotonic()
-        self._candidates: list[tuple[Profile, Geometry]] = []
+        self._candidates: list[ResolvedProfile] = []
         self._descriptors: dict[str, Descriptor] = {}
         self._held: list[tuple[Document, Pending]] = []
         self._detector_files = files
@@ -117,7 +123,7 @@ class LiveRun:
     @property
     def is_stack(self) -> bool:
         """True when the run holds several maps, each of which is a run to others."""
-        return self.stack is not None or any(geometry.frames > 1 for _, geometry in self._candidates)
+        return self.stack is not None or any(resolved.geometry.maps > 1 for resolved in self._candidates)
 
     @property
     def descriptors(self) -> list[Descriptor]:
@@ -229,9 +235,9 @@ class LiveRun:
         if self._reused:
             raise DocumentError(f"run {self.uid}: its uid was used twice; documents of the second run are refused")
         self._descriptors[descriptor.uid] = descriptor
-        mine = [profile for profile, _ in self._candidates if profile.reads(descriptor.stream)]
+        reading = [resolved for resolved in self._candidates if resolved.reads(descriptor.stream)]
         # Series have a stream each: what the run has is known when the first of them brings something.
-        if self.layout is not None or not mine or all(profile.counts.index is not None for profile in mine):
+        if self.layout is not None or not reading or all(resolved.split_streams for resolved in reading):
             return
         try:
             self._open(descriptor)
@@ -243,8 +249,8 @@ class LiveRun:
         """Find the counts and make the buffer."""
         assert self.start is not None
         try:
-            layout = layout_of(self._candidates, self.start, descriptor)
-            if layout.geometry.frames > 1:
+            layout = layout_of(self._candidates, descriptor)
+            if layout.geometry.maps > 1:
                 self.layout, self.stack = layout, Stack(self.start, layout, self._open_map, self._settings.runs_dir)
                 return
             info = run_info(self.start, layout, self.source)
@@ -301,7 +307,7 @@ class LiveRun:
             return
         if self.layout is None and self._candidates:
             self._open_series(descriptor)
-        if self.layout is None or not self.layout.profile.reads(descriptor.stream):
+        if self.layout is None or not self.layout.reads(descriptor.stream):
             return
         if self.state is RunState.PAUSED:
             self._become(RunState.RUNNING, "")
@@ -309,10 +315,10 @@ class LiveRun:
 
     def _open_series(self, descriptor: Descriptor) -> None:
         """Open a run whose keys have streams of their own, by all descriptors that are there."""
-        profiles = [p for p, _ in self._candidates if p.counts.index is not None and p.reads(descriptor.stream)]
-        mine = [d for d in self._descriptors.values() if any(p.reads(d.stream) for p in profiles)]
-        if mine:
-            self._open(merge_descriptors(mine))
+        split = [p for p in self._candidates if p.split_streams and p.reads(descriptor.stream)]
+        described = [d for d in self._descriptors.values() if any(p.reads(d.stream) for p in split)]
+        if described:
+            self._open(merge_descriptors(described))
 
     def _use(self, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
         if self.stack is not None:
@@ -367,7 +373,7 @@ class LiveRun:
     def _guess(self, document: Event | EventPage, pending: Pending, now: float) -> None:
         """Use events whose descriptor never came: their own keys say enough."""
         if self.layout is None:
-            stream = self._candidates[0][0].stream if self._candidates else "primary"
+            stream = self._candidates[0].profile.stream if self._candidates else "primary"
             self._open(
                 Descriptor(
                     uid=document.descriptor,
@@ -472,7 +478,7 @@ class LiveRun:
         if self.rows is None or self.layout is None:
             if self.state is not RunState.UNUSABLE:
                 streams = ", ".join(sorted({d.stream for d in self._descriptors.values()})) or "none"
-                wanted = ", ".join(sorted({p.stream for p, _ in self._candidates}))
+                wanted = ", ".join(sorted({resolved.profile.stream for resolved in self._candidates}))
                 self._become(
                     RunState.UNUSABLE,
                     self._layout_error

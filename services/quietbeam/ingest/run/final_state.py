@@ -34,7 +34,7 @@ def stopped_state(stop: Stop, *, missing: bool) -> RunState:
 
 def end_of(stop: Stop, layout: Layout, rows: RowAssembler | GridAssembler, frames_per_event: int) -> End:
     """Return what a run has become; pixels count, of sums of samples the samples."""
-    events = [n for stream, n in stop.num_events.items() if layout.profile.reads(stream)]
+    events = [n for stream, n in stop.num_events.items() if layout.reads(stream)]
     announced = min(events) * frames_per_event if events else None
     if isinstance(rows, GridAssembler):
         missing, sentence, warnings = _of_samples(rows, layout, announced)

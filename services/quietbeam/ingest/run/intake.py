@@ -55,8 +55,7 @@ class Intake:
     ) -> None:
         self._layout, self._rows, self._files, self._datums = layout, rows, files, datums
         self._warn, self._timeout_s = warn, timeout_s
-        index = layout.profile.counts.index
-        self._series = Series(layout, index) if index is not None else None
+        self._series = Series(layout, layout.index) if layout.index is not None else None
         self._waiting: list[_Waiting] = []
         self.frames_per_event = 1
         self.set_aside: list[tuple[str, str]] = []

@@ -99,9 +99,9 @@ class Stack:
             doc = {
                 **self._start.doc,
                 "uid": self.uid(number),
-                "stack": {"run": self._start.run, "map": number, "maps": self._layout.geometry.frames},
+                "stack": {"run": self._start.run, "map": number, "maps": self._layout.geometry.maps},
             }
-            geometry = replace(self._layout.geometry, frames=1, points=None)
+            geometry = replace(self._layout.geometry, maps=1, points=None)
             start = replace(self._start, run=self.uid(number), doc=doc)
             self._maps[number] = self._open_map(start, replace(self._layout, geometry=geometry))
         if number > self._newest:
@@ -125,7 +125,7 @@ class Stack:
 
     def stop(self, stop: Stop, now: float) -> None:
         """The run ended: so do its maps."""
-        for number in range(self._layout.geometry.frames):
+        for number in range(self._layout.geometry.maps):
             if number not in self._maps and self._was_begun(self.uid(number)):
                 self._map(number, now)
         for number in list(self._maps):
