@@ -14,6 +14,7 @@ import structlog
 from quietbeam.core.errors import InputError, ServiceError
 
 from .maps import LineMap, SpectralMap
+from .survey import survey_spectra
 from .windows import find_lines, refuse_without_peaks
 
 log = structlog.get_logger()
@@ -24,6 +25,8 @@ _MARGIN_KEV = 0.4
 _CONTINUUM_ORDER = 6
 """Of the polynomial that is the background of `LinearFit`."""
 _FIXED = 3
+_FIT_BYTES = 128 * 2**20
+"""Spectra that are fitted together; the fit is set up anew for every piece."""
 _EXTRA = "fitting needs PyMca: pip install 'quietbeam[fit]'"
 
 
@@ -131,34 +134,38 @@ def fit_lines(measured: SpectralMap, lines: Sequence[str] | None = None) -> Line
             from PyMca5.PyMcaPhysics.xrf.FastXRFLinearFit import FastXRFLinearFit
     except ImportError as error:
         raise ServiceError(_EXTRA) from error
-    sums: npt.NDArray[Any] = measured.spectra.sum((0, 1), dtype=np.int64).astype(float)
+    survey = survey_spectra(measured)
+    sums = survey.sums
     found = find_lines(sums, measured.calibration)
     chosen = tuple(lines) if lines else found
     refuse_without_peaks(measured, sums, chosen)
     families = _families(chosen)
     every = [*families, *sorted({_family(line) for line in found} - set(families))]
     n_det, (rows, cols) = len(measured.info.detectors), measured.info.shape
-    areas = np.zeros((n_det, len(chosen), rows, cols), np.float32)
-    for d in range(n_det):
-        spectra = measured.spectra[:, :, d].astype(np.float32)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fitted = FastXRFLinearFit().fitMultipleSpectra(
-                y=spectra,
-                ysum=sums[d],
-                weight=1,
-                refit=False,
-                configuration=_configuration(every, measured.calibration[d], spectra.shape[-1]),
-                save=False,
-            )
-        names = list(fitted.labels("parameters"))
-        for k, family in enumerate(families):
-            areas[d, k] = fitted["parameters"][names.index(" ".join(family))]
-    lit = measured.info.measured
-    lit = np.ones((rows, cols), bool) if lit is None else lit
+    areas = np.zeros((n_det, len(chosen), rows * cols), np.float32)
+    for block in measured.blocks(_FIT_BYTES):
+        for d in range(n_det):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                fitted = FastXRFLinearFit().fitMultipleSpectra(
+                    y=block.counts[None, :, d].astype(np.float32),
+                    ysum=sums[d],
+                    weight=1,
+                    refit=False,
+                    configuration=_configuration(every, measured.calibration[d], measured.channels),
+                    save=False,
+                )
+            names = list(fitted.labels("parameters"))
+            for k, family in enumerate(families):
+                values = np.ravel(fitted["parameters"][names.index(" ".join(family))])
+                np.add.at(areas[d, k], block.pixels, values)
+    areas = areas.reshape(n_det, -1, rows, cols)
     log.info("fitted", lines=chosen, fitted_with=[" ".join(family) for family in every], source=measured.info.source)
     return LineMap(
-        info=measured.info, lines=chosen, counts=areas, measured=np.asarray(lit & np.isfinite(areas).all((0, 1)))
+        info=survey.info,
+        lines=chosen,
+        counts=areas,
+        measured=np.asarray(survey.measured & np.isfinite(areas).all((0, 1))),
     )
 
 

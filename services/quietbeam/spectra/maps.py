@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from quietbeam.core.model.not_measured import usable_counts
+
 Floats = npt.NDArray[np.float64]
+Order = Literal["", "verified", "from_positions", "assumed"]
+BLOCK_BYTES = 16 * 2**20
+"""Spectra are read in pieces of about this size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axes:
+    """Where the pixels of a map lie.
+
+    Attributes
+    ----------
+    origin
+        Position (row axis, col axis) of pixel (0, 0).
+    step
+        Distance of neighbours (row axis, col axis); negative where the axis falls.
+    units
+        Of both, empty where unknown.
+    names
+        Motors of (row axis, col axis), empty where unknown.
+    positions
+        (2, row, col): measured positions along the row axis and the col axis, NaN where there is none; or None.
+    """
+
+    origin: tuple[float, float] | None = None
+    step: tuple[float, float] | None = None
+    units: str = ""
+    names: tuple[str, str] = ("", "")
+    positions: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +62,12 @@ class MapInfo:
         Real time per pixel (the median), or None.
     measured
         (row, col) bool; None: every pixel.
+    axes
+        Where the pixels lie, or None.
+    order
+        Where the order of the pixels comes from: ``verified`` by positions, ``from_positions``, or ``assumed``.
+    remarks
+        Sentences for people: what was chosen, and what was left out and why.
     """
 
     source: str
@@ -40,6 +77,50 @@ class MapInfo:
     i0: Floats | None = None
     dwell_s: float | None = None
     measured: npt.NDArray[np.bool_] | None = None
+    axes: Axes | None = None
+    order: Order = ""
+    remarks: tuple[str, ...] = ()
+
+
+class SpectrumSource(Protocol):
+    """Spectra in the order in which they were measured, read in pieces."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(point, detector, channel)."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one value."""
+
+    @property
+    def grain(self) -> int:
+        """Points that are best read together: a chunk of the file, or a row."""
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return numbers (point, detector, channel) as they lie in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A piece of a map of spectra.
+
+    Attributes
+    ----------
+    pixels
+        (point,) row * columns + col.
+    counts
+        (point, detector, channel) uint32, 0 where a point cannot be used.
+    good
+        (point,) bool.
+    problems
+        Number of points for every reason why one cannot be used.
+    """
+
+    pixels: npt.NDArray[np.intp]
+    counts: npt.NDArray[np.uint32]
+    good: npt.NDArray[np.bool_]
+    problems: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +130,54 @@ class SpectralMap:
     Attributes
     ----------
     spectra
-        (row, col, detector, channel) integer counts.
+        (row, col, detector, channel) counts; or a source of points, which is read in pieces.
     calibration
         (detector, 2): energy of channel 0 and width of a channel, keV.
+    pixels
+        (point,) row * columns + col of every point, -1 where a point has no place; None: one after the other.
+    whole_scan
+        The points are the whole scan, so that a long run of zeros at its end is the padding of one that was stopped.
     """
 
     info: MapInfo
-    spectra: npt.NDArray[Any]
+    spectra: npt.NDArray[Any] | SpectrumSource
     calibration: Floats
+    pixels: npt.NDArray[np.intp] | None = None
+    whole_scan: bool = True
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of a spectrum."""
+        return int(self.spectra.shape[-1])
+
+    def blocks(self, size: int = BLOCK_BYTES) -> Iterator[Block]:
+        """Yield the map piece by piece, about `size` bytes each."""
+        source = _ArraySource(self.spectra) if isinstance(self.spectra, np.ndarray) else self.spectra
+        points, detectors, channels = source.shape
+        n = max(size // max(detectors * channels * source.itemsize, 1), 1)
+        n = -(-n // source.grain) * source.grain
+        pixels = np.arange(points) if self.pixels is None else self.pixels
+        for start in range(0, points, n):
+            stop = min(start + n, points)
+            counts, good, problems = usable_counts(source.read(start, stop))
+            placed = pixels[start:stop] >= 0
+            if not placed.all():
+                counts, good = counts[placed], good[placed]
+            yield Block(pixels=pixels[start:stop][placed], counts=counts, good=good, problems=problems)
+
+
+class _ArraySource:
+    """An array (row, col, detector, channel) as points."""
+
+    grain = 1
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._points = array.reshape(-1, *array.shape[2:]) if array.ndim == 4 else array
+        self.shape: tuple[int, int, int] = self._points.shape
+        self.itemsize = array.dtype.itemsize
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        return self._points[start:stop]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

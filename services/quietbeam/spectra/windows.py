@@ -17,6 +17,7 @@ from quietbeam.core.errors import FileFormatError
 
 from .energies import line_energy, resolution_fwhm
 from .maps import LineMap, SpectralMap
+from .survey import survey_spectra
 
 log = structlog.get_logger()
 
@@ -41,7 +42,7 @@ class Peak:
 
 
 def spectra_to_lines(measured: SpectralMap, lines: Sequence[str] | None = None) -> LineMap:
-    """Sum the channels around each line.
+    """Sum the channels around each line; spectra are read in pieces, once where the lines are given, else twice.
 
     The windows hold peak and background: counts stay integers with Poisson noise.
 
@@ -55,8 +56,8 @@ def spectra_to_lines(measured: SpectralMap, lines: Sequence[str] | None = None) 
     FileFormatError
         No line shows a peak in any detector; the message lists the peaks that are there.
     """
-    sums: npt.NDArray[Any] = measured.spectra.sum((0, 1), dtype=np.int64).astype(float)
-    chosen = tuple(lines) if lines else find_lines(sums, measured.calibration)
+    survey = survey_spectra(measured, _windows(measured, lines or ()))
+    sums, chosen = survey.sums, tuple(lines) if lines else find_lines(survey.sums, measured.calibration)
     tops = [strongest_peaks(s, c, most=40) for s, c in zip(sums, measured.calibration, strict=True)]
     found = {
         line: [_shows(line, s, c, t) for s, c, t in zip(sums, measured.calibration, tops, strict=True)]
@@ -72,16 +73,14 @@ def spectra_to_lines(measured: SpectralMap, lines: Sequence[str] | None = None) 
         log.warning("windows_overlap", line=first, with_line=second, source=measured.info.source)
     for name, s, c in zip(measured.info.detectors, sums, measured.calibration, strict=True):
         _check_position(chosen, name, s, c)
-    n_det, (rows, cols) = len(measured.info.detectors), measured.info.shape
-    counts = np.zeros((n_det, len(chosen), rows, cols), np.uint32)
-    for d in range(n_det):
-        for n, line in enumerate(chosen):
-            low, stop = window(line, measured.calibration[d], measured.spectra.shape[-1])
-            counts[d, n] = measured.spectra[:, :, d, low:stop].sum(-1, dtype=np.uint32)
-    lit = measured.info.measured
-    return LineMap(
-        info=measured.info, lines=chosen, counts=counts, measured=np.ones((rows, cols), bool) if lit is None else lit
-    )
+    if not lines:
+        survey = survey_spectra(measured, _windows(measured, chosen))
+    return LineMap(info=survey.info, lines=chosen, counts=survey.counts, measured=survey.measured)
+
+
+def _windows(measured: SpectralMap, lines: Sequence[str]) -> list[list[tuple[int, int]]]:
+    """Return the channels of every line for every detector."""
+    return [[window(line, pair, measured.channels) for line in lines] for pair in measured.calibration]
 
 
 def refuse_without_peaks(measured: SpectralMap, sums: npt.NDArray[np.float64], lines: Sequence[str]) -> None:
