@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from quietbeam.ingest.rows.levels import even_step, levels_of, nearest
+from quietbeam.core.model.levels import even_step, levels_of, nearest
 from quietbeam.ingest.rows.order import OrderCheck
 
 

@@ -1,9 +1,9 @@
-"""HDF5 files as they lie there: opened without a lock, with every filter, and with what is missing behind them named."""
+"""HDF5 files as they lie there: opened without a lock, with every filter, and with missing parts named."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,22 @@ def open_hdf5(path: Path | str) -> Iterator[h5py.File]:
 
     A file that its writer holds open in the newest format is read as single-writer, multiple-reader.
     """
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError:
-        try:
-            file = h5py.File(path, "r", locking=False, swmr=True)
-        except (OSError, ValueError):
-            file = None
-        if file is None:
-            raise
-    with file:
+    with _opened(path) as file:
         yield file
+
+
+def _opened(path: Path | str) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            return h5py.File(path, "r", locking=False, swmr=True)
+        if "already open for write" in str(error):
+            raise FileFormatError(
+                f"{path} is being written in a way that nobody else can read (libver='latest' without SWMR): "
+                "wait until its program has closed it"
+            ) from error
+        raise
 
 
 def missing_filters(dataset: h5py.Dataset) -> list[str]:
@@ -128,7 +133,7 @@ def _problem_of_source(path: Path, source: Any) -> tuple[str, int]:
                 return f"HDF5 filter {', '.join(missing)} is not installed", 0
             wanted = _frames_of(source, data)
             lacking = wanted - data.shape[0]
-            return (f"it has {data.shape[0]} of {wanted} frames", lacking) if 0 < lacking else ("", 0)
+            return (f"it has {data.shape[0]} of {wanted} frames", lacking) if lacking > 0 else ("", 0)
     except OSError as error:
         return f"it cannot be opened: {error}", 0
 

@@ -142,7 +142,7 @@ def fit_lines(measured: SpectralMap, lines: Sequence[str] | None = None) -> Line
     families = _families(chosen)
     every = [*families, *sorted({_family(line) for line in found} - set(families))]
     n_det, (rows, cols) = len(measured.info.detectors), measured.info.shape
-    areas = np.zeros((n_det, len(chosen), rows * cols), np.float32)
+    flat = np.zeros((n_det, len(chosen), rows * cols), np.float32)
     for block in measured.blocks(_FIT_BYTES):
         for d in range(n_det):
             with warnings.catch_warnings():
@@ -158,8 +158,8 @@ def fit_lines(measured: SpectralMap, lines: Sequence[str] | None = None) -> Line
             names = list(fitted.labels("parameters"))
             for k, family in enumerate(families):
                 values = np.ravel(fitted["parameters"][names.index(" ".join(family))])
-                np.add.at(areas[d, k], block.pixels, values)
-    areas = areas.reshape(n_det, -1, rows, cols)
+                np.add.at(flat[d, k], block.pixels, values)
+    areas = flat.reshape(n_det, -1, rows, cols)
     log.info("fitted", lines=chosen, fitted_with=[" ".join(family) for family in every], source=measured.info.source)
     return LineMap(
         info=survey.info,

@@ -5,8 +5,8 @@ Not measured is a pixel
 * whose value is NaN, infinite, null or masked;
 * with a negative count (-1 is a common code for no data), or with one that is no whole number among whole ones;
 * with a detector's code for no data: 4294967295 or more in any type, and the largest value of an integer type of 16, 32
-  or 64 bits. A counter that is full is not measured either: what it missed is unknown. 255 in 8 bits is a count, and so is
-  65535 in a type that could hold more;
+  or 64 bits. A counter that is full is not measured either: what it missed is unknown. 255 in 8 bits is a count, and so
+  is 65535 in a type that could hold more;
 * in the padding of a scan that was stopped (:func:`padding`);
 * whose part of a row, of a virtual dataset or of a linked file is missing (:func:`fill_short_rows`,
   :mod:`quietbeam.core.hdf5`);
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .types import BoolArray
+from .types import BoolArray, Float64Array
 
 NO_DATA = 2**32 - 1
 """No detector counts so many photons in a pixel: this and everything above is a code, or damage."""
@@ -47,7 +47,7 @@ def as_numbers(values: Any) -> npt.NDArray[Any]:
         Something in it is neither a number nor null.
     """
     if isinstance(values, np.ma.MaskedArray):
-        values = values.filled(np.nan) if values.dtype.kind == "f" else values.astype(float).filled(np.nan)
+        values = np.ma.filled(values if values.dtype.kind == "f" else values.astype(float), np.nan)
     array = np.asarray(values)
     if array.dtype.kind == "O":
         array = array.astype(np.float64)  # None becomes NaN
@@ -116,7 +116,7 @@ def usable_areas(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], Boo
     return out, good, number_of({AREAS_NOT_FINITE: ~good})
 
 
-def usable_i0(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], BoolArray]:
+def usable_i0(values: npt.NDArray[Any]) -> tuple[Float64Array, BoolArray]:
     """Return I0 with NaN where it is not positive, and where it is."""
     flux = values.astype(np.float64)
     good = np.asarray(np.isfinite(flux) & (flux > 0))
@@ -125,7 +125,7 @@ def usable_i0(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], BoolAr
     return np.where(good, flux, np.nan), good
 
 
-def usable_live_time(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], BoolArray]:
+def usable_live_time(values: npt.NDArray[Any]) -> tuple[Float64Array, BoolArray]:
     """Return live times (detector, ...) with 0 for detectors that were dead, and where at least one was alive."""
     live = values.astype(np.float64)
     alive = np.isfinite(live) & (live > 0)

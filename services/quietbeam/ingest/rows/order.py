@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from quietbeam.core.model.levels import Floats
 from quietbeam.core.model.types import BoolArray
-
-from .levels import Floats
 
 Ints = npt.NDArray[np.intp]
 
