@@ -250,7 +250,7 @@ def _tiled(settings: Settings) -> Iterator[Finding]:
         found, _, remedy = str(error).partition(": ")
         yield Finding(check="Tiled", verdict="failure", found=found, remedy=remedy)
         return
-    api = TiledApi(settings.tiled_uri, key)
+    api = TiledApi(settings.tiled_uri, key, network=settings.network)
     try:
         api.node("")
     except TiledAwayError as error:

@@ -181,6 +181,19 @@ class ServeSettings(Section):
     reports: bool = Field(default=True, description="Write data_dir/reports/UID.html when a run has its final maps.")
 
 
+class NetworkSettings(Section):
+    """How other web servers are reached: Tiled and the identity provider."""
+
+    ca_bundle: Path | None = Field(
+        default=None,
+        description="PEM file with the certificates of the facility's own CA, trusted beside those of the system "
+        "(SSL_CERT_FILE and SSL_CERT_DIR are followed too).",
+    )
+    environment_proxy: bool = Field(
+        default=False, description="Use the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name."
+    )
+
+
 class EmbeddedSettings(Section):
     """Servers that `quietbeam up` starts itself where no external one is configured."""
 
@@ -206,6 +219,7 @@ class Settings(BaseSettings):
     denoise: DenoiseSettings = DenoiseSettings()
     serve: ServeSettings = ServeSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
+    network: NetworkSettings = NetworkSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

@@ -75,7 +75,9 @@ class PublishStage:
     ) -> None:
         self._settings = settings
         self._redis = connection
-        self._api = TiledApi(settings.tiled_uri, settings.tiled_api_key(), transport=transport)
+        self._api = TiledApi(
+            settings.tiled_uri, settings.tiled_api_key(), transport=transport, network=settings.network
+        )
         self._interval_s = settings.tiled.interval.total_seconds()
         self._active: dict[str, _Active] = {}
         self._done: set[str] = set()

@@ -23,6 +23,8 @@ import numpy.typing as npt
 import orjson
 
 from quietbeam.core.errors import ServiceError
+from quietbeam.core.settings import NetworkSettings
+from quietbeam.core.wire.web import client_options
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -59,11 +61,20 @@ class TiledApi:
     api_key
         Key with the scopes create, read:data, read:metadata, write:data and write:metadata; to delete runs also
         delete:node and delete:revision.
+    network
+        Certificates and proxy.
     transport
         Replaces the network (tests put faults between here and a real server).
     """
 
-    def __init__(self, uri: str, api_key: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        api_key: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        network: NetworkSettings | None = None,
+    ) -> None:
         base = httpx.URL(uri)
         path = base.path.rstrip("/")
         self.uri = str(base.copy_with(query=None, path=path if path.endswith("/api/v1") else f"{path}/api/v1"))
@@ -72,7 +83,7 @@ class TiledApi:
             headers={"Authorization": f"Apikey {api_key}"},
             timeout=TIMEOUT,
             transport=transport,
-            trust_env=False,
+            **client_options(network or NetworkSettings()),
         )
 
     def close(self) -> None:

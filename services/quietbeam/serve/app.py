@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         authenticator=Authenticator(
             settings.serve_api_key(),
             KeyStore(settings.secrets_dir / "api_keys.json"),
-            Issuer(settings.serve.oidc) if settings.serve.oidc else None,
+            Issuer(settings.serve.oidc, settings.network) if settings.serve.oidc else None,
         ),
     )
 

@@ -51,7 +51,7 @@ def make_source(url: str, settings: Settings, connection: Connection) -> Documen
             return KafkaSource(KafkaAddress.parse(url), _kafka(settings))
         case "tiled+http" | "tiled+https":
             state = tiled.state_file(settings.data_dir, url)
-            return TiledSource(TiledAddress.parse(url), tiled_key(settings, url), state)
+            return TiledSource(TiledAddress.parse(url), tiled_key(settings, url), state, settings.network)
         case _:
             return ZmqSource(url, _curve(url, settings))
 
@@ -72,7 +72,7 @@ def make_tap(url: str, settings: Settings, connection: Connection, *, history: b
             return KafkaSource(address, _kafka(settings), commit=False)
         case "tiled+http" | "tiled+https":
             where = replace(TiledAddress.parse(url), start="earliest" if history else "latest")
-            return TiledSource(where, tiled_key(settings, url), None)
+            return TiledSource(where, tiled_key(settings, url), None, settings.network)
         case _:
             return ZmqSource(url, _curve(url, settings))
 
@@ -83,7 +83,7 @@ def probe_source(url: str, settings: Settings) -> Probe:
         case "kafka":
             return kafka.probe(KafkaAddress.parse(url), _kafka(settings))
         case "tiled+http" | "tiled+https":
-            return tiled.probe(TiledAddress.parse(url), tiled_key(settings, url))
+            return tiled.probe(TiledAddress.parse(url), tiled_key(settings, url), settings.network)
         case _:
             return zmq.probe(url, _curve(url, settings))
 
@@ -96,7 +96,7 @@ def read_tiled(url: str, settings: Settings) -> tuple[list[tuple[str, dict[str, 
     QuietbeamError
         No such URL or run, or Tiled is away or refuses.
     """
-    documents = tiled.read_run(TiledAddress.parse(url), tiled_key(settings, url))
+    documents = tiled.read_run(TiledAddress.parse(url), tiled_key(settings, url), settings.network)
     return documents, "" if documents[-1][0] == "stop" else "the run is not over; what is there was taken"
 
 

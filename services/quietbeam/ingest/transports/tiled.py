@@ -15,6 +15,7 @@ import structlog
 
 from quietbeam.core import codec
 from quietbeam.core.errors import DocumentError, ServiceError
+from quietbeam.core.settings import NetworkSettings
 
 from .source import Probe, ReceivedDocument
 from .tiled_reader import Doc, RunReader, TiledAddress, TiledReader
@@ -43,14 +44,19 @@ class TiledSource:
         API key with the scopes ``read:metadata`` and ``read:data``.
     state
         File that remembers which runs are done; None: only listen.
+    network
+        Certificates and proxy.
     """
 
     name = "tiled"
 
-    def __init__(self, address: TiledAddress, key: str, state: Path | None) -> None:
+    def __init__(
+        self, address: TiledAddress, key: str, state: Path | None, network: NetworkSettings | None = None
+    ) -> None:
         self.address, self._state_file = address, state
         self._wake = threading.Event()
-        self._reader, self._live = TiledReader(address, key), LiveReader(address, key, self._wake.set)
+        self._reader = TiledReader(address, key, network)
+        self._live = LiveReader(address, key, self._wake.set, network)
         self._lock = threading.Lock()
         self._done: dict[str, float] = {}
         self._since = 0.0
@@ -238,7 +244,7 @@ def state_file(folder: Path, url: str) -> Path:
     return folder / f"tiled-source-{hashlib.sha256(url.encode()).hexdigest()[:12]}.json"
 
 
-def read_run(address: TiledAddress, key: str) -> list[Doc]:
+def read_run(address: TiledAddress, key: str, network: NetworkSettings | None = None) -> list[Doc]:
     """Return the documents of one run, whose node `address` names, as far as it has come.
 
     Raises
@@ -246,7 +252,7 @@ def read_run(address: TiledAddress, key: str) -> list[Doc]:
     ServiceError
         Tiled is away or refuses, or there is no run.
     """
-    reader = TiledReader(address, key)
+    reader = TiledReader(address, key, network)
     try:
         metadata = reader.node(address.path)["attributes"]["metadata"]
         if "uid" not in (metadata.get("start") or {}):
@@ -256,9 +262,9 @@ def read_run(address: TiledAddress, key: str) -> list[Doc]:
         reader.close()
 
 
-def probe(address: TiledAddress, key: str) -> Probe:
+def probe(address: TiledAddress, key: str, network: NetworkSettings | None = None) -> Probe:
     """Ask for the catalog."""
-    reader = TiledReader(address, key)
+    reader = TiledReader(address, key, network)
     try:
         next(reader.runs(time.time()), None)
     except ServiceError as error:

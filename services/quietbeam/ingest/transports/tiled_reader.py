@@ -15,6 +15,8 @@ import numpy.typing as npt
 import structlog
 
 from quietbeam.core.errors import InputError, ServiceError
+from quietbeam.core.settings import NetworkSettings
+from quietbeam.core.wire.web import client_options
 
 log = structlog.get_logger()
 
@@ -67,11 +69,12 @@ class TiledReader:
         From every method: nobody answers, or the answer is no; the message says what to do.
     """
 
-    def __init__(self, address: TiledAddress, key: str) -> None:
+    def __init__(self, address: TiledAddress, key: str, network: NetworkSettings | None = None) -> None:
         self.address = address
         headers = {"Authorization": f"Apikey {key}"} if key else {}
         timeout = httpx.Timeout(20.0, connect=3.0)
-        self._http = httpx.Client(base_url=address.base, headers=headers, timeout=timeout, trust_env=False)
+        options = client_options(network or NetworkSettings())
+        self._http = httpx.Client(base_url=address.base, headers=headers, timeout=timeout, **options)
 
     def close(self) -> None:
         """Close the connections."""

@@ -22,6 +22,9 @@ import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from quietbeam.core.settings import NetworkSettings
+from quietbeam.core.wire.web import tls_context
+
 from .tiled_reader import ARROW, Rows, TiledAddress, TiledReader, table_rows
 
 log = structlog.get_logger()
@@ -66,8 +69,16 @@ class LiveReader(TiledReader):
         False when a question since `begin` had to be asked without a websocket: it must be asked again in time.
     """
 
-    def __init__(self, address: TiledAddress, key: str, wake: Callable[[], object]) -> None:
-        super().__init__(address, key)
+    def __init__(
+        self, address: TiledAddress, key: str, wake: Callable[[], object], network: NetworkSettings | None = None
+    ) -> None:
+        super().__init__(address, key, network)
+        network = network or NetworkSettings()
+        secure = address.base.startswith("https")
+        self._connection: dict[str, Any] = {
+            "ssl": tls_context(network) if secure else None,
+            "proxy": True if network.environment_proxy else None,
+        }
         self._headers = {"Authorization": f"Apikey {key}"} if key else {}
         self._wake = wake
         self._nodes: dict[str, _Node] = {}
@@ -194,7 +205,7 @@ class LiveReader(TiledReader):
         uri = f"{where}stream/single/{quote(path)}?envelope_format=msgpack{'&start=0' if replay else ''}"
         try:
             async with connect(
-                uri, additional_headers=self._headers, max_size=_MAX_BYTES, compression=None, proxy=None
+                uri, additional_headers=self._headers, max_size=_MAX_BYTES, compression=None, **self._connection
             ) as socket:
                 async for frame in socket:
                     self._take(node, msgpack.unpackb(frame))

@@ -12,7 +12,8 @@ import structlog
 from fastapi import HTTPException
 
 from quietbeam.core.errors import ServiceError
-from quietbeam.core.settings import OidcSettings
+from quietbeam.core.settings import NetworkSettings, OidcSettings
+from quietbeam.core.wire.web import client_options
 
 from .scopes import CHALLENGE, Principal, Scope
 
@@ -35,8 +36,8 @@ class Issuer:
     minute, so that forged tokens make no traffic.
     """
 
-    def __init__(self, settings: OidcSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: OidcSettings, network: NetworkSettings | None = None) -> None:
+        self._settings, self._network = settings, network or NetworkSettings()
         self._keys: dict[str | None, _Key] = {}
         self._looked_at = -KEYS_KEPT_S
         self._lock = asyncio.Lock()
@@ -106,7 +107,7 @@ class Issuer:
         """Return the issuer's public keys by their id, found by discovery."""
         issuer = self._settings.issuer.rstrip("/")
         try:
-            async with httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False) as http:
+            async with httpx.AsyncClient(timeout=_TIMEOUT, **client_options(self._network)) as http:
                 about = await _json(http, f"{issuer}/.well-known/openid-configuration")
                 if about.get("issuer") != self._settings.issuer:
                     raise ServiceError(
