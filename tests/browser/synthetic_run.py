@@ -102,12 +102,12 @@ class SyntheticRun:
         )
         emit(self._redis, "row", self.uid, row=self.rows - 1)
 
-    def denoise(self, *, final: bool = False, proven: bool = True) -> None:
-        """Write the maps of the rows so far; the last line is never proven."""
+    def denoise(self, *, final: bool = False, improved: bool = True) -> None:
+        """Write the maps of the rows so far; the last line always keeps raw."""
         raw = self.buffer.read_counts().sum(axis=0)[:, : self.rows].astype(np.float32)
         truth = self.truth[:, : self.rows].astype(np.float32)
         denoised = truth + 0.04 * np.sqrt(truth) * self._rng.normal(size=truth.shape).astype(np.float32)
-        if proven:
+        if improved:
             denoised[-1] = raw[-1]
         else:
             denoised[:] = raw
@@ -115,7 +115,7 @@ class SyntheticRun:
         chi2 = (raw - denoised) ** 2 / np.maximum(denoised, 0.1)
         self.buffer.write_maps(0, raw, denoised, uncertainty, chi2=chi2)
         self.version += 1
-        evidence = self.evidence(final=final, proven=proven)
+        evidence = self.evidence(final=final, improved=improved)
         self.buffer.update_map_attributes(
             version=self.version, rows=self.rows, final=final, evidence=evidence.to_dict()
         )
@@ -131,17 +131,17 @@ class SyntheticRun:
         )
         emit(self._redis, "map", self.uid, version=self.version, rows=self.rows, final=final)
 
-    def evidence(self, *, final: bool, proven: bool) -> RunEvidence:
+    def evidence(self, *, final: bool, improved: bool) -> RunEvidence:
         """Return plausible evidence for the rows so far."""
         lines = []
         for n, name in enumerate(self.info.lines):
-            good = proven and n < len(self.info.lines) - 1
+            good = improved and n < len(self.info.lines) - 1
             gain = 1 + (4 + 1.3 * n) * min(1.0, self.rows / 40)
             lines.append(
                 LineEvidence(
                     line=name,
                     estimator=ESTIMATORS[n % len(ESTIMATORS)] if good else "raw",
-                    proven=good,
+                    verdict="improved" if good else "kept_raw",
                     dwell_gain=gain if good else 1.0,
                     dwell_gain_low=gain * 0.86 if good else None,
                     dwell_gain_high=gain * 1.15 if good and n else None,

@@ -47,18 +47,20 @@ def test_the_evidence_is_told_in_words(page: Page, dashboard: Dashboard, run: Sy
     open_page(page, dashboard)
     wait_for_rows(page, 10)
     iron, zinc = page.locator('.card[data-line="Fe_Ka"]'), page.locator('.card[data-line="Zn_Ka"]')
-    evidence = run.evidence(final=False, proven=True).line("Fe_Ka")
+    evidence = run.evidence(final=False, improved=True).line("Fe_Ka")
     assert evidence is not None
     assert evidence.dwell_gain is not None
     expect(iron.locator(".verdict")).to_contain_text(f"×{evidence.dwell_gain:.1f}")
     expect(iron.locator(".verdict")).to_contain_text("dwell gain")
-    expect(iron.locator(".values")).to_contain_text("proven · ")
-    expect(iron.locator(".values")).to_have_attribute("title", re.compile("proven on held-out photons\nestimator: "))
+    expect(iron.locator(".values")).to_contain_text("improved · ")
+    expect(iron.locator(".values")).to_have_attribute(
+        "title", re.compile("^improved: Held-out data prove .*\nestimator: ")
+    )
     expect(iron.locator('[data-kind="denoised"] figcaption')).to_have_text("denoised, model quietbeam-1, 10 rows")
     calcium, copper = page.locator('.card[data-line="Ca_Ka"]'), page.locator('.card[data-line="Cu_Ka"]')
     expect(calcium.locator(".verdict")).to_have_text("at least ×1.7 dwell gain")
     expect(copper.locator('[data-kind="denoised"] figcaption')).to_have_text("denoised, smoother, 10 rows")
-    expect(zinc.locator(".verdict")).to_contain_text("not proven: raw shown")
+    expect(zinc.locator(".verdict")).to_contain_text("kept raw: no proven gain")
     expect(zinc.locator('[data-kind="denoised"] figcaption')).to_have_text("raw shown, not denoised")
     label = iron.locator('[data-kind="denoised"] canvas').get_attribute("aria-label")
     assert label is not None
@@ -70,7 +72,7 @@ def test_the_evidence_is_told_in_words(page: Page, dashboard: Dashboard, run: Sy
 def test_a_card_says_how_long_to_count_for_the_wanted_snr(
     page: Page, dashboard: Dashboard, run: SyntheticRun, redis: Connection
 ) -> None:
-    evidence = run.evidence(final=False, proven=True)
+    evidence = run.evidence(final=False, improved=True)
     calcium = replace(evidence.lines[0], mean_counts=6.25, dwell_gain=10.0, dwell_gain_low=8.0)
     zinc = replace(evidence.lines[-1], mean_counts=4.0)
     dark = replace(evidence.lines[1], mean_counts=0.001)

@@ -47,7 +47,7 @@ def test_the_slider_goes_back_through_the_scan(page: Page, dashboard: Dashboard,
         half = seen["height"] // 2
         assert max(seen["grey"][: half - 2]) == 0, kind
         assert min(seen["grey"][half + 2 : -40]) == 1, "rows that came later are not shown"
-    earlier = grown.evidence(final=False, proven=True)
+    earlier = grown.evidence(final=False, improved=True)
     assert earlier.lines[1].dwell_gain
     gain = 1 + 5.3 * 20 / 40
     expect(page.locator('.card[data-line="Fe_Ka"] .verdict')).to_contain_text(f"×{gain:.1f}")

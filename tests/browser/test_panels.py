@@ -186,7 +186,7 @@ def test_the_evidence_of_every_line_in_a_table(page: Page, dashboard: Dashboard,
     page.keyboard.press("e")
     words = page.locator("#evidence-table")
     expect(words.locator(".whisker")).to_have_count(3)
-    iron = run.evidence(final=False, proven=True).lines[1]
+    iron = run.evidence(final=False, improved=True).lines[1]
     assert iron.dwell_gain
     expect(words).to_contain_text(f"×{iron.dwell_gain:.1f}")
     expect(words).to_contain_text("+0.2 %")
@@ -195,7 +195,7 @@ def test_the_evidence_of_every_line_in_a_table(page: Page, dashboard: Dashboard,
     expect(words).to_contain_text("▲ residual shows structure near row 4, col 9")
     words.get_by_role("button", name="show").click()
     expect(page.locator("#readout")).to_contain_text("row 4, col 9")
-    expect(words).to_contain_text("▲ not proven")
+    expect(words).to_contain_text("▲ kept raw")
     expect(page.locator("#evidence-facts")).to_contain_text("So far: 10 rows, model quietbeam-1")
     run.denoise(final=True)
     expect(page.locator("#evidence-facts")).to_contain_text("Final: 10 rows")
@@ -222,7 +222,7 @@ def test_everything_has_a_name_for_a_screen_reader(page: Page, dashboard: Dashbo
 def test_the_time_still_to_count_for_the_wanted_snr(
     page: Page, dashboard: Dashboard, run: SyntheticRun, redis: Connection
 ) -> None:
-    evidence = run.evidence(final=False, proven=True)
+    evidence = run.evidence(final=False, improved=True)
     calcium = replace(evidence.lines[0], mean_counts=6.25, dwell_gain=10.0, dwell_gain_low=8.0)
     iron = replace(evidence.lines[1], mean_counts=200.0, dwell_gain=4.0, dwell_gain_low=3.0)
     dark = replace(evidence.lines[2], mean_counts=0.001)

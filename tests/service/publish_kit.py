@@ -117,7 +117,9 @@ class Run:
     def note(self, first: int, stop: int, *, final: bool = False, wake: bool = True) -> None:
         evidence = RunEvidence(
             rows=stop,
-            lines=tuple(LineEvidence(line=x, estimator="fine_tuned", proven=True, dwell_gain=3.5) for x in LINES),
+            lines=tuple(
+                LineEvidence(line=x, estimator="fine_tuned", verdict="improved", dwell_gain=3.5) for x in LINES
+            ),
             model="base",
             model_sha256="ab" * 32,
             final=final,

@@ -48,7 +48,7 @@ def check(page: str) -> None:
     assert "frozen cell 7" in page and "quietbeam-1" in page and "run-1" in page
     assert page.count("denoised, model quietbeam-1, ") == 4 and page.count("raw shown, not denoised") == 2  # also alt
     assert page.count("<span class='scale' style='width:") == 3 and "µm</span>" in page
-    assert "2 of 3 lines are denoised, proven" in page and "dwell for 10, denoised" in page
+    assert "2 of 3 lines are improved, proven" in page and "dwell for 10, denoised" in page
     for outside in ("<script", "http://", "https://", "<link"):
         assert outside not in page
 

@@ -345,7 +345,7 @@ def test_a_run_cannot_be_written_to(client: TestClient, run: SyntheticRun) -> No
 
 
 def test_advice_says_what_a_wanted_snr_takes(client: TestClient, redis: Connection, run: SyntheticRun) -> None:
-    evidence = run.evidence(final=False, proven=True)
+    evidence = run.evidence(final=False, improved=True)
     lines = tuple(replace(line, mean_counts=mean) for line, mean in zip(evidence.lines, (6.25, 25.0, 4.0), strict=True))
     lines = (replace(lines[0], dwell_gain=10.0, dwell_gain_low=8.0), *lines[1:])
     runs.write_status(redis, "run-1", evidence=replace(evidence, lines=lines))
@@ -363,7 +363,7 @@ def test_advice_says_what_a_wanted_snr_takes(client: TestClient, redis: Connecti
     assert iron["passes_raw"] == 1
     assert zinc["factor_raw"] == 6.25
     assert zinc["snr_denoised"] is None
-    assert "proven" in zinc["reason"]
+    assert "no estimate proved better" in zinc["reason"]
     assert client.get(body["links"]["self"]).json() == body
     assert client.get(body["links"]["evidence"]).status_code == 200
     again = client.get("/api/v1/runs/latest/advice?snr=5", headers={"If-None-Match": answer.headers["etag"]})

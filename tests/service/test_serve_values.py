@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import h5py
 import numpy as np
+import orjson
 import pytest
 from starlette.testclient import TestClient
 
@@ -33,7 +34,7 @@ def run(settings: Settings, redis: Connection) -> SyntheticRun:
         run.add_rows(rows)
         run.denoise()
         measured = run.buffer.measured()
-        MapHistory(run.buffer).note(run.version, run.evidence(final=False, proven=True), measured)
+        MapHistory(run.buffer).note(run.version, run.evidence(final=False, improved=True), measured)
     run.add_rows(1, cols=4)
     return run
 
@@ -108,19 +109,30 @@ def test_history_is_bounded_and_keeps_its_ends(run: SyntheticRun) -> None:
     history = MapHistory(run.buffer)
     history.keep = 4
     for version in range(3, 30):
-        history.note(version, run.evidence(final=False, proven=True), run.buffer.measured())
+        history.note(version, run.evidence(final=False, improved=True), run.buffer.measured())
     states = history.states()
     assert [s.version for s in states] == list(range(1, 30))
     kept = [s.version for s in states if s.maps]
     assert len(kept) == 4 and kept[0] == 1 and kept[-1] == 29
     assert len(thinned(states, 10)) == 10 and thinned(states, 10)[-1].version == 29
     # a worker that begins anew goes on from the version in the buffer: nothing is there twice
-    history.note(20, run.evidence(final=False, proven=True), run.buffer.measured())
+    history.note(20, run.evidence(final=False, improved=True), run.buffer.measured())
     assert [s.version for s in history.states()] == list(range(1, 21))
 
 
+def test_states_of_version_0_1_get_a_verdict(run: SyntheticRun) -> None:
+    file = run.buffer.path / "history" / "states.jsonl"
+    now = MapHistory(run.buffer).states()
+    old = [orjson.loads(line) for line in file.read_bytes().splitlines()]
+    for line in (line for state in old for line in state["lines"].values()):
+        del line["verdict"]
+    file.write_bytes(b"".join(orjson.dumps(state) + b"\n" for state in old))
+    assert MapHistory(run.buffer).states() == now
+    assert {line["verdict"] for line in now[-1].lines.values()} == {"improved", "kept_raw"}
+
+
 def test_every_detector_says_how_it_does(client: TestClient, run: SyntheticRun, redis: Connection) -> None:
-    evidence = run.evidence(final=False, proven=True)
+    evidence = run.evidence(final=False, improved=True)
     first, *others = run.info.detectors
     lines = [replace(line, excluded_detectors={first: "dead: no counts"}) for line in evidence.lines[:1]]
     detectors = [DetectorEvidence(detector=first, gains={"Zn_Ka": 0.3}, total_counts=7.0, drift=0.02)]

@@ -17,7 +17,7 @@ from quietbeam.core.model.types import RunInfo
 
 INFO = RunInfo(uid="u", lines=("Fe_Ka",), detectors=("det1",), shape=(40, 50), dwell_s=0.02)
 GOOD = LineEvidence(
-    line="Fe_Ka", estimator="combined", proven=True, dwell_gain=10.0, dwell_gain_low=8.0, mean_counts=6.25
+    line="Fe_Ka", estimator="combined", verdict="improved", dwell_gain=10.0, dwell_gain_low=8.0, mean_counts=6.25
 )
 
 
@@ -71,8 +71,11 @@ def test_denoising_is_never_said_to_take_longer_than_raw() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"estimator": "raw", "dwell_gain": 1.0, "dwell_gain_low": None}, "no denoised map is proven"),
-        ({"proven": False}, "no denoised map is proven"),
+        (
+            {"estimator": "raw", "verdict": "kept_raw", "dwell_gain": 1.0, "dwell_gain_low": None},
+            "no estimate proved better",
+        ),
+        ({"verdict": "not_tested"}, "not tested"),
         ({"dwell_gain": None, "dwell_gain_low": None}, "not measured"),
         ({"dwell_gain_low": None}, "not measured"),
         ({"dwell_gain_low": 0.0}, "not measured"),

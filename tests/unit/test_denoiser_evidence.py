@@ -208,6 +208,19 @@ def test_the_gate_takes_raw_unless_something_is_proven_better() -> None:
     assert choose({"raw": np.zeros(5)}).estimator == "raw"
 
 
+def test_a_verdict_says_whether_anything_was_tested() -> None:
+    rng = np.random.default_rng(1)
+    raw = rng.normal(10, 1, 64)
+    better = choose({"raw": raw, "pretrained": rng.normal(3, 1, 64)})
+    assert (better.estimator, better.verdict) == ("pretrained", "improved")
+    worse = choose({"raw": raw, "pretrained": raw + rng.normal(0, 1, 64) + 2})
+    assert (worse.estimator, worse.verdict) == ("raw", "kept_raw")
+    few = choose({"raw": raw[:3], "pretrained": raw[:3] / 9})
+    assert (few.estimator, few.verdict) == ("raw", "not_tested") and "fewer than 4 blocks" in few.reason
+    nothing = choose({"raw": np.zeros(64), "pretrained": np.zeros(64)})
+    assert (nothing.estimator, nothing.verdict) == ("raw", "not_tested") and nothing.reason.endswith(".")
+
+
 def test_unresolved_gains_have_no_upper_end() -> None:
     rng = np.random.default_rng(0)
     gain, low, high = gain_interval(np.full(100, 10.0), rng.normal(-0.2, 6, 100), 0)

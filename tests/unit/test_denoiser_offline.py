@@ -27,7 +27,7 @@ def test_areas_with_gaps_and_negatives_are_never_worse_than_raw() -> None:
         assert ((result.denoised[j] - true[j])[lit] ** 2).mean() < 1.02 * raw
     assert {line.estimator for line in result.evidence.lines} != {"raw"}
     alone = quietbeam.denoise(areas[:1], device="cpu", options=OPTIONS)
-    assert not any(line.proven for line in alone.evidence.lines) and alone.evidence.notes
+    assert {line.verdict for line in alone.evidence.lines} == {"not_tested"} and alone.evidence.notes
     assert {line.dwell_gain for line in alone.evidence.lines} == {None}
     raw, best = (((one[:2] - (share[0] * true)[:2])[:, lit] ** 2).mean() for one in (alone.raw, alone.denoised))
     assert best < 0.7 * raw
@@ -87,7 +87,22 @@ def test_what_is_masked_or_without_beam_is_not_measured() -> None:
     gone = counts.astype(float)
     gone[:, 1] = np.nan
     line = quietbeam.denoise(gone, budget_s=0, device="cpu").evidence.lines[1]
-    assert line.estimator == "raw" and not line.proven and line.dwell_gain is None
+    assert line.estimator == "raw" and line.verdict == "not_tested" and line.dwell_gain is None
+    assert line.verdict_reason == "Nothing was measured of this line."
+
+
+def test_what_could_not_be_tested_says_why() -> None:
+    counts = draw(specimen(24))
+    counts[:, 1] = 0
+    dark = quietbeam.denoise(counts, budget_s=0, device="cpu").evidence
+    assert dark.lines[1].verdict == "not_tested" and "no counts" in dark.lines[1].verdict_reason
+    assert any("could be tested for line_1" in note for note in dark.notes)
+    areas = counts[:1].astype(np.float32) + 0.25
+    alone = quietbeam.denoise(areas, budget_s=0, device="cpu").evidence
+    assert all("One detector of fitted areas" in line.verdict_reason for line in alone.lines)
+    tiny = quietbeam.denoise(draw(specimen(24) * 50)[:, :, :1, :3], budget_s=0, device="cpu").evidence
+    assert {line.verdict for line in tiny.lines} == {"not_tested"}
+    assert all("Too few pixels" in line.verdict_reason for line in tiny.lines)
 
 
 def test_steps_in_place_of_seconds_give_the_same_maps_again() -> None:
@@ -118,7 +133,7 @@ def test_fitted_areas_with_dead_detectors_are_learned_from(dead: list[int]) -> N
     areas = np.random.default_rng(0).normal(20, 4, (4, 2, 24, 24))
     areas[dead] = 0
     result = quietbeam.denoise(areas, steps=2, device="cpu")
-    # one side holds out, two train; with one detector nothing is proven
+    # one side holds out, two train; with one detector nothing is tested
     assert result.evidence.fine_tune_steps == (2 if len(dead) == 1 else 0)
     for line in result.evidence.lines:
-        assert len(line.excluded_detectors) == len(dead) and line.proven == (len(dead) < 3)
+        assert len(line.excluded_detectors) == len(dead) and (line.verdict != "not_tested") == (len(dead) < 3)

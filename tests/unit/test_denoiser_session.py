@@ -31,7 +31,7 @@ def test_published_maps_beat_raw_and_keep_totals() -> None:
     for j, line in enumerate(evidence.lines):
         assert ((update.raw[j] - true[j]) ** 2).mean() > 3 * ((update.denoised[j] - true[j]) ** 2).mean()
         assert update.denoised[j].sum() == pytest.approx(update.raw[j].sum(), rel=0.01)
-        assert line.estimator != "raw" and line.proven
+        assert line.estimator != "raw" and line.improved
         assert line.dwell_gain > 1.5
         assert line.total_ratio == pytest.approx(1, abs=0.1)
     assert evidence.final and evidence.rows == 40
@@ -231,7 +231,7 @@ def test_harmful_weights_are_not_promoted() -> None:
 def test_few_detectors(detectors: int) -> None:
     true = specimen() * 5
     update, evidence = session_of(draw(true, np.ones(detectors))).finalize(0.0)
-    assert evidence.lines[0].estimator != "raw" and evidence.lines[0].proven
+    assert evidence.lines[0].estimator != "raw" and evidence.lines[0].improved
     assert ((update.raw - true) ** 2).mean() > 3 * ((update.denoised - true) ** 2).mean()
 
 

@@ -299,7 +299,7 @@ def test_nexus_out_comes_back(tmp_path, result) -> None:
 @pytest.mark.supports("file out", "CSV of the evidence")
 def test_csv_out(tmp_path, result) -> None:
     lines = written(tmp_path, "a.csv", result).read_text().splitlines()
-    assert lines[0].startswith("line,estimator,proven,dwell_gain") and lines[1].startswith("Fe_Ka,")
+    assert lines[0].startswith("line,estimator,verdict,verdict_reason,dwell_gain") and lines[1].startswith("Fe_Ka,")
 
 
 @pytest.mark.supports("file out", "NeXus HDF5")

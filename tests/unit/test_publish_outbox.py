@@ -131,3 +131,10 @@ def test_provenance_is_plain_json_and_complete() -> None:
     assert metadata["raw_run_uid"] == "u" and metadata["start"] == {"sample": "cell"}
     assert metadata["warnings"] == ["gap in row 1"] and metadata["maps"] == {"version": 3, "final": True}
     assert metadata["settings"]["seed"] == 0
+
+
+def test_evidence_of_version_0_1_reaches_tiled_with_a_verdict() -> None:
+    info = RunInfo(uid="u", lines=("Fe_Ka",), detectors=("d1",), shape=(2, 2))
+    old = {"rows": 2, "lines": [{"line": "Fe_Ka", "estimator": "raw", "proven": True, "candidates": {"smoother": 0.5}}]}
+    [line] = container_metadata(Settings(), info, RunStatus(uid="u", info=info), {"evidence": old})["evidence"]["lines"]
+    assert line["verdict"] == "kept_raw" and line["verdict_reason"] and "proven" not in line

@@ -39,7 +39,7 @@ class MapState:
     rows
         Rows in the maps.
     lines
-        Per line: ``dwell_gain``, ``low``, ``high``, ``estimator``.
+        Per line: ``dwell_gain``, ``low``, ``high``, ``estimator``, ``verdict``.
     maps
         True when the maps can still be read.
     """
@@ -86,6 +86,7 @@ class MapHistory:
                     "low": line.dwell_gain_low,
                     "high": line.dwell_gain_high,
                     "estimator": line.estimator,
+                    "verdict": line.verdict,
                 }
                 for line in evidence.lines
             },
@@ -121,7 +122,8 @@ class MapHistory:
         found = []
         for line in text.splitlines():
             values = orjson.loads(line)
-            found.append(MapState(**{**values, "maps": str(values["version"]) in there}))
+            lines = {name: _with_verdict(one) for name, one in values["lines"].items()}
+            found.append(MapState(**{**values, "lines": lines, "maps": str(values["version"]) in there}))
         return found
 
     def read(self, version: int, kind: str) -> tuple[FloatArray, BoolArray]:
@@ -143,6 +145,14 @@ class MapHistory:
             raise NotMeasuredError(
                 f"version {version} of the maps is not kept; there are {', '.join(kept) or 'none yet'}"
             ) from error
+
+
+def _with_verdict(line: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of a line; states that version 0.1 wrote have no verdict, which their other figures give."""
+    if "verdict" in line:
+        return line
+    tested = "kept_raw" if line.get("estimator") == "raw" else "improved"
+    return line | {"verdict": "not_tested" if line.get("dwell_gain") is None else tested}
 
 
 def thinned(states: list[MapState], most: int) -> list[MapState]:

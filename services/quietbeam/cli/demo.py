@@ -93,12 +93,12 @@ def show_table(console: Any, table: list[DemoLine]) -> None:
         "dwell gain, true",
         "total ratio",
         "estimator",
+        "verdict",
     ):
-        shown.add_column(column, justify="left" if column in ("line", "estimator") else "right")
+        shown.add_column(column, justify="left" if column in ("line", "estimator", "verdict") else "right")
     for row in table:
         e = row.evidence
         measured = "-" if e.dwell_gain is None else f"{e.dwell_gain:.1f}"
-        estimator = str(e.estimator) if e.proven else f"{e.estimator} (unproven)"
         shown.add_row(
             e.line,
             f"{e.mean_counts:.2f}",
@@ -106,7 +106,8 @@ def show_table(console: Any, table: list[DemoLine]) -> None:
             interval(e),
             f"{row.true_dwell_gain:.1f}",
             f"{row.total_ratio:.3f}",
-            estimator,
+            e.estimator,
+            e.verdict,
         )
     console.print(shown)
 

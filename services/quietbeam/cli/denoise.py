@@ -87,7 +87,7 @@ def denoise(
     """Denoise a map from a file or from Tiled; prints what held-out photons say of every line."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from quietbeam.core.errors import InputError
     from quietbeam.core.model.evidence import interval
@@ -136,11 +136,14 @@ def denoise(
     budget_given = {"budget_s": budget} if steps is None else {"steps": steps}
     settings = {"input": str(source), **budget_given, "device": device, "fine_tune": not no_fine_tune, "seed": seed}
     write_result(output, result, source=name, settings=settings, format=format)
-    table = Table("line", "published", "dwell gain", "95 % interval", "counts / pixel", "left out")
+    table = Table(Column("line", no_wrap=True), "published", Column("verdict", no_wrap=True))
+    for column in ("dwell gain", "95 % interval", "counts / pixel", "left out"):
+        table.add_column(column)
     for line in result.evidence.lines:
         table.add_row(
             line.line,
             line.estimator,
+            line.verdict,
             "" if line.dwell_gain is None else f"{line.dwell_gain:.1f}",
             interval(line),
             f"{line.mean_counts:.3g}",

@@ -420,7 +420,7 @@ class DenoiseSession:
             self._dirty = False
 
     def _quick_check(self) -> None:
-        """Judge the network we start from on one fold, so that nothing unproven is published before evaluate()."""
+        """Judge the network we start from on one fold, so that nothing untested is published before evaluate()."""
         self._prepare()
         if self.data.rows_measured == 0:
             return

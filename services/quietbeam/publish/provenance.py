@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import Settings
 from quietbeam.core.version import __version__
@@ -40,7 +41,9 @@ def container_metadata(settings: Settings, info: RunInfo, status: RunStatus, att
     attributes
         Attributes of the maps in the buffer: ``version``, ``final``, ``evidence``.
     """
-    evidence = attributes.get("evidence") or (status.evidence.to_dict() if status.evidence else None)
+    stored = attributes.get("evidence")
+    found = RunEvidence.from_dict(stored) if stored else status.evidence
+    evidence = found.to_dict() if found else None
     known = info.to_dict()
     start = known.pop("metadata")
     raw_root = settings.tiled.raw_root

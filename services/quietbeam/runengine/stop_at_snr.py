@@ -34,7 +34,7 @@ class SnrWatch:
     lines
         Lines that must all have it; empty: every line of the run.
     estimate
-        ``denoised``: the lower end of the proven gain must be enough; ``raw``: without denoising.
+        ``denoised``: the lower end of the dwell gain must be enough; ``raw``: without denoising.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SnrWatch:
         factors = []
         for line in wanted:
             found = advice.get(line, {})
-            # a line whose denoised map is not proven has its raw map to show
+            # a line without an improved map is judged by its raw map
             factors.append(found.get(self._factor) or found.get("factor_raw"))
         return bool(factors) and all(factor is not None and factor <= 1.0 for factor in factors)
 

@@ -17,7 +17,7 @@ from .state.catalog import RunCatalog
 from .state.maps import MapReader
 
 API = "/api/v1"
-API_VERSION = "1.1"
+API_VERSION = "1.2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

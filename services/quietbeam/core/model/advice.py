@@ -116,8 +116,11 @@ def _advise_line(info: RunInfo, evidence: RunEvidence, line: LineEvidence, snr: 
         "dwell_raw_s": _seconds(factor_raw, info.dwell_s),
     }
     gain, low = line.dwell_gain, line.dwell_gain_low
-    if line.estimator == "raw" or not line.proven:
-        return LineAdvice(**raw, reason="no denoised map is proven better than raw: count on raw")
+    if not line.improved:
+        tested = (
+            "no estimate proved better than raw" if line.verdict == "kept_raw" else "the denoised map is not tested"
+        )
+        return LineAdvice(**raw, reason=f"{tested}: count on raw")
     if not gain or not low or gain <= 0 or low <= 0:
         return LineAdvice(**raw, reason="the dwell gain or its lower bound is not measured: count on raw")
     factor = _factor(factor_raw, low)

@@ -12,6 +12,13 @@ from typing import Any, Literal
 
 Estimator = Literal["raw", "smoother", "pretrained", "fine_tuned", "nonlocal", "combined"]
 Kind = Literal["counts", "areas"]
+Verdict = Literal["improved", "kept_raw", "not_tested"]
+VERDICT_REASONS: Mapping[Verdict, str] = {
+    "improved": "Held-out data prove that the published map has a smaller error than raw.",
+    "kept_raw": "No estimate proved better than raw on held-out data, so raw is published.",
+    "not_tested": "Nothing could be held out, so no estimate was tested.",
+}
+"""What each verdict means; the reason of a verdict that is given without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +31,14 @@ class LineEvidence:
         Emission line, ``Fe_Ka``.
     estimator
         The estimate that won on held-out photons and is published for this line.
-    proven
-        True when the held-out photons show that the published map beats the raw sum; False when they cannot tell
-        (one detector of fitted areas). ``raw`` is always "proven".
+    verdict
+        ``improved``: held-out data prove that the published map has a smaller error than raw. ``kept_raw``: estimates
+        were tested, none proved better, raw is published. ``not_tested``: nothing could be held out.
+    verdict_reason
+        One sentence: why.
     dwell_gain
         ``MSE(raw) / MSE(published)``: how many times longer the raw map would have to be acquired to have the same
-        error. ``None`` when it cannot be measured. 1.0 for ``raw``.
+        error. ``None`` when it cannot be measured. 1.0 for ``kept_raw``.
     dwell_gain_low, dwell_gain_high
         95 % interval of the dwell gain (bootstrap over blocks of pixels).
     candidates
@@ -64,7 +73,8 @@ class LineEvidence:
 
     line: str
     estimator: Estimator
-    proven: bool
+    verdict: Verdict
+    verdict_reason: str = ""
     dwell_gain: float | None = None
     dwell_gain_low: float | None = None
     dwell_gain_high: float | None = None
@@ -85,6 +95,31 @@ class LineEvidence:
     false_structure: float | None = None
     coverage_68: float | None = None
     excluded_detectors: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.verdict_reason:
+            object.__setattr__(self, "verdict_reason", VERDICT_REASONS[self.verdict])
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LineEvidence:
+        """Build from plain JSON types, also as version 0.1 wrote them; unknown keys of newer versions are ignored."""
+        known = {f.name for f in fields(cls)}
+        verdict = data.get("verdict") or _verdict_before_0_2(data)
+        return cls(**{k: v for k, v in data.items() if k in known} | {"verdict": verdict})
+
+    @property
+    def improved(self) -> bool:
+        """True when held-out data prove that the published map has a smaller error than raw."""
+        return self.verdict == "improved"
+
+
+def _verdict_before_0_2(line: Mapping[str, Any]) -> Verdict:
+    """Return the verdict of a line that was written with ``proven``, which was True also where raw was published."""
+    if not line.get("proven", True):
+        return "not_tested"
+    if line.get("estimator") != "raw":
+        return "improved"
+    return "kept_raw" if line.get("candidates", True) else "not_tested"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +196,8 @@ class RunEvidence:
     def from_dict(cls, data: Mapping[str, Any]) -> RunEvidence:
         """Build from :meth:`to_dict`; unknown keys of newer versions are ignored."""
         known = {f.name for f in fields(cls)}
-        line_known = {f.name for f in fields(LineEvidence)}
         values = {k: v for k, v in data.items() if k in known}
-        values["lines"] = tuple(
-            LineEvidence(**{k: v for k, v in line.items() if k in line_known}) for line in values.get("lines", ())
-        )
+        values["lines"] = tuple(LineEvidence.from_dict(line) for line in values.get("lines", ()))
         known = {f.name for f in fields(DetectorEvidence)}
         values["detectors"] = tuple(
             DetectorEvidence(**{k: v for k, v in one.items() if k in known}) for one in values.get("detectors", ())
@@ -182,5 +214,5 @@ def interval(line: LineEvidence) -> str:
     """Return the 95 % interval of the dwell gain in words; where it has no upper end, the lower bound."""
     low, high = line.dwell_gain_low, line.dwell_gain_high
     if low is None:
-        return "not known" if line.dwell_gain is not None and line.estimator != "raw" else "-"
+        return "not known" if line.dwell_gain is not None and line.improved else "-"
     return f"{low:.1f} to {high:.1f}" if high is not None else f"at least {low:.1f}"

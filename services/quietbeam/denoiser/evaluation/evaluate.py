@@ -30,7 +30,7 @@ from .fold_errors import (
     judge_nonlocal,
     total,
 )
-from .gate import Choice, choose, gain_interval
+from .gate import Choice, choose, gain_interval, keep_raw, not_tested
 from .risk import FOLDS, Blocks, counting_variance
 from .single_detector import judge_single
 from .user_notes import notes_of
@@ -143,16 +143,17 @@ class Evaluation:
         gain: float | None = 1.0
         low: float | None = None
         high: float | None = None
-        if not choice.proven:
+        if choice.verdict == "not_tested":
             gain = None
-        elif choice.estimator != "raw":
+        elif choice.verdict == "improved":
             factor = carry_over(data, constant=choice.constant)
             gain, low, high = (None if v is None else v * factor for v in self._interval(j))
         row, col = checks.residual_worst or (None, None)
         return LineEvidence(
             line=name,
             estimator=choice.estimator,
-            proven=choice.proven,
+            verdict=choice.verdict,
+            verdict_reason=choice.reason,
             dwell_gain=rounded(gain, 3),
             dwell_gain_low=rounded(low, 3),
             dwell_gain_high=rounded(high, 3),
@@ -245,14 +246,12 @@ def evaluate(
         mine = {key: value[j] for key, value in errors.items()}
         if len(weights[j]) < 2:
             mine.pop("combined", None)
-        result.choices.append(choose(mine, carry_over(data)))
+        result.choices.append(_untested(data, sums, mine["raw"], j) or choose(mine, carry_over(data)))
         if result.choices[j].constant:
             widths[j] = float("inf")
         carry = carry_over(data, constant=result.choices[j].constant)
         if result.choices[j].estimator != "raw" and carry * result._interval(j)[1] < 1.0:
-            result.choices[j] = Choice("raw", proven=True)  # what is published has an interval above 1
-        if not sums.exposure[j].any():
-            result.choices[j] = Choice("raw", proven=False)  # nothing was measured of it
+            result.choices[j] = keep_raw("The interval of the dwell gain begins below 1, so raw is published.")
     first = [p for p in pieces if p.index == 0]
     result.checks = [_check(result, j, first[0], noise) for j in range(n)]
     if thorough and data.kind == "counts":
@@ -260,6 +259,17 @@ def evaluate(
     result.jitter = common_mode(sums)
     result.notes = notes_of(data, result.choices, result.jitter[1])
     return result
+
+
+def _untested(data: RunCounts, sums: Sums, raw: Blocks, j: int) -> Choice | None:
+    """Return raw with the reason where nothing of line ``j`` is held out: ``raw`` is its squared error (block,)."""
+    if not sums.exposure[j].any():
+        return not_tested("Nothing was measured of this line.")
+    if raw.any():
+        return None
+    if data.kind == "counts":
+        return not_tested("The line has no counts that could be held out.")
+    return not_tested("Only one detector has usable areas of this line: nothing can be held out.")
 
 
 def _check(result: Evaluation, j: int, piece: Judged, noise: NoiseModel) -> LineChecks:
@@ -328,9 +338,9 @@ def carry_over(data: RunCounts, *, constant: bool = False) -> float:
 def _nothing_held_out(data: RunCounts, noise: NoiseModel, seed: int) -> Evaluation:
     n, measured = len(data.lines), bool(data.measured.any())
     choices, weights, widths = judge_single(data, noise, seed) if measured else ([], [], [])
-    why = "one detector of fitted areas: nothing can be held out, so what is published is not proven"
+    why = "one detector of fitted areas: nothing can be held out, so what is published is not tested"
     return Evaluation(
-        choices=choices or [Choice("raw", proven=True)] * n,
+        choices=choices or [not_tested("Nothing is measured yet.")] * n,
         widths=widths or [float("inf")] * n,
         weights=weights or [{} for _ in range(n)],
         errors={"raw": np.zeros((n, 1)), "constant": np.zeros((n, 1))},

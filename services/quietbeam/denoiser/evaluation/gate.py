@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import norm, truncnorm
 
-from quietbeam.core.model.evidence import Estimator
+from quietbeam.core.model.evidence import Estimator, Verdict
 
 from .risk import Blocks
 
@@ -24,6 +24,8 @@ STRUCTURE_Z = 1.0
 """By so many standard errors must what is published be better than a constant."""
 CAREFUL_STRUCTURE_Z = 2.0
 """The same for what was chosen among several: noise alone is the better of something."""
+LEAST_BLOCKS = 4
+"""Blocks of pixels with held-out photons, below which nothing is tested."""
 LEAST_STRUCTURE = 0.003
 """Structure worth less than this share of raw's squared error is not shown: the line is published as a constant."""
 
@@ -36,15 +38,28 @@ class Choice:
     ----------
     estimator
         The winner.
+    verdict
+        Whether held-out photons prove that it beats raw, as in :class:`~quietbeam.core.model.evidence.LineEvidence`.
+    reason
+        The verdict's reason in one sentence; empty for the usual one.
     constant
         True when the smoother won as a constant: no structure was proven.
-    proven
-        True when held-out photons show that it beats raw.
     """
 
     estimator: Estimator
-    proven: bool
+    verdict: Verdict
+    reason: str = ""
     constant: bool = False
+
+
+def keep_raw(reason: str = "") -> Choice:
+    """Return the choice of raw after a test that no estimate passed."""
+    return Choice("raw", "kept_raw", reason)
+
+
+def not_tested(reason: str, estimator: Estimator = "raw", *, constant: bool = False) -> Choice:
+    """Return the choice of an estimate that no held-out data could test."""
+    return Choice(estimator, "not_tested", reason, constant)
 
 
 def paired(better: Blocks, worse: Blocks) -> float:
@@ -52,7 +67,7 @@ def paired(better: Blocks, worse: Blocks) -> float:
     difference = worse - better
     used = (worse != 0) | (better != 0)
     n = int(used.sum())
-    if n < 4:
+    if n < LEAST_BLOCKS:
         return 0.0
     spread = float(np.sqrt(n * difference[used].var(ddof=1)))
     total = float(difference.sum())
@@ -77,7 +92,7 @@ def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
     raw = errors["raw"]
     others = [name for name in errors if name not in ("raw", *_CAREFUL)]
     if not others or not np.any(raw):
-        return Choice("raw", proven=True)
+        return not_tested("Nothing of this line could be held out.")
     best = min(others, key=lambda name: float(errors[name].sum()))
     for careful in _CAREFUL:
         if careful in errors and paired(errors[careful], errors[best]) > CAREFUL_Z:
@@ -88,10 +103,12 @@ def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
         if gained < LEAST_STRUCTURE * float(raw.sum()) or paired(errors[best], errors["constant"]) < enough:
             best = "constant"
     there = errors[best] if best == "constant" else errors[best] / carry
+    if int(((raw != 0) | (there != 0)).sum()) < LEAST_BLOCKS:
+        return not_tested(f"Too few pixels for a test: fewer than {LEAST_BLOCKS} blocks have held-out counts.")
     if float(there.sum()) < float(raw.sum()) and paired(there, raw) > PROOF_Z:
         name: Estimator = "smoother" if best == "constant" else best  # type: ignore[assignment]
-        return Choice(name, proven=True, constant=best == "constant")
-    return Choice("raw", proven=True)
+        return Choice(name, "improved", constant=best == "constant")
+    return keep_raw()
 
 
 def gain_interval(
@@ -109,7 +126,7 @@ def gain_interval(
     used = (raw != 0) | (chosen != 0)
     raw, chosen = raw[used], chosen[used]
     n = raw.size
-    if n < 4 or raw.sum() <= 0:
+    if n < LEAST_BLOCKS or raw.sum() <= 0:
         return 1.0, 0.0, None
     weights = _resampled(n, seed, draws)
     ratio = (weights @ chosen) / np.maximum(weights @ raw, 1e-12 * raw.sum())

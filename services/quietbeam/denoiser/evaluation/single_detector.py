@@ -1,4 +1,4 @@
-"""One detector of fitted areas: nothing can be held out, so the choice is careful and marked unproven."""
+"""One detector of fitted areas: nothing can be held out, so the choice is careful and its verdict `not_tested`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from quietbeam.core.model.types import BoolArray
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts
 from .combination import Weights
-from .gate import Choice
+from .gate import Choice, not_tested
 
 NOISY_SHARE = 0.3
 """Share of noise in a map's variance from which on the network is taken as it is."""
 LEAST_NETWORK = 0.3
 """Share of the network where the map is nearly all structure: its noise may then be overestimated."""
 PERMUTATIONS = 60
+REASON = "One detector of fitted areas: nothing can be held out."
 
 
 def judge_single(data: RunCounts, noise: NoiseModel, seed: int) -> tuple[list[Choice], list[Weights], list[float]]:
@@ -33,16 +34,16 @@ def judge_single(data: RunCounts, noise: NoiseModel, seed: int) -> tuple[list[Ch
         lit = sums.exposure[j] > 0
         values = sums.rate[j]
         if lit.sum() < 16 or not np.ptp(values[lit]):
-            choices.append(Choice("raw", proven=True))
+            choices.append(not_tested(REASON))
             weights.append({})
             continue
         if not _is_structured(values, lit, np.random.default_rng([seed, 51, j])):
-            choices.append(Choice("smoother", proven=False, constant=True))
+            choices.append(not_tested(REASON, "smoother", constant=True))
             weights.append({})
             continue
         variance = noise.factor[j] * max(float(values[lit].mean()), 0.0) + noise.constant[j]
         share = float(np.clip(variance / values[lit].var() / NOISY_SHARE, LEAST_NETWORK, 1.0))
-        choices.append(Choice("pretrained" if share == 1.0 else "combined", proven=False))
+        choices.append(not_tested(REASON, "pretrained" if share == 1.0 else "combined"))
         weights.append({"pretrained": share, **({"raw": 1 - share} if share < 1 else {})})
     return choices, weights, [float("inf")] * len(data.lines)
 

@@ -1,4 +1,4 @@
-"""Sentences for people about what was left out, what differs, and what could not be proven."""
+"""Sentences for people about what was left out, what differs, and what could not be tested."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def notes_of(data: RunCounts, choices: list[Choice], jitter_rows: float | None =
             notes.append(
                 "detectors differ from pixel to pixel by more than counting noise (variance ratio): " + ", ".join(loud)
             )
-    raw = [n for n, c in zip(data.lines, choices, strict=True) if c.estimator == "raw" and c.proven]
-    if raw:
-        notes.append("no estimate is proven better than the raw sum for " + ", ".join(raw))
+    kept_raw = [n for n, c in zip(data.lines, choices, strict=True) if c.verdict == "kept_raw"]
+    if kept_raw:
+        notes.append("no estimate proved better than raw for " + ", ".join(kept_raw))
+    untested = [n for n, c in zip(data.lines, choices, strict=True) if c.verdict == "not_tested"]
+    if untested:
+        notes.append("no estimate could be tested for " + ", ".join(untested))
     return notes

@@ -99,7 +99,7 @@ def published(
     if evidence.get("kind", "counts") == "counts" and np.allclose(counts, np.rint(counts), rtol=2e-6, atol=1e-4):
         counts, remark = np.rint(counts), remark + "counts of one detector"
     else:
-        remark += "areas of one detector, for which no gain can be proven, since it is not in whole counts"
+        remark += "areas of one detector, for which no gain can be tested, since it is not in whole counts"
     return MapFile(counts=counts, lines=lines, detectors=("sum",), measured=measured, remark=remark)
 
 

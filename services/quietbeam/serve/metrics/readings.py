@@ -10,7 +10,7 @@ from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.model.evidence import VERDICT_REASONS, RunEvidence
 from quietbeam.core.model.types import RunState
 from quietbeam.core.version import __version__
 from quietbeam.core.wire import keys, metrics, runs
@@ -157,11 +157,20 @@ class Readings:
 def _evidence(evidence: RunEvidence) -> Iterable[Metric]:
     gain = GaugeMetricFamily(
         "quietbeam_open_run_dwell_gain",
-        "Dwell gain of a line's map: the lower end of its 95 % interval; 1 where raw is shown.",
+        "Dwell gain of a line's map: the lower end of its 95 % interval; 1 for kept_raw, none for not_tested.",
         labels=("line",),
     )
     for line in evidence.lines:
-        proven = line.dwell_gain if line.dwell_gain_low is None else line.dwell_gain_low
-        if proven is not None:
-            gain.add_metric((line.line,), proven)
+        least = line.dwell_gain if line.dwell_gain_low is None else line.dwell_gain_low
+        if least is not None:
+            gain.add_metric((line.line,), least)
     yield gain
+    lines = GaugeMetricFamily(
+        "quietbeam_open_run_lines",
+        "Lines by verdict. All kept_raw or not_tested late in a scan: read the notes of its evidence.",
+        labels=("verdict",),
+    )
+    verdicts = [line.verdict for line in evidence.lines]
+    for verdict in VERDICT_REASONS:
+        lines.add_metric((verdict,), verdicts.count(verdict))
+    yield lines

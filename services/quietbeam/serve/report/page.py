@@ -89,8 +89,8 @@ def _sentence(status: RunStatus, info: RunInfo) -> str:
 
 
 def _summary(known: dict[str, LineEvidence], info: RunInfo) -> str:
-    better = [line for line in known.values() if line.proven and line.estimator != "raw"]
-    told = f"{len(better)} of {len(info.lines)} lines are denoised, proven on photons that the network did not see"
+    better = [line for line in known.values() if line.improved]
+    told = f"{len(better)} of {len(info.lines)} lines are improved, proven on photons that the network did not see"
     gains = [line.dwell_gain_low for line in better if line.dwell_gain_low is not None]
     if gains:
         told += f"; dwell gains of at least {min(gains):.1f} to {max(gains):.1f}"
@@ -136,7 +136,7 @@ def _evidence_table(known: dict[str, LineEvidence], info: RunInfo) -> str:
     rows = []
     for line in lines:
         doubts = ["residual shows structure"] if line.residual_flag else []
-        doubts += [] if line.proven and line.estimator != "raw" else ["not proven better than raw"]
+        doubts += [] if line.improved else [f"{line.verdict.replace('_', ' ')}: {line.verdict_reason}"]
         doubts += [f"{d} left out: {why}" for d, why in line.excluded_detectors.items()]
         frc = "-" if line.frc_pixels is None else f"{line.frc_pixels:.1f} (raw {_number(line.frc_raw_pixels, '.1f')})"
         bias = "-" if line.total_ratio is None else f"{100 * (line.total_ratio - 1):+.1f} %"

@@ -20,7 +20,7 @@ from quietbeam.core.wire.runs import RunStatus
 Kind = Literal["raw", "denoised", "uncertainty", "residual", "chi2", "measured"]
 KINDS: dict[Kind, str] = {
     "raw": "gain-weighted sum over detectors",
-    "denoised": "the published estimate; equals raw for lines whose gain is not proven",
+    "denoised": "the published estimate; equals raw for lines that kept raw",
     "uncertainty": "one standard error of denoised",
     "residual": "raw minus denoised",
     "chi2": "chi-square of the residual in boxes of 5 x 5 pixels: about 1 where only noise is left",

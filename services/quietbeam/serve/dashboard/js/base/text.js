@@ -36,10 +36,19 @@ export function unitName(units) {
   return units === "um" ? "µm" : units;
 }
 
+/** The verdicts of the evidence as people read them. */
+export const VERDICTS = { improved: "improved", kept_raw: "kept raw", not_tested: "not tested" };
+
+/** The verdict of a line that is not improved, with what is shown: "▲ not tested: network shown". */
+export function verdictText({ verdict, estimator }) {
+  const why = verdict === "kept_raw" ? "no proven gain" : `${ESTIMATORS[estimator] ?? estimator} shown`;
+  return `▲ ${VERDICTS[verdict]}: ${why}`;
+}
+
 /** A dwell gain with what is known of it: "×8.1" and " dwell gain (6.0–11.2)"; the lower bound alone where the upper is open. */
 export function gainText({ dwell_gain: value, dwell_gain_low: low, dwell_gain_high: high }) {
   const times = (gain) => (gain >= 100 ? `×${gain.toFixed(0)}` : `×${gain.toFixed(1)}`);
-  if (value === null) return { figure: "", meaning: "proven; dwell gain not measured" };
+  if (value === null) return { figure: "", meaning: "improved; dwell gain not measured" };
   if (low === null) return { figure: times(value), meaning: " dwell gain, interval not known" };
   if (high === null) return { figure: `at least ${times(low)}`, meaning: " dwell gain" };
   return { figure: times(value), meaning: ` dwell gain (${low.toFixed(1)}–${high.toFixed(1)})` };

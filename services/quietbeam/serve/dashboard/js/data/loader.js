@@ -117,10 +117,10 @@ async function kept(uid, kind, stride) {
 
 /** The run as its maps say it was: what is known of an earlier state, nothing of what is known only now. */
 function asItWas(run, { rows, version, lines, state }) {
-  const was = Object.entries(lines ?? {}).map(([line, { dwell_gain, low, high, estimator }]) => ({
+  const was = Object.entries(lines ?? {}).map(([line, { dwell_gain, low, high, estimator, verdict }]) => ({
     line,
     estimator,
-    proven: estimator !== "raw",
+    verdict,
     dwell_gain,
     dwell_gain_low: low,
     dwell_gain_high: high,

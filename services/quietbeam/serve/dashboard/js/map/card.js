@@ -98,9 +98,9 @@ export class LineCard {
   #evidence(run) {
     const judged = judge(run, this.line);
     this.judged = judged;
-    this.element.dataset.proven = judged.proven ?? "";
+    this.element.dataset.verdict = judged.verdict ?? "";
     this.verdict.replaceChildren(
-      ...judged.verdict.map(([textContent, className]) => make("span", { textContent, className })),
+      ...judged.headline.map(([textContent, className]) => make("span", { textContent, className })),
     );
     this.verdict.title = this.verdict.textContent;
     this.valuesBox.title = judged.told.join("\n");

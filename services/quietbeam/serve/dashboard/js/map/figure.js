@@ -54,12 +54,13 @@ export function drawFigure({ run, cards, view, options, columns, bar, colours, s
 function drawCard(c, card, { x, y, w, h, inner, view, run, bar, theme, colours }) {
   const { judged } = card;
   text(c, card.title ?? lineName(card.line), x + AXIS.left, y + 14, { size: 14, bold: true, colour: theme.text });
-  const verdict = judged.verdict.map(([words]) => words).join("");
+  const headline = judged.headline.map(([words]) => words).join("");
+  const doubtful = judged.verdict !== null && judged.verdict !== "improved";
   const full = x + AXIS.left + inner;
-  text(c, verdict, full, y + 14, {
+  text(c, headline, full, y + 14, {
     size: 11,
     align: "right",
-    colour: judged.proven === false ? theme.warn : theme.soft,
+    colour: doubtful ? theme.warn : theme.soft,
     most: full - x - AXIS.left - 60,
   });
   let left = x + AXIS.left;

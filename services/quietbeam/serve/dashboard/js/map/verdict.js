@@ -1,6 +1,6 @@
 // What the evidence of one line says, in words: the verdict on its card, the remark below its maps, the label of its map.
 
-import { adviceText, ESTIMATORS, gainText, number } from "../base/text.js";
+import { adviceText, ESTIMATORS, gainText, number, VERDICTS, verdictText } from "../base/text.js";
 
 /** The evidence of a line, or undefined. */
 export function evidenceOf(run, line) {
@@ -24,13 +24,16 @@ export function worstOf({ residual_worst_row: row, residual_worst_col: col }) {
   return Number.isInteger(row) && Number.isInteger(col) ? { row, col } : null;
 }
 
-/** {shownRaw, proven, verdict: [[text, style]], doubts, brief, sentence, facts, told}. */
+/**
+ * {shownRaw, verdict, headline: [[text, style]], doubts, brief, sentence, facts, told}.
+ * `verdict` is that of the evidence: improved, kept_raw or not_tested; null without evidence.
+ */
 export function judge(run, line) {
   const evidence = evidenceOf(run, line);
   const shownRaw = !evidence || evidence.estimator === "raw";
   const nothing = { doubts: "", brief: "", sentence: "", facts: "", told: [] };
-  if (!evidence) return { shownRaw, proven: null, verdict: [["no evidence yet", ""]], ...nothing };
-  const proven = evidence.proven && !shownRaw;
+  if (!evidence) return { shownRaw, verdict: null, headline: [["no evidence yet", ""]], ...nothing };
+  const { verdict } = evidence;
   const name = ESTIMATORS[evidence.estimator] ?? evidence.estimator;
   const advice = adviceText(
     run.advice?.lines.find((one) => one.line === line),
@@ -40,14 +43,16 @@ export function judge(run, line) {
   const mean = Number.isFinite(evidence.mean_counts) ? `${number(evidence.mean_counts)} counts` : "";
   return {
     shownRaw,
-    proven,
-    verdict: verdict(evidence, shownRaw),
+    verdict,
+    headline: headline(evidence),
     doubts: doubts.length ? `▲ ${doubts.join("; ")}` : "",
     brief: advice.brief,
     sentence: advice.sentence,
-    facts: [proven ? "proven" : "", name, advice.brief || !mean ? "" : `${mean}/pixel`].filter(Boolean).join(" · "),
+    facts: [verdict === "improved" ? VERDICTS.improved : "", name, advice.brief || !mean ? "" : `${mean}/pixel`]
+      .filter(Boolean)
+      .join(" · "),
     told: [
-      proven ? "proven on held-out photons" : "",
+      [VERDICTS[verdict], evidence.verdict_reason].filter(Boolean).join(": "),
       `estimator: ${name}${weightsText(evidence)}`,
       mean && `mean ${mean} a pixel, judged on ${run.evidence.rows} rows`,
       ...advice.told,
@@ -57,9 +62,8 @@ export function judge(run, line) {
   };
 }
 
-function verdict(evidence, shownRaw) {
-  if (shownRaw) return [["▲ not proven: raw shown", "warn"]];
-  if (!evidence.proven) return [["▲ not proven", "warn"]];
+function headline(evidence) {
+  if (evidence.verdict !== "improved") return [[verdictText(evidence), "warn"]];
   const { figure, meaning } = gainText(evidence);
   return [...(figure ? [[figure, "gain"]] : []), [meaning, ""]];
 }

@@ -1,7 +1,7 @@
 // The panel "evidence": what held-out photons say about every line, in one table.
 
 import { table } from "../base/dom.js";
-import { ESTIMATORS, gainText, lineName, number } from "../base/text.js";
+import { ESTIMATORS, gainText, lineName, number, VERDICTS } from "../base/text.js";
 import { doubtsOf, worstOf } from "../map/verdict.js";
 
 const byId = (id) => document.getElementById(id);
@@ -37,9 +37,9 @@ export class EvidencePanel {
 
 /** The row of a line, and a second one with what else is known of it. */
 function rowsOf(line, most) {
-  const shownRaw = line.estimator === "raw";
+  const improved = line.verdict === "improved";
   const { figure, meaning } = gainText(line);
-  const told = shownRaw || !line.proven ? "▲ not proven" : `${figure}${meaning.replace(" dwell gain", "")}`;
+  const told = improved ? `${figure}${meaning.replace(" dwell gain", "")}` : `▲ ${VERDICTS[line.verdict]}`;
   const total = Number.isFinite(line.total_ratio) ? 100 * (line.total_ratio - 1) : null;
   const bias = total === null ? "–" : `${total > 0 ? "+" : total < 0 ? "−" : ""}${Math.abs(total).toFixed(1)} %`;
   const rest = [
@@ -65,8 +65,8 @@ function rowsOf(line, most) {
   return [
     [
       { text: lineName(line.line), head: true },
-      { text: told, style: shownRaw || !line.proven ? "warn" : "good" },
-      shownRaw ? { text: "raw shown" } : { node: whisker(line, most) },
+      { text: told, style: improved ? "good" : "warn" },
+      line.estimator === "raw" ? { text: "raw shown" } : { node: whisker(line, most) },
       { text: bias },
     ],
     [
@@ -74,6 +74,7 @@ function rowsOf(line, most) {
       {
         text: [
           ...rest.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")),
+          ...(improved ? [] : [line.verdict_reason]).filter(Boolean),
           ...doubts.map((doubt) => `▲ ${doubt}`),
         ].join(" · "),
         style: `under${doubts.length ? " warn" : ""}`,

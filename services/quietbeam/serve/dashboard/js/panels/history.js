@@ -114,10 +114,10 @@ function shownGain(gain) {
 /** The newest maps as a state like the others. */
 function present({ uid, maps_version: version, denoise, evidence }) {
   const lines = Object.fromEntries(
-    (evidence?.lines ?? []).map(({ line, estimator, dwell_gain, dwell_gain_low: low, dwell_gain_high: high }) => [
-      line,
-      { estimator, dwell_gain, low, high },
-    ]),
+    (evidence?.lines ?? []).map((line) => {
+      const { estimator, verdict, dwell_gain, dwell_gain_low: low, dwell_gain_high: high } = line;
+      return [line.line, { estimator, verdict, dwell_gain, low, high }];
+    }),
   );
   return {
     uid,

@@ -48,7 +48,7 @@ export class RgbPanel {
   /** The composite as `drawFigure` takes it. */
   #asCard() {
     const words = this.map.figure.title;
-    return { title: words, maps: new Map([["rgb", this.map]]), bars: [], judged: { verdict: [], proven: true } };
+    return { title: words, maps: new Map([["rgb", this.map]]), bars: [], judged: { verdict: null, headline: [] } };
   }
 
   #choose(i, line) {
