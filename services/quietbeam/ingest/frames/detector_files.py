@@ -19,7 +19,7 @@ from quietbeam.core.errors import DataNotReadyError, DocumentError
 
 from ..documents.model import Resource, StreamResource
 from ..profile.sections import Dataset
-from .values import arrange
+from .axes import arrange
 
 _MIMETYPES = ("application/x-hdf5", "application/x-hdf", "application/hdf5")
 _OPEN_FILES = 32

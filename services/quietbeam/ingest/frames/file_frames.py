@@ -10,8 +10,9 @@ from quietbeam.core.errors import DataNotReadyError, DocumentError
 from ..documents.delivery import Pending
 from ..documents.model import StreamDatum, StreamResource
 from ..profile.layout import Layout
+from .axes import conform
 from .detector_files import DetectorFiles
-from .values import Frames, combine, part_of
+from .values import Frames, combine
 
 Put = Callable[[int, Frames, Pending, str], None]
 """``put(index, frames, pending, where)``; raises DocumentError when frames lie outside the map."""
@@ -101,7 +102,7 @@ class FileFrames:
             stop = min(datum.stop, first + (rest if per_entry == 1 else 1))
             values = self._files.read(resource, dataset, first, stop, per_index=per_index)
             where = f"{resource.uri} entry {first}"
-            frames = combine(layout, {role: part_of(layout, role, values, where)})
+            frames = combine(layout, {role: conform(layout, role, values, where)})
             put(index, frames, announced.pending, where)
             announced.done = stop
 

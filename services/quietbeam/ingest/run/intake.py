@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from quietbeam.core.errors import DataNotReadyError, DocumentError
 
 from ..documents.delivery import Pending
 from ..documents.model import Event, EventPage, StreamDatum
+from ..frames.event_values import frames_of
 from ..frames.file_frames import FileFrames
 from ..frames.legacy_datums import DatumStore
 from ..frames.split_streams import Series
-from ..frames.values import Frames, frames_of
+from ..frames.values import Frames
 from ..profile.layout import Layout
 from ..rows.assembler import RowAssembler
 from ..rows.grid import GridAssembler
@@ -120,7 +119,7 @@ class Intake:
             raise DocumentError(f"event {event.seq_num}: {error}") from error
         gridded = self._layout.geometry.gridded
         if n > stride:
-            frames = _first(frames, stride)
+            frames = frames.part(0, stride)
             self._warn(f"a row had more frames than the {stride} pixels of the map; the last ones were left out", 1)
         elif n < stride and n > 1 and not gridded:
             self._warn(f"a row had fewer frames than the {stride} pixels of the map; the rest is not measured", 1)
@@ -179,12 +178,3 @@ class Intake:
         lost = self._series.give_up() if self._series is not None else 0
         if lost:
             self._warn(f"{lost} pixels lack some of their series and are not measured", 1)
-
-
-def _first(frames: Frames, n: int) -> Frames:
-    parts = {
-        name: value[:n]
-        for name in ("good", "counts", "i0", "live_time_s", "slow", "fast")
-        if isinstance(value := getattr(frames, name), np.ndarray)
-    }
-    return replace(frames, **parts)  # type: ignore[arg-type]
