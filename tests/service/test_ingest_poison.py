@@ -21,7 +21,7 @@ from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import RedisSettings, Settings
 from quietbeam.core.wire.bus import Connection, connect
 from quietbeam.ingest.rows.assembler import RowAssembler
-from quietbeam.ingest.run import assembly as run_module
+from quietbeam.ingest.run import router as run_module
 from quietbeam.ingest.stage import service as service_module
 
 if TYPE_CHECKING:

@@ -193,7 +193,7 @@ def test_a_stale_run_goes_on_although_ingest_was_restarted(settings: Settings, r
 
 
 def test_joining_in_the_middle_says_what_to_do(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quietbeam.ingest.run.assembly.ORPHAN_S", 0.2)
+    monkeypatch.setattr("quietbeam.ingest.run.router.ORPHAN_S", 0.2)
     scan = Scan()
     docs = scan.docs()
     pipe.send(docs[1:10], run=scan.uid)

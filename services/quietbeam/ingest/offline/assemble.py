@@ -20,7 +20,7 @@ from ..documents.delivery import Pending
 from ..documents.recording import Recorded
 from ..frames.detector_files import DetectorFiles
 from ..profile.schema import BeamlineProfile
-from ..run.assembly import LiveRun
+from ..run.router import RunRouter
 
 _LONGEST_S = 60.0
 
@@ -45,43 +45,43 @@ def map_of_documents(
         raise InputError("there is no start document: the recording began in the middle of a run")
     with tempfile.TemporaryDirectory(prefix="quietbeam-offline-") as scratch:
         run, refused = ingest_recorded(recorded, uid, profiles, folders, Path(scratch))
-        if run.is_stack:
+        if run.holds_several_maps:
             raise InputError(f"run {uid} is a stack of maps: send it through ingest, which makes a run of each map")
-        if run.buffer is None or not run.buffer.measured().any():
-            why = run.reason or "; ".join(reason for reason, _ in refused.most_common(2)) or "no pixel was measured"
+        if run.assembly is None or not run.assembly.buffer.measured().any():
+            reasons = "; ".join(reason for reason, _ in refused.most_common(2))
+            why = run.condition.reason or reasons or "no pixel was measured"
             raise InputError(why if uid in why else f"run {uid}: {why}")
-        file = read_map(run.buffer.path)
+        file = read_map(run.assembly.buffer.path)
     return replace(file, metadata={**file.metadata, "source": uid})
 
 
 def ingest_recorded(
     recorded: Sequence[Recorded], uid: str, profiles: Sequence[BeamlineProfile], folders: Sequence[Path], scratch: Path
-) -> tuple[LiveRun, Counter[str]]:
+) -> tuple[RunRouter, Counter[str]]:
     """Give the documents of one run to ingest, its buffer below `scratch`; return it and why documents were refused."""
     limits = IngestSettings(data_roots=tuple(folders), file_timeout=timedelta(seconds=1))
     settings = Settings(data_dir=scratch, ingest=limits)
     files = DetectorFiles([scratch, *folders], max_bytes=limits.max_spectrum_bytes)
-    run = LiveRun(uid, settings, profiles, files, source="recording")
-    mine: dict[str, str] = {}
+    run = RunRouter(uid, settings, profiles, files, source="recording")
+    run_of: dict[str, str] = {}
     refused: Counter[str] = Counter()
     for name, doc in recorded:
         try:
             document = documents.decode(name, codec.pack(doc))
-            own = getattr(document, "descriptor", getattr(document, "resource", ""))
-            of = getattr(document, "run", "") or mine.get(own, uid)
-            mine[getattr(document, "uid", "")] = of
-            if of == uid:
-                run.take(document, Pending(0, b""), time.monotonic())
+            parent = getattr(document, "descriptor", getattr(document, "resource", ""))
+            document_run = getattr(document, "run", "") or run_of.get(parent, uid)
+            run_of[getattr(document, "uid", "")] = document_run
+            if document_run == uid:
+                run.handle_document(document, Pending(0, b""), time.monotonic())
         except DocumentError as error:
             refused[str(error)] += 1
     deadline = time.monotonic() + _LONGEST_S
     while time.monotonic() < deadline:
-        run.turn(time.monotonic())
-        if run.idle and (run.stop is None or run.state.ended):
+        result = run.poll(time.monotonic())
+        refused.update(problem.reason for problem in result.refused)
+        if run.idle and (run.stop is None or run.condition.state.ended):
             break
         time.sleep(0.01)
     run.flush()
-    for _, reason in run.set_aside:
-        refused[reason] += 1
     files.close()
     return run, refused

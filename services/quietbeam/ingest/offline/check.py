@@ -18,7 +18,8 @@ from ..documents.model import Descriptor
 from ..documents.recording import Recorded
 from ..profile.geometry import Geometry
 from ..profile.schema import BeamlineProfile
-from ..run.assembly import LiveRun
+from ..run.assembly import RunAssembly
+from ..run.router import RunRouter
 from .assemble import ingest_recorded
 
 
@@ -68,28 +69,29 @@ def check(recorded: Sequence[Recorded], profiles: Sequence[BeamlineProfile], fol
     with tempfile.TemporaryDirectory(prefix="quietbeam-check-") as scratch:
         run, refused = ingest_recorded(recorded, str(starts[0].get("uid", "")), profiles, folders, Path(scratch))
         for reason, n in refused.most_common(5):
-            if reason != run.reason:
+            if reason != run.condition.reason:
                 result.add("wrong", "not used", reason if n == 1 else f"{reason} ({n} times)")
         _about_run(run, starts[0], result)
-        if run.layout is not None and run.buffer is not None:
-            result.profile = run.layout.profile_name
-            _about_layout(run, result)
-            _about_counts(run, result)
-        for sentence in run.warnings:
+        if run.assembly is not None:
+            result.profile = run.assembly.layout.profile_name
+            _about_layout(run.assembly, result)
+            _about_counts(run.assembly, result)
+        for sentence in run.condition.warnings:
             wrong = "could not be used" in sentence or "peaks found" in sentence
             result.add("wrong" if wrong else "missing", "warning", sentence)
     return result
 
 
-def _about_run(run: LiveRun, start: Mapping[str, Any], result: Checked) -> None:
+def _about_run(run: RunRouter, start: Mapping[str, Any], result: Checked) -> None:
     names = ("scan_id", "plan_name", "beamline_id", "sample")
     result.add("ok", "run", ", ".join([run.uid, *(f"{n} {str(start[n])[:40]}" for n in names if n in start)]))
     for descriptor in run.descriptors:
         result.add("ok", f"stream {descriptor.stream}", _keys(descriptor))
     if run.stop is None:
         result.add("missing", "stop document", "the run did not end in this recording")
-    verdict = {RunState.UNUSABLE: "wrong", RunState.COMPLETE: "ok"}.get(run.state, "missing")
-    result.add(verdict, "state", f"{run.state.value}{': ' if run.reason else ''}{run.reason}")
+    state, reason = run.condition.state, run.condition.reason
+    verdict = {RunState.UNUSABLE: "wrong", RunState.COMPLETE: "ok"}.get(state, "missing")
+    result.add(verdict, "state", f"{state.value}{': ' if reason else ''}{reason}")
 
 
 def _keys(descriptor: Descriptor) -> str:
@@ -100,9 +102,8 @@ def _keys(descriptor: Descriptor) -> str:
     return ", ".join(shown[:8]) + (f" ... {len(shown)} keys" if len(shown) > 8 else "")
 
 
-def _about_layout(run: LiveRun, result: Checked) -> None:
+def _about_layout(run: RunAssembly, result: Checked) -> None:
     layout = run.layout
-    assert layout is not None
     result.add("ok", "profile", f"{layout.profile_name}: {layout.profile_description}")
     result.add("ok", "detectors", f"{len(layout.detectors)}: {', '.join(layout.detectors)}")
     result.add("ok", "lines", f"{len(layout.lines)}: {', '.join(layout.lines)}")
@@ -139,8 +140,7 @@ def _about_geometry(geometry: Geometry, result: Checked) -> None:
         result.add("ok", "dwell", f"{geometry.dwell_s:g} s per pixel")
 
 
-def _about_counts(run: LiveRun, result: Checked) -> None:
-    assert run.buffer is not None and run.layout is not None
+def _about_counts(run: RunAssembly, result: Checked) -> None:
     measured = run.buffer.measured()
     if not measured.any():
         result.add("wrong", "dose", "no pixel was measured")

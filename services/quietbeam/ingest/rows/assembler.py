@@ -64,8 +64,7 @@ class RowAssembler:
         self._rows: dict[int, OpenRow] = {}
         self.measured = buffer.measured()
         self.pixels_measured = int(np.count_nonzero(self.measured))
-        self.written: list[int] = []
-        """Rows written and not yet told to others; whoever tells them empties it."""
+        self._written: list[int] = []
 
     @property
     def rows_measured(self) -> int:
@@ -141,7 +140,7 @@ class RowAssembler:
         return row
 
     def flush(self, now: float, *, everything: bool = False) -> list[int]:
-        """Write the rows that are due and return their numbers.
+        """Write the rows that are due; return the numbers of the rows that were written since the last return.
 
         Parameters
         ----------
@@ -153,19 +152,18 @@ class RowAssembler:
         OSError
             The disk cannot be written; no data are lost, call again.
         """
-        written: list[int] = []
         for number, row in self._rows.items():
             if row.dirty_since is None:
                 if everything:
                     row.documents.release()
             elif everything or row.is_due(now):
                 self._write(number, row, final=everything)
-                written.append(number)
-                self.written.append(number)
+                self._written.append(number)
         for number in list(self._rows)[:-_ROWS_IN_MEMORY]:
             row = self._rows[number]
             if row.dirty_since is None and not row.documents:
                 del self._rows[number]
+        written, self._written = self._written, []
         return written
 
     def _write(self, number: int, row: OpenRow, *, final: bool) -> None:

@@ -64,7 +64,6 @@ class GridAssembler:
         self._info = replace(buffer.info, has_live_time=has_live_time)
         self.measured = buffer.measured()
         self.pixels_measured = int(np.count_nonzero(self.measured))
-        self.written: list[int] = []
         self.outside = 0
         """Samples outside the grid."""
         self._cells: dict[int, _Cells] = {}
@@ -129,7 +128,6 @@ class GridAssembler:
         if self._samples is None:
             return []
         self._fresh += self._samples.flush(now, everything=everything)
-        self._samples.written.clear()
         while self._fresh:
             self._locate(self._fresh[-1])
             self._fresh.pop()
@@ -139,7 +137,6 @@ class GridAssembler:
         rows = sorted(self._changed)
         self._sum(rows)
         self._next_sum = now + SHARE * (time.monotonic() - started)
-        self.written += rows
         return rows
 
     def _block(self, number: int) -> RowBlock:

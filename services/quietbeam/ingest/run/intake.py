@@ -17,6 +17,7 @@ from ..frames.values import Frames
 from ..profile.layout import Layout
 from ..rows.assembler import RowAssembler
 from ..rows.grid import GridAssembler
+from .results import Refused
 
 Warn = Callable[[str, int], None]
 
@@ -57,14 +58,14 @@ class Intake:
         self._series = Series(layout, layout.index) if layout.index is not None else None
         self._waiting: list[_Waiting] = []
         self.frames_per_event = 1
-        self.set_aside: list[tuple[str, str]] = []
+        self._refused: list[Refused] = []
 
     @property
     def waits(self) -> bool:
         """True when something announced is not yet read."""
         return bool(self._waiting or self._files)
 
-    def take(self, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
+    def handle_document(self, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
         """Use one document.
 
         Raises
@@ -146,16 +147,23 @@ class Intake:
         except DocumentError as error:
             if not frames.problems:
                 raise
-            self.set_aside.append(("stream_datum", str(error)))
+            self._refused.append(Refused("stream_datum", str(error)))
 
-    def turn(self, now: float) -> None:
-        """Look at the files again; what does not come in time is given up (`set_aside` says why)."""
+    def poll(self, now: float) -> list[Refused]:
+        """Look at the files again; return the documents whose data did not come in time or cannot be used.
+
+        Raises
+        ------
+        OSError
+            The disk cannot be read or written; call again.
+        """
         if self._files:
 
             def put(index: int, frames: Frames, pending: Pending, where: str) -> None:
                 self._put_masked(index, frames, pending, where, now=now)
 
-            self.set_aside += [("stream_datum", problem) for problem in self._files.turn(self._layout, put, now)]
+            problems = self._files.turn(self._layout, put, now)
+            self._refused += [Refused("stream_datum", problem) for problem in problems]
         waiting, self._waiting = self._waiting, []
         for i, item in enumerate(waiting):
             try:
@@ -165,13 +173,15 @@ class Intake:
                     self._waiting.append(item)
                     continue
                 reason = f"event {item.event.seq_num}: {error}; waited {self._timeout_s:g} s (ingest.file_timeout)"
-                self.set_aside.append(("event", reason))
+                self._refused.append(Refused("event", reason))
             except DocumentError as error:
-                self.set_aside.append(("event", str(error)))
+                self._refused.append(Refused("event", str(error)))
             except OSError:
                 self._waiting += waiting[i:]
                 raise
             item.pending.release()
+        refused, self._refused = self._refused, []
+        return refused
 
     def end(self) -> None:
         """No more documents: release what waits for others."""

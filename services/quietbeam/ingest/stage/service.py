@@ -26,7 +26,9 @@ from ..documents.delivery import AckQueue, Pending
 from ..documents.model import Descriptor, Document, Resource, Start, Stop, StreamResource
 from ..frames.detector_files import DetectorFiles
 from ..profile.schema import load_profile
-from ..run.assembly import ORPHAN_S, LiveRun
+from ..run.assembly import RunAssembly
+from ..run.results import PollResult, RowsWritten
+from ..run.router import ORPHAN_S, RunRouter
 from ..transports import DocumentSource, ReceivedDocument, make_source
 from .retention import Keeping
 
@@ -74,10 +76,12 @@ class IngestStage:
             [settings.data_dir, *settings.ingest.data_roots], max_bytes=settings.ingest.max_spectrum_bytes
         )
         self._sources = list(sources or (make_source(url, settings, connection) for url in settings.ingest.sources))
-        self._runs: dict[str, LiveRun] = {}
+        self._runs: dict[str, RunRouter] = {}
+        self._rows_written: list[RowsWritten] = []
         self._acks: dict[str, AckQueue] = {}
         self._status_at: dict[str, float] = {}
         self._states: dict[str, tuple[RunState, bool]] = {}
+        self._revisions: dict[str, int] = {}
         self._contexts: dict[str, dict[str, bytes]] = {}
         self._set_aside: OrderedDict[str, int] = OrderedDict()
         self._run_of: OrderedDict[str, str] = OrderedDict()  # run by uid of a descriptor or resource
@@ -122,7 +126,7 @@ class IngestStage:
     def recover(self) -> None:
         """Redis is back: write what is in hand, tell Redis what it may have lost, read again what is unacknowledged."""
         for uid, run in self._runs.items():
-            run.flush()
+            self._rows_written += run.flush()
             for field, payload in self._contexts.get(uid, {}).items():
                 self._redis.hset(keys.context(uid), field, payload)
             self._registered(run)
@@ -137,10 +141,10 @@ class IngestStage:
         try:
             for uid, run in self._runs.items():
                 try:
-                    run.flush()
+                    self._rows_written += run.flush()
                 except OSError as error:
                     log.error("rows_not_written", run=uid, error=str(error))
-                self._write_status(run, force=True)
+                self._write_statuses(run, force=True)
             self._send()
         finally:
             for source in self._sources:
@@ -187,10 +191,9 @@ class IngestStage:
             run = self._runs.get(uid) or self._open(uid, source)
             if isinstance(document, Start | Descriptor | StreamResource | Resource | Stop):
                 self._keep_context(uid, document, received)
-            run.take(document, pending, time.monotonic())
+            run.handle_document(document, pending, time.monotonic())
             if isinstance(document, Start):
                 self._registered(run)
-            self._know_maps(run)
         except DocumentError as error:
             return str(error)
         except (OSError, redis.RedisError):
@@ -199,16 +202,6 @@ class IngestStage:
             log.exception("document_failed", run=uid, name=received.name)
             return f"internal error: {type(error).__name__}: {error}"
         return ""
-
-    def _know_maps(self, run: LiveRun) -> None:
-        """Take in the maps of a stack that got something."""
-        if run.stack is None or not run.stack.touched:
-            return
-        for uid, one in run.stack.touched.items():
-            if uid not in self._runs:
-                self._runs[uid] = one
-                self._registered(one)
-        run.stack.touched.clear()
 
     def _uid_of(self, document: Document, run: str) -> str:
         uid: str = getattr(document, "run", "") or run
@@ -228,10 +221,10 @@ class IngestStage:
                 self._run_of.popitem(last=False)
         return uid
 
-    def _open(self, uid: str, source: int) -> LiveRun:
+    def _open(self, uid: str, source: int) -> RunRouter:
         """Return the run, with what is known of it from before."""
         self._forget_runs()
-        run = LiveRun(uid, self._settings, self._profiles, self._files, source=self._sources[source].name)
+        run = RunRouter(uid, self._settings, self._profiles, self._files, source=self._sources[source].name)
         known: Any = self._redis.hgetall(keys.context(uid))
         now = time.monotonic()
         for field in sorted(known):
@@ -239,14 +232,14 @@ class IngestStage:
             try:
                 document = documents.decode(name, known[field])
                 self._uid_of(document, uid)
-                run.take(document, Pending(source, b""), now)
+                run.handle_document(document, Pending(source, b""), now)
             except DocumentError as error:
                 log.warning("context_refused", run=uid, name=name, rank=rank, error=str(error))
         status = runs.read_status(self._redis, uid)
         if known and status is not None:
-            run.restore(status.state, status.warnings)
-        if run.buffer is not None:
-            run.buffer.sweep_partials()
+            run.condition.restore(status.state, status.warnings)
+        if run.assembly is not None:
+            run.assembly.buffer.sweep_partials()
         if known:
             self._contexts[uid] = {field.decode(errors="replace"): payload for field, payload in known.items()}
         self._runs[uid] = run
@@ -261,10 +254,11 @@ class IngestStage:
             pipe.execute()
         self._contexts.setdefault(uid, {}).setdefault(field, received.payload)
 
-    def _registered(self, run: LiveRun) -> None:
-        if run.start is not None and not run.is_stack:
-            runs.register_run(self._redis, run.uid, run.start.time)
-        self._write_status(run, force=True)
+    def _registered(self, run: RunRouter) -> None:
+        for reported in run.reported():
+            if reported.time_start is not None:
+                runs.register_run(self._redis, reported.uid, reported.time_start)
+        self._write_statuses(run, force=True)
 
     def _done(self, uid: str, source: int, token: bytes) -> None:
         """Acknowledge a document that has no effect, in its turn."""
@@ -274,7 +268,7 @@ class IngestStage:
         self._count("quietbeam_documents_quarantined_total", 1)
         run = self._runs.get(uid)
         if run is not None:
-            run.refuse(reason)
+            run.condition.count_refused(reason)
         n = self._set_aside[uid] = self._set_aside.get(uid, 0) + 1
         self._set_aside.move_to_end(uid)
         while len(self._set_aside) > 1000:
@@ -292,17 +286,19 @@ class IngestStage:
         written = False
         for run in list(self._runs.values()):
             try:
-                written |= bool(run.turn(now))
-                self._know_maps(run)
+                result = run.poll(now)
             except (OSError, redis.RedisError):
                 raise
             except Exception as error:  # one run's trouble never ends the others
                 log.exception("run_failed", run=run.uid)
                 run.give_up(f"internal error: {type(error).__name__}: {error}")
-            for name, reason in run.set_aside:
-                self._quarantine(ReceivedDocument(token=b"", name=name, run=run.uid, payload=b""), run.uid, reason)
-            run.set_aside.clear()
-            self._write_status(run)
+                result = PollResult()
+            written |= bool(result.rows_written)
+            self._rows_written += result.rows_written
+            for refused in result.refused:
+                received = ReceivedDocument(token=b"", name=refused.name, run=run.uid, payload=b"")
+                self._quarantine(received, run.uid, refused.reason)
+            self._write_statuses(run)
         return written
 
     def _retry_strays(self, now: float) -> None:
@@ -319,31 +315,33 @@ class IngestStage:
                 self._stray.append((since, source, received))
             self._stray.popleft()
 
-    def _write_status(self, run: LiveRun, *, force: bool = False) -> None:
-        if run.is_stack:  # its maps have states of their own
-            if run.state is not RunState.UNUSABLE or run.start is None:
-                return
-            runs.register_run(self._redis, run.uid, run.start.time)
-        now = time.monotonic()
+    def _write_statuses(self, run: RunRouter, *, force: bool = False) -> None:
+        for reported in run.reported():
+            self._write_status(reported, force=force)
+
+    def _write_status(self, run: RunRouter | RunAssembly, *, force: bool = False) -> None:
+        now, condition = time.monotonic(), run.condition
         since = now - self._status_at.get(run.uid, 0.0)
-        state = (run.state, run.info is not None)
+        state = (condition.state, run.info is not None)
         news = self._states.get(run.uid) != state
-        touched = run.touched > self._status_at.get(run.uid, 0.0) and since > 1.0
-        if not (force or news or touched or (run.changed and since > STATUS_S)):
+        touched = condition.last_document > self._status_at.get(run.uid, 0.0) and since > 1.0
+        changed = self._revisions.get(run.uid) != condition.revision
+        if not (force or news or touched or (changed and since > STATUS_S)):
             return
-        if run.start is None:
-            if run.state is not RunState.UNUSABLE:
-                return
+        if news and run.time_start is not None:
+            runs.register_run(self._redis, run.uid, run.time_start)
+        if run.time_start is None:
             if self._is_buffered(run.uid):  # what is on disk stays as it is; only the warning is new
-                runs.write_status(self._redis, run.uid, warnings=[*run.warnings, run.reason])
+                runs.write_status(self._redis, run.uid, warnings=[*condition.warnings, condition.reason])
                 self._states[run.uid], self._status_at[run.uid] = state, now
                 return
             runs.register_run(self._redis, run.uid, time.time())
-        seconds_ago = now - run.touched
+        seconds_ago = now - condition.last_document
         runs.write_status(self._redis, run.uid, **run.status(), last_document_at=time.time() - seconds_ago)
-        self._status_at[run.uid], self._states[run.uid], run.changed = now, state, False
+        self._status_at[run.uid], self._states[run.uid] = now, state
+        self._revisions[run.uid] = condition.revision
         if news:
-            bus.emit(self._redis, "run", run.uid, state=run.state.value, reason=run.reason)
+            bus.emit(self._redis, "run", run.uid, state=condition.state.value, reason=condition.reason)
 
     def _is_buffered(self, uid: str) -> bool:
         try:
@@ -381,16 +379,14 @@ class IngestStage:
 
     def _wake_others(self) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
-            for run in self._runs.values():
-                if run.rows is None or not run.rows.written:
-                    continue
-                rows, run.rows.written = run.rows.written, []
-                self._count("quietbeam_rows_committed_total", len(rows))
+            written, self._rows_written = self._rows_written, []
+            for rows in written:
+                self._count("quietbeam_rows_committed_total", len(rows.rows))
                 failpoint("ingest.after_write")
-                for row in dict.fromkeys(rows):
-                    pipe.xadd(keys.ROWS, {"run": run.uid, "row": row, "at": repr(time.time())})
-                    bus.emit(pipe, "row", run.uid, row=row, pixels_measured=run.rows.pixels_measured)
-                metrics.gauge(pipe, "quietbeam_row_commit_seconds", max(0.0, time.monotonic() - run.touched))
+                for row in dict.fromkeys(rows.rows):
+                    pipe.xadd(keys.ROWS, {"run": rows.run, "row": row, "at": repr(time.time())})
+                    bus.emit(pipe, "row", rows.run, row=row, pixels_measured=rows.pixels_measured)
+                metrics.gauge(pipe, "quietbeam_row_commit_seconds", max(0.0, time.monotonic() - rows.last_document))
             for name, amount in self._counters.items():
                 metrics.count(pipe, name, amount)
             self._counters.clear()
@@ -407,8 +403,8 @@ class IngestStage:
         if not self._backoff:
             log.error("ingest_waits", reason=reason)
             for run in self._runs.values():
-                if not run.state.ended:
-                    run.warn(f"ingest waited: {reason}")
+                if not run.condition.state.ended:
+                    run.condition.warn(f"ingest waited: {reason}")
         self._backoff = min(5.0, max(0.1, self._backoff * 2))
         self._blocked_until = time.monotonic() + self._backoff
 
@@ -420,16 +416,18 @@ class IngestStage:
     def _forget_runs(self) -> None:
         """Drop runs that ended, or slept the longest when there are too many; they come back from their context."""
         now = time.monotonic()
-        for uid, run in sorted(self._runs.items(), key=lambda item: item[1].touched):
+        for uid, run in sorted(self._runs.items(), key=lambda item: item[1].condition.last_document):
             over = len(self._runs) >= MAX_OPEN_RUNS
-            old = (run.state.ended or run.state is RunState.STALE) and now - run.touched > FORGET_S
-            pending = run.rows is not None and run.rows.written
-            if (old or over) and run.idle and not pending and not len(self._acks.get(uid, ())):
-                self._write_status(run, force=run.changed)
+            state = run.condition.state
+            old = (state.ended or state is RunState.STALE) and now - run.condition.last_document > FORGET_S
+            if (old or over) and run.idle and not len(self._acks.get(uid, ())):
+                self._write_statuses(run, force=True)
                 self._drop(uid)
 
     def _let_go(self, uid: str) -> bool:
         """Forget a run that is to be deleted; False while something of it is not on disk or not acknowledged."""
+        if any(run.maps is not None and not run.maps.drop(uid) for run in self._runs.values()):
+            return False
         run = self._runs.get(uid)
         if len(self._acks.get(uid, ())) or (run is not None and not run.idle):
             return False
@@ -437,7 +435,7 @@ class IngestStage:
         return True
 
     def _drop(self, uid: str) -> None:
-        for memory in (self._runs, self._acks, self._status_at, self._states, self._contexts):
+        for memory in (self._runs, self._acks, self._status_at, self._states, self._revisions, self._contexts):
             memory.pop(uid, None)
 
     def _rebuild(self) -> None:

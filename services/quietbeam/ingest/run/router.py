@@ -1,0 +1,387 @@
+"""One Bluesky run as ingest sees it: documents in any order go to the maps that the run holds. Knows no Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from quietbeam.core import codec
+from quietbeam.core.errors import BufferConflictError, DocumentError, InputError, ProfileError
+from quietbeam.core.model.types import RunState
+from quietbeam.core.settings import Settings
+
+from ..documents.delivery import Pending
+from ..documents.model import (
+    Datums,
+    Descriptor,
+    Document,
+    Event,
+    EventPage,
+    Resource,
+    Start,
+    Stop,
+    StreamDatum,
+    StreamResource,
+    merge_descriptors,
+)
+from ..frames.detector_files import DetectorFiles
+from ..frames.file_frames import FileFrames
+from ..frames.legacy_datums import DatumStore
+from ..profile.layout import Layout, layout_of
+from ..profile.resolve import ResolvedProfile, choose
+from ..profile.schema import BeamlineProfile
+from .assembly import RunAssembly
+from .condition import RunCondition
+from .final_state import stopped_state
+from .held import HeldDocuments
+from .map_split import Data
+from .maps import RunMaps
+from .results import Phase, PollResult, Refused, RowsWritten
+
+ORPHAN_S = 5.0
+"""How long documents are held for their start document."""
+DESCRIPTOR_S = 1.0
+"""How long documents are held for their descriptor once the start document is there."""
+
+
+class RunRouter:
+    """Gives the documents of a run to its maps: one map is one :class:`RunAssembly`, N maps are N of them.
+
+    Parameters
+    ----------
+    uid
+        Run uid.
+    settings
+        Limits, folders, timeouts.
+    profiles
+        Beamline profiles in the order in which they are tried.
+    files
+        Detector files, shared by the runs.
+    source
+        Transport, for the provenance.
+    """
+
+    def __init__(
+        self,
+        uid: str,
+        settings: Settings,
+        profiles: Sequence[BeamlineProfile],
+        files: DetectorFiles,
+        *,
+        source: str = "",
+    ) -> None:
+        self.uid, self.source = uid, source
+        self._settings, self._profiles = settings, profiles
+        self.phase = Phase.AWAITING_START
+        self.condition = RunCondition(uid)
+        self.start: Start | None = None
+        self.stop: Stop | None = None
+        self.layout: Layout | None = None
+        self.maps: RunMaps | None = None
+        self._candidates: list[ResolvedProfile] = []
+        self._descriptors: dict[str, Descriptor] = {}
+        self._held = HeldDocuments(uid)
+        timeout_s = settings.ingest.file_timeout.total_seconds()
+        self._files, self._datums = FileFrames(files, timeout_s), DatumStore(files)
+        self._layout_error = ""
+        self._uid_reused = False
+        self._refused: list[Refused] = []
+
+    # --- what others read ---------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> None:
+        """Nothing is known of a run before its map is there."""
+
+    @property
+    def time_start(self) -> float | None:
+        """Time of the start document, or None before it."""
+        return self.start.time if self.start is not None else None
+
+    @property
+    def assembly(self) -> RunAssembly | None:
+        """The only map, or None when there is none yet or there are several."""
+        return next(iter(self.maps)) if self.maps is not None and self.maps.single else None
+
+    @property
+    def holds_several_maps(self) -> bool:
+        """True when each map is a run to others, and this run is not."""
+        if self.maps is not None:
+            return not self.maps.single
+        return any(resolved.geometry.maps > 1 for resolved in self._candidates)
+
+    @property
+    def descriptors(self) -> list[Descriptor]:
+        """The descriptors that came."""
+        return list(self._descriptors.values())
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing is held, announced or unwritten."""
+        return not len(self._held) and (self.maps is None or self.maps.idle)
+
+    def reported(self) -> Iterator[RunRouter | RunAssembly]:
+        """Yield the runs that others see: the run itself, or its maps."""
+        if self.maps is not None:
+            yield from self.maps
+        if self.maps is None or not self.maps.single:
+            unusable = self.condition.state is RunState.UNUSABLE
+            if unusable or (self.start is not None and not self.holds_several_maps):
+                yield self
+
+    def status(self) -> dict[str, Any]:
+        """Return the fields of the run's hash that ingest writes, as long as the run has no map."""
+        return {
+            "info": None,
+            "state": self.condition.state.value,
+            "reason": self.condition.reason,
+            "time_stop": self.stop.time if self.stop is not None else None,
+            "rows_measured": 0,
+            "pixels_measured": 0,
+            "warnings": self.condition.warnings,
+        }
+
+    # --- documents ----------------------------------------------------------------------------------------------
+
+    def handle_document(self, document: Document, pending: Pending, now: float) -> None:
+        """Use one document, or hold it until it can be used.
+
+        Raises
+        ------
+        DocumentError
+            It cannot be used; the run goes on.
+        OSError
+            The disk cannot be read or written; give the document again later.
+        """
+        self.condition.document_came(now)
+        if self.phase is Phase.GIVEN_UP:
+            pending.retain()  # never released: ingest gets it again when it has been mended and restarted
+            return
+        if isinstance(document, Start):
+            self._handle_start(document)
+        elif self.phase is Phase.AWAITING_START:
+            self._hold(document, pending, now)
+        else:
+            self._handle_begun(document, pending, now)
+        self._replay_held(now)
+
+    def _handle_begun(self, document: Document, pending: Pending, now: float) -> None:
+        """Use a document of a run whose start document is there."""
+        match document:
+            case Event() | EventPage() | StreamDatum():
+                self._handle_data(document, pending, now)
+            case Descriptor():
+                self._handle_descriptor(document)
+            case StreamResource():
+                self._files.know(document)
+            case Resource():
+                self._datums.know(document)
+            case Stop():
+                self._handle_stop(document)
+            case Datums():
+                if self.maps is not None or self.condition.state is not RunState.UNUSABLE:
+                    self._datums.keep(document, pending)
+
+    def _handle_start(self, start: Start) -> None:
+        if self.start is not None:
+            if codec.pack(self.start.doc) != codec.pack(start.doc):
+                self._uid_reused = True
+                text = (
+                    f"run {self.uid} started twice with different documents: the first run is kept, give each its uid"
+                )
+                self.condition.warn(text)
+                raise DocumentError(text)
+            return
+        self.start, self.phase = start, Phase.AWAITING_DESCRIPTOR
+        if self.condition.state is RunState.UNUSABLE:
+            self.condition.warn("documents that came before the start document were given up")
+            self.condition.become(RunState.RUNNING)
+        try:
+            self._candidates = choose(self._profiles, start)
+        except ProfileError as error:
+            self.condition.become(RunState.UNUSABLE, str(error))
+        self.condition.mark_changed()
+
+    def _handle_descriptor(self, descriptor: Descriptor) -> None:
+        if descriptor.uid in self._descriptors:
+            return
+        if self._uid_reused:
+            raise DocumentError(f"run {self.uid}: its uid was used twice; documents of the second run are refused")
+        reading = [resolved for resolved in self._candidates if resolved.reads(descriptor.stream)]
+        # Keys in streams of their own: the layout follows from all descriptors, when the first event has come.
+        if self.maps is None and reading and not all(resolved.split_streams for resolved in reading):
+            try:
+                self._open(descriptor)
+            except DocumentError:
+                self._descriptors[descriptor.uid] = descriptor
+                raise
+        self._descriptors[descriptor.uid] = descriptor
+
+    def _handle_stop(self, stop: Stop) -> None:
+        if self.stop is not None and self.stop != stop:
+            raise DocumentError(f"run {self.uid} stopped twice with different documents; the first one is kept")
+        self.stop = stop
+        self.condition.mark_changed()
+
+    def _handle_data(self, document: Data, pending: Pending, now: float) -> None:
+        if self.maps is None and self.condition.state is RunState.UNUSABLE:
+            return
+        descriptor = self._descriptors.get(document.descriptor)
+        if descriptor is None:
+            self._hold(document, pending, now)
+            return
+        if descriptor.stream == "interruptions" and isinstance(document, Event):
+            self._handle_interruption(document)
+            return
+        if self.maps is None:
+            self._open_split_streams(descriptor)
+        if self.layout is not None and self.layout.reads(descriptor.stream):
+            if self.condition.state is RunState.PAUSED:
+                self.condition.become(RunState.RUNNING)
+            self._give_to_maps(document, pending, now)
+
+    def _handle_interruption(self, event: Event) -> None:
+        """Show a pause; the entry is "pause", "resume", or why a suspender tripped."""
+        if not self.condition.state.ended:
+            resumed = event.data.get("interruption") == "resume"
+            self.condition.become(RunState.RUNNING if resumed else RunState.PAUSED)
+
+    def _give_to_maps(self, document: Data, pending: Pending, now: float) -> None:
+        assert self.maps is not None
+        if self.phase is Phase.ENDED:
+            self.phase = Phase.OPEN
+        self.maps.handle_data(document, pending, now)
+
+    # --- opening ------------------------------------------------------------------------------------------------
+
+    def _open(self, descriptor: Descriptor) -> None:
+        """Find where the counts are and open the maps."""
+        assert self.start is not None
+        try:
+            layout = layout_of(self._candidates, descriptor)
+            maps = RunMaps(self.start, layout, self.condition, self._files, self._datums, self._settings, self.source)
+        except (ProfileError, BufferConflictError, InputError) as error:
+            self._layout_error = str(error)
+            self.condition.become(RunState.UNUSABLE, str(error))
+            raise DocumentError(str(error)) from error
+        self.layout, self.maps, self.phase = layout, maps, Phase.OPEN
+        if self.condition.state is RunState.UNUSABLE:
+            self.condition.become(RunState.RUNNING)
+
+    def _open_split_streams(self, descriptor: Descriptor) -> None:
+        """Open a run whose keys have streams of their own, by all descriptors that are there."""
+        split = [
+            resolved for resolved in self._candidates if resolved.split_streams and resolved.reads(descriptor.stream)
+        ]
+        descriptors = [d for d in self._descriptors.values() if any(resolved.reads(d.stream) for resolved in split)]
+        if descriptors:
+            self._open(merge_descriptors(descriptors))
+
+    # --- held documents -----------------------------------------------------------------------------------------
+
+    def _hold(self, document: Document, pending: Pending, now: float) -> None:
+        if (self.maps is None and self.condition.state is RunState.UNUSABLE) or self._uid_reused:
+            return
+        self._held.hold(document, pending, now)
+
+    def _replay_held(self, now: float, *, without_descriptor: bool = False) -> None:
+        if not len(self._held) or self.phase is Phase.AWAITING_START:
+            return
+        if not without_descriptor and not self._held.any_usable(self._descriptors):
+            return
+
+        def handle(document: Document, pending: Pending) -> None:
+            if without_descriptor and isinstance(document, Event | EventPage):
+                self._handle_without_descriptor(document, pending, now)
+            else:
+                self.handle_document(document, pending, now)
+
+        for refused in self._held.replay(handle):
+            self._refused.append(refused)
+
+    def _handle_without_descriptor(self, document: Event | EventPage, pending: Pending, now: float) -> None:
+        """Use events whose descriptor never came by their own keys."""
+        if self.maps is None:
+            stream = self._candidates[0].profile.stream if self._candidates else "primary"
+            keys: dict[str, dict[str, Any]] = {str(key): {} for key in document.data}
+            self._open(
+                Descriptor(uid=document.descriptor, run=self.uid, stream=stream, data_keys=keys, configuration={})
+            )
+            self.condition.warn("the descriptor never came; the keys of the events were used")
+        assert self.layout is not None
+        if self.layout.keys and set(self.layout.keys) <= set(document.data):
+            self._give_to_maps(document, pending, now)
+
+    def _give_up_held(self, now: float) -> None:
+        if self.start is not None:
+            self._replay_held(now, without_descriptor=True)
+            self._refused += self._held.give_up("stream_datum without its descriptor")
+            return
+        reason = (
+            f"run {self.uid}: its start document was not seen, ingest joined in the middle; "
+            "let the RunEngine publish to Redis (documents are kept there), or start ingest before the scan"
+        )
+        self.condition.become(RunState.UNUSABLE, reason)
+        self._refused += self._held.give_up(reason)
+
+    # --- progress -----------------------------------------------------------------------------------------------
+
+    def poll(self, now: float) -> PollResult:
+        """Write what is due, look at files again, give up what was held too long, end the run.
+
+        Parameters
+        ----------
+        now
+            Monotonic time.
+
+        Raises
+        ------
+        OSError
+            The disk cannot be read or written; call again.
+        """
+        if self.phase is Phase.GIVEN_UP:
+            return PollResult()
+        if self._held.held_s(now) > (ORPHAN_S if self.start is None else DESCRIPTOR_S):
+            self._give_up_held(now)
+        result = PollResult()
+        if self.maps is not None:
+            held = bool(len(self._held))
+            if self.stop is not None and not held:
+                self.maps.end(self.stop)
+            result.extend(self.maps.poll(now, more_held=held))
+        if self.stop is not None and self.phase is not Phase.ENDED and self.idle:
+            self._end()
+        if self.stop is None and self.start is not None:
+            self.condition.check_silence(now, self._settings.ingest.stale_after.total_seconds())
+        result.refused.extend(self._refused)
+        self._refused.clear()
+        return result
+
+    def flush(self) -> list[RowsWritten]:
+        """Write everything that is in memory.
+
+        Raises
+        ------
+        OSError
+            The disk cannot be written; call again.
+        """
+        return [rows for assembly in self.maps or () for rows in assembly.flush()]
+
+    def give_up(self, reason: str) -> None:
+        """Stop working on the run; its documents stay unacknowledged, so that a mended ingest gets them again."""
+        reason = f"run {self.uid}: {reason}; its documents are kept until ingest is restarted"
+        self.condition.become(RunState.UNUSABLE, reason)
+        self.phase = Phase.GIVEN_UP
+
+    def _end(self) -> None:
+        assert self.stop is not None
+        self._files.close()
+        self._datums.close()
+        if self.maps is None and self.condition.state is not RunState.UNUSABLE:
+            streams = ", ".join(sorted({d.stream for d in self._descriptors.values()})) or "none"
+            wanted = ", ".join(sorted({resolved.profile.stream for resolved in self._candidates}))
+            reason = f"run {self.uid} ended without counts: stream {wanted} never came; streams that came: {streams}"
+            self.condition.become(RunState.UNUSABLE, self._layout_error or reason)
+        elif self.maps is not None and not self.maps.single:
+            self.condition.become(stopped_state(self.stop, missing=False), self.stop.reason)
+        self.phase = Phase.ENDED
