@@ -21,6 +21,7 @@ from quietbeam.app import Supervisor, child, supervisor
 from quietbeam.app.child import Child, Program
 from quietbeam.app.doctor import examine
 from quietbeam.core.errors import InputError, ServiceError
+from quietbeam.core.redis_socket import socket_path
 from quietbeam.core.settings import EmbeddedSettings, ServeSettings, Settings, TiledSettings
 from quietbeam.embedded import valkey
 
@@ -55,12 +56,12 @@ def alone(tmp_path: Path) -> Settings:
 
 
 def redis_of(settings: Settings) -> redis_py.Redis:
-    return redis_py.Redis(unix_socket_path=str(settings.redis_socket))
+    return redis_py.Redis(unix_socket_path=str(socket_path(settings.data_dir)))
 
 
 def test_killed_redis_comes_back_with_its_data(alone: Settings) -> None:
     said: list[str] = []
-    with Supervisor(alone, only=["redis", "zmq"], say=said.append) as up:
+    with Supervisor(alone, only=["redis", "zmq"], report=said.append) as up:
         up.wait_ready(30)
         redis_of(alone).set("kept", "yes")
         info: dict[str, Any] = redis_of(alone).info()
@@ -140,7 +141,7 @@ def test_no_orphan_when_the_supervisor_is_killed(alone: Settings, tmp_path: Path
         "import json, sys\n"
         "from quietbeam.app import Supervisor\n"
         "from quietbeam.core.settings import load_settings\n"
-        "up = Supervisor(load_settings(sys.argv[1]), sys.argv[1], only=['redis', 'zmq'], say=lambda text: None)\n"
+        "up = Supervisor(load_settings(sys.argv[1]), sys.argv[1], only=['redis', 'zmq'], report=lambda text: None)\n"
         "up.start(); up.wait_ready(30); print(json.dumps(up.pids()), flush=True); up.wait()\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(config)], stdout=subprocess.PIPE, text=True)
@@ -181,9 +182,9 @@ def program(name: str, code: str, *, server: bool = False, ready: Path | None = 
 def run_programs(alone: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Supervisor]:
     monkeypatch.setattr(child, "BACKOFF_S", (0.01, 0.01, 0.01))
 
-    def make(*programs: Program, say: Callable[[str], None] | None = None) -> Supervisor:
+    def make(*programs: Program, report: Callable[[str], None] | None = None) -> Supervisor:
         monkeypatch.setattr(supervisor, "programs", lambda _settings, _config: list(programs))
-        return Supervisor(alone, say=say)
+        return Supervisor(alone, report=report)
 
     return make
 
@@ -226,7 +227,7 @@ def test_crash_loop_of_a_stage_is_given_up_loudly_and_the_others_go_on(
     allowed.touch()
     code = f"import os, sys, signal\nif os.path.exists({str(allowed)!r}): signal.pause()\nsys.exit('out of coffee')"
     said: list[str] = []
-    up = run_programs(program("ingest", SLEEP), program("worker", code), say=said.append)
+    up = run_programs(program("ingest", SLEEP), program("worker", code), report=said.append)
     with up:
         up.wait_ready(20)
         allowed.unlink()
@@ -269,7 +270,7 @@ def test_second_stop_request_kills(run_programs: Callable[..., Supervisor], tmp_
         "while True: signal.pause()"
     )
     said: list[str] = []
-    up = run_programs(program("serve", code, ready=ready, patience_s=60), say=said.append)
+    up = run_programs(program("serve", code, ready=ready, patience_s=60), report=said.append)
     up.start()
     up.wait_ready(20)
     up.request_stop()
@@ -291,7 +292,7 @@ def test_warnings_of_children_are_repeated_and_their_logs_rotated(
     lines = [{"level": "info", "event": "fine"}, {"level": "warning", "event": "gap", "run": "r1", "stage": "ingest"}]
     code = f"print({chr(10).join(map(json.dumps, lines))!r}, flush=True); {SLEEP}"
     said: list[str] = []
-    with run_programs(program("ingest", code), say=said.append) as up:
+    with run_programs(program("ingest", code), report=said.append) as up:
         up.wait_ready(20)
         wait_until(lambda: "ingest: warning: gap run=r1" in said, what="the warning")
     assert not any("fine" in line for line in said)
@@ -301,7 +302,7 @@ def test_warnings_of_children_are_repeated_and_their_logs_rotated(
 def test_warnings_of_an_earlier_installation_are_no_news(tmp_path: Path) -> None:
     (tmp_path / "ingest.log").write_text('{"level": "error", "event": "yesterday"}\n')
     waiting = Child(program("ingest", SLEEP), tmp_path, {})
-    assert list(waiting.complaints()) == [] and waiting.tail() == ""
+    assert list(waiting.new_warnings()) == [] and waiting.tail() == ""
 
 
 def test_a_wrong_redis_url_is_refused_before_anything_starts(alone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +325,7 @@ def test_children_get_the_settings_but_no_secret_on_disk(alone: Settings) -> Non
 
 
 def test_child_that_never_ran_is_gone(tmp_path: Path) -> None:
-    assert Child(program("x", SLEEP), tmp_path, {}).gone()
+    assert Child(program("x", SLEEP), tmp_path, {}).reaped()
 
 
 def test_doctor_examines_a_facility_redis(settings: Settings, redis: Any) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from quietbeam.core.errors import InputError
-from quietbeam.core.settings import configs_dir, keep_secret, load_settings
+from quietbeam.core.secrets import read_or_make
+from quietbeam.core.settings import configs_dir, load_settings
 
 
 @pytest.mark.parametrize("path", sorted(configs_dir().glob("*.yaml")), ids=lambda p: p.stem)
@@ -49,6 +50,6 @@ def test_an_unknown_name_lists_what_there_is() -> None:
 
 def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "secrets" / "key"
-    first = keep_secret(path)
-    assert len(first) == 64 and keep_secret(path) == first
+    first = read_or_make(path)
+    assert len(first) == 64 and read_or_make(path) == first
     assert path.stat().st_mode & 0o077 == 0 and path.parent.stat().st_mode & 0o077 == 0

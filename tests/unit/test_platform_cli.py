@@ -130,6 +130,37 @@ def test_a_tiled_without_its_key_is_found_and_nothing_is_started(tmp_path: Path)
     assert not (tmp_path / "logs").exists()
 
 
+def test_the_doctor_takes_its_remedies_from_errors_not_from_their_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a message is worded, with colons and `stop` and `set` in it, message and remedy stay apart."""
+    from quietbeam.app import doctor
+    from quietbeam.core.errors import InputError, ServiceError
+    from quietbeam.core.settings import Settings
+    from quietbeam.embedded import valkey
+    from quietbeam.ingest import transports
+
+    message, remedy = "worded anew: stop that: set this: all", "do: this"
+
+    def failing(kind: type[ServiceError] | type[InputError]) -> Any:
+        def fail(*_: object, **_options: object) -> None:
+            raise kind(message, remedy=remedy)
+
+        return fail
+
+    monkeypatch.setenv("QUIETBEAM_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setenv("QUIETBEAM_INGEST__SOURCES", json.dumps(["zmq://127.0.0.1:1"]))
+    monkeypatch.setattr(transports, "probe_source", failing(InputError))
+    monkeypatch.setattr(doctor, "check_ports", failing(ServiceError))
+    monkeypatch.setattr(valkey, "find_binary", failing(ServiceError))
+    monkeypatch.setattr(Settings, "tiled_api_key", failing(InputError))
+    found = {finding.check: finding for finding in doctor.examine(load_settings())}
+    for check in ("source", "ports", "Redis", "Tiled"):
+        assert found[check].verdict == "failure" and found[check].remedy == remedy, found[check]
+        assert found[check].found.endswith(message)
+
+
 def test_keys_that_were_given_are_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from quietbeam.cli.up import where
 

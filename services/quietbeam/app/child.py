@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-TETHER = Path(__file__).with_name("tether.py")
+PARENT_DEATH = Path(__file__).with_name("parent_death.py")
 LOG_BYTES = 10 * 2**20
 BACKOFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Waits before the next start; one more crash in a row than entries, and the process is given up."""
@@ -77,8 +77,8 @@ class Child:
         self.log_path = logs / f"{program.name}.log"
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
-        self._started = self._next_start = self._next_look = 0.0
-        # What an earlier process logged is no news.
+        self._started = self._next_start = self._next_probe = 0.0
+        # What an earlier process logged is not reported again.
         self._log_offset = self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self._ever_ready = False
 
@@ -104,7 +104,7 @@ class Child:
         with self.log_path.open("ab") as log:
             self._log_offset = self._log_start = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), *self.program.argv],
+                [sys.executable, "-I", "-S", str(PARENT_DEATH), str(os.getpid()), *self.program.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -114,8 +114,8 @@ class Child:
         self.state = ChildState.STARTING
         self._started = time.monotonic()
 
-    def look(self) -> None:
-        """Advance the state: notice an exit, readiness, the end of a back-off."""
+    def poll(self) -> None:
+        """Advance the state after an exit, readiness or the end of a back-off."""
         now = time.monotonic()
         if self.state is ChildState.WAITING and now >= self._next_start:
             self.start()
@@ -123,10 +123,10 @@ class Child:
             return
         if (code := self._process.poll()) is not None:
             self._exited(code, now)
-        elif self.state is ChildState.STARTING and now >= self._next_look:
+        elif self.state is ChildState.STARTING and now >= self._next_probe:
             if self.program.ready(self._process.pid):
                 self.state, self._ever_ready = ChildState.READY, True
-            self._next_look = now + 0.1
+            self._next_probe = now + 0.1
 
     def _exited(self, code: int, now: float) -> None:
         self._process, self.exit_code = None, code
@@ -147,7 +147,7 @@ class Child:
             target = os.killpg if number == signal.SIGKILL else os.kill
             target(self._process.pid, number)
 
-    def gone(self) -> bool:
+    def reaped(self) -> bool:
         """Return True when the process has ended (or never ran); marks it stopped."""
         if self._process is None or self._process.poll() is not None:
             if self._process is not None:
@@ -157,13 +157,11 @@ class Child:
             return True
         return False
 
-    # --- log ----------------------------------------------------------------------------------------------------
-
     def _rotate(self) -> None:
         if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
 
-    def complaints(self) -> Iterator[str]:
+    def new_warnings(self) -> Iterator[str]:
         """Yield warnings and errors that the process logged since the last call, one line each."""
         try:
             with self.log_path.open("rb") as log:

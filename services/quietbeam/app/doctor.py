@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from quietbeam.core.errors import QuietbeamError, ServiceError
+from quietbeam.core.process.lock import holder
 from quietbeam.core.settings import Settings
 
 from .programs import check_ports, listeners, serves_quietbeam
@@ -40,7 +40,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         try:
             yield from check(settings)
         except Exception as error:
-            yield Finding(check=name, verdict="failure", found=f"{type(error).__name__}: {error}", remedy="see above")
+            remedy = getattr(error, "remedy", "") or "see above"
+            yield Finding(check=name, verdict="failure", found=f"{type(error).__name__}: {error}", remedy=remedy)
 
 
 def _python(_settings: Settings) -> Iterator[Finding]:
@@ -108,9 +109,8 @@ def _profiles(settings: Settings) -> Iterator[Finding]:
         try:
             profile = load_profile(name)
         except QuietbeamError as error:
-            yield Finding(
-                check="profile", verdict="failure", found=str(error), remedy="mend it, or change ingest.profiles"
-            )
+            remedy = error.remedy or "mend it, or change ingest.profiles"
+            yield Finding(check="profile", verdict="failure", found=error.message, remedy=remedy)
         else:
             yield Finding(check="profile", verdict="ok", found=f"{name}: {profile.description or profile.name}")
 
@@ -156,37 +156,23 @@ def _sources(settings: Settings) -> Iterator[Finding]:
         try:
             probe = probe_source(source, settings)
         except QuietbeamError as error:
-            found, _, remedy = str(error).partition(": ")
-            yield Finding(check="source", verdict="failure", found=f"{source}: {found}", remedy=remedy)
+            remedy = error.remedy or "correct ingest.sources"
+            yield Finding(check="source", verdict="failure", found=f"{source}: {error.message}", remedy=remedy)
             continue
         found = f"{source}: {probe.found}"
         yield Finding(check="source", verdict=probe.verdict, found=found, remedy=probe.remedy)
 
 
-def _is_up(settings: Settings) -> str:
-    """Return the pid of the supervisor that has the data folder, or ''."""
-    lock = settings.data_dir / "up.lock"
-    if not lock.exists():
-        return ""
-    with lock.open("r+") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return held.read().strip() or "?"
-    return ""
-
-
 def _ports(settings: Settings) -> Iterator[Finding]:
     where = ", ".join(f"{host}:{port}" for host, port in listeners(settings).values())
-    if pid := _is_up(settings):
+    if pid := holder(settings.data_dir / "up.lock"):
         yield Finding(check="ports", verdict="ok", found=f"{where}: used by quietbeam itself (pid {pid})")
         return
     serving = serves_quietbeam(settings)
     try:
         check_ports(settings, patience_s=0, except_for=("serve.port",) if serving else ())
     except QuietbeamError as error:
-        reason, _, remedy = str(error).partition(": stop")
-        yield Finding(check="ports", verdict="failure", found=reason, remedy=f"stop{remedy}" if remedy else "")
+        yield Finding(check="ports", verdict="failure", found=error.message, remedy=error.remedy)
     else:
         state = "`quietbeam serve` answers, the others are free" if serving else "free"
         yield Finding(check="ports", verdict="ok", found=f"{where}: {state}")
@@ -203,7 +189,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         try:
             yield Finding(check="Redis", verdict="ok", found=f"embedded, started by `up`: {valkey.find_binary()}")
         except ServiceError as error:
-            yield Finding(check="Redis", verdict="failure", found=str(error), remedy="set redis.url or REDIS_URL")
+            yield Finding(check="Redis", verdict="failure", found=error.message, remedy=error.remedy)
         return
     client = redis.Redis.from_url(
         settings.redis_url, socket_timeout=3, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
@@ -247,8 +233,7 @@ def _tiled(settings: Settings) -> Iterator[Finding]:
     try:
         key = settings.tiled_api_key()
     except QuietbeamError as error:
-        found, _, remedy = str(error).partition(": ")
-        yield Finding(check="Tiled", verdict="failure", found=found, remedy=remedy)
+        yield Finding(check="Tiled", verdict="failure", found=error.message, remedy=error.remedy)
         return
     api = TiledApi(settings.tiled_uri, key, network=settings.network)
     try:
@@ -268,10 +253,8 @@ def _tiled(settings: Settings) -> Iterator[Finding]:
         else:
             yield Finding(check="Tiled", verdict="ok", found=f"embedded, started by `up` at {settings.tiled_uri}")
     except QuietbeamError as error:
-        found, _, remedy = str(error).partition(": set ")
-        yield Finding(
-            check="Tiled", verdict="failure", found=found, remedy=f"set {remedy}" if remedy else "correct tiled.uri"
-        )
+        remedy = error.remedy or "correct tiled.uri"
+        yield Finding(check="Tiled", verdict="failure", found=error.message, remedy=remedy)
     else:
         yield Finding(check="Tiled", verdict="ok", found=f"{api.uri} takes the key")
     finally:

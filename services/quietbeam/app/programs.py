@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
+import yaml
 
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import Settings
@@ -128,14 +131,14 @@ def check_ports(settings: Settings, *, patience_s: float = 3.0, except_for: tupl
         if setting in except_for:
             continue
         if port == 0:
-            raise InputError(f"{setting} is 0: give a port, so that clients know where to connect")
+            raise InputError(f"{setting} is 0", remedy="give a port, so that clients know where to connect")
         while (reason := _taken(host, port)) and time.monotonic() < deadline:
             time.sleep(0.1)
         if reason:
             variable = "QUIETBEAM_" + setting.upper().replace(".", "__")
             raise ServiceError(
-                f"cannot listen on {host}:{port} ({reason}): stop what runs there, or change {setting} "
-                f"in the config (or {variable} in the environment)"
+                f"cannot listen on {host}:{port} ({reason})",
+                remedy=f"stop what runs there, or change {setting} in the config (or {variable} in the environment)",
             )
 
 
@@ -194,3 +197,22 @@ def _heartbeat(url: str) -> Callable[[int], bool]:
             connection.close()
 
     return beats
+
+
+def write_settings(settings: Settings, path: Path) -> str:
+    """Write the settings, less their secrets, for the children."""
+    values = settings.model_dump(mode="json", exclude={"tiled": {"api_key"}, "serve": {"api_key"}, "redis": {"url"}})
+    values["data_dir"] = str(settings.data_dir.resolve())
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the children's environment; secrets travel here, never on a command line or in a file."""
+    variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    for section, secret in (("TILED", settings.tiled.api_key), ("SERVE", settings.serve.api_key)):
+        if secret is not None:
+            variables[f"QUIETBEAM_{section}__API_KEY"] = secret.get_secret_value()
+    if settings.redis.url:
+        variables["QUIETBEAM_REDIS__URL"] = settings.redis.url
+    return variables

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self
 
 import structlog
-import yaml
+from filelock import FileLock
 
 from quietbeam.core.errors import ServiceError
+from quietbeam.core.process.lock import HeldError, acquire
 from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire.bus import connect
 
 from .child import Child, ChildState, Program
-from .programs import check_ports, programs
+from .programs import check_ports, environment, programs, write_settings
 
 log = structlog.get_logger()
 
-_TICK_S = 0.05
+_POLL_S = 0.05
 _REFUSED = 2
 _SAME_REQUEST_S = 1.0
 
@@ -42,7 +40,7 @@ class Supervisor:
         What the processes shall do.
     config
         Config (path or name) that says the same to the children; None writes the settings to a file for them.
-    say
+    report
         Gets sentences for people: starts, crashes, warnings of the children.
     only
         Names of programs to run; None for all that the settings ask for.
@@ -61,20 +59,19 @@ class Supervisor:
         settings: Settings,
         config: str | None = None,
         *,
-        say: Callable[[str], None] | None = None,
+        report: Callable[[str], None] | None = None,
         only: Sequence[str] | None = None,
     ) -> None:
         self.settings = settings
         self._config = config
-        self._say = say or (lambda text: log.info("supervisor", text=text))
+        self._report = report or (lambda text: log.info("supervisor", text=text))
         self._only = only
         self._folder = settings.data_dir.resolve()
         self._children: list[Child] = []
-        self._changed = threading.Condition()
         self._stop, self._kill = StopRequest(), StopRequest()
         self._thread: threading.Thread | None = None
-        self._lock: TextIO | None = None
-        self._stop_asked: float | None = None
+        self._lock: FileLock | None = None
+        self._stop_requested_at: float | None = None
         self.failure: str | None = None
         """Why the whole had to stop, or which stages were given up; None while all is well."""
 
@@ -84,8 +81,6 @@ class Supervisor:
 
     def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
         self.stop()
-
-    # --- for callers --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Check lock and ports, then start everything; returns at once.
@@ -98,7 +93,13 @@ class Supervisor:
             A setting is missing or wrong.
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _take_lock(self._folder / "up.lock", self._folder)
+        try:
+            self._lock = acquire(self._folder / "up.lock")
+        except HeldError as error:
+            raise ServiceError(
+                f"quietbeam is already up in {self._folder} (pid {error.pid})",
+                remedy="stop that one, or choose another data_dir",
+            ) from None
         try:
             self.settings.tiled_api_key()
             check_ports(self.settings)
@@ -109,24 +110,26 @@ class Supervisor:
         except BaseException:
             self._release()
             raise
-        environment = _environment(self.settings)
-        self._children = [Child(program, logs, environment) for program in chosen]
+        variables = environment(self.settings)
+        self._children = [Child(program, logs, variables) for program in chosen]
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
 
-    def wait_ready(self, timeout_s: float = 120.0) -> None:
-        """Wait until every process is ready; returns early when a stop is requested.
+    def wait_ready(self, timeout_s: float = 120.0, *, stop: StopRequest | None = None) -> None:
+        """Wait until every process is ready; returns early when a stop is requested, here or by `stop`.
 
         Raises
         ------
         ServiceError
             One failed, or the time is over; with the end of its log.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self.ready or self.failure or not self._alive(), timeout_s)
+        asked = stop or self._stop
+        deadline = time.monotonic() + timeout_s
+        while not (self.ready or self.failure or asked.is_set()) and self._alive() and time.monotonic() < deadline:
+            asked.wait(_POLL_S)
         if self.failure:
             raise ServiceError(self.failure)
-        if self.stopping:
+        if self.stopping or asked.is_set():
             return
         late = [c for c in self._children if c.state is not ChildState.READY]
         if late:
@@ -166,9 +169,9 @@ class Supervisor:
         Requests within a second count as one: some parents signal a process and its group.
         """
         now = time.monotonic()
-        if self._stop_asked is None:
-            self._stop_asked = now
-        elif now > self._stop_asked + _SAME_REQUEST_S:
+        if self._stop_requested_at is None:
+            self._stop_requested_at = now
+        elif now > self._stop_requested_at + _SAME_REQUEST_S:
             self._kill.set()
         self._stop.set()
 
@@ -178,10 +181,8 @@ class Supervisor:
         self.wait()
         self._release()
 
-    # --- the thread ---------------------------------------------------------------------------------------------
-
     def _programs(self) -> list[Program]:
-        config = self._config or _write_settings(self.settings, self._folder / "effective-config.yaml")
+        config = self._config or write_settings(self.settings, self._folder / "effective-config.yaml")
         return [p for p in programs(self.settings, config) if self._only is None or p.name in self._only]
 
     def _alive(self) -> bool:
@@ -191,28 +192,26 @@ class Supervisor:
         try:
             while not self._stop.is_set():
                 for child in self._children:
-                    self._tend(child)
-                self._tell()
-                self._stop.wait(_TICK_S)
+                    self._supervise(child)
+                self._stop.wait(_POLL_S)
         except Exception as error:
             log.exception("supervisor_failed")
             self._fail(f"the supervisor failed: {error}")
         finally:
             self._drain()
             self._release()
-            self._tell()
 
-    def _tend(self, child: Child) -> None:
+    def _supervise(self, child: Child) -> None:
         before, crashes = child.state, child.crashes
         if child.state is ChildState.IDLE and self._needs_met(child):
             child.start()
-        child.look()
-        for line in child.complaints():
-            self._say(line)
+        child.poll()
+        for line in child.new_warnings():
+            self._report(line)
         if child.crashes != crashes:
             self._crashed(child)
         elif child.state is ChildState.READY and before is ChildState.STARTING:
-            self._say(f"{child.name} is ready (pid {child.pid})")
+            self._report(f"{child.name} is ready (pid {child.pid})")
 
     def _needs_met(self, child: Child) -> bool:
         by_name = {c.name: c for c in self._children}
@@ -223,11 +222,11 @@ class Supervisor:
         if refused:
             child.give_up()
         if child.state is not ChildState.FAILED:
-            self._say(f"{child.name} ended ({_exit_text(child.exit_code)}); it is started again")
+            self._report(f"{child.name} ended ({_exit_text(child.exit_code)}); it is started again")
             return
         why = "it refuses to start" if refused else f"it ended {child.crashes} times in a row"
         message = f"{child.name} is given up: {why}; end of {child.log_path}:\n{child.tail()}"
-        self._say(message)
+        self._report(message)
         self.failure = message
         if child.program.server or not child.was_ready:
             self._fail(message)
@@ -236,70 +235,29 @@ class Supervisor:
         self.failure = message
         self._stop.set()
 
-    def _tell(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
     def _drain(self) -> None:
         """Stages in the order of the data, so that each finds the next one still there; then the servers."""
         stages = [c for c in self._children if not c.program.server]
         servers = [c for c in reversed(self._children) if c.program.server]
         for child in (*stages, *servers):
             if child.pid is None:
-                child.gone()
+                child.reaped()
                 continue
-            self._say(f"stopping {child.name}")
+            self._report(f"stopping {child.name}")
             child.signal(signal.SIGTERM)
             deadline = time.monotonic() + child.program.patience_s
-            while not child.gone() and not self._kill.is_set() and time.monotonic() < deadline:
-                time.sleep(_TICK_S)
-            if not child.gone():
-                self._say(f"{child.name} is killed")
+            while not child.reaped() and not self._kill.is_set() and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+            if not child.reaped():
+                self._report(f"{child.name} is killed")
                 child.signal(signal.SIGKILL)
-                while not child.gone():
-                    time.sleep(_TICK_S)
+                while not child.reaped():
+                    time.sleep(_POLL_S)
 
     def _release(self) -> None:
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
-
-
-def _take_lock(path: Path, folder: Path) -> TextIO:
-    lock = path.open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "?"
-        lock.close()
-        raise ServiceError(
-            f"quietbeam is already up in {folder} (pid {holder}): stop that one, or choose another data_dir"
-        ) from None
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
-
-
-def _write_settings(settings: Settings, path: Path) -> str:
-    """Write the settings, less their secrets, for the children."""
-    values = settings.model_dump(mode="json", exclude={"tiled": {"api_key"}, "serve": {"api_key"}, "redis": {"url"}})
-    values["data_dir"] = str(settings.data_dir.resolve())
-    path.write_text(yaml.safe_dump(values))
-    return str(path)
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """Return the children's environment; secrets travel here, never on a command line or in a file of ours."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    for section, secret in (("TILED", settings.tiled.api_key), ("SERVE", settings.serve.api_key)):
-        if secret is not None:
-            environment[f"QUIETBEAM_{section}__API_KEY"] = secret.get_secret_value()
-    if settings.redis.url:
-        environment["QUIETBEAM_REDIS__URL"] = settings.redis.url
-    return environment
 
 
 def _exit_text(code: int | None) -> str:

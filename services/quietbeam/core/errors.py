@@ -1,4 +1,4 @@
-"""The error family of quietbeam.
+"""The error family of quietbeam. Every error may carry a remedy beside its message.
 
 ::
 
@@ -18,7 +18,23 @@ from __future__ import annotations
 
 
 class QuietbeamError(Exception):
-    """Base of every error that quietbeam raises on purpose."""
+    """Base of every error that quietbeam raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What is wrong.
+    remedy
+        What to do about it; printed after the message.
+    """
+
+    def __init__(self, message: str = "", *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
 
 
 class InputError(QuietbeamError, ValueError):

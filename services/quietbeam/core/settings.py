@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
@@ -15,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .errors import InputError
+from .redis_socket import socket_path
+from .secrets import read_or_make
 
 _SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}|kafka://[^\s/]+/[^\s/?]+(\?\S*)?|tiled\+https?://[^\s/]+(/\S*)?)$"
 
@@ -241,7 +241,7 @@ class Settings(BaseSettings):
 
     @property
     def weights_dir(self) -> Path:
-        """Weights of one's own, beside the shipped ones."""
+        """Folder of user-trained weights."""
         return self.data_dir / "weights"
 
     @property
@@ -255,18 +255,9 @@ class Settings(BaseSettings):
         return not (os.environ.get("REDIS_URL") or self.redis.url)
 
     @property
-    def redis_socket(self) -> Path:
-        """Unix socket of the embedded server; in /tmp when data_dir is too deep for a socket path (107 bytes)."""
-        path = self.data_dir.resolve() / "redis" / "valkey.sock"
-        if len(str(path)) <= 100:
-            return path
-        digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-        return Path(f"/tmp/quietbeam-{os.getuid()}-{digest}") / "valkey.sock"
-
-    @property
     def redis_url(self) -> str:
         """URL for redis-py."""
-        return os.environ.get("REDIS_URL") or self.redis.url or f"unix://{self.redis_socket}"
+        return os.environ.get("REDIS_URL") or self.redis.url or f"unix://{socket_path(self.data_dir)}"
 
     @property
     def tiled_uri(self) -> str:
@@ -278,30 +269,14 @@ class Settings(BaseSettings):
         if self.tiled.api_key:
             return self.tiled.api_key.get_secret_value()
         if self.tiled.uri:
-            raise InputError("tiled.uri is set without a key: set QUIETBEAM_TILED__API_KEY")
-        return keep_secret(self.secrets_dir / "tiled_api_key")
+            raise InputError("tiled.uri is set without a key", remedy="set QUIETBEAM_TILED__API_KEY")
+        return read_or_make(self.secrets_dir / "tiled_api_key")
 
     def serve_api_key(self) -> str:
         """Return the single-user key of our own API: configured, else the one kept in `secrets_dir`."""
         if self.serve.api_key:
             return self.serve.api_key.get_secret_value()
-        return keep_secret(self.secrets_dir / "api_key")
-
-
-def keep_secret(path: Path) -> str:
-    """Return the secret in `path`; make one (0600) when there is none. Safe against two processes at once."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not path.exists():
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_hex(32))
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    return path.read_text().strip()
+        return read_or_make(self.secrets_dir / "api_key")
 
 
 def configs_dir() -> Path:

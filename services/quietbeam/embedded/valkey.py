@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from quietbeam.core.errors import ServiceError
+from quietbeam.core.redis_socket import socket_path
 from quietbeam.core.settings import Settings
 
 log = structlog.get_logger()
@@ -54,7 +55,8 @@ def find_binary() -> Path:
             if found := shutil.which(name):
                 return Path(found)
         raise ServiceError(
-            f"no Redis-compatible server for this machine ({error}): install valkey or redis, or set redis.url"
+            f"no Redis-compatible server for this machine ({error})",
+            remedy="install valkey or redis, or set redis.url (REDIS_URL)",
         ) from error
 
 
@@ -62,22 +64,23 @@ def command(settings: Settings) -> tuple[str, ...]:
     """Write the server's configuration and return the command that runs it in the foreground."""
     folder = settings.data_dir.resolve() / "redis"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.redis_socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    socket = socket_path(settings.data_dir)
+    socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     config = folder / "valkey.conf"
-    config.write_text(_CONFIG.format(socket=settings.redis_socket, folder=folder))
+    config.write_text(_CONFIG.format(socket=socket, folder=folder))
     return str(find_binary()), str(config)
 
 
 def _connect(settings: Settings, timeout_s: float) -> redis.Redis:
     """Return a client that says at once when nobody is there."""
     return redis.Redis(
-        unix_socket_path=str(settings.redis_socket), socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+        unix_socket_path=str(socket_path(settings.data_dir)), socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
     )
 
 
 def is_ready(settings: Settings, *, timeout_s: float = 0.5) -> bool:
     """Return True when the server answers and has read its file."""
-    if not settings.redis_socket.exists():
+    if not socket_path(settings.data_dir).exists():
         return False
     connection = _connect(settings, timeout_s)
     try:
@@ -99,7 +102,7 @@ def stop_orphan(settings: Settings, *, timeout_s: float = 10) -> bool:
         It does not stop.
     """
     if not is_ready(settings):
-        settings.redis_socket.unlink(missing_ok=True)
+        socket_path(settings.data_dir).unlink(missing_ok=True)
         return False
     connection = _connect(settings, timeout_s)
     pid = connection.info("server")["process_id"]
@@ -111,6 +114,9 @@ def stop_orphan(settings: Settings, *, timeout_s: float = 10) -> bool:
     deadline = time.monotonic() + timeout_s
     while is_ready(settings):
         if time.monotonic() > deadline:
-            raise ServiceError(f"an old server (pid {pid}) still answers on {settings.redis_socket}: stop it by hand")
+            raise ServiceError(
+                f"an old server (pid {pid}) still answers on {socket_path(settings.data_dir)}",
+                remedy=f"stop it: kill {pid}",
+            )
         time.sleep(0.05)
     return True

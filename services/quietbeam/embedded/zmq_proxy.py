@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 
@@ -33,12 +34,11 @@ def serve(settings: Settings) -> None:
 
     sides = addresses(settings)
     if sides is None:
-        raise InputError("no 0MQ proxy is configured: set embedded.zmq_in and embedded.zmq_out")
+        raise InputError("no 0MQ proxy is configured", remedy="set embedded.zmq_in and embedded.zmq_out")
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(0)
+        os._exit(0)  # the loop runs in C and holds no state
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    # The loop runs in C and holds no state: ending the process is how it ends.
     Proxy(in_address=sides[0], out_address=sides[1]).start()

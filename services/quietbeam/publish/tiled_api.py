@@ -104,8 +104,8 @@ class TiledApi:
             raise TiledBusyError(f"Tiled could not do {answer}")
         if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise TiledRefusedError(
-                f"Tiled at {self.uri} refuses the key ({answer}): set QUIETBEAM_TILED__API_KEY to one that may "
-                "create nodes and write data and metadata"
+                f"Tiled at {self.uri} refuses the key ({answer})",
+                remedy="set QUIETBEAM_TILED__API_KEY to one that may create nodes and write data and metadata",
             )
         if code == httpx.codes.NOT_FOUND:
             raise TiledMissingError(f"Tiled has no such node ({answer})")

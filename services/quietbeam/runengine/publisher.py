@@ -202,11 +202,11 @@ class RedisPublisher:
             self._drain_spool()
             self._drain_queue()
             if not self._connected:
-                log.info("redis_back", sent=self._sent)
+                log.info("redis_reconnected", sent=self._sent)
             self._connected = True
         except redis.RedisError as error:
             if self._connected:
-                log.warning("redis_away_spooling", error=str(error))
+                log.warning("redis_unavailable_spooling", error=str(error))
             self._connected = False
             self._to_spool()
             self._closing.wait(_RETRY_S) if not self._closing.is_set() else time.sleep(_RETRY_S / 4)

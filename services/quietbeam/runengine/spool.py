@@ -1,12 +1,11 @@
 """Documents kept on disk while Redis is away: append-only segments of checked, length-prefixed records.
 
-A live publisher holds a lock (flock) on each of its segments, so a segment that can be locked was left behind by a dead
-process; whoever finds it sends it first.
+A live publisher locks each of its segments, so a segment that can be locked was left behind by a dead process; the next
+publisher sends it first.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import struct
@@ -18,6 +17,7 @@ from typing import IO
 
 import msgpack
 import structlog
+from filelock import FileLock, Timeout
 
 log = structlog.get_logger()
 
@@ -37,6 +37,7 @@ class Record:
 @dataclass(slots=True)
 class _Segment:
     path: Path
+    lock: FileLock
     file: IO[bytes]
     size: int
     own: bool
@@ -67,14 +68,16 @@ class Spool:
     def _adopt(self) -> None:
         for path in sorted(self._folder.glob(f"*-{self._tag}.spool")):
             try:
+                lock = _lock(path)
                 file = path.open("r+b")
-            except OSError:
-                continue
-            if not _lock(file) or not path.exists():
-                file.close()
+            except (Timeout, OSError):
                 continue
             size = file.seek(0, os.SEEK_END)
-            self._segments.append(_Segment(path=path, file=file, size=size, own=False))
+            segment = _Segment(path=path, lock=lock, file=file, size=size, own=False)
+            if size:
+                self._segments.append(segment)
+            else:  # its publisher has just sent and removed it
+                _remove(segment)
         if self._segments:
             log.info("spool_taken_over", segments=len(self._segments), bytes=self.size)
 
@@ -101,9 +104,8 @@ class Spool:
             return False
         if not self._segments or not self._segments[-1].own or self._segments[-1].size >= SEGMENT_BYTES:
             path = self._folder / f"{time.time_ns():020d}-{os.getpid()}-{self._tag}.spool"
-            file = path.open("x+b")
-            _lock(file)
-            self._segments.append(_Segment(path=path, file=file, size=0, own=True))
+            lock = _lock(path)
+            self._segments.append(_Segment(path=path, lock=lock, file=path.open("r+b"), size=0, own=True))
         segment = self._segments[-1]
         try:
             segment.file.seek(segment.size)
@@ -151,20 +153,30 @@ class Spool:
             self._drop_first()
 
     def _drop_first(self) -> None:
-        segment = self._segments.pop(0)
-        segment.path.unlink(missing_ok=True)
-        segment.file.close()
+        _remove(self._segments.pop(0))
 
     def close(self) -> None:
-        """Let go of the segments; what is left waits for the next publisher."""
+        """Unlock the segments; what is left waits for the next publisher."""
         for segment in self._segments:
             segment.file.close()
+            segment.lock.release()
         self._segments.clear()
 
 
-def _lock(file: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _lock(path: Path) -> FileLock:
+    """Lock a segment, which is made when it is missing.
+
+    Raises
+    ------
+    filelock.Timeout
+        Another publisher has it.
+    """
+    lock = FileLock(path, mode=0o600, thread_local=False)
+    lock.acquire(blocking=False)
+    return lock
+
+
+def _remove(segment: _Segment) -> None:
+    segment.path.unlink(missing_ok=True)
+    segment.file.close()
+    segment.lock.release()

@@ -54,7 +54,7 @@ def _answer(request: Request, status: int, detail: str, headers: dict[str, str] 
 async def _quietbeam_error(request: Request, error: Exception) -> Response:
     status = next(code for family, code in STATUS.items() if isinstance(error, family))
     headers = {"Retry-After": "1"} if status == 503 else None
-    return _answer(request, status, str(error.args[0]) if error.args else HTTPStatus(status).phrase, headers)
+    return _answer(request, status, str(error) or HTTPStatus(status).phrase, headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

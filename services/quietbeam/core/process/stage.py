@@ -1,4 +1,4 @@
-"""How a stage lives: `step()` in a loop, heartbeats, patience while Redis is away, clean stop on SIGTERM or Ctrl-C."""
+"""How a stage runs: `step()` in a loop, heartbeats, retries while Redis is unavailable, clean stop on signals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stage(Protocol):
         ...
 
     def recover(self) -> None:
-        """Redis was away and is back: read again what is unacknowledged, rewrite states."""
+        """Redis was unavailable and is reachable again: read again what is unacknowledged, rewrite states."""
         ...
 
     def close(self) -> None:
@@ -66,16 +66,16 @@ def run_stage(
     `detail` is a sentence for the heartbeat; `trouble` one that says what is wrong and what it costs, else empty.
     """
     last_beat = -HEARTBEAT_S
-    away_since: float | None = None
+    lost_at: float | None = None
     log.info("stage_started", pid=os.getpid())
     try:
         while not stop.is_set():
             try:
-                if away_since is not None:
+                if lost_at is not None:
                     connection.ping()
                     stage.recover()
-                    log.info("redis_back", away_s=round(time.monotonic() - away_since, 2))
-                    away_since = None
+                    log.info("redis_reconnected", unavailable_s=round(time.monotonic() - lost_at, 2))
+                    lost_at = None
                 if time.monotonic() - last_beat >= HEARTBEAT_S:
                     wrong = trouble()
                     state = "degraded" if wrong else "ready"
@@ -85,9 +85,9 @@ def run_stage(
                 if not stage.step():
                     stop.wait(idle_wait_s)
             except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as error:
-                if away_since is None:
-                    away_since = time.monotonic()
-                    log.warning("redis_away", error=str(error))
+                if lost_at is None:
+                    lost_at = time.monotonic()
+                    log.warning("redis_unavailable", error=str(error))
                 stop.wait(0.25)
     finally:
         if stop.is_set():

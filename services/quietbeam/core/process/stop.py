@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 
 _POLL_S = 0.05
@@ -40,24 +41,43 @@ class StopRequest:
 
 
 def stop_on_signals() -> StopRequest:
-    """Return a request that SIGTERM and SIGINT set (main thread only).
-
-    A second signal, at least a second after the first, ends the process at once. Signals within a second count as one:
-    some parents signal a process and its group.
-    """
+    """Return a request that SIGTERM and SIGINT set (main thread only); a second signal ends the process at once."""
     stop = StopRequest()
-    asked_at = 0.0
 
-    def handler(number: int, _frame: FrameType | None) -> None:
+    def first(number: int) -> None:
         # No log and no print here: both take locks that the interrupted code may hold.
-        nonlocal asked_at
-        if not stop.is_set():
-            asked_at = time.monotonic()
-            stop.signal = signal.Signals(number)
-            stop.set()
-        elif time.monotonic() - asked_at > _SAME_REQUEST_S:
-            os._exit(128 + number)
+        stop.signal = signal.Signals(number)
+        stop.set()
 
+    handler = on_first_signal(first)
     signal.signal(signal.SIGTERM, handler)
     signal.signal(signal.SIGINT, handler)
     return stop
+
+
+def interrupt_on_sigint() -> None:
+    """Let the first SIGINT raise KeyboardInterrupt, and a second one end the process at once (main thread only)."""
+
+    def first(_number: int) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, on_first_signal(first))
+
+
+def on_first_signal(first: Callable[[int], object]) -> Callable[[int, FrameType | None], None]:
+    """Return a signal handler that calls `first` once, and ends the process at once at a second signal.
+
+    Signals within a second count as one: some parents signal a process and its group. `first` must take no lock.
+    """
+    first_at: float | None = None
+
+    def handler(number: int, _frame: FrameType | None = None) -> None:
+        nonlocal first_at
+        now = time.monotonic()
+        if first_at is None:
+            first_at = now
+            first(number)
+        elif now - first_at > _SAME_REQUEST_S:
+            os._exit(128 + number)
+
+    return handler

@@ -293,7 +293,7 @@ def _consumer(address: KafkaAddress, options: Mapping[str, str], on_error: Any, 
     try:
         from confluent_kafka import Consumer, KafkaException
     except ImportError as error:
-        raise InputError("kafka:// needs a client library: pip install 'quietbeam[kafka]'") from error
+        raise InputError("kafka:// needs a client library", remedy="pip install 'quietbeam[kafka]'") from error
     own = {
         "bootstrap.servers": address.brokers,
         "group.id": address.group,
@@ -308,4 +308,4 @@ def _consumer(address: KafkaAddress, options: Mapping[str, str], on_error: Any, 
     try:
         return Consumer({**options, **own})
     except KafkaException as error:
-        raise InputError(f"ingest.kafka: {error.args[0].str()}") from error
+        raise InputError(f"ingest.kafka: {error.args[0].str()}", remedy="correct that setting") from error

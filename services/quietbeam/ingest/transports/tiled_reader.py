@@ -134,7 +134,7 @@ class TiledReader:
         except httpx.HTTPError as error:
             raise ServiceError(f"Tiled at {self.address.base} does not answer: {error}") from error
         if answer.status_code in (401, 403):
-            raise ServiceError(f"Tiled at {self.address.base} refuses the key: set ingest.tiled_api_key")
+            raise ServiceError(f"Tiled at {self.address.base} refuses the key", remedy="set ingest.tiled_api_key")
         if answer.is_error:
             raise ServiceError(f"Tiled answers {answer.status_code} to {url}: {answer.text[:200]}")
         return answer.content

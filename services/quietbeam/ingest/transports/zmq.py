@@ -49,14 +49,19 @@ def load_keys(settings: CurveSettings) -> CurveKeys:
     elif settings.server_key_file:
         server = _certificate(settings.server_key_file, "server_key_file")[0]
     else:
-        raise InputError("zmq+curve:// needs the proxy's public key: set ingest.curve.server_key_file or server_key")
+        raise InputError(
+            "zmq+curve:// needs the proxy's public key", remedy="set ingest.curve.server_key_file or server_key"
+        )
     if settings.client_key:
         secret = _checked(settings.client_key.get_secret_value(), "client_key")
         return CurveKeys(public=zmq.curve_public(secret), secret=secret, server=server)
     if settings.client_key_file:
         public, hidden = _certificate(settings.client_key_file, "client_key_file")
         if not hidden:
-            raise InputError(f"ingest.curve.client_key_file: {settings.client_key_file} has only the public key")
+            raise InputError(
+                f"{settings.client_key_file} has only the public key",
+                remedy="name the *.key_secret file in ingest.curve.client_key_file",
+            )
         return CurveKeys(public=public, secret=hidden, server=server)
     public, secret = zmq.curve_keypair()  # for a proxy that takes every client
     return CurveKeys(public=public, secret=secret, server=server)
@@ -66,7 +71,9 @@ def _certificate(path: Path, name: str) -> tuple[bytes, bytes | None]:
     try:
         return zmq.auth.load_certificate(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"ingest.curve.{name}: {path} is no certificate of 0MQ that can be read: {error}") from error
+        raise InputError(
+            f"{path} is not a readable 0MQ certificate ({error})", remedy=f"correct ingest.curve.{name}"
+        ) from error
 
 
 def _checked(text: str, name: str) -> bytes:
@@ -74,7 +81,9 @@ def _checked(text: str, name: str) -> bytes:
     try:
         zmq.curve_public(key)  # a public key is a number of the same form
     except (ValueError, zmq.ZMQError) as error:
-        raise InputError(f"ingest.curve.{name} is no key of 0MQ: 40 characters of Z85") from error
+        raise InputError(
+            f"ingest.curve.{name} is no key of 0MQ", remedy="give the 40 characters of Z85 of a key"
+        ) from error
     return key
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import orjson
 import structlog
+from filelock import FileLock
 
 from quietbeam.core.errors import InputError, NotMeasuredError, ServiceError
 
@@ -184,9 +184,7 @@ class KeyStore:
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
         """Yield the keys under a lock; write them when the block ends well."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(self._path.with_suffix(".lock"), mode=0o600):
             keys = dict(self._read())
             yield keys
             draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
@@ -195,8 +193,6 @@ class KeyStore:
                 orjson.dumps({"keys": [asdict(key) for key in keys.values()]}, option=orjson.OPT_INDENT_2)
             )
             draft.replace(self._path)
-        finally:
-            os.close(lock)
 
 
 def _hash(secret: str) -> str:

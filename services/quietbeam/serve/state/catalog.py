@@ -102,12 +102,12 @@ class RunCatalog:
             answer = question(self._redis)
         except redis.RedisError as error:
             if not self._away_reason:
-                log.warning("redis_away", error=str(error))
+                log.warning("redis_unavailable", error=str(error))
             self._away_reason = type(error).__name__
             self._away_until = time.monotonic() + _RETRY_AFTER_S
             return otherwise
         if self._away_reason:
-            log.info("redis_back")
+            log.info("redis_reconnected")
         self._away_reason = ""
         return answer
 

@@ -1,7 +1,7 @@
-"""``python -I -S tether.py PARENT COMMAND...``: become COMMAND, but die when PARENT dies.
+"""``python -I -S parent_death.py PARENT COMMAND...``: become COMMAND, but die when PARENT dies.
 
 A tiny program between fork and exec: code in a forked child of a threaded parent (``preexec_fn``) can deadlock, this
-cannot. Linux only; elsewhere COMMAND runs untethered.
+cannot. Linux only; elsewhere COMMAND outlives PARENT.
 """
 
 import os
