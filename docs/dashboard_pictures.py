@@ -15,7 +15,7 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from quietbeam.app.demo import demo_config, forget_facility, services, simulate
+from quietbeam.app.demo import demo_config, forget_facility, services, start_scan
 from quietbeam.core.settings import load_settings
 
 SCAN = ["--shape", "64x64", "--dwell", "0.014", "--seed", "4", "--counts", "12"]
@@ -65,7 +65,7 @@ def main(images: Path) -> None:
         with services(settings, config, timeout_s=300):
             address = f"http://127.0.0.1:{settings.serve.port}/"
             page.goto(f"{address}?api_key={settings.serve_api_key()}")
-            scan = simulate(config, Path(folder) / "truth.npz", SCAN)
+            scan = start_scan(config, Path(folder) / "truth.npz", SCAN)
             wait(page, "window.quietbeam?.run?.denoise.rows >= 44 && quietbeam.run.evidence", "the rows of the scan")
             take("live")
             scan.communicate(timeout=600)

@@ -68,6 +68,7 @@ def main(data: Path, images: Path, only: str = "") -> None:
                 print(output)  # noqa: T201
                 uid = next(word for word in output.replace(":", " ").split() if word.count("-") == 4)
                 status = watch(settings, replay, lambda _: None, uid=uid)
+                assert status is not None
                 draw(status, read_from_tiled(settings, status.uid), images / f"denoised-{name}.png")
                 assert status.evidence is not None
                 for line in status.evidence.lines:

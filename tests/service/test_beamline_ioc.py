@@ -35,7 +35,7 @@ COMMON = ("--shape", "4x5", "--detectors", "2", "--lines", "P_Ka,Ca_Ka,Fe_Ka", "
 
 
 def start(*options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "quietbeam", "simulate", "--ioc", "--specimen", "star", "--seed", "5", *options]
+    command = [sys.executable, "-m", "quietbeam", "ioc", "--specimen", "star", "--seed", "5", *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EPICS_")} | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -74,7 +74,7 @@ class Client:
 @pytest.fixture(scope="module")
 def ioc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     address = Address(prefix="QBTEST:", port=free_ca_port())
-    process = start("--serve-only", "--speed", "0", "--prefix", address.prefix, "--ca-port", str(address.port), *COMMON)
+    process = start("--speed", "0", "--prefix", address.prefix, "--ca-port", str(address.port), *COMMON)
     assert process.stdout is not None
     said = "".join(process.stdout.readline() for _ in range(5))
     assert "QBTEST:XSP3: (2 channels)" in said, said + process.communicate(timeout=30)[1]
@@ -253,7 +253,9 @@ def test_scans_of_the_ioc_are_ingested_bit_for_bit(
     config = tmp_path / "qb.yaml"
     values = {"data_dir": str(settings.data_dir), "redis": {"url": settings.redis_url}}
     config.write_text(yaml.safe_dump(values))
-    scan = start("-c", str(config), "--mode", mode, "--speed", "0", "--truth", str(tmp_path / "t.npz"), *COMMON)
+    scan = start(
+        "--scan", "-c", str(config), "--mode", mode, "--speed", "0", "--truth", str(tmp_path / "t.npz"), *COMMON
+    )
     out, err = scan.communicate(timeout=240)
     assert scan.returncode == 0, out + err
     assert "20 frames" in out and "Traceback" not in err
@@ -276,7 +278,7 @@ def test_scans_of_the_ioc_are_ingested_bit_for_bit(
 
 
 def test_an_ioc_that_cannot_start_says_why() -> None:
-    process = start("--lines", "P_Ka,P_Kb", "--transport", "none")
+    process = start("--scan", "--lines", "P_Ka,P_Kb", "--transport", "none")
     _, err = process.communicate(timeout=90)
     assert process.returncode == 2 and "Traceback" not in err, err
     assert "the windows of P_Ka and P_Kb overlap" in err and "the IOC did not start" in err

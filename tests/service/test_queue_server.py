@@ -29,7 +29,7 @@ OPTIONS = ExperimentOptions(specimen="cell", lines=("P_Ka", "Fe_Ka"), shape=(3, 
 @pytest.fixture
 def address() -> Iterator[Address]:
     address = Address(prefix="QBQS:", port=free_ca_port())
-    command = [sys.executable, "-m", "quietbeam", "simulate", "--ioc", "--serve-only", "--speed", "0", "--seed", "1"]
+    command = [sys.executable, "-m", "quietbeam", "ioc", "--speed", "0", "--seed", "1"]
     command += ["--prefix", address.prefix, "--ca-port", str(address.port), "--lines", ",".join(OPTIONS.lines)]
     command += ["--shape", "3x4", "--detectors", "2", "--counts", "20"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

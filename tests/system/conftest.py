@@ -49,11 +49,13 @@ class Installation:
     connection: Connection
     scans: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def scan(self, truth: Path, *options: str, transport: str = "redis") -> subprocess.Popen[str]:
+    def scan(
+        self, truth: Path, *options: str, transport: str = "redis", command: tuple[str, ...] = ("simulate",)
+    ) -> subprocess.Popen[str]:
         """Start a scan by a RunEngine in another process; its truth goes to `truth`."""
-        command = [sys.executable, "-m", "quietbeam", "simulate", "-c", str(self.config), "--truth", str(truth)]
-        command += ["--lines", ",".join(LINES), "--transport", transport, *options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        words = [sys.executable, "-m", "quietbeam", *command, "-c", str(self.config), "--truth", str(truth)]
+        words += ["--lines", ",".join(LINES), "--transport", transport, *options]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.scans.append(process)
         return process
 

@@ -31,8 +31,8 @@ PIXELS = OPTIONS.shape[0] * OPTIONS.shape[1]
 def test_a_fly_scan_of_the_ioc_is_denoised_live(installation: Installation, tmp_path: Path) -> None:
     known = set(installation.uids())
     scan = installation.scan(
-        tmp_path / "truth.npz", "--ioc", "--mode", "fly", "--shape", "16x16", "--counts", "8", "--dwell", "0.03",
-        "--seed", "11",
+        tmp_path / "truth.npz", "--mode", "fly", "--shape", "16x16", "--counts", "8", "--dwell", "0.03",
+        "--seed", "11", command=("ioc", "--scan"),
     )  # fmt: skip
     uid = installation.new_run(known)
     wait_until(lambda: installation.status(uid).denoise_rows >= 4, 120, "a map")
@@ -53,10 +53,10 @@ def test_a_fly_scan_of_the_ioc_is_denoised_live(installation: Installation, tmp_
 
 @pytest.fixture
 def address() -> Iterator[Address]:
-    """An IOC of its own, as `quietbeam simulate --ioc --serve-only` leaves it to other clients."""
+    """An IOC of its own, as `quietbeam ioc` leaves it to other clients."""
     address = Address(prefix="QBSYS:", port=free_ca_port())
     rows, cols = OPTIONS.shape
-    command = [sys.executable, "-m", "quietbeam", "simulate", "--ioc", "--serve-only", "--speed", "0", "--seed", "4"]
+    command = [sys.executable, "-m", "quietbeam", "ioc", "--speed", "0", "--seed", "4"]
     command += ["--prefix", address.prefix, "--ca-port", str(address.port), "--specimen", OPTIONS.specimen]
     command += ["--lines", ",".join(OPTIONS.lines), "--shape", f"{rows}x{cols}", "--detectors", str(OPTIONS.detectors)]
     process = subprocess.Popen([*command, "--counts", str(OPTIONS.counts)], stdout=subprocess.PIPE, text=True)

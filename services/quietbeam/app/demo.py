@@ -19,6 +19,7 @@ from quietbeam.beamline.truth import Truth
 from quietbeam.core.errors import ServiceError
 from quietbeam.core.model.evidence import LineEvidence
 from quietbeam.core.model.types import FloatArray
+from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import Settings, load_settings
 from quietbeam.core.wire import runs
 from quietbeam.core.wire.bus import connect
@@ -62,13 +63,18 @@ def forget_facility() -> None:
 
 @contextmanager
 def services(
-    settings: Settings, config: Path, *, timeout_s: float = 90, say: Callable[[str], None] | None = None
+    settings: Settings,
+    config: Path,
+    *,
+    timeout_s: float = 90,
+    report: Callable[[str], None] | None = None,
+    stop: StopRequest | None = None,
 ) -> Iterator[Supervisor]:
-    """Start every server and stage; stop them all on the way out."""
-    supervisor = Supervisor(settings, str(config), say=say or (lambda _: None))
+    """Start every server and stage and wait until all are ready, or `stop` is set; stop them all at the end."""
+    supervisor = Supervisor(settings, str(config), report=report or (lambda _: None))
     try:
         supervisor.start()
-        supervisor.wait_ready(timeout_s)
+        supervisor.wait_ready(timeout_s, stop=stop)
         yield supervisor
     finally:
         supervisor.stop()
@@ -83,10 +89,12 @@ def known_runs(settings: Settings) -> set[str]:
         connection.close()
 
 
-def simulate(config: Path, truth: Path, options: list[str]) -> subprocess.Popen[str]:
-    """Start the RunEngine of the simulated beamline in a process of its own."""
-    command = [sys.executable, "-m", "quietbeam", "simulate", "-c", str(config), "--truth", str(truth), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start_scan(
+    config: Path, truth: Path, options: list[str], command: tuple[str, ...] = ("simulate",)
+) -> subprocess.Popen[str]:
+    """Start the RunEngine of the simulated beamline in a process of its own; ("ioc", "--scan") scans through EPICS."""
+    words = [sys.executable, "-m", "quietbeam", *command, "-c", str(config), "--truth", str(truth), *options]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def watch(
@@ -98,18 +106,24 @@ def watch(
     known: Collection[str] = (),
     timeout_s: float = 240,
     interval_s: float = 0.25,
-) -> runs.RunStatus:
+    stop: StopRequest | None = None,
+) -> runs.RunStatus | None:
     """Report the status of run `uid` (None: the newest that is not `known`) until its final maps are in Tiled.
+
+    Returns None when `stop` is set before.
 
     Raises
     ------
     ServiceError
         The scan failed, or nothing came within `timeout_s`.
     """
+    stop = stop or StopRequest()
     connection = connect(settings.redis_url)
     deadline = time.monotonic() + timeout_s
     try:
         while time.monotonic() < deadline:
+            if stop.is_set():
+                return None
             if scan.poll() not in (None, 0):
                 output = scan.stdout.read() if scan.stdout else ""
                 raise ServiceError(f"the simulated scan failed:\n{output[-2000:]}")
@@ -119,7 +133,7 @@ def watch(
                 report(status)
                 if status.denoise_state in ("final", "failed") and status.publish_state == "final":
                     return status
-            time.sleep(interval_s)
+            stop.wait(interval_s)
     finally:
         connection.close()
     raise ServiceError(f"no final map within {timeout_s:.0f} s; see {settings.data_dir / 'logs'}")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from quietbeam.app.demo import services, simulate
+from quietbeam.app.demo import services, start_scan
 from quietbeam.app.ports import free_port
 from quietbeam.core import codec
 from quietbeam.core.errors import ServiceError
@@ -138,7 +138,7 @@ def scan_once(options: LiveBenchmark, settings: Settings, config: Path, folder: 
         "--mode": "step",
         "--transport": "redis",
     }
-    scan = simulate(config, folder / "truth.npz", [str(word) for pair in chosen.items() for word in pair])
+    scan = start_scan(config, folder / "truth.npz", [str(word) for pair in chosen.items() for word in pair])
     deadline = time.monotonic() + 240 + 3 * options.shape[0] * options.shape[1] * options.dwell_s
     while len(watch.mapped) < options.shape[0]:
         watch.look()

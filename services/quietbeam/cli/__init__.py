@@ -11,6 +11,7 @@ import typer
 
 from quietbeam import __version__
 from quietbeam.core.errors import QuietbeamError
+from quietbeam.core.process.stop import interrupt_on_sigint
 
 MODULES = (
     "demo",
@@ -20,7 +21,9 @@ MODULES = (
     "publish",
     "serve",
     "api_key",
-    "beamline",
+    "simulate",
+    "ioc",
+    "replay",
     "record",
     "profile",
     "denoise",
@@ -69,6 +72,7 @@ for _name in MODULES:
 
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr and exit code 2, one of the system exit code 1."""
+    interrupt_on_sigint()
     try:
         app()
     except QuietbeamError as error:

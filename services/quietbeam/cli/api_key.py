@@ -11,10 +11,11 @@ import typer
 
 from quietbeam.core.errors import InputError
 
+from .options import Config
+
 if TYPE_CHECKING:
     from quietbeam.serve.access.api_keys import KeyStore
 
-Config = Annotated[str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")]
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

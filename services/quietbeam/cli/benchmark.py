@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from quietbeam.cli.beamline import map_shape
+from .options import Dwell, Seed, Shape, as_arguments, grouped, map_shape
 
 FOLDER = Path("docs/benchmarks")
 
@@ -23,30 +24,36 @@ def register(app: typer.Typer) -> None:
     app.add_typer(bench, name="benchmark")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How weights are trained."""
+
+    minutes: Annotated[float, typer.Option(min=0.1, help="Training time.")] = 85.0
+    parent: Annotated[
+        str, typer.Option(help="Weights to start from: a shipped name, as quietbeam-4, or a .safetensors file.")
+    ] = ""
+    seed: Seed = 0
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto"
+    devices: Annotated[str, typer.Option(help="Number of devices, for Lightning.")] = "1"
+    strategy: Annotated[str, typer.Option(help="Lightning's strategy for several devices: auto, ddp ...")] = "auto"
+    targets: Annotated[str, typer.Option(help="expectation, or counts (noisy targets).")] = "expectation"
+
+
+@grouped
 def pretrain(
     work: Annotated[Path, typer.Option(help="Folder of the checkpoint; an interrupted training resumes from it.")],
     out: Annotated[Path, typer.Option(help="Folder the weights are written to; DATA_DIR/weights to use them live.")],
-    minutes: Annotated[float, typer.Option(min=0.1, help="Training time.")] = 85.0,
+    training: TrainingOptions,
     name: Annotated[str, typer.Option(help="Name of the weights.")] = "my-weights",
-    parent: Annotated[
-        str, typer.Option(help="Weights to start from: a shipped name, as quietbeam-4, or a .safetensors file.")
-    ] = "",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    devices: Annotated[str, typer.Option(help="Number of devices, for Lightning.")] = "1",
-    strategy: Annotated[str, typer.Option(help="Lightning's strategy for several devices: auto, ddp ...")] = "auto",
-    targets: Annotated[str, typer.Option(help="expectation, or counts (noisy targets).")] = "expectation",
 ) -> None:
     """Make pretrained weights from procedural specimens."""
     from quietbeam.core.errors import WeightsError
     from quietbeam_models.pretrain import main
     from quietbeam_models.weights import DamagedWeightsError
 
-    arguments = ["--work", str(work), "--out", str(out), "--minutes", str(minutes), "--name", name]
-    arguments += ["--seed", str(seed), "--device", device, "--devices", devices]
-    arguments += ["--strategy", strategy, "--targets", targets, *(("--parent", parent) if parent else ())]
+    options = [argument for argument in as_arguments(training) if argument != "--parent="]
     try:
-        main(arguments)
+        main([f"--work={work}", f"--out={out}", f"--name={name}", *options])
     except DamagedWeightsError as error:
         raise WeightsError(str(error)) from error
 
@@ -58,7 +65,7 @@ def benchmark_quality(
     budget: Annotated[
         float, typer.Option(help="Seconds of fine-tuning per map; below 0: the other filters only.")
     ] = 30.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Dwell gains on phantoms with known truth, against raw, Gaussian, median, TV, NLM and BM3D."""
     from rich.console import Console
@@ -85,9 +92,9 @@ def benchmark_speed(
 
 def benchmark_live(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of live.md.")] = FOLDER,
-    shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "128x128",
-    dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.008,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    shape: Shape = "128x128",
+    dwell: Dwell = 0.008,
+    seed: Seed = 0,
 ) -> None:
     """Measure the live path: from a row's last document to disk and to its denoised map, with and without learning."""
     import sys
@@ -109,8 +116,8 @@ def benchmark_live(
 
 def benchmark_viewers(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of viewers.md.")] = FOLDER,
-    shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "96x96",
-    dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.004,
+    shape: Shape = "96x96",
+    dwell: Dwell = 0.004,
     reading: Annotated[int, typer.Option(min=1, max=120, help="Viewers that read and fetch the maps.")] = 25,
     silent: Annotated[int, typer.Option(min=0, max=120, help="Viewers that never read.")] = 25,
     turns: Annotated[int, typer.Option(min=1, help="Scans without and with them.")] = 2,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .options import DEFAULT_LINES, EXIT_INTERRUPTED, Dwell, Lines, Seed, Shape, as_arguments, grouped
+
 if TYPE_CHECKING:
     from quietbeam.app.demo import DemoLine
+    from quietbeam.core.process.stop import StopRequest
+    from quietbeam.core.settings import Settings
     from quietbeam.core.wire.runs import RunStatus
-
-LINES = "P_Ka,S_Ka,Cl_Ka,K_Ka,Ca_Ka,Fe_Ka,Cu_Ka,Zn_Ka"
 
 
 class Progress:
@@ -34,7 +36,7 @@ class Progress:
             disable=not console.is_terminal,
         )
         self._tasks: tuple[Any, Any] | None = None
-        self._said = ""
+        self._last_line = ""
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -58,8 +60,8 @@ class Progress:
         self._bars.update(self._tasks[1], completed=status.denoise_rows, note=note)
         if not self._console.is_terminal:
             tenth = f"{10 * status.rows_measured // rows}/10 {status.state} {status.denoise_state}"
-            if tenth != self._said:
-                self._said = tenth
+            if tenth != self._last_line:
+                self._last_line = tenth
                 self._console.print(
                     f"measured {status.rows_measured}/{rows}, denoised {status.denoise_rows} rows  {note}"
                 )
@@ -114,83 +116,89 @@ def show_table(console: Any, table: list[DemoLine]) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
+    app.command()(demo)
 
-    @app.command()
-    def demo(
-        keep: Annotated[bool, typer.Option("--keep", help="Leave everything up until Ctrl-C.")] = False,
-        shape: Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")] = "64x64",
-        specimen: Annotated[str, typer.Option(help="cell or star.")] = "cell",
-        detectors: Annotated[int, typer.Option(min=2, max=16)] = 4,
-        lines: Annotated[str, typer.Option(help="Comma-separated emission lines.")] = LINES,
-        counts: Annotated[
-            float, typer.Option(help="Mean counts per pixel of a typical line in the detector sum.")
-        ] = 6.0,
-        dwell: Annotated[float, typer.Option(help="Seconds per pixel.")] = 0.01,
-        seed: Annotated[int, typer.Option(min=0)] = 1,
-        data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".run/demo"),
-    ) -> None:
-        """Start everything, scan a simulated specimen, denoise it live, compare with the truth, show where to look."""
-        from rich.console import Console
 
-        from quietbeam.app.demo import (
-            compare,
-            demo_config,
-            forget_facility,
-            known_runs,
-            read_from_tiled,
-            services,
-            simulate,
-            watch,
-        )
-        from quietbeam.beamline.truth import Truth
-        from quietbeam.core.settings import load_settings
+@dataclass(frozen=True, kw_only=True)
+class DemoScan:
+    """What the demo scans."""
 
-        console = Console(highlight=False, markup=False, emoji=False)
-        if not console.is_terminal:
-            console.width = 120
-        started = time.monotonic()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # drains as Ctrl-C does
-        forget_facility()
-        config = demo_config(data_dir)
-        settings = load_settings(config)
-        console.print("starting Redis, Tiled, ingest, denoise worker, publisher, API and dashboard ...")
-        with services(settings, config):
-            url = f"http://{settings.serve.host}:{settings.serve.port}/?api_key={settings.serve_api_key()}"
-            console.print(f"dashboard  {url}", soft_wrap=True)
-            truth = data_dir / f"truth-{time.time_ns()}.npz"
-            options = ["--shape", shape, "--specimen", specimen, "--detectors", str(detectors), "--lines", lines]
-            options += ["--counts", str(counts), "--dwell", str(dwell), "--seed", str(seed), "--mode", "snake"]
-            known = known_runs(settings)
-            scan = simulate(config, truth, [*options, "--transport", "redis"])
-            try:
-                with Progress(console) as progress:
-                    status = watch(settings, scan, progress, known=known)
-                scan.wait(30)
-            finally:
-                if scan.poll() is None:
-                    scan.terminate()
-                    scan.wait(10)
-            if status.evidence is None:
-                console.print(f"no denoised map: {status.denoise_reason}")
-                raise typer.Exit(1)
-            show_table(console, compare(status, read_from_tiled(settings, status.uid), Truth.load(truth)))
-            lag = status.denoise_lag_s
-            console.print(
-                f"run {status.uid}: {time.monotonic() - started:.0f} s in all, newest row denoised after {lag:.2f} s"
-            )
-            console.print(f"dashboard  {url}", soft_wrap=True)
-            console.print(
-                f"maps       {url.split('?')[0]}api/v1/runs/{status.uid}/maps   (Authorization: Apikey ...)",
-                soft_wrap=True,
-            )
-            console.print(
-                f"Tiled      {settings.tiled_uri}   client['{settings.tiled.root}']['{status.uid}']['denoised']",
-                soft_wrap=True,
-            )
-            if keep:
-                console.print("everything stays up until Ctrl-C")
-                try:
-                    while True:
-                        time.sleep(3600)
-                except KeyboardInterrupt:
-                    console.print("stopping ...")
+    shape: Shape = "64x64"
+    specimen: Annotated[str, typer.Option(help="cell or star.")] = "cell"
+    detectors: Annotated[int, typer.Option(min=2, max=16)] = 4
+    lines: Lines = DEFAULT_LINES
+    counts: Annotated[float, typer.Option(help="Mean counts per pixel of a typical line in the detector sum.")] = 6.0
+    dwell: Dwell = 0.01
+    seed: Seed = 1
+
+
+@grouped
+def demo(
+    scan: DemoScan,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything up until Ctrl-C.")] = False,
+    data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".run/demo"),
+) -> None:
+    """Start everything, scan a simulated specimen, denoise it live, compare with the truth, show where to look."""
+    from rich.console import Console
+
+    from quietbeam.app.demo import compare, demo_config, forget_facility, read_from_tiled, services
+    from quietbeam.beamline.truth import Truth
+    from quietbeam.core.process.stop import stop_on_signals
+    from quietbeam.core.settings import load_settings
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 120
+    started = time.monotonic()
+    stop = stop_on_signals()
+    forget_facility()
+    config = demo_config(data_dir)
+    settings = load_settings(config)
+    console.print("starting Redis, Tiled, ingest, denoise worker, publisher, API and dashboard ...")
+    with services(settings, config, stop=stop):
+        url = f"http://{settings.serve.host}:{settings.serve.port}/?api_key={settings.serve_api_key()}"
+        console.print(f"dashboard  {url}", soft_wrap=True)
+        truth = data_dir / f"truth-{time.time_ns()}.npz"
+        status = _scan(console, settings, config, truth, scan, stop)
+        if status is None:
+            console.print("stopping ...")
+            raise typer.Exit(EXIT_INTERRUPTED)
+        if status.evidence is None:
+            console.print(f"no denoised map: {status.denoise_reason}")
+            raise typer.Exit(1)
+        show_table(console, compare(status, read_from_tiled(settings, status.uid), Truth.load(truth)))
+        lag = status.denoise_lag_s
+        for text in (
+            f"run {status.uid}: {time.monotonic() - started:.0f} s in all, newest row denoised after {lag:.2f} s",
+            f"dashboard  {url}",
+            f"maps       {url.split('?')[0]}api/v1/runs/{status.uid}/maps   (Authorization: Apikey ...)",
+            f"Tiled      {settings.tiled_uri}   client['{settings.tiled.root}']['{status.uid}']['denoised']",
+        ):
+            console.print(text, soft_wrap=True)
+        if keep and not stop.is_set():
+            console.print("everything stays up until Ctrl-C")
+            while not stop.wait(3600):
+                pass
+            console.print("stopping ...")
+
+
+def _scan(
+    console: Any, settings: Settings, config: Path, truth: Path, scan: DemoScan, stop: StopRequest
+) -> RunStatus | None:
+    """Scan and show the progress; return the final state, or None when a stop was requested."""
+    from quietbeam.app.demo import known_runs, start_scan, watch
+
+    if stop.is_set():
+        return None
+    known = known_runs(settings)
+    process = start_scan(config, truth, [*as_arguments(scan), "--mode=snake", "--transport=redis"])
+    try:
+        with Progress(console) as progress:
+            status = watch(settings, process, progress, known=known, stop=stop)
+        if status is not None:
+            process.wait(30)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(10)
+    return status

@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .beamline import EXIT_ABORTED
+from quietbeam.core.errors import InputError
+
+from .options import EXIT_INTERRUPTED, InputOptions, grouped, split_lines
+
+if TYPE_CHECKING:
+    from quietbeam.denoiser.offline import DenoiseResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningOptions:
+    """Where the network starts, and how much it learns on this map."""
+
+    budget: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Fine-tuning time limit in seconds (0 disables). Results depend on the machine's speed; use --steps "
+            "for reproducible results.",
+        ),
+    ] = 30.0
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="Number of fine-tuning steps, in place of --budget. Reproducible.")
+    ] = None
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto"
+    no_fine_tune: Annotated[bool, typer.Option("--no-fine-tune", help="Use the pretrained network as it is.")] = False
+    seed: Annotated[
+        int, typer.Option(min=0, help="Fixes every random draw, but not how many steps fit into --budget.")
+    ] = 0
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="Weights to start from: shipped ones or of data_dir/weights, by name, or a .safetensors file; the "
+            "newest when left out."
+        ),
+    ] = ""
 
 
 def register(app: typer.Typer) -> None:
@@ -26,11 +61,12 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
         except KeyboardInterrupt:
             typer.echo("quietbeam: interrupted; nothing was written", err=True)
-            raise typer.Exit(EXIT_ABORTED) from None
+            raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return run
 
 
+@grouped
 def denoise(
     source: Annotated[
         str,
@@ -44,75 +80,37 @@ def denoise(
         Path,
         typer.Option("-o", "--output", help="File: .h5 (NeXus), .pyxrf.h5, .maps.h5, .ome.zarr, .tif or .csv."),
     ],
+    reading: InputOptions,
+    learning: LearningOptions,
     format: Annotated[str, typer.Option(help="Format, where the name's ending does not say it.")] = "",
-    lines: Annotated[
-        str, typer.Option(help="Comma-separated lines to take; all (of spectra: all with a peak) when left out.")
-    ] = "",
-    calibration: Annotated[
-        Path | None, typer.Option(help="JSON with (offset, width) in keV for each detector, for spectra.")
-    ] = None,
-    fit: Annotated[bool, typer.Option("--fit", help="Fit spectra (PyMca) instead of summing windows.")] = False,
-    budget: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Most seconds of fine-tuning on this map. How many steps fit in is up to the clock; 0 for none.",
-        ),
-    ] = 30.0,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=0, help="Most steps of fine-tuning, in place of --budget: the same maps again, on any day."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
-    no_fine_tune: Annotated[bool, typer.Option("--no-fine-tune", help="Use the pretrained network as it is.")] = False,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Fixes every random draw, but not how many steps fit into --budget.")
-    ] = 0,
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="Weights to start from: shipped ones or of data_dir/weights, by name, or a .safetensors file; the "
-            "newest when left out."
-        ),
-    ] = "",
-    tiled: Annotated[
-        str, typer.Option(help="Tiled, or a catalog in it, that has the uid; default: as configured.")
-    ] = "",
     profile: Annotated[
         list[str] | None,
         typer.Option("-p", "--profile", help="Profile for a run: a shipped name or a YAML file; several are tried."),
     ] = None,
     config: Annotated[str | None, typer.Option("-c", "--config", help="Settings: profiles for runs, Tiled.")] = None,
 ) -> None:
-    """Denoise a map from a file or from Tiled; prints what held-out photons say of every line."""
+    """Denoise a map from a file or from Tiled; prints the validation result (dwell gain, 95 % interval) per line."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.table import Column, Table
 
-    from quietbeam.core.errors import InputError
-    from quietbeam.core.model.evidence import interval
     from quietbeam.core.settings import load_settings
     from quietbeam.denoiser.offline import denoise as run
     from quietbeam.files import check_target, format_of, write_result
     from quietbeam.ingest.profile.schema import shipped_profiles
-    from quietbeam_models.weights import known
 
     from .source import read_source
 
     console = Console(markup=False, emoji=False)  # names are anybody's
     check_target(output, format_of(output, format), Path(source))
     site = load_settings(config)
-    there = known(site.weights_dir)
-    if weights and weights not in there and not weights.endswith(".safetensors"):
-        raise InputError(f"no weights {weights!r}; there are {', '.join(there)}, or name a .safetensors file")
-    asked = [name.strip() for name in lines.split(",") if name.strip()]
+    weights = _find_weights(learning.weights, site.weights_dir)
     file, name = read_source(
         source,
         site,
-        lines=asked,
-        calibration=calibration,
-        tiled=tiled,
-        fit=fit,
+        lines=split_lines(reading.lines),
+        calibration=reading.calibration,
+        tiled=reading.tiled,
+        fit=reading.fit,
         profiles=profile or ([] if config else shipped_profiles()),
     )
     columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
@@ -125,17 +123,51 @@ def denoise(
             live_time_s=file.live_time_s,
             measured=file.measured,
             detectors=file.detectors,
-            device=device,
-            budget_s=budget,
-            steps=steps,
-            fine_tune=not no_fine_tune,
-            seed=seed,
-            weights=there.get(weights, weights),
+            device=learning.device,
+            budget_s=learning.budget,
+            steps=learning.steps,
+            fine_tune=not learning.no_fine_tune,
+            seed=learning.seed,
+            weights=weights,
             progress=lambda what, share: bar.update(task, description=what, completed=share),
         )
-    budget_given = {"budget_s": budget} if steps is None else {"steps": steps}
-    settings = {"input": str(source), **budget_given, "device": device, "fine_tune": not no_fine_tune, "seed": seed}
+    settings = {
+        "input": str(source),
+        **({"budget_s": learning.budget} if learning.steps is None else {"steps": learning.steps}),
+        "device": learning.device,
+        "fine_tune": not learning.no_fine_tune,
+        "seed": learning.seed,
+    }
     write_result(output, result, source=name, settings=settings, format=format)
+    _show(console, result, file.remark)
+    console.print(
+        f"{output}: {result.denoised.shape[0]} lines, {result.evidence.fine_tune_steps} fine-tuning steps, "
+        f"weights {result.evidence.model} {result.evidence.model_sha256[:12]}"
+    )
+
+
+def _find_weights(name: str, folder: Path) -> str:
+    """Return the weights of that name, or the file of that path.
+
+    Raises
+    ------
+    InputError
+        There are no such weights.
+    """
+    from quietbeam_models.weights import known
+
+    available = known(folder)
+    if name and name not in available and not name.endswith(".safetensors"):
+        raise InputError(f"no weights {name!r}; there are {', '.join(available)}, or name a .safetensors file")
+    return str(available.get(name, name))
+
+
+def _show(console: Any, result: DenoiseResult, remark: str) -> None:
+    """Print the validation result of every line, and the warnings."""
+    from rich.table import Column, Table
+
+    from quietbeam.core.model.evidence import interval
+
     table = Table(Column("line", no_wrap=True), "published", Column("verdict", no_wrap=True))
     for column in ("dwell gain", "95 % interval", "counts / pixel", "left out"):
         table.add_column(column)
@@ -150,9 +182,5 @@ def denoise(
             ", ".join(line.excluded_detectors),
         )
     console.print(table)
-    for note in filter(None, (file.remark, *result.evidence.notes)):
+    for note in filter(None, (remark, *result.evidence.notes)):
         console.print(f"- {note}")
-    console.print(
-        f"{output}: {result.denoised.shape[0]} lines, {result.evidence.fine_tune_steps} fine-tuning steps, "
-        f"weights {result.evidence.model} {result.evidence.model_sha256[:12]}"
-    )

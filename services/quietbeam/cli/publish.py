@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
+
+from .options import Config
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
+    app.command()(publish)
 
-    @app.command()
-    def publish(
-        config: Annotated[
-            str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")
-        ] = None,
-    ) -> None:
-        """Send maps, evidence and provenance to Tiled as they change."""
-        from quietbeam.core.process.log import configure_logging
-        from quietbeam.core.process.stage import run_stage
-        from quietbeam.core.process.stop import stop_on_signals
-        from quietbeam.core.settings import load_settings
-        from quietbeam.core.wire.bus import connect
-        from quietbeam.publish import PublishStage
 
-        settings = load_settings(config)
-        configure_logging("publish", level=settings.log_level)
-        stop = stop_on_signals()
-        connection = connect(settings.redis_url)
-        stage = PublishStage(settings, connection)
-        run_stage(stage, connection, stop, detail=stage.detail, trouble=stage.trouble)
+def publish(
+    config: Config = None,
+) -> None:
+    """Send maps, evidence and provenance to Tiled as they change."""
+    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.stage import run_stage
+    from quietbeam.core.process.stop import stop_on_signals
+    from quietbeam.core.settings import load_settings
+    from quietbeam.core.wire.bus import connect
+    from quietbeam.publish import PublishStage
+
+    settings = load_settings(config)
+    configure_logging("publish", level=settings.log_level)
+    stop = stop_on_signals()
+    connection = connect(settings.redis_url)
+    stage = PublishStage(settings, connection)
+    run_stage(stage, connection, stop, detail=stage.detail, trouble=stage.trouble)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import EXIT_INTERRUPTED, Config
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from quietbeam.ingest.documents.recording import Recorder
     from quietbeam.ingest.transports import DocumentSource
 
-EXIT_INTERRUPTED = 130
 EXIT_GAPS = 1
 
 
@@ -27,7 +28,7 @@ def record(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="New file: .jsonl or .msgpack (keeps types of arrays), or with .gz.")
     ],
-    config: Annotated[str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")] = None,
+    config: Config = None,
     source: Annotated[
         list[str] | None, typer.Option("--source", help="URL as in ingest.sources; default: all that are set there.")
     ] = None,

@@ -7,43 +7,40 @@ from typing import Annotated
 
 import typer
 
+from .options import Config
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
+    app.command()(report)
 
-    @app.command()
-    def report(
-        run: Annotated[str, typer.Argument(help="Uid of the run, its beginning, or `latest`.")] = "latest",
-        config: Annotated[
-            str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")
-        ] = None,
-        output: Annotated[
-            Path | None, typer.Option("-o", "--output", help="HTML file; UID.html when left out.")
-        ] = None,
-    ) -> None:
-        """Write a run's maps, evidence and provenance as one HTML file; also without any service running."""
-        from quietbeam.core.errors import InputError
-        from quietbeam.core.settings import load_settings
-        from quietbeam.core.wire.bus import connect
-        from quietbeam.serve.report.page import make_report
-        from quietbeam.serve.state.catalog import RunCatalog
-        from quietbeam.serve.state.maps import MapReader
 
-        settings = load_settings(config)
-        connection = connect(settings.redis_url)
-        try:
-            catalog = RunCatalog(settings.runs_dir, connection)
-            uid = catalog.resolve(run)
-            matches = [one for one in catalog.uids() if one.startswith(uid)]
-            if len(matches) > 1 and uid not in matches:
-                raise InputError(
-                    f"{len(matches)} runs begin with {uid!r}: {', '.join(matches[:5])}; give more of the uid"
-                )
-            status = catalog.status(matches[0] if len(matches) == 1 else uid)
-            page = make_report(status, MapReader(settings.runs_dir))
-        finally:
-            connection.close()
-        path = output or Path(f"{status.uid}.html")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page)
-        typer.echo(f"{path}: {len(page) / 1e6:.1f} MB")
+def report(
+    run: Annotated[str, typer.Argument(help="Uid of the run, its beginning, or `latest`.")] = "latest",
+    config: Config = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML file; UID.html when left out.")] = None,
+) -> None:
+    """Write a run's maps, evidence and provenance as one HTML file; also without any service running."""
+    from quietbeam.core.errors import InputError
+    from quietbeam.core.settings import load_settings
+    from quietbeam.core.wire.bus import connect
+    from quietbeam.serve.report.page import make_report
+    from quietbeam.serve.state.catalog import RunCatalog
+    from quietbeam.serve.state.maps import MapReader
+
+    settings = load_settings(config)
+    connection = connect(settings.redis_url)
+    try:
+        catalog = RunCatalog(settings.runs_dir, connection)
+        uid = catalog.resolve(run)
+        matches = [one for one in catalog.uids() if one.startswith(uid)]
+        if len(matches) > 1 and uid not in matches:
+            raise InputError(f"{len(matches)} runs begin with {uid!r}: {', '.join(matches[:5])}; give more of the uid")
+        status = catalog.status(matches[0] if len(matches) == 1 else uid)
+        page = make_report(status, MapReader(settings.runs_dir))
+    finally:
+        connection.close()
+    path = output or Path(f"{status.uid}.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page)
+    typer.echo(f"{path}: {len(page) / 1e6:.1f} MB")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-Config = Annotated[str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")]
+from .options import Config
 
 _MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
 

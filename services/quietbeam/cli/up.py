@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-Config = Annotated[str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")]
+from .options import Config
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +20,7 @@ def up(
     config: Config = None,
     timeout: Annotated[float, typer.Option(help="Seconds until everything must be ready.")] = 180.0,
 ) -> None:
-    """Run servers and stages here until Ctrl-C; what dies is started again, Ctrl-C drains and stops all."""
+    """Run servers and stages here until Ctrl-C. Crashed processes are restarted; Ctrl-C shuts down cleanly."""
     import signal
     import sys
 
@@ -31,7 +31,7 @@ def up(
 
     settings = load_settings(config)
     configure_logging("up", level=settings.log_level)
-    supervisor = Supervisor(settings, config, say=lambda text: typer.echo(text, err=True))
+    supervisor = Supervisor(settings, config, report=lambda text: typer.echo(text, err=True))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: supervisor.request_stop())
     supervisor.start()

@@ -7,46 +7,45 @@ from typing import Annotated
 
 import typer
 
+from .options import Config
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
+    app.command()(worker)
 
-    @app.command()
-    def worker(
-        config: Annotated[
-            str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")
-        ] = None,
-        device: Annotated[
-            str | None, typer.Option(help="Overrides denoise.device: cpu, cuda, cuda:1, mps, auto.")
-        ] = None,
-        name: Annotated[
-            str | None, typer.Option(help="Name in leases; a restarted worker of that name gets its runs back at once.")
-        ] = None,
-        threads: Annotated[
-            int, typer.Option(min=0, help="CPU threads of torch; 0: all cores but one, which belongs to ingest.")
-        ] = 0,
-        nice: Annotated[int, typer.Option(help="Added niceness, so that ingest always comes first.")] = 10,
-    ) -> None:
-        """Denoise runs as their rows arrive: one process per device."""
-        import socket
 
-        from quietbeam.core.process.log import configure_logging
-        from quietbeam.core.process.stage import run_stage
-        from quietbeam.core.process.stop import stop_on_signals
-        from quietbeam.core.settings import load_settings
-        from quietbeam.core.wire.bus import connect
+def worker(
+    config: Config = None,
+    device: Annotated[str | None, typer.Option(help="Overrides denoise.device: cpu, cuda, cuda:1, mps, auto.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name in leases; a restarted worker of that name gets its runs back at once.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads of torch; 0: all cores but one, which belongs to ingest.")
+    ] = 0,
+    nice: Annotated[int, typer.Option(help="Added niceness, so that ingest always comes first.")] = 10,
+) -> None:
+    """Denoise runs as their rows arrive: one process per device."""
+    import socket
 
-        settings = load_settings(config)
-        if device:
-            settings = settings.model_copy(update={"denoise": settings.denoise.model_copy(update={"device": device})})
-        configure_logging("worker", level=settings.log_level)
-        stop = stop_on_signals()
-        os.nice(nice)
-        import torch
+    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.stage import run_stage
+    from quietbeam.core.process.stop import stop_on_signals
+    from quietbeam.core.settings import load_settings
+    from quietbeam.core.wire.bus import connect
 
-        from quietbeam.denoiser.live.stage import DenoiseStage
+    settings = load_settings(config)
+    if device:
+        settings = settings.model_copy(update={"denoise": settings.denoise.model_copy(update={"device": device})})
+    configure_logging("worker", level=settings.log_level)
+    stop = stop_on_signals()
+    os.nice(nice)
+    import torch
 
-        torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
-        connection = connect(settings.redis_url)
-        owner = name or f"{socket.gethostname()}:{settings.denoise.device}"
-        run_stage(DenoiseStage(settings, connection, owner=owner, stop=stop), connection, stop)
+    from quietbeam.denoiser.live.stage import DenoiseStage
+
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
+    connection = connect(settings.redis_url)
+    owner = name or f"{socket.gethostname()}:{settings.denoise.device}"
+    run_stage(DenoiseStage(settings, connection, owner=owner, stop=stop), connection, stop)

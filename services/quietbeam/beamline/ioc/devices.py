@@ -119,23 +119,24 @@ def read_sample(address: Address) -> Sample:
         No IOC answers.
     """
 
-    def look(name: str) -> Any:
+    def read_now(name: str) -> Any:
         try:
             answer = read(f"{address.prefix}{name}", timeout=CONNECT_S, repeater=False)
         except CaprotoError as error:
             raise ServiceError(
-                f"no IOC answers for {address.prefix}{name} within {CONNECT_S:g} s: start one with `quietbeam simulate "
-                "--ioc --serve-only`, and set the EPICS variables that it prints before Python starts"
+                f"no IOC answers for {address.prefix}{name} within {CONNECT_S:g} s",
+                remedy="start one with `quietbeam ioc`, and set the EPICS variables that it prints before Python "
+                "starts",
             ) from error
         return answer.data[0] if len(answer.data) == 1 else bytes(answer.data)
 
     return Sample(
-        name=look("Sample:Name").decode(),
-        shape=(int(look("Sample:Rows")), int(look("Sample:Cols"))),
-        step_um=float(look("Sample:StepUm")),
-        dwell_s=float(look("Sample:DwellS")),
-        lines=tuple(look("Sample:Lines").decode().split(",")),
-        channels=int(look("XSP3:det1:MAX_NUM_CHANNELS_RBV")),
+        name=read_now("Sample:Name").decode(),
+        shape=(int(read_now("Sample:Rows")), int(read_now("Sample:Cols"))),
+        step_um=float(read_now("Sample:StepUm")),
+        dwell_s=float(read_now("Sample:DwellS")),
+        lines=tuple(read_now("Sample:Lines").decode().split(",")),
+        channels=int(read_now("XSP3:det1:MAX_NUM_CHANNELS_RBV")),
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from quietbeam.core.process.stop import on_first_signal
+
 from ..devices import Stages
 from ..experiment import Experiment
 from .address import Address
@@ -103,8 +105,9 @@ def serve(experiment: Experiment, address: Address, *, speed: float = 1.0, ready
         server = asyncio.create_task(
             start_server(Ioc(experiment, address, speed=speed).pvdb, interfaces=["127.0.0.1"], startup_hook=started)
         )
+        handler = on_first_signal(lambda _: server.cancel())
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, server.cancel)
+            asyncio.get_running_loop().add_signal_handler(number, lambda: handler(signal.SIGTERM, None))
         with suppress(asyncio.CancelledError):
             await server
 

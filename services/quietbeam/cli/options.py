@@ -1,0 +1,113 @@
+"""Options that several commands share, and option groups: dataclasses whose fields become options of a command."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from quietbeam.core.errors import InputError
+
+Transport = Literal["redis", "zmq", "none"]
+
+Config = Annotated[str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")]
+Speed = Annotated[float, typer.Option(min=0, help="1 keeps the dwell in real time; 0 goes as fast as possible.")]
+TransportOption = Annotated[
+    Transport, typer.Option("--transport", help="Transport for the documents; none discards them (dry run).")
+]
+Shape = Annotated[str, typer.Option(help="Map size, ROWSxCOLS.")]
+Dwell = Annotated[float, typer.Option(help="Seconds per pixel.")]
+Lines = Annotated[str, typer.Option(help="Comma-separated emission lines.")]
+Seed = Annotated[int, typer.Option(min=0)]
+
+DEFAULT_LINES = "P_Ka,S_Ka,Cl_Ka,K_Ka,Ca_Ka,Fe_Ka,Cu_Ka,Zn_Ka"
+EXIT_INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C or SIGTERM ended early."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """How a file, recording or run in Tiled is read."""
+
+    lines: Annotated[
+        str, typer.Option(help="Comma-separated lines to take; all (of spectra: all with a peak) when left out.")
+    ] = ""
+    calibration: Annotated[
+        Path | None, typer.Option(help="JSON with (offset, width) in keV for each detector, for spectra.")
+    ] = None
+    fit: Annotated[bool, typer.Option("--fit", help="Fit spectra (PyMca) instead of summing windows.")] = False
+    tiled: Annotated[str, typer.Option(help="Tiled, or a catalog in it, that has the uid; default: as configured.")] = (
+        ""
+    )
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the names in a comma-separated list of emission lines."""
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
+def map_shape(text: str) -> tuple[int, int]:
+    """Return rows and columns of a shape such as "64x48".
+
+    Raises
+    ------
+    InputError
+        The text has another form.
+    """
+    rows, _, cols = text.lower().partition("x")
+    if not (rows.isdecimal() and cols.isdecimal()):
+        raise InputError(f"shape {text!r}", remedy="write ROWSxCOLS, as 64x64")
+    return int(rows), int(cols)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter of a command whose type is a dataclass by the fields of that dataclass, as options.
+
+    The annotations of the fields (``Annotated[type, typer.Option(...)]``) and their defaults are those of the options.
+    The command can still be called with the dataclass itself.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    signature = inspect.signature(command)
+    options: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if name in groups:
+            kinds = get_type_hints(groups[name], include_extras=True)
+            options += [_option(field, kinds[field.name]) for field in fields(groups[name])]
+        else:
+            options.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, kind in groups.items():
+            given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
+            if given or name not in values:
+                values[name] = kind(**given)
+        command(**values)
+
+    del run.__wrapped__
+    run.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    return run
+
+
+def _option(field: Field[Any], annotation: Any) -> inspect.Parameter:
+    default = inspect.Parameter.empty if field.default is MISSING else field.default
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def as_arguments(group: Any) -> list[str]:
+    """Return the command-line arguments that say the same as an option group."""
+    arguments: list[str] = []
+    for field in fields(group):
+        option, value = f"--{field.name.replace('_', '-')}", getattr(group, field.name)
+        if value is True:
+            arguments.append(option)
+        elif value is not None and value is not False:
+            arguments.append(f"{option}={value}")
+    return arguments
