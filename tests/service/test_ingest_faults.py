@@ -168,14 +168,14 @@ def test_full_disk_waits_and_goes_on(pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(RunBuffer, "write_row", no_space)
     pipe.send(docs[8:])
-    pipe.until(lambda: pipe.stage._backoff > 0.1)
+    pipe.until(lambda: pipe.stage._backoff.seconds > 0.1)
     assert pipe.source.unacknowledged > 0  # type: ignore[attr-defined]
     monkeypatch.setattr(RunBuffer, "write_row", write_row)
     pipe.drain()
     same(pipe, scan)
     status = pipe.status(scan.uid)
     assert status.state is RunState.COMPLETE
-    assert any("make room" in warning for warning in status.warnings)
+    assert any("free disk space" in warning for warning in status.warnings)
 
 
 def test_redis_full_is_back_pressure(settings: Settings, valkey_process: ValkeyProcess) -> None:
@@ -187,7 +187,7 @@ def test_redis_full_is_back_pressure(settings: Settings, valkey_process: ValkeyP
     connection.config_set("maxmemory", "1")
     for _ in range(5):
         pipe.stage.step()
-    assert pipe.stage._backoff > 0
+    assert pipe.stage._backoff.seconds > 0
     connection.config_set("maxmemory", "0")
     pipe.until(lambda: pipe.state(scan.uid) is RunState.COMPLETE)
     same(pipe, scan)

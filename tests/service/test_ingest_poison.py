@@ -205,7 +205,7 @@ def test_bad_documents_while_redis_is_full_are_acknowledged_in_the_end(
     pipe.stage.step()
     pipe.send(docs[4:])
     connection.config_set("maxmemory", "1")
-    pipe.until(lambda: pipe.stage._backoff > 0)
+    pipe.until(lambda: pipe.stage._backoff.seconds > 0)
     connection.config_set("maxmemory", "0")
     pipe.drain()
     same(pipe, scan)
@@ -224,8 +224,8 @@ def test_frames_that_stay_incomplete_are_let_go_in_the_end(
     scan.write(scan.pixels)
     head = [(name, doc) for name, doc in scan.head() if doc.get("data_key") != "i0_counts"]
     pipe.send([*head, *scan.datums(0, 20)])
-    pipe.until(lambda: pipe.stage._runs.get(scan.uid) and not pipe.stage._runs[scan.uid].idle)
-    pipe.until(lambda: pipe.stage._runs[scan.uid].idle)
+    pipe.until(lambda: pipe.stage._runs.get(scan.uid) and not pipe.stage._runs.get(scan.uid).router.idle)
+    pipe.until(lambda: pipe.stage._runs.get(scan.uid).router.idle)
     if ends:
         pipe.send([scan.stop()])
     pipe.drain()

@@ -133,3 +133,29 @@ class AckQueue:
         while self._queue and self._queue[0].done:
             done.append(self._queue.popleft())
         return done
+
+
+class Deliveries:
+    """Every delivered document that is not yet acknowledged, in a queue for each run."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, AckQueue] = {}
+
+    def deliver(self, run: str, source: int, token: bytes) -> Pending:
+        """Add a document of a run ('' when unknown), with its handler as its one user."""
+        return self._queues.setdefault(run, AckQueue()).deliver(source, token)
+
+    def withdraw(self, run: str, pending: Pending) -> None:
+        """Remove the document of the run that was delivered last: it will be delivered again."""
+        self._queues[run].withdraw(pending)
+
+    def unacknowledged(self, run: str) -> int:
+        """Return how many documents of a run are not yet acknowledged."""
+        return len(self._queues.get(run, ()))
+
+    def pop_done(self) -> list[Pending]:
+        """Remove and return the documents that can be acknowledged now."""
+        done = [pending for queue in self._queues.values() for pending in queue.pop_done()]
+        for run in [run for run, queue in self._queues.items() if not len(queue)]:
+            del self._queues[run]
+        return done

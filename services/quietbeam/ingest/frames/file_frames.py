@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from quietbeam.core.errors import DataNotReadyError, DocumentError
@@ -60,9 +60,14 @@ class FileFrames:
         pending.retain()
         self._waiting.append(_Announced(datum, pending, now + self._timeout_s, datum.first))
 
-    def turn(self, layout: Layout, put: Put, now: float) -> list[str]:
-        """Read what is there; return why others were given up."""
-        problems: list[str] = []
+    def turn(self, layout: Layout, put: Put, now: float) -> Iterator[str]:
+        """Read the announced frames that are in their files; yield why others were given up.
+
+        Raises
+        ------
+        OSError
+            From `put`; the frames are still announced.
+        """
         announcements, self._waiting = self._waiting, []
         for i, announced in enumerate(announcements):
             before = announced.done
@@ -74,14 +79,13 @@ class FileFrames:
                 if now < announced.deadline:
                     self._waiting.append(announced)
                     continue
-                problems.append(f"{error}; waited {self._timeout_s:g} s (ingest.file_timeout)")
+                yield f"{error}; waited {self._timeout_s:g} s (ingest.file_timeout)"
             except DocumentError as error:
-                problems.append(str(error))
+                yield str(error)
             except OSError:
                 self._waiting += announcements[i:]
                 raise
             announced.pending.release()
-        return problems
 
     def _read(self, layout: Layout, announced: _Announced, put: Put) -> None:
         datum = announced.datum

@@ -71,7 +71,7 @@ class RunAssembly:
         self.buffer = RunBuffer.create(settings.runs_dir, info)
         self._rows = assembler_of(self.buffer, layout, settings.ingest.max_pixels)
         timeout_s = settings.ingest.file_timeout.total_seconds()
-        self._intake = Intake(layout, self._rows, files, datums, condition.warn, timeout_s)
+        self._intake = Intake(layout, self._rows, files, datums, condition, timeout_s)
         condition.keep_in(self.buffer)
         for sentence in notes:
             condition.warn(sentence)
@@ -90,7 +90,7 @@ class RunAssembly:
     @property
     def idle(self) -> bool:
         """True when nothing is announced or unwritten."""
-        return not self._intake.waits and not self._rows.dirty
+        return not self._intake.awaits_data and not self._rows.dirty
 
     def status(self) -> dict[str, Any]:
         """Return the fields of the run's hash that ingest writes."""
@@ -148,11 +148,11 @@ class RunAssembly:
         """
         if self.phase is Phase.GIVEN_UP:
             return PollResult()
-        if self._intake.waits:
+        if self._intake.awaits_data:
             self._result.refused.extend(self._intake.poll(now))
             self._reopen_if_changed()
         stopped = self.stop is not None and not more_held
-        everything = (stopped and not self._intake.waits) or self.condition.state is RunState.STALE
+        everything = (stopped and not self._intake.awaits_data) or self.condition.state is RunState.STALE
         self._result.rows_written.extend(self._flush(now, everything=everything))
         if sentence := judge_spectra(self.layout):
             self.condition.warn(sentence)

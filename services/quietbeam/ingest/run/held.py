@@ -86,7 +86,7 @@ class HeldDocuments:
             try:
                 handle(document, pending)
             except DocumentError as error:
-                yield Refused(_NAMES[type(document)], str(error))
+                yield Refused(self._run, _NAMES[type(document)], str(error))
             except OSError:
                 self._documents = documents[i:] + self._documents
                 raise
@@ -99,4 +99,4 @@ class HeldDocuments:
             pending.release()
         if not documents:
             return []
-        return [Refused(_NAMES[type(documents[0][0])], f"{len(documents)} documents given up: {reason}")]
+        return [Refused(self._run, _NAMES[type(documents[0][0])], f"{len(documents)} documents given up: {reason}")]

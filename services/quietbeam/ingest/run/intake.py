@@ -1,8 +1,7 @@
-"""Documents that bring data: from what an Event, a datum or a file holds to frames at their place."""
+"""Data documents become frames in their rows: from Events, from old-style datums, from files that are still growing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from quietbeam.core.errors import DataNotReadyError, DocumentError
@@ -17,20 +16,21 @@ from ..frames.values import Frames
 from ..profile.layout import Layout
 from ..rows.assembler import RowAssembler
 from ..rows.grid import GridAssembler
+from .condition import RunCondition
 from .results import Refused
-
-Warn = Callable[[str, int], None]
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _EventWithoutData:
+    """An Event whose datum, or the file that the datum means, has not come."""
+
     event: Event
     pending: Pending
     deadline: float
 
 
 class Intake:
-    """Puts the frames of one run where they belong; what is in files is waited for without holding up the rest.
+    """Puts the frames of one map in their rows; missing files delay only the documents that announce them.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class Intake:
         How counts are found and where rows are made.
     files, datums
         What is announced in files: stream documents, and old-style datums.
-    warn
-        Takes a sentence and how many times it is true.
+    condition
+        Where warnings go.
     timeout_s
         How long announced data may be missing.
     """
@@ -50,20 +50,20 @@ class Intake:
         rows: RowAssembler | GridAssembler,
         files: FileFrames,
         datums: DatumStore,
-        warn: Warn,
+        condition: RunCondition,
         timeout_s: float,
     ) -> None:
         self._layout, self._rows, self._files, self._datums = layout, rows, files, datums
-        self._warn, self._timeout_s = warn, timeout_s
+        self._condition, self._timeout_s = condition, timeout_s
         self._series = Series(layout, layout.index) if layout.index is not None else None
-        self._waiting: list[_Waiting] = []
-        self.frames_per_event = 1
+        self._without_data: list[_EventWithoutData] = []
         self._refused: list[Refused] = []
+        self.frames_per_event = 1
 
     @property
-    def waits(self) -> bool:
+    def awaits_data(self) -> bool:
         """True when something announced is not yet read."""
-        return bool(self._waiting or self._files)
+        return bool(self._without_data or self._files)
 
     def handle_document(self, document: Event | EventPage | StreamDatum, pending: Pending, now: float) -> None:
         """Use one document.
@@ -72,6 +72,8 @@ class Intake:
         ------
         DocumentError
             Some of it cannot be used; the rest was.
+        OSError
+            The disk cannot be read or written; give the document again later.
         """
         if isinstance(document, StreamDatum):
             self._files.announce(document, pending, now)
@@ -80,36 +82,45 @@ class Intake:
         if self._series is not None:
             try:
                 for event in self._series.add(document, pending):
-                    self._event(event, pending, now, problems)
+                    self._handle_event(event, pending, now, problems)
                     self._series.placed(event, pending)
             except DocumentError as error:
                 problems.append(str(error))
         else:
             for event in document.events() if isinstance(document, EventPage) else (document,):
                 self._datums.bind(event.data, pending)
-                self._event(event, pending, now, problems)
+                self._handle_event(event, pending, now, problems)
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise DocumentError(f"{problems[0]}{more}")
 
-    def _event(self, event: Event, pending: Pending, now: float, problems: list[str]) -> None:
+    def _handle_event(self, event: Event, pending: Pending, now: float, problems: list[str]) -> None:
         try:
-            self._use(event, pending, now)
+            self._place_event(event, pending, now)
         except DataNotReadyError:
             pending.retain()
-            self._waiting.append(_Waiting(event, pending, now + self._timeout_s))
+            self._without_data.append(_EventWithoutData(event, pending, now + self._timeout_s))
         except DocumentError as error:
             problems.append(str(error))
 
-    def _use(self, event: Event, pending: Pending, now: float) -> None:
-        behind = {
+    def _place_event(self, event: Event, pending: Pending, now: float) -> None:
+        """Put the frames of an Event in their rows.
+
+        Raises
+        ------
+        DataNotReadyError
+            Its data are in a file, and not yet there.
+        DocumentError
+            It cannot be used, or some of its frames cannot; the others were.
+        """
+        datums = {
             key: uid
             for key in self._layout.event_keys
             if isinstance(uid := event.data.get(key), str) and (key in self._layout.external or uid in self._datums)
         }
-        if behind:
-            there = {key: self._datums.read(uid) for key, uid in behind.items()}
-            event = replace(event, data={**event.data, **there})
+        if datums:
+            values = {key: self._datums.read(uid) for key, uid in datums.items()}
+            event = replace(event, data={**event.data, **values})
         frames = frames_of(self._layout, event)
         n = len(frames.good)
         if not n:
@@ -121,33 +132,24 @@ class Intake:
         gridded = self._layout.geometry.gridded
         if n > stride:
             frames = frames.part(0, stride)
-            self._warn(f"a row had more frames than the {stride} pixels of the map; the last ones were left out", 1)
+            self._condition.warn(
+                f"a row had more frames than the {stride} pixels of the map; the last ones were left out"
+            )
         elif n < stride and n > 1 and not gridded:
-            self._warn(f"a row had fewer frames than the {stride} pixels of the map; the rest is not measured", 1)
+            self._condition.warn(
+                f"a row had fewer frames than the {stride} pixels of the map; the rest is not measured"
+            )
         self.frames_per_event = n if gridded else stride
-        self.put((event.seq_num - 1) * stride, frames, pending, f"event {event.seq_num}", now=now)
-
-    def put(self, index: int, frames: Frames, pending: Pending, where: str, *, now: float) -> None:
-        """Put frames in their rows; those that cannot be used are not measured.
-
-        Raises
-        ------
-        DocumentError
-            Some cannot be used; the others are in their rows.
-        """
+        index = (event.seq_num - 1) * stride
         self._rows.put(index, frames, pending, now)
         if frames.problems:
-            for reason, n in frames.problems.items():
-                self._warn(f"frames with {reason} are not measured", n)
-            raise DocumentError(f"{where} (pixel {index}): {', '.join(frames.problems)}; not measured")
+            raise DocumentError(self._mask_problem(f"event {event.seq_num}", index, frames))
 
-    def _put_masked(self, index: int, frames: Frames, pending: Pending, where: str, *, now: float) -> None:
-        try:
-            self.put(index, frames, pending, where, now=now)
-        except DocumentError as error:
-            if not frames.problems:
-                raise
-            self._refused.append(Refused("stream_datum", str(error)))
+    def _mask_problem(self, subject: str, index: int, frames: Frames) -> str:
+        """Count the frames that are not measured and return why they are not."""
+        for reason, n in frames.problems.items():
+            self._condition.warn(f"frames with {reason} are not measured", n)
+        return f"{subject} (pixel {index}): {', '.join(frames.problems)}; not measured"
 
     def poll(self, now: float) -> list[Refused]:
         """Look at the files again; return the documents whose data did not come in time or cannot be used.
@@ -158,33 +160,40 @@ class Intake:
             The disk cannot be read or written; call again.
         """
         if self._files:
-
-            def put(index: int, frames: Frames, pending: Pending, where: str) -> None:
-                self._put_masked(index, frames, pending, where, now=now)
-
-            problems = self._files.turn(self._layout, put, now)
-            self._refused += [Refused("stream_datum", problem) for problem in problems]
-        waiting, self._waiting = self._waiting, []
-        for i, item in enumerate(waiting):
+            self._poll_files(now)
+        events, self._without_data = self._without_data, []
+        for i, item in enumerate(events):
             try:
-                self._use(item.event, item.pending, now)
+                self._place_event(item.event, item.pending, now)
             except DataNotReadyError as error:
                 if now < item.deadline:
-                    self._waiting.append(item)
+                    self._without_data.append(item)
                     continue
-                reason = f"event {item.event.seq_num}: {error}; waited {self._timeout_s:g} s (ingest.file_timeout)"
-                self._refused.append(Refused("event", reason))
+                waited = f"waited {self._timeout_s:g} s (ingest.file_timeout)"
+                self._refuse("event", f"event {item.event.seq_num}: {error}; {waited}")
             except DocumentError as error:
-                self._refused.append(Refused("event", str(error)))
+                self._refuse("event", str(error))
             except OSError:
-                self._waiting += waiting[i:]
+                self._without_data += events[i:]
                 raise
             item.pending.release()
         refused, self._refused = self._refused, []
         return refused
 
+    def _poll_files(self, now: float) -> None:
+        def put(index: int, frames: Frames, pending: Pending, subject: str) -> None:
+            self._rows.put(index, frames, pending, now)
+            if frames.problems:
+                self._refuse("stream_datum", self._mask_problem(subject, index, frames))
+
+        for problem in self._files.turn(self._layout, put, now):
+            self._refuse("stream_datum", problem)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self._refused.append(Refused(self._condition.uid, name, reason))
+
     def end(self) -> None:
-        """No more documents: release what waits for others."""
+        """Release the documents of pixels that lack a part: no more documents will come."""
         lost = self._series.give_up() if self._series is not None else 0
         if lost:
-            self._warn(f"{lost} pixels lack some of their series and are not measured", 1)
+            self._condition.warn(f"{lost} pixels lack some of their series and are not measured")

@@ -20,8 +20,9 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A document that could not be used: its name (``event``, ``stream_datum`` ...) and the reason."""
+    """A document of a run that could not be used: its name (``event``, ``stream_datum`` ...) and the reason."""
 
+    run: str
     name: str
     reason: str
 

@@ -324,6 +324,11 @@ class RunRouter:
         self.condition.become(RunState.UNUSABLE, reason)
         self._refused += self._held.give_up(reason)
 
+    def count_refused(self, refused: Refused) -> None:
+        """Count a refused document in the condition of the run, or of its map."""
+        conditions = {assembly.uid: assembly.condition for assembly in self.maps or ()}
+        conditions.get(refused.run, self.condition).count_refused(refused.reason)
+
     # --- progress -----------------------------------------------------------------------------------------------
 
     def poll(self, now: float) -> PollResult:

@@ -27,8 +27,8 @@ _PAGE = 1000
 _OWNER = "ingest:delete"
 
 
-class Keeping:
-    """Does what is asked of ingest's part of a run.
+class Retention:
+    """Pins and deletes runs.
 
     Parameters
     ----------
@@ -47,11 +47,11 @@ class Keeping:
             shutil.rmtree(leftover, ignore_errors=True)
 
     def restart(self) -> None:
-        """Redis is back."""
+        """Read the actions again, after Redis was away."""
         self._inbox.restart()
 
-    def turn(self) -> bool:
-        """Do what was asked; True when there was anything."""
+    def poll(self) -> bool:
+        """Do the actions that are due; True when one was done."""
         for action in self._inbox.read():
             self._open[action.id] = action
         worked = False

@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import redis
 import structlog
 
-from quietbeam.buffer import RunBuffer, list_buffers
-from quietbeam.core.errors import DocumentError, NotMeasuredError, ServiceError
+from quietbeam.core.errors import DocumentError
 from quietbeam.core.model.types import RunState
-from quietbeam.core.process.failpoint import failpoint
 from quietbeam.core.settings import Settings
-from quietbeam.core.wire import bus, keys, metrics, runs
+from quietbeam.core.wire import bus, keys, runs
 from quietbeam.core.wire.bus import Connection
 
 from ..documents import model as documents
-from ..documents.delivery import AckQueue, Pending
-from ..documents.model import Descriptor, Document, Resource, Start, Stop, StreamResource
-from ..frames.detector_files import DetectorFiles
-from ..profile.schema import load_profile
-from ..run.assembly import RunAssembly
-from ..run.results import PollResult, RowsWritten
-from ..run.router import ORPHAN_S, RunRouter
+from ..documents.delivery import Deliveries, Pending
+from ..documents.model import Document, Start
+from ..run.results import PollResult, Refused
+from ..run.router import ORPHAN_S
 from ..transports import DocumentSource, ReceivedDocument, make_source
-from .retention import Keeping
+from .announcer import Announcer
+from .backoff import Backoff
+from .context import ContextStore
+from .quarantine import Quarantine
+from .recovery import show_buffers, unended_runs
+from .registry import MAX_OPEN_RUNS, OpenRun, RunRegistry
+from .retention import Retention
+from .single_writer import lock_data_dir
+from .status import StatusWriter
+from .strays import StrayDocuments
 
 log = structlog.get_logger()
 
-STATUS_S = 0.25
 TRIM_S = 5.0
-FORGET_S = 60.0
-CONTEXT_KEPT_S = 7 * 24 * 3600
-QUARANTINED_PER_RUN = 50
-MAX_OPEN_RUNS = 256
-MAX_STRAY = 20_000
-_RANK = {"start": 0, "descriptor": 1, "stream_resource": 2, "resource": 2, "stop": 3}
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES})
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES})
 
 
 class IngestStage:
@@ -69,429 +64,249 @@ class IngestStage:
         self, settings: Settings, connection: Connection, sources: Sequence[DocumentSource] | None = None
     ) -> None:
         self._settings, self._redis = settings, connection
-        self._profiles = [load_profile(name) for name in settings.ingest.profiles]
         settings.runs_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = _single_writer(settings)
-        self._files = DetectorFiles(
-            [settings.data_dir, *settings.ingest.data_roots], max_bytes=settings.ingest.max_spectrum_bytes
-        )
+        self._lock = lock_data_dir(settings)
         self._sources = list(sources or (make_source(url, settings, connection) for url in settings.ingest.sources))
-        self._runs: dict[str, RunRouter] = {}
-        self._rows_written: list[RowsWritten] = []
-        self._acks: dict[str, AckQueue] = {}
-        self._status_at: dict[str, float] = {}
-        self._states: dict[str, tuple[RunState, bool]] = {}
-        self._revisions: dict[str, int] = {}
-        self._contexts: dict[str, dict[str, bytes]] = {}
-        self._set_aside: OrderedDict[str, int] = OrderedDict()
-        self._run_of: OrderedDict[str, str] = OrderedDict()  # run by uid of a descriptor or resource
+        self._contexts = ContextStore(connection)
+        self._runs = RunRegistry(settings, self._contexts)
+        self._deliveries = Deliveries()
+        self._status = StatusWriter(connection, settings.runs_dir)
+        self._quarantine = Quarantine(connection)
+        self._announcer = Announcer(connection)
+        self._retention = Retention(settings, connection, self._release)
+        self._backoff = Backoff()
         self._inbox: deque[tuple[int, ReceivedDocument]] = deque()
-        self._stray: deque[tuple[float, int, ReceivedDocument]] = deque()
+        self._strays = StrayDocuments()
+        self._refused: deque[Refused] = deque()
         self._acknowledged: list[Pending] = []
-        self._counters: dict[str, float] = {}
         self._next_trim = 0.0
-        self._blocked_until = 0.0
-        self._backoff = 0.0
-        self._rebuild()
-        self._redis.setnx(keys.EPOCH, time.time())
-        self._keeping = Keeping(settings, connection, self._let_go)
+        self._restore()
 
     # --- the stage ----------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Take one batch of documents, write what is due, acknowledge; False when nothing happened."""
+        """Handle one batch of documents, write what is due, acknowledge; False when nothing happened."""
         now = time.monotonic()
-        if self._backoff and now < self._blocked_until:
+        if self._backoff.pauses(now):
             return False
         worked = False
         try:
-            if not self._backoff and not self._inbox:
+            if not self._backoff.seconds and not self._inbox:
                 self._receive()
             worked = bool(self._inbox)
             while self._inbox:
-                source, document = self._inbox[0]
-                self._handle(source, document)
+                self._handle(*self._inbox[0])
                 self._inbox.popleft()
-            worked |= self._turn() | self._keeping.turn()
-            self._unblock()
+            self._strays.retry(now, ORPHAN_S, self._handle_stray, self._give_up_stray)
+            worked |= self._poll_runs(now)
+            self._quarantine_refused()
+            worked |= self._retention.poll()
+            if self._backoff.succeeded():
+                log.info("ingest_backoff_ended")
         except OSError as error:
-            if error.errno not in _NO_SPACE:
+            if error.errno not in _DISK_ERRORS:
                 raise
-            self._block(f"the disk refuses ({error.strerror}); make room at {self._settings.data_dir}")
+            where = self._settings.data_dir
+            self._back_off(f"cannot write to {where} ({error.strerror}); free disk space, ingest retries by itself")
         except redis.OutOfMemoryError:
-            self._block("Redis is full; raise its maxmemory")
-        self._send()
+            self._back_off("Redis is full; raise its maxmemory")
+        self._announce()
+        self._acknowledge()
+        if now >= self._next_trim:
+            self._next_trim = now + TRIM_S
+            self._trim()
         return worked
 
     def recover(self) -> None:
-        """Redis is back: write what is in hand, tell Redis what it may have lost, read again what is unacknowledged."""
-        for uid, run in self._runs.items():
-            self._rows_written += run.flush()
-            for field, payload in self._contexts.get(uid, {}).items():
-                self._redis.hset(keys.context(uid), field, payload)
-            self._registered(run)
-        self._rebuild()
-        self._redis.setnx(keys.EPOCH, time.time())
-        self._keeping.restart()
+        """Write what is in memory, write to Redis what it may have lost, read again what is unacknowledged."""
+        for run in self._runs:
+            self._announcer.add_rows(run.router.flush())
+            self._contexts.write_again(run.uid, run.context)
+            self._status.write(run.router.reported(), run.shown, force=True)
+        self._restore()
+        self._retention.restart()
         for source in self._sources:
             source.reset()
 
     def close(self) -> None:
-        """Write and acknowledge everything in hand."""
+        """Write and acknowledge everything in memory."""
         try:
-            for uid, run in self._runs.items():
+            for run in self._runs:
                 try:
-                    self._rows_written += run.flush()
+                    self._announcer.add_rows(run.router.flush())
                 except OSError as error:
-                    log.error("rows_not_written", run=uid, error=str(error))
-                self._write_statuses(run, force=True)
-            self._send()
+                    log.error("rows_not_written", run=run.uid, error=str(error))
+                self._status.write(run.router.reported(), run.shown, force=True)
+            self._announce()
+            self._acknowledge()
         finally:
             for source in self._sources:
                 source.close()
-            self._files.close()
+            self._runs.close()
             os.close(self._lock)
 
     # --- documents ----------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        # Every source gets its turn; only the first one may wait.
-        timeout = 0.02 if len(self._sources) > 1 or any(not run.idle for run in self._runs.values()) else 0.2
+        """Read every source; only the first one is waited for."""
+        timeout = 0.02 if len(self._sources) > 1 or any(not run.router.idle for run in self._runs) else 0.2
         for number, source in reversed(list(enumerate(self._sources))):
             received = source.receive(timeout if number == 0 and not self._inbox else 0.001)
             self._inbox.extend((number, document) for document in received)
-            self._count("quietbeam_documents_received_total", len(received))
+            self._announcer.count("quietbeam_documents_received_total", len(received))
 
     def _handle(self, source: int, received: ReceivedDocument) -> None:
-        now = time.monotonic()
+        """Decode a document and give it to its run.
+
+        Raises
+        ------
+        OSError, redis.RedisError
+            The disk or Redis cannot take it; call again with the same document.
+        """
         uid = received.run
         try:
             document = documents.decode(received.name, received.payload)
-            uid = self._uid_of(document, received.run)
+            uid = self._runs.uid_of(document, received.run)
         except DocumentError as error:
-            self._quarantine(received, uid, str(error))
-            self._done(uid, source, received.token)
+            self._refuse(received, uid, str(error))
+            self._deliveries.deliver(uid, source, received.token).release()
             return
-        if not uid:
-            self._stray.append((now, source, received))
-            return
-        pending = self._acks.setdefault(uid, AckQueue()).deliver(source, received.token)
-        try:
-            refused = self._take(uid, source, document, received, pending)
-            if refused:
-                self._quarantine(received, uid, refused)
-        except (OSError, redis.RedisError):
-            self._acks[uid].withdraw(pending)
-            raise  # it stays in the inbox and is taken again
-        pending.release()
+        if uid:
+            self._handle_decoded(uid, source, document, received)
+        else:
+            self._strays.add(time.monotonic(), source, received)
 
-    def _take(self, uid: str, source: int, document: Document, received: ReceivedDocument, pending: Pending) -> str:
-        """Give a document to its run; return why it cannot be used, or ''."""
+    def _handle_decoded(self, uid: str, source: int, document: Document, received: ReceivedDocument) -> None:
+        pending = self._deliveries.deliver(uid, source, received.token)
         try:
-            run = self._runs.get(uid) or self._open(uid, source)
-            if isinstance(document, Start | Descriptor | StreamResource | Resource | Stop):
-                self._keep_context(uid, document, received)
-            run.handle_document(document, pending, time.monotonic())
+            run = self._runs.get(uid) or self._open(uid, self._sources[source].name)
+            self._contexts.keep(uid, run.context, document, received)
+            run.router.handle_document(document, pending, time.monotonic())
             if isinstance(document, Start):
-                self._registered(run)
+                self._status.write(run.router.reported(), run.shown, force=True)
         except DocumentError as error:
-            return str(error)
+            self._refuse_delivered(uid, pending, received, str(error))
         except (OSError, redis.RedisError):
+            self._deliveries.withdraw(uid, pending)
             raise
         except Exception as error:
             log.exception("document_failed", run=uid, name=received.name)
-            return f"internal error: {type(error).__name__}: {error}"
-        return ""
+            self._refuse_delivered(uid, pending, received, f"internal error: {type(error).__name__}: {error}")
+        pending.release()
 
-    def _uid_of(self, document: Document, run: str) -> str:
-        uid: str = getattr(document, "run", "") or run
-        defines = isinstance(document, Descriptor | Resource)
-        own = (
-            getattr(document, "uid", "")
-            if defines
-            else getattr(document, "descriptor", getattr(document, "resource", ""))
-        )
-        if not uid:
-            return self._run_of.get(own, "")
-        if len(uid) > 64 or not uid.replace("-", "").replace("_", "").isalnum() or not uid.isascii():
-            raise DocumentError(f"run uid {uid[:80]!r} is not allowed: use letters, digits, '-' and '_' (at most 64)")
-        if defines:
-            self._run_of[own] = uid
-            while len(self._run_of) > 100_000:
-                self._run_of.popitem(last=False)
-        return uid
+    def _refuse_delivered(self, uid: str, pending: Pending, received: ReceivedDocument, reason: str) -> None:
+        try:
+            self._refuse(received, uid, reason)
+        except redis.RedisError:
+            self._deliveries.withdraw(uid, pending)
+            raise
 
-    def _open(self, uid: str, source: int) -> RunRouter:
-        """Return the run, with what is known of it from before."""
-        self._forget_runs()
-        run = RunRouter(uid, self._settings, self._profiles, self._files, source=self._sources[source].name)
-        known: Any = self._redis.hgetall(keys.context(uid))
-        now = time.monotonic()
-        for field in sorted(known):
-            rank, name, _ = field.decode(errors="replace").split(":", 2)
-            try:
-                document = documents.decode(name, known[field])
-                self._uid_of(document, uid)
-                run.handle_document(document, Pending(source, b""), now)
-            except DocumentError as error:
-                log.warning("context_refused", run=uid, name=name, rank=rank, error=str(error))
-        status = runs.read_status(self._redis, uid)
-        if known and status is not None:
-            run.condition.restore(status.state, status.warnings)
-        if run.assembly is not None:
-            run.assembly.buffer.sweep_partials()
-        if known:
-            self._contexts[uid] = {field.decode(errors="replace"): payload for field, payload in known.items()}
-        self._runs[uid] = run
-        return run
-
-    def _keep_context(self, uid: str, document: Document, received: ReceivedDocument) -> None:
-        own = getattr(document, "uid", "") or uid
-        field = f"{_RANK[received.name]}:{received.name}:{own}"
-        with self._redis.pipeline() as pipe:
-            pipe.hsetnx(keys.context(uid), field, received.payload)
-            pipe.expire(keys.context(uid), CONTEXT_KEPT_S)
-            pipe.execute()
-        self._contexts.setdefault(uid, {}).setdefault(field, received.payload)
-
-    def _registered(self, run: RunRouter) -> None:
-        for reported in run.reported():
-            if reported.time_start is not None:
-                runs.register_run(self._redis, reported.uid, reported.time_start)
-        self._write_statuses(run, force=True)
-
-    def _done(self, uid: str, source: int, token: bytes) -> None:
-        """Acknowledge a document that has no effect, in its turn."""
-        self._acks.setdefault(uid, AckQueue()).deliver(source, token).release()
-
-    def _quarantine(self, received: ReceivedDocument, uid: str, reason: str) -> None:
-        self._count("quietbeam_documents_quarantined_total", 1)
+    def _refuse(self, received: ReceivedDocument, uid: str, reason: str) -> None:
+        """Quarantine a document that cannot be used; its run goes on."""
         run = self._runs.get(uid)
         if run is not None:
-            run.condition.count_refused(reason)
-        n = self._set_aside[uid] = self._set_aside.get(uid, 0) + 1
-        self._set_aside.move_to_end(uid)
-        while len(self._set_aside) > 1000:
-            self._set_aside.popitem(last=False)
-        if n > QUARANTINED_PER_RUN and n % 1000:
-            return
-        log.warning("document_quarantined", run=uid, name=received.name[:64], reason=reason, n=n)
-        bus.quarantine(self._redis, run=uid, name=received.name[:64], reason=reason, payload=received.payload)
+            run.router.condition.count_refused(reason)
+        self._announcer.count("quietbeam_documents_quarantined_total")
+        self._quarantine.add(received, uid, reason)
 
-    # --- rows, states, acknowledgement --------------------------------------------------------------------------
+    def _handle_stray(self, source: int, received: ReceivedDocument) -> bool:
+        document = documents.decode(received.name, received.payload)
+        uid = self._runs.uid_of(document, "")
+        if uid:
+            self._handle_decoded(uid, source, document, received)
+        return bool(uid)
 
-    def _turn(self) -> bool:
-        now = time.monotonic()
-        self._retry_strays(now)
-        written = False
-        for run in list(self._runs.values()):
-            try:
-                result = run.poll(now)
-            except (OSError, redis.RedisError):
-                raise
-            except Exception as error:  # one run's trouble never ends the others
-                log.exception("run_failed", run=run.uid)
-                run.give_up(f"internal error: {type(error).__name__}: {error}")
-                result = PollResult()
-            written |= bool(result.rows_written)
-            self._rows_written += result.rows_written
-            for refused in result.refused:
-                received = ReceivedDocument(token=b"", name=refused.name, run=run.uid, payload=b"")
-                self._quarantine(received, run.uid, refused.reason)
-            self._write_statuses(run)
-        return written
-
-    def _retry_strays(self, now: float) -> None:
-        """Look again at documents of an unknown run: their descriptor may have come."""
-        for _ in range(len(self._stray)):
-            since, source, received = self._stray[0]
-            uid = self._uid_of(documents.decode(received.name, received.payload), "")
-            if uid:
-                self._handle(source, received)
-            elif now - since > ORPHAN_S or len(self._stray) > MAX_STRAY:
-                self._quarantine(received, "", f"{received.name} of a run whose descriptor was not seen")
-                self._done("", source, received.token)
-            else:
-                self._stray.append((since, source, received))
-            self._stray.popleft()
-
-    def _write_statuses(self, run: RunRouter, *, force: bool = False) -> None:
-        for reported in run.reported():
-            self._write_status(reported, force=force)
-
-    def _write_status(self, run: RunRouter | RunAssembly, *, force: bool = False) -> None:
-        now, condition = time.monotonic(), run.condition
-        since = now - self._status_at.get(run.uid, 0.0)
-        state = (condition.state, run.info is not None)
-        news = self._states.get(run.uid) != state
-        touched = condition.last_document > self._status_at.get(run.uid, 0.0) and since > 1.0
-        changed = self._revisions.get(run.uid) != condition.revision
-        if not (force or news or touched or (changed and since > STATUS_S)):
-            return
-        if news and run.time_start is not None:
-            runs.register_run(self._redis, run.uid, run.time_start)
-        if run.time_start is None:
-            if self._is_buffered(run.uid):  # what is on disk stays as it is; only the warning is new
-                runs.write_status(self._redis, run.uid, warnings=[*condition.warnings, condition.reason])
-                self._states[run.uid], self._status_at[run.uid] = state, now
-                return
-            runs.register_run(self._redis, run.uid, time.time())
-        seconds_ago = now - condition.last_document
-        runs.write_status(self._redis, run.uid, **run.status(), last_document_at=time.time() - seconds_ago)
-        self._status_at[run.uid], self._states[run.uid] = now, state
-        self._revisions[run.uid] = condition.revision
-        if news:
-            bus.emit(self._redis, "run", run.uid, state=condition.state.value, reason=condition.reason)
-
-    def _is_buffered(self, uid: str) -> bool:
-        try:
-            RunBuffer.open(self._settings.runs_dir, uid)
-        except NotMeasuredError:
-            return False
+    def _give_up_stray(self, source: int, received: ReceivedDocument) -> bool:
+        self._refuse(received, "", f"{received.name} of a run whose descriptor was not seen")
+        self._deliveries.deliver("", source, received.token).release()
         return True
 
-    def _send(self) -> None:
-        """Wake the others up, then acknowledge: everything before this is on disk."""
+    # --- runs ---------------------------------------------------------------------------------------------------
+
+    def _open(self, uid: str, source: str) -> OpenRun:
+        self._forget_runs()
+        return self._runs.open(uid, source, runs.read_status(self._redis, uid))
+
+    def _poll_runs(self, now: float) -> bool:
+        """Let every run write what is due; True when rows were written."""
+        worked = False
+        for run in self._runs:
+            try:
+                result = run.router.poll(now)
+            except OSError:
+                raise
+            except Exception as error:  # an internal error in one run ends no other
+                log.exception("run_failed", run=run.uid)
+                run.router.give_up(f"internal error: {type(error).__name__}: {error}")
+                result = PollResult()
+            worked |= bool(result.rows_written)
+            self._announcer.add_rows(result.rows_written)
+            for refused in result.refused:
+                run.router.count_refused(refused)
+            self._refused += result.refused
+            self._status.write(run.router.reported(), run.shown)
+        return worked
+
+    def _quarantine_refused(self) -> None:
+        """Quarantine what runs refused after its document had been handled."""
+        while self._refused:
+            refused = self._refused[0]
+            received = ReceivedDocument(token=b"", name=refused.name, run=refused.run, payload=b"")
+            self._quarantine.add(received, refused.run, refused.reason)
+            self._announcer.count("quietbeam_documents_quarantined_total")
+            self._refused.popleft()
+
+    def _forget_runs(self) -> None:
+        """Drop runs that ended, and the longest silent ones of too many; none with unacknowledged documents."""
+        for run in self._runs.forgettable():
+            if not self._deliveries.unacknowledged(run.uid):
+                self._status.write(run.router.reported(), run.shown, force=True)
+                self._runs.drop(run.uid)
+
+    def _release(self, uid: str) -> bool:
+        """Drop a run that is to be deleted; False while something of it is not on disk or not acknowledged."""
+        return not self._deliveries.unacknowledged(uid) and self._runs.release(uid)
+
+    def _restore(self) -> None:
+        """Show in Redis the runs that only the disk has, and open the ones that have not ended."""
+        show_buffers(self._redis, self._settings.runs_dir, lambda uid: self._runs.get(uid) is not None)
+        for uid, state in unended_runs(self._redis, MAX_OPEN_RUNS // 2):
+            if state is RunState.STALE:
+                self._runs.index_descriptors(uid)
+            elif self._runs.get(uid) is None and self._contexts.exists(uid):
+                self._open(uid, self._sources[0].name if self._sources else "")
+        self._redis.setnx(keys.EPOCH, time.time())
+
+    # --- Redis --------------------------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        """Wake up the other stages; everything that is announced is on disk."""
         try:
-            self._wake_others()
+            self._announcer.send()
         except redis.OutOfMemoryError:
             log.warning("redis_full", remedy="raise maxmemory; wake-ups are lost, counts are not")
             self._next_trim = 0.0
-        for queue in self._acks.values():
-            self._acknowledged += queue.pop_done()
+
+    def _acknowledge(self) -> None:
+        self._acknowledged += self._deliveries.pop_done()
         if self._acknowledged:
             for number, source in enumerate(self._sources):
                 source.acknowledge([p.token for p in self._acknowledged if p.source == number])
             self._acknowledged.clear()
-        now = time.monotonic()
-        if now >= self._next_trim:
-            self._next_trim = now + TRIM_S
-            for uid in [uid for uid, queue in self._acks.items() if not len(queue) and uid not in self._runs]:
-                del self._acks[uid]
-            self._forget_runs()
-            if not self._redis.exists(keys.EPOCH):
-                log.error("redis_lost_its_data", remedy="check its persistence and who flushes it")
-                self.recover()
-            if any(source.name == "redis" for source in self._sources):
-                bus.trim_acknowledged(self._redis, keys.DOCS)
-            bus.trim_older(self._redis, keys.ROWS)
-            bus.trim_older(self._redis, keys.EVENTS)
 
-    def _wake_others(self) -> None:
-        with self._redis.pipeline(transaction=False) as pipe:
-            written, self._rows_written = self._rows_written, []
-            for rows in written:
-                self._count("quietbeam_rows_committed_total", len(rows.rows))
-                failpoint("ingest.after_write")
-                for row in dict.fromkeys(rows.rows):
-                    pipe.xadd(keys.ROWS, {"run": rows.run, "row": row, "at": repr(time.time())})
-                    bus.emit(pipe, "row", rows.run, row=row, pixels_measured=rows.pixels_measured)
-                metrics.gauge(pipe, "quietbeam_row_commit_seconds", max(0.0, time.monotonic() - rows.last_document))
-            for name, amount in self._counters.items():
-                metrics.count(pipe, name, amount)
-            self._counters.clear()
-            if len(pipe):
-                pipe.execute()
+    def _trim(self) -> None:
+        self._forget_runs()
+        if not self._redis.exists(keys.EPOCH):
+            log.error("redis_lost_its_data", remedy="check its persistence and who flushes it")
+            self.recover()
+        if any(source.name == "redis" for source in self._sources):
+            bus.trim_acknowledged(self._redis, keys.DOCS)
+        bus.trim_older(self._redis, keys.ROWS)
+        bus.trim_older(self._redis, keys.EVENTS)
 
-    def _count(self, name: str, amount: float) -> None:
-        if amount:
-            self._counters[name] = self._counters.get(name, 0) + amount
-
-    # --- trouble and memory -------------------------------------------------------------------------------------
-
-    def _block(self, reason: str) -> None:
-        if not self._backoff:
-            log.error("ingest_waits", reason=reason)
-            for run in self._runs.values():
-                if not run.condition.state.ended:
-                    run.condition.warn(f"ingest waited: {reason}")
-        self._backoff = min(5.0, max(0.1, self._backoff * 2))
-        self._blocked_until = time.monotonic() + self._backoff
-
-    def _unblock(self) -> None:
-        if self._backoff:
-            log.info("ingest_goes_on")
-            self._backoff = 0.0
-
-    def _forget_runs(self) -> None:
-        """Drop runs that ended, or slept the longest when there are too many; they come back from their context."""
-        now = time.monotonic()
-        for uid, run in sorted(self._runs.items(), key=lambda item: item[1].condition.last_document):
-            over = len(self._runs) >= MAX_OPEN_RUNS
-            state = run.condition.state
-            old = (state.ended or state is RunState.STALE) and now - run.condition.last_document > FORGET_S
-            if (old or over) and run.idle and not len(self._acks.get(uid, ())):
-                self._write_statuses(run, force=True)
-                self._drop(uid)
-
-    def _let_go(self, uid: str) -> bool:
-        """Forget a run that is to be deleted; False while something of it is not on disk or not acknowledged."""
-        if any(run.maps is not None and not run.maps.drop(uid) for run in self._runs.values()):
-            return False
-        run = self._runs.get(uid)
-        if len(self._acks.get(uid, ())) or (run is not None and not run.idle):
-            return False
-        self._drop(uid)
-        return True
-
-    def _drop(self, uid: str) -> None:
-        for memory in (self._runs, self._acks, self._status_at, self._states, self._revisions, self._contexts):
-            memory.pop(uid, None)
-
-    def _rebuild(self) -> None:
-        """Give Redis the runs that only the disk knows, and open the ones that are not over."""
-        for uid in list_buffers(self._settings.runs_dir):
-            if uid in self._runs or self._redis.exists(keys.run(uid)):
-                continue
-            try:
-                buffer = RunBuffer.open(self._settings.runs_dir, uid)
-                kept, measured = buffer.state(), buffer.measured()
-            except (NotMeasuredError, KeyError, ValueError, TypeError) as error:
-                log.warning("buffer_unreadable", run=uid, error=str(error))
-                continue
-            state, reason = RunState(kept.get("state", "stale")), str(kept.get("reason", ""))
-            if not state.ended:
-                state, reason = RunState.STALE, "Redis lost this run while it was running; its rows on disk are safe"
-            runs.register_run(self._redis, uid, buffer.info.time_start)
-            runs.write_status(
-                self._redis,
-                uid,
-                info=buffer.info,
-                state=state.value,
-                reason=reason,
-                warnings=kept.get("warnings", []),
-                pinned=int(bool(kept.get("pinned"))),
-                rows_measured=int(measured.all(axis=1).sum()),
-                pixels_measured=int(measured.sum()),
-            )
-            bus.emit(self._redis, "run", uid, state=state.value, reason=reason)
-            log.info("run_rebuilt", run=uid, state=state.value)
-        for uid in runs.list_runs(self._redis, limit=MAX_OPEN_RUNS // 2):
-            status = runs.read_status(self._redis, uid)
-            waiting = status is not None and status.state in (RunState.RUNNING, RunState.PAUSED)
-            owner = (status.info.stack[0] if status is not None and status.info is not None else "") or uid
-            if owner not in self._runs and waiting and self._redis.exists(keys.context(owner)):
-                self._open(owner, 0)
-            elif status is not None and status.state is RunState.STALE:
-                self._know_descriptors(owner)  # a transport that does not name the run may still bring its events
-
-    def _know_descriptors(self, uid: str) -> None:
-        fields: Any = self._redis.hkeys(keys.context(uid))
-        for field in fields:
-            _, name, own = field.decode(errors="replace").split(":", 2)
-            if name in ("descriptor", "resource"):
-                self._run_of[own] = uid
-
-
-def _single_writer(settings: Settings) -> int:
-    """Take the lock of the one ingest that may write below data_dir."""
-    path = settings.data_dir / "ingest.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise ServiceError(
-            f"another ingest writes to {settings.data_dir}; stop it, or give this one its own data_dir"
-        ) from error
-    return descriptor
+    def _back_off(self, reason: str) -> None:
+        if self._backoff.failed():
+            log.error("ingest_backoff_started", reason=reason)
+            for run in self._runs:
+                if not run.router.condition.state.ended:
+                    run.router.condition.warn(f"ingest waited: {reason}")

@@ -1,0 +1,33 @@
+"""Pauses between tries while a disk or Redis is full."""
+
+from __future__ import annotations
+
+import time
+
+FIRST_S = 0.1
+LONGEST_S = 5.0
+
+
+class Backoff:
+    """Grows from try to try until one succeeds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """Present pause; 0 when the last try succeeded."""
+        self._until = 0.0
+
+    def pauses(self, now: float) -> bool:
+        """Return whether the next try is still to be awaited."""
+        return self.seconds > 0 and now < self._until
+
+    def failed(self) -> bool:
+        """Double the pause; return True when this is the first failure."""
+        first = not self.seconds
+        self.seconds = min(LONGEST_S, max(FIRST_S, self.seconds * 2))
+        self._until = time.monotonic() + self.seconds
+        return first
+
+    def succeeded(self) -> bool:
+        """End the pauses; return True when there was one."""
+        paused, self.seconds = self.seconds > 0, 0.0
+        return paused
