@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import redis
-from fastapi import APIRouter, Depends, FastAPI, params
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quietbeam.core.process.stage import HEARTBEAT_S, heartbeat
@@ -25,14 +23,14 @@ from quietbeam.core.version import __version__
 from quietbeam.core.wire.bus import Connection, connect
 
 from . import problems
-from .access import Authenticator, BodyLimit, Guard, SafeHeaders, authorize
+from .access import Authenticator, BodyLimit, Guard, SafeHeaders, closed_by_default, declared_scopes
 from .access.api_keys import KeyStore
 from .access.oidc import Issuer
 from .live.events import EventHub
 from .metrics.observe import Observe, RequestMetrics
 from .openapi import make_document
 from .report.page import write_reports
-from .routes import about, actions, auth, dashboard, events, health, maps, runs, streams, values
+from .routes import about, actions, auth, dashboard, events, evidence, health, maps, report, runs, streams, values
 from .services import API, API_VERSION, Services
 from .state.catalog import RunCatalog
 from .state.maps import MapReader
@@ -91,14 +89,14 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        dependencies=[Depends(authorize)],
+        dependencies=[Depends(closed_by_default)],
     )
     app.state.services = services
     app.state.scopes = {}
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (about, auth, runs, maps, values, events, actions, streams):
-        _include(app, module.router, API, [Depends(_known_parameters)])
+    for module in (about, auth, runs, evidence, report, maps, values, events, actions, streams):
+        _include(app, module.router, API)
     _include(app, health.router, "")
     dashboard.install(app)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
@@ -109,37 +107,13 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _include(app: FastAPI, router: APIRouter, prefix: str, dependencies: Sequence[params.Depends] = ()) -> None:
-    """Add the addresses of a router, and note which scopes each needs (None: open to all)."""
+def _include(app: FastAPI, router: APIRouter, prefix: str) -> None:
+    """Add the addresses of a router, and to the table of scopes what each needs (None: open to all)."""
     for route in router.routes:
         if isinstance(route, APIRoute | APIWebSocketRoute):
             for method in getattr(route, "methods", ("WEBSOCKET",)):
-                app.state.scopes[method, prefix + route.path] = route.endpoint.needs  # type: ignore[attr-defined]
-    app.include_router(router, prefix=prefix, dependencies=dependencies)
-
-
-def _known_parameters(request: HTTPConnection) -> None:
-    """Let a request through whose parameters the document names: a filter with a slip in its name would not filter.
-
-    Raises
-    ------
-    RequestValidationError
-        422, with the names that there are.
-    """
-    if request.scope["type"] == "websocket":
-        return
-    path = f"{API}{request.scope['route'].path}"
-    operation = request.app.openapi()["paths"][path][request.scope["method"].lower()]
-    names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
-    unknown = [name for name in request.query_params if name not in names]
-    if unknown:
-        there_are = f"there are {', '.join(names)}" if names else "there are none"
-        raise RequestValidationError(
-            [
-                {"loc": ("query", name[:60]), "msg": f"no such parameter here; {there_are}", "type": "extra_forbidden"}
-                for name in unknown[:10]
-            ]
-        )
+                app.state.scopes[method, prefix + route.path] = declared_scopes(route)
+    app.include_router(router, prefix=prefix)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from .guard import BodyLimit, Guard, SafeHeaders, check_bind
 from .identity import Authenticator
-from .scopes import Principal, Scope, authorize, needs, principal_of
+from .scopes import Principal, Scope, authorize, closed_by_default, declared_scopes, open_to_all, principal_of
 
 __all__ = [
     "Authenticator",
@@ -13,6 +13,8 @@ __all__ = [
     "Scope",
     "authorize",
     "check_bind",
-    "needs",
+    "closed_by_default",
+    "declared_scopes",
+    "open_to_all",
     "principal_of",
 ]

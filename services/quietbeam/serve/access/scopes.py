@@ -1,20 +1,21 @@
-"""Scopes: what a key may do. Every address names the one it needs; an address that names none is closed."""
+"""Scopes: what a key may do. Every address declares the scopes it needs; an address that declares none is closed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, Any
 
-from fastapi import HTTPException
+from fastapi import Depends, HTTPException, params
+from fastapi.openapi.models import APIKey, HTTPBearer
+from fastapi.openapi.models import SecurityBase as SecurityModel
+from fastapi.security import SecurityScopes
+from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
-
-F = TypeVar("F", bound=Callable[..., object])
 
 
 class Scope(StrEnum):
-    """One permission; the words are Tiled's where Tiled has them."""
+    """API scope. Names follow Tiled."""
 
     READ_METADATA = "read:metadata"
     """Which runs there are, their state, evidence and events."""
@@ -63,20 +64,21 @@ ANONYMOUS = Principal(name="anonymous", kind="anonymous", scopes=READ)
 NOBODY = Principal(name="nobody", kind="nobody", scopes=frozenset())
 
 
-def needs(*scopes: Scope) -> Callable[[F], F]:
-    """Say which scopes an address needs; none: whoever may come in at all."""
+class _Credential(SecurityBase):
+    """A way to send a key, for the OpenAPI document; the guard in front of all addresses reads it."""
 
-    def mark(endpoint: F) -> F:
-        endpoint.needs = frozenset(scopes)  # type: ignore[attr-defined]
-        return endpoint
+    def __init__(self, name: str, model: SecurityModel) -> None:
+        self.scheme_name, self.model = name, model
 
-    return mark
+    def __call__(self) -> None:
+        """Do nothing."""
 
 
-def open_to_all(endpoint: F) -> F:
-    """Open an address to people without a key; the guard has the list of them too."""
-    endpoint.needs = None  # type: ignore[attr-defined]
-    return endpoint
+_API_KEY = _Credential(
+    "ApiKey",
+    APIKey.model_validate({"in": "header", "name": "Authorization", "description": "`Authorization: Apikey KEY`"}),
+)
+_BEARER = _Credential("Bearer", HTTPBearer())
 
 
 def principal_of(connection: HTTPConnection) -> Principal:
@@ -103,20 +105,54 @@ def check(principal: Principal, wanted: frozenset[Scope]) -> None:
         )
 
 
-def authorize(connection: HTTPConnection) -> None:
-    """Let a request through to an address whose scope the caller has; the first dependency of every address.
+def authorize(
+    connection: HTTPConnection,
+    needed: SecurityScopes,
+    _api_key: Annotated[None, Depends(_API_KEY)],
+    _bearer: Annotated[None, Depends(_BEARER)],
+) -> None:
+    """Let a request through whose caller has the scopes of ``Security(authorize, scopes=[...])``.
 
     Raises
     ------
     HTTPException
-        403 when the caller may not, or the address names no scope.
+        401 for nobody, 403 when the caller may not.
     """
-    endpoint = connection.scope.get("endpoint")
-    try:
-        wanted: frozenset[Scope] | None = endpoint.needs  # type: ignore[union-attr]
-    except AttributeError:
-        raise HTTPException(403, "this address is closed: it names no scope") from None
     principal = principal_of(connection)
-    if wanted is None or (principal is NOBODY and connection.scope["type"] == "websocket"):
-        return  # a websocket may still say who it is, with its first message
-    check(principal, wanted)
+    if principal is NOBODY and connection.scope["type"] == "websocket":
+        return  # a websocket may still send a key with its first message
+    check(principal, frozenset(Scope(name) for name in needed.scopes))
+
+
+def open_to_all() -> None:
+    """Open an address to callers without a key, as ``Depends(open_to_all)``; the guard lists these addresses too."""
+
+
+def declared_scopes(route: Any) -> frozenset[Scope] | None:
+    """Return the scopes that a route declares, None where it is open to all.
+
+    Raises
+    ------
+    LookupError
+        The route declares nothing.
+    """
+    for dependency in getattr(route, "dependencies", ()):
+        if isinstance(dependency, params.Security) and dependency.dependency is authorize:
+            return frozenset(Scope(name) for name in dependency.scopes or ())
+        if dependency.dependency is open_to_all:
+            return None
+    raise LookupError(f"{route!r} declares no scope")
+
+
+def closed_by_default(connection: HTTPConnection) -> None:
+    """Refuse an address that declares no scope; a dependency of the whole application.
+
+    Raises
+    ------
+    HTTPException
+        403.
+    """
+    try:
+        declared_scopes(connection.scope.get("route"))
+    except LookupError:
+        raise HTTPException(403, "this address is closed: it names no scope") from None

@@ -26,7 +26,7 @@ from quietbeam.core.wire.runs import RunStatus
 
 from ..render.formats import MIME, guard_size, json_values
 from ..state.catalog import RunCatalog
-from ..state.maps import Kind, MapReader
+from ..state.maps import MapKind, MapReader
 from .events import MAX_VIEWERS, SEND_TIMEOUT_S, EventHub
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class MapStream:
     maps: MapReader
     hub: EventHub
     uid: str
-    kind: Kind
+    kind: MapKind
     envelope: Envelope
     start: int | None
 
@@ -164,7 +164,7 @@ def _pack(envelope: Envelope, message: dict[str, Any], values: npt.NDArray[Any] 
     return orjson.dumps({**message, **decoded}).decode()
 
 
-def _data_type(kind: Kind) -> dict[str, Any]:
+def _data_type(kind: MapKind) -> dict[str, Any]:
     if kind == "measured":
         return {"endianness": "not_applicable", "kind": "b", "itemsize": 1, "dt_units": None}
     return {"endianness": "little", "kind": "f", "itemsize": 4, "dt_units": None}

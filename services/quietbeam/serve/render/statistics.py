@@ -7,8 +7,7 @@ error of their mean is taken as the mean of their errors: an upper bound.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +34,6 @@ class Means:
     raw_error: float | None
     denoised: float | None
     denoised_error: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return asdict(self)
 
 
 def means(

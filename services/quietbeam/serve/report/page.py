@@ -23,7 +23,7 @@ from quietbeam.core.wire.runs import RunStatus
 
 from ..live.events import EventHub
 from ..render.colormaps import Colouring, draw_png
-from ..state.maps import Kind, MapReader
+from ..state.maps import MapKind, MapReader
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ def make_report(status: RunStatus, maps: MapReader) -> str:
         The run has no maps (yet).
     """
     info = status.info
-    kinds: tuple[Kind, ...] = ("raw", "denoised", "uncertainty")
+    kinds: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty")
     stacks = {kind: maps.read(status, kind).values for kind in kinds}
     assert info is not None  # a run with maps has a geometry
     evidence = status.evidence
@@ -238,7 +238,7 @@ def _scale(info: RunInfo) -> str:
 
 
 def _line(
-    name: str, values: dict[Kind, FloatArray], line: LineEvidence | None, status: RunStatus, info: RunInfo
+    name: str, values: dict[MapKind, FloatArray], line: LineEvidence | None, status: RunStatus, info: RunInfo
 ) -> str:
     shared = np.concatenate([values["raw"].ravel(), values["denoised"].ravel()])
     shared = shared[np.isfinite(shared)]

@@ -11,58 +11,50 @@ from fastapi import APIRouter, Request, Response
 
 from quietbeam.core.version import __version__
 from quietbeam.core.wire import keys
-from quietbeam.serve.access import Scope, needs
+from quietbeam.serve.access import Scope
+from quietbeam.serve.answers.about import About, AboutAnswer, Authentication, ModelCard, ModelsAnswer, ModelsMeta
+from quietbeam.serve.answers.envelope import NoMeta, Resource
 from quietbeam.serve.render.colormaps import SCALES, lookup_tables
 from quietbeam.serve.render.formats import MIME
 from quietbeam.serve.services import API_VERSION, Shared
 from quietbeam.serve.state.maps import KINDS
 
-from .envelope import Envelope, answer, base
+from .envelope import answer, base
+from .requires import requires
 
 router = APIRouter(tags=["about"])
 
 
-@router.get("/", responses={200: {"model": Envelope}})
-@needs()
+@router.get("/", responses={200: {"model": AboutAnswer}}, dependencies=requires())
 def about(request: Request, shared: Shared) -> Response:
     """Versions, formats, kinds of maps, and where to go from here."""
     here = base(request)
-    return answer(
-        {
-            "library": "quietbeam",
-            "library_version": __version__,
-            "api_version": API_VERSION,
-            "kinds": KINDS,
-            "formats": MIME,
-            "colour_maps": list(lookup_tables()),
-            "scales": list(SCALES),
-            "authentication": {
-                "required": not shared.settings.serve.anonymous_read,
-                "header": "Authorization: Apikey KEY",
-            },
-        },
-        links={
-            "self": f"{here}/",
-            "runs": f"{here}/runs",
-            "latest": f"{here}/runs/latest",
-            "events": f"{here}/events",
-            "models": f"{here}/models",
-            "documentation": f"{here}/openapi.json",
-        },
+    about = About(
+        library="quietbeam",
+        library_version=__version__,
+        api_version=API_VERSION,
+        kinds={str(kind): meaning for kind, meaning in KINDS.items()},
+        formats=MIME,
+        colour_maps=list(lookup_tables()),
+        scales=list(SCALES),
+        authentication=Authentication(
+            required=not shared.settings.serve.anonymous_read, header="Authorization: Apikey KEY"
+        ),
     )
+    places = {name: f"{here}/{name}" for name in ("runs", "events", "models")}
+    links = {"self": f"{here}/", **places, "latest": f"{here}/runs/latest", "documentation": f"{here}/openapi.json"}
+    return answer(AboutAnswer(data=about, links=links, meta=NoMeta()))
 
 
-@router.get("/models", responses={200: {"model": Envelope}})
-@needs(Scope.READ_METADATA)
+@router.get("/models", responses={200: {"model": ModelsAnswer}}, dependencies=requires(Scope.READ_METADATA))
 def models(request: Request, shared: Shared) -> Response:
     """Pretrained weights that are installed, each with its model card; `meta.chosen` is what the next run takes."""
     cards = read_cards(shared.settings.weights_dir)
     chosen: Any = shared.catalog.ask(lambda connection: connection.get(keys.WEIGHTS), None)
-    return answer(
-        [{"id": name, "type": "model", "attributes": card} for name, card in cards.items()],
-        links={"self": f"{base(request)}/models"},
-        meta={"count": len(cards), "chosen": (chosen or b"").decode() or shared.settings.denoise.weights or None},
-    )
+    cards_sent = [Resource(id=name, type="model", attributes=ModelCard(**card)) for name, card in cards.items()]
+    taken = (chosen or b"").decode() or shared.settings.denoise.weights or None
+    meta = ModelsMeta(count=len(cards), chosen=taken)
+    return answer(ModelsAnswer(data=cards_sent, links={"self": f"{base(request)}/models"}, meta=meta))
 
 
 def read_cards(own: Path) -> dict[str, dict[str, Any]]:

@@ -13,16 +13,26 @@ from quietbeam.core.model.types import RunState
 from quietbeam.core.wire import actions, keys
 from quietbeam.core.wire.actions import Action, ActionKind
 from quietbeam.core.wire.runs import RunStatus
-from quietbeam.serve.access import Scope, needs, principal_of
+from quietbeam.serve.access import Scope, principal_of
 from quietbeam.serve.access.guard import address_of
+from quietbeam.serve.answers.actions import (
+    ActionAnswer,
+    ChosenAnswer,
+    ModelId,
+    Pinned,
+    PinnedAnswer,
+    action_resource,
+)
+from quietbeam.serve.answers.envelope import Links, NoMeta, Resource
 from quietbeam.serve.services import Services, Shared
 
 from .about import read_cards
-from .envelope import ACCEPTED, ERRORS, Envelope, answer, base
+from .envelope import ACCEPTED, ERRORS, answer, base
+from .requires import requires
 
 log = structlog.get_logger()
 router = APIRouter(tags=["actions"])
-_DONE: Any = {"model": Envelope, "description": "It is so already; nothing was asked."}
+_NOTHING_TO_DO = "Already the case; no action is queued."
 _RESPONSES: Any = {202: ACCEPTED, **{status: ERRORS[status] for status in (400, 404, 409)}}
 Uid = Annotated[str, Path(max_length=64, description="uid of the run; not `latest`, which may change meanwhile.")]
 
@@ -36,7 +46,11 @@ class Denoise(BaseModel):
         default=None, max_length=64, description="Weights to start from; null: the chosen ones."
     )
     budget_s: float | None = Field(
-        default=None, ge=0, le=3600, description="Seconds of fine-tuning; null: what a live run gets in all."
+        default=None,
+        strict=True,
+        ge=0,
+        le=3600,
+        description="Seconds of fine-tuning; null: what a live run gets in all.",
     )
 
 
@@ -48,8 +62,7 @@ class Weights(BaseModel):
     id: str = Field(max_length=64, description="Name, as /models tells; empty: the newest.")
 
 
-@router.post("/runs/{uid}/denoise", status_code=202, responses=_RESPONSES)
-@needs(Scope.WRITE_DATA)
+@router.post("/runs/{uid}/denoise", status_code=202, responses=_RESPONSES, dependencies=requires(Scope.WRITE_DATA))
 def denoise(uid: Uid, request: Request, shared: Shared, body: Denoise | None = None) -> Response:
     """Denoise a finished run again, with these weights; its maps are replaced as the new ones come."""
     wanted = body or Denoise()
@@ -70,22 +83,29 @@ def denoise(uid: Uid, request: Request, shared: Shared, body: Denoise | None = N
     return _ask(request, shared, ActionKind.DENOISE, status.uid, {"weights": wanted.weights, "budget_s": budget_s})
 
 
-@router.put("/runs/{uid}/pin", status_code=202, responses={200: _DONE, **_RESPONSES})
-@needs(Scope.WRITE_DATA)
+@router.put(
+    "/runs/{uid}/pin",
+    status_code=202,
+    responses={200: {"model": PinnedAnswer, "description": _NOTHING_TO_DO}, **_RESPONSES},
+    dependencies=requires(Scope.WRITE_DATA),
+)
 def pin(uid: Uid, request: Request, shared: Shared) -> Response:
     """Keep a run: neither `ingest.keep_runs` nor DELETE removes it until it is unpinned."""
     return _pin(request, shared, uid, True)
 
 
-@router.delete("/runs/{uid}/pin", status_code=202, responses={200: _DONE, **_RESPONSES})
-@needs(Scope.WRITE_DATA)
+@router.delete(
+    "/runs/{uid}/pin",
+    status_code=202,
+    responses={200: {"model": PinnedAnswer, "description": _NOTHING_TO_DO}, **_RESPONSES},
+    dependencies=requires(Scope.WRITE_DATA),
+)
 def unpin(uid: Uid, request: Request, shared: Shared) -> Response:
     """Let a run go with its age again."""
     return _pin(request, shared, uid, False)
 
 
-@router.delete("/runs/{uid}", status_code=202, responses=_RESPONSES)
-@needs(Scope.DELETE_DATA)
+@router.delete("/runs/{uid}", status_code=202, responses=_RESPONSES, dependencies=requires(Scope.DELETE_DATA))
 def delete(uid: Uid, request: Request, shared: Shared) -> Response:
     """Delete a finished run for good: counts, maps, history, events, report, and its node in Tiled."""
     status = _find(shared, uid)
@@ -98,21 +118,28 @@ def delete(uid: Uid, request: Request, shared: Shared) -> Response:
     return _ask(request, shared, ActionKind.DELETE, status.uid, {})
 
 
-@router.put("/models/chosen", status_code=202, responses={200: _DONE, **_RESPONSES})
-@needs(Scope.WRITE_DATA)
+@router.put(
+    "/models/chosen",
+    status_code=202,
+    responses={200: {"model": ChosenAnswer, "description": _NOTHING_TO_DO}, **_RESPONSES},
+    dependencies=requires(Scope.WRITE_DATA),
+)
 def choose_weights(request: Request, shared: Shared, body: Weights) -> Response:
     """Take these weights for the runs that follow; runs that are measured now keep theirs."""
     if body.id:
         _known_weights(body.id, shared)
     chosen: Any = shared.connection.get(keys.WEIGHTS)
     if (chosen or b"").decode() == body.id:
-        data = {"id": body.id, "type": "model"}
-        return answer(data, links={"self": f"{base(request)}/models"})
+        data = ModelId(id=body.id, type="model")
+        return answer(ChosenAnswer(data=data, links={"self": f"{base(request)}/models"}, meta=NoMeta()))
     return _ask(request, shared, ActionKind.CHOOSE_WEIGHTS, "", {"weights": body.id})
 
 
-@router.get("/actions/{action_id}", responses={200: {"model": Envelope}, 404: ERRORS[404]})
-@needs(Scope.READ_METADATA)
+@router.get(
+    "/actions/{action_id}",
+    responses={200: {"model": ActionAnswer}, 404: ERRORS[404]},
+    dependencies=requires(Scope.READ_METADATA),
+)
 def get_action(
     action_id: Annotated[str, Path(max_length=32, description="As in Location.")], request: Request, shared: Shared
 ) -> Response:
@@ -120,24 +147,10 @@ def get_action(
     action = actions.read(shared.connection, action_id)
     if action is None:
         raise NotMeasuredError(f"no action {action_id!r}; actions are forgotten after a week")
-    return answer(describe_action(action), links=_links(request, action))
+    return answer(ActionAnswer(data=action_resource(action), links=_links(request, action), meta=NoMeta()))
 
 
-def describe_action(action: Action) -> dict[str, Any]:
-    """Return an action as JSON types."""
-    attributes = {
-        "action": action.kind,
-        "run": action.run or None,
-        "options": action.options,
-        "state": action.state,
-        "reason": action.reason,
-        "by": action.by,
-        "at": action.at,
-    }
-    return {"id": action.id, "type": "action", "attributes": attributes}
-
-
-def _links(request: Request, action: Action) -> dict[str, str | None]:
+def _links(request: Request, action: Action) -> Links:
     here = base(request)
     return {"self": f"{here}/actions/{action.id}", "run": f"{here}/runs/{action.run}" if action.run else None}
 
@@ -165,8 +178,9 @@ def _pin(request: Request, shared: Services, uid: str, pinned: bool) -> Response
     wanted, other = (ActionKind.PIN, ActionKind.UNPIN) if pinned else (ActionKind.UNPIN, ActionKind.PIN)
     waits = {action.kind for action in actions.waiting(shared.connection, status.uid)}
     if status.pinned == pinned and other not in waits:
-        data = {"id": status.uid, "type": "run", "attributes": {"pinned": pinned}}
-        return answer(data, links={"self": f"{base(request)}/runs/{status.uid}"})
+        data = Resource(id=status.uid, type="run", attributes=Pinned(pinned=pinned))
+        links: Links = {"self": f"{base(request)}/runs/{status.uid}"}
+        return answer(PinnedAnswer(data=data, links=links, meta=NoMeta()))
     return _ask(request, shared, wanted, status.uid, {})
 
 
@@ -193,4 +207,5 @@ def _ask(request: Request, shared: Services, kind: ActionKind, uid: str, options
         address=address_of(request.scope),
     )
     links = _links(request, action)
-    return answer(describe_action(action), links=links, headers={"Location": str(links["self"])}, status=202)
+    body = ActionAnswer(data=action_resource(action), links=links, meta=NoMeta())
+    return answer(body, headers={"Location": str(links["self"])}, status=202)

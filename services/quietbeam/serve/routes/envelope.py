@@ -1,20 +1,16 @@
-"""``{data, links, meta}``, as Tiled answers."""
+"""Sending an answer, the errors that every address can answer with, ETags."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-
-class Envelope(BaseModel):
-    """Body of every JSON answer."""
-
-    data: Any = Field(description="What was asked for.")
-    links: dict[str, str | None] = Field(default_factory=dict, description="Addresses that lead on.")
-    meta: dict[str, Any] = Field(default_factory=dict, description="Counts and remarks.")
+from quietbeam.serve.answers.actions import ActionAnswer
+from quietbeam.serve.answers.envelope import Answer
 
 
 class Problem(BaseModel):
@@ -30,38 +26,28 @@ class Problem(BaseModel):
 _SCHEMA = {"schema": {"$ref": "#/components/schemas/Problem"}}
 PROBLEM: dict[str, Any] = {"content": {"application/problem+json": _SCHEMA}}
 ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {**PROBLEM, "description": "A parameter cannot be used."},
+    400: {**PROBLEM, "description": "A parameter is not valid."},
     401: {**PROBLEM, "description": "No or a wrong API key."},
     403: {**PROBLEM, "description": "The key lacks the scope."},
     404: {**PROBLEM, "description": "No such run, line or map (yet)."},
-    406: {**PROBLEM, "description": "Not in this format; the detail lists what is possible."},
-    409: {**PROBLEM, "description": "Not possible in the present state; the detail says what is in the way."},
+    406: {**PROBLEM, "description": "Format not supported; the detail lists the supported formats."},
+    409: {**PROBLEM, "description": "Not possible in the present state; the detail gives the reason."},
     413: {**PROBLEM, "description": "The body is too large."},
-    422: {**PROBLEM, "description": "A parameter is out of range; `errors` lists them."},
+    422: {**PROBLEM, "description": "A parameter is unknown or out of range; `errors` lists them."},
     429: {**PROBLEM, "description": "Too many wrong keys; Retry-After says when to try again."},
-    503: {**PROBLEM, "description": "Redis is needed and away, or too many viewers."},
+    503: {**PROBLEM, "description": "Redis is needed and cannot be reached, or there are too many viewers."},
 }
-CREATED: dict[str, Any] = {"model": Envelope, "description": "Made."}
 ACCEPTED: dict[str, Any] = {
-    "model": Envelope,
-    "description": "Asked of the stage that does it; Location says how it goes.",
+    "model": ActionAnswer,
+    "description": "The action is queued. Poll the address in Location for its state.",
 }
 
 
-def answer(
-    data: Any,
-    *,
-    links: dict[str, str | None] | None = None,
-    meta: dict[str, Any] | None = None,
-    headers: dict[str, str] | None = None,
-    status: int = 200,
-) -> Response:
-    """Return the JSON; NaN becomes null."""
-    body = orjson.dumps(
-        {"data": data, "links": links or {}, "meta": meta or {}},
-        option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS,
-    )
-    return Response(body, status, media_type="application/json", headers=headers)
+def answer(body: Answer[Any, Any], *, headers: dict[str, str] | None = None, status: int = 200) -> Response:
+    """Return the JSON of an answer; NaN becomes null."""
+    sent = {"links": {}, **body.model_dump(exclude_unset=True, by_alias=True)}
+    text = orjson.dumps(sent, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    return Response(text, status, media_type="application/json", headers=headers)
 
 
 def base(request: Request) -> str:
@@ -70,7 +56,17 @@ def base(request: Request) -> str:
     return f"{root}/api/v1"
 
 
+def etag(tag: str) -> str:
+    """Return the ETag of `tag`, which may hold any character: headers are Latin-1."""
+    return f'"{quote(tag, safe=":,=&.-_~ ")}"'
+
+
 def unchanged(request: Request, tag: str) -> bool:
     """True when the caller already has `tag`."""
     known = request.headers.get("if-none-match", "")
-    return known.strip() == "*" or f'"{tag}"' in {part.strip().removeprefix("W/") for part in known.split(",")}
+    return known.strip() == "*" or etag(tag) in {part.strip().removeprefix("W/") for part in known.split(",")}
+
+
+def not_modified(tag: str) -> Response:
+    """Return the answer to a caller who already has `tag`."""
+    return Response(status_code=304, headers={"ETag": etag(tag)})

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 
-from quietbeam.serve.access import Scope, needs
+from quietbeam.serve.access import Scope
 from quietbeam.serve.live.events import EventStream
 from quietbeam.serve.services import Shared
 
 from .envelope import ERRORS
+from .requires import requires
 
 router = APIRouter(tags=["events"])
 _RESPONSES: Any = {
@@ -25,15 +26,15 @@ _RESPONSES: Any = {
 LastId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=64, description="Resume after this event.")]
 
 
-@router.get("/events", responses=_RESPONSES, response_class=Response)
-@needs(Scope.READ_METADATA)
+@router.get("/events", responses=_RESPONSES, response_class=Response, dependencies=requires(Scope.READ_METADATA))
 async def all_events(shared: Shared, last_event_id: LastId = None) -> Response:
     """Events of every run."""
     return EventStream(shared.hub, None, last_event_id)
 
 
-@router.get("/runs/{uid}/events", responses=_RESPONSES, response_class=Response)
-@needs(Scope.READ_METADATA)
+@router.get(
+    "/runs/{uid}/events", responses=_RESPONSES, response_class=Response, dependencies=requires(Scope.READ_METADATA)
+)
 async def run_events(uid: str, shared: Shared, last_event_id: LastId = None) -> Response:
     """Events of one run; ``latest`` is the run that is newest when the stream begins."""
     found = await asyncio.to_thread(lambda: shared.catalog.status(shared.catalog.resolve(uid)).uid)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response, Security
 
-from quietbeam.serve.access.scopes import Scope, needs, open_to_all
+from quietbeam.serve.access import Scope, authorize, open_to_all
+from quietbeam.serve.answers.about import Alive, Ready
 from quietbeam.serve.metrics.readings import read_stages
 from quietbeam.serve.services import Shared
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz")
-@open_to_all
-async def healthz() -> dict[str, str]:
+@router.get("/healthz", dependencies=[Depends(open_to_all)])
+async def healthz() -> Alive:
     """Alive: the process answers."""
-    return {"status": "ready"}
+    return Alive(status="ready")
 
 
-@router.get("/readyz", responses={503: {"description": "Not ready; `reasons` say why."}})
-@open_to_all
-def readyz(shared: Shared, response: Response) -> dict[str, Any]:
+@router.get(
+    "/readyz",
+    dependencies=[Depends(open_to_all)],
+    responses={503: {"model": Ready, "description": "Not ready; `reasons` say why."}},
+)
+def readyz(shared: Shared, response: Response) -> Ready:
     """Ready: Redis answers and every stage sends heartbeats. Maps and states are served either way."""
     reasons: list[str] = []
     stages: dict[str, Any] = {}
@@ -48,11 +51,15 @@ def readyz(shared: Shared, response: Response) -> dict[str, Any]:
     ready = shared.catalog.redis_answers() and shared.hub.connected
     response.status_code = 200 if ready else 503
     status = "ready" if ready and not reasons else "degraded" if ready else "not ready"
-    return {"status": status, "reasons": reasons, "stages": stages, "viewers": shared.hub.viewers}
+    return Ready(status=status, reasons=reasons, stages=stages, viewers=shared.hub.viewers)
 
 
-@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
-@needs(Scope.METRICS)
+@router.get(
+    "/metrics",
+    dependencies=[Security(authorize, scopes=[Scope.METRICS])],
+    responses={200: {"content": {"text/plain": {}}}},
+    response_class=Response,
+)
 def metrics(shared: Shared) -> Response:
     """Prometheus metrics of the service and of the stages behind it."""
     return Response(shared.requests.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

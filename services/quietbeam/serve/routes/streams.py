@@ -10,13 +10,14 @@ from fastapi import APIRouter, HTTPException, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from quietbeam.core.errors import QuietbeamError
-from quietbeam.serve.access import Scope, needs, principal_of
+from quietbeam.serve.access import Scope, principal_of
 from quietbeam.serve.access.guard import address_of
 from quietbeam.serve.access.scopes import NOBODY, check
 from quietbeam.serve.live.streams import Envelope, MapStream
 from quietbeam.serve.services import Services
 
-from .maps import find_run, known_kind
+from .map_query import find_run, known_kind
+from .requires import requires
 
 router = APIRouter(tags=["maps"])
 AUTH_TIMEOUT_S = 10.0
@@ -25,8 +26,7 @@ Form = Annotated[Envelope, Query(description="How messages are packed.")]
 Start = Annotated[int | None, Query(ge=0, le=2**53, description="First version wanted; 0: all that are kept.")]
 
 
-@router.websocket("/runs/{uid}/stream")
-@needs(Scope.READ_DATA)
+@router.websocket("/runs/{uid}/stream", dependencies=requires(Scope.READ_DATA))
 async def stream_run(
     websocket: WebSocket, uid: str, kind: str = "denoised", envelope_format: Form = "json", start: Start = None
 ) -> None:
@@ -34,8 +34,7 @@ async def stream_run(
     await _stream(websocket, uid, kind, envelope_format, start)
 
 
-@router.websocket("/stream/single/{path:path}")
-@needs(Scope.READ_DATA)
+@router.websocket("/stream/single/{path:path}", dependencies=requires(Scope.READ_DATA))
 async def stream_node(websocket: WebSocket, path: str, envelope_format: Form = "json", start: Start = None) -> None:
     """The same at the address where Tiled's own client looks: ``UID/KIND`` (it doubles the slash)."""
     uid, _, kind = path.replace("//", "/").strip("/").partition("/")

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.wire.runs import RunStatus
-from quietbeam.serve.access import Scope, needs
+from quietbeam.serve.access import Scope
+from quietbeam.serve.answers.envelope import Links, NoMeta
+from quietbeam.serve.answers.maps import (
+    Distance,
+    PixelAnswer,
+    PixelValues,
+    ProfileAnswer,
+    ProfileLine,
+    ProfileValues,
+    RegionAnswer,
+    RegionValues,
+)
 from quietbeam.serve.render.slices import parse_slice
-from quietbeam.serve.render.statistics import Pixels, means, profile_pixels
+from quietbeam.serve.render.statistics import Means, Pixels, means, profile_pixels
 from quietbeam.serve.services import Services, Shared
-from quietbeam.serve.state.maps import Kind, map_tag
+from quietbeam.serve.state.maps import MapKind, map_tag
 
-from .envelope import ERRORS, Envelope, answer, base, unchanged
-from .maps import find_run
+from .envelope import ERRORS, answer, base, etag, not_modified, unchanged
+from .map_query import find_run
+from .requires import requires
 
 router = APIRouter(tags=["values"])
-_RESPONSES: Any = {200: {"model": Envelope}, 304: {"description": "Not changed."}, 400: ERRORS[400], 404: ERRORS[404]}
 _POINT = re.compile(r"^(\d{1,6}),(\d{1,6})$")
-KINDS: tuple[Kind, ...] = ("raw", "denoised", "uncertainty")
+KINDS: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty")
 
 
-@router.get("/runs/{uid}/pixel", responses=_RESPONSES)
-@needs(Scope.READ_DATA)
+def _responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"model": model}, 304: {"description": "Not changed."}, 400: ERRORS[400], 404: ERRORS[404]}
+
+
+@router.get("/runs/{uid}/pixel", responses=_responses(PixelAnswer), dependencies=requires(Scope.READ_DATA))
 def get_pixel(
     uid: str,
     request: Request,
@@ -36,13 +52,16 @@ def get_pixel(
     col: Annotated[int, Query(ge=0, le=10**6, description="Fast-axis index.")],
 ) -> Response:
     """Every line at one pixel."""
-    status, info = find_run(shared, uid)
-    _inside((row, col), info)
-    return _send(request, shared, status, info, "pixel", {"row": row, "col": col}, [(np.array([row]), np.array([col]))])
+    question = _Question.of_run(request, shared, uid, "pixel", {"row": row, "col": col})
+    _inside((row, col), question.info)
+    if unchanged(request, question.tag):
+        return not_modified(question.tag)
+    [lines] = question.means([(np.array([row]), np.array([col]))])
+    data = PixelValues(row=row, col=col, units=question.units, lines=lines)
+    return answer(PixelAnswer(data=data, links=question.links, meta=NoMeta()), headers=question.headers)
 
 
-@router.get("/runs/{uid}/roi", responses=_RESPONSES)
-@needs(Scope.READ_DATA)
+@router.get("/runs/{uid}/roi", responses=_responses(RegionAnswer), dependencies=requires(Scope.READ_DATA))
 def get_roi(
     uid: str,
     request: Request,
@@ -51,15 +70,18 @@ def get_roi(
     cols: Annotated[str, Query(max_length=40, description="START:STOP of the fast axis.")] = ":",
 ) -> Response:
     """Means of every line over a box of pixels."""
-    status, info = find_run(shared, uid)
-    index = (*parse_slice(rows, info.shape[:1], ("row",)), *parse_slice(cols, info.shape[1:], ("col",)))
-    grid = np.arange(info.shape[0] * info.shape[1]).reshape(info.shape)[index].ravel()
-    pixels = np.divmod(grid, info.shape[1])
-    return _send(request, shared, status, info, "roi", {"rows": rows, "cols": cols}, [pixels])
+    question = _Question.of_run(request, shared, uid, "roi", {"rows": rows, "cols": cols})
+    shape = question.info.shape
+    index = (*parse_slice(rows, shape[:1], ("row",)), *parse_slice(cols, shape[1:], ("col",)))
+    if unchanged(request, question.tag):
+        return not_modified(question.tag)
+    grid = np.arange(shape[0] * shape[1]).reshape(shape)[index].ravel()
+    [lines] = question.means([np.divmod(grid, shape[1])])
+    data = RegionValues(rows=rows, cols=cols, units=question.units, lines=lines)
+    return answer(RegionAnswer(data=data, links=question.links, meta=NoMeta()), headers=question.headers)
 
 
-@router.get("/runs/{uid}/profile", responses=_RESPONSES)
-@needs(Scope.READ_DATA)
+@router.get("/runs/{uid}/profile", responses=_responses(ProfileAnswer), dependencies=requires(Scope.READ_DATA))
 def get_profile(
     uid: str,
     request: Request,
@@ -69,44 +91,94 @@ def get_profile(
     width: Annotated[int, Query(ge=1, le=101, description="Pixels across that are averaged.")] = 1,
 ) -> Response:
     """Every line along a straight profile, one sample a pixel."""
-    status, info = find_run(shared, uid)
+    question = _Question.of_run(request, shared, uid, "profile", {"from": start, "to": stop, "width": width})
+    info = question.info
     first, last = _point(start, "from", info), _point(stop, "to", info)
-    asked = {"from": start, "to": stop, "width": width}
-    return _send(request, shared, status, info, "profile", asked, profile_pixels(first, last, width, info.shape))
+    if unchanged(request, question.tag):
+        return not_modified(question.tag)
+    samples = question.means(profile_pixels(first, last, width, info.shape))
+    data = ProfileValues(
+        start=start,
+        stop=stop,
+        width=width,
+        units=question.units,
+        lines={line: _column([sample[line] for sample in samples]) for line in info.lines},
+        distance=_distances(first, last, info, len(samples)),
+    )
+    return answer(ProfileAnswer(data=data, links=question.links, meta=NoMeta()), headers=question.headers)
 
 
-def _send(
-    request: Request,
-    shared: Services,
-    status: RunStatus,
-    info: RunInfo,
-    what: str,
-    asked: dict[str, Any],
-    samples: list[Pixels],
-) -> Response:
-    question = "&".join(f"{name}={value}" for name, value in asked.items())
-    tag = f"{map_tag(status, what)}.{question}"
-    headers = {"ETag": f'"{tag}"', "X-Version": str(status.maps_version)}
-    if unchanged(request, tag):
-        return Response(status_code=304, headers=headers)
-    stacks = [shared.maps.read(status, kind).values for kind in KINDS]
-    lines: dict[str, Any] = {}
-    for j, line in enumerate(info.lines):
-        found = [means(*(stack[j][at] for stack in stacks), counts=info.kind == "counts").to_dict() for at in samples]
-        lines[line] = {name: [one[name] for one in found] for name in found[0]} if what == "profile" else found[0]
-    here = f"{base(request)}/runs/{status.uid}"
-    data: dict[str, Any] = {**asked, "units": "counts" if info.kind == "counts" else "fitted area", "lines": lines}
-    if what == "profile":
-        data["distance"] = _distances(asked, info, len(samples))
-    return answer(data, links={"self": f"{here}/{what}?{question}", "run": here}, headers=headers)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """A request for numbers out of a run's maps.
+
+    Attributes
+    ----------
+    here
+        Address of the run.
+    name
+        Last part of the address.
+    text
+        The parameters as they stand in an address.
+    """
+
+    shared: Services
+    status: RunStatus
+    info: RunInfo
+    here: str
+    name: str
+    text: str
+
+    @classmethod
+    def of_run(cls, request: Request, shared: Services, uid: str, name: str, parameters: dict[str, Any]) -> _Question:
+        status, info = find_run(shared, uid)
+        text = "&".join(f"{key}={value}" for key, value in parameters.items())
+        here = f"{base(request)}/runs/{status.uid}"
+        return cls(shared=shared, status=status, info=info, here=here, name=name, text=text)
+
+    @property
+    def tag(self) -> str:
+        return f"{map_tag(self.status, self.name)}.{self.text}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"ETag": etag(self.tag), "X-Version": str(self.status.maps_version)}
+
+    @property
+    def links(self) -> Links:
+        return {"self": f"{self.here}/{self.name}?{self.text}", "run": self.here}
+
+    @property
+    def units(self) -> str:
+        return "counts" if self.info.kind == "counts" else "fitted area"
+
+    def means(self, samples: list[Pixels]) -> list[dict[str, Means]]:
+        """Return the means of every line, for each sample of pixels."""
+        stacks = [self.shared.maps.read(self.status, kind).values for kind in KINDS]
+        counts = self.info.kind == "counts"
+        return [
+            {line: means(*(stack[j][at] for stack in stacks), counts=counts) for j, line in enumerate(self.info.lines)}
+            for at in samples
+        ]
 
 
-def _distances(asked: dict[str, Any], info: RunInfo, samples: int) -> dict[str, Any]:
+def _column(samples: list[Means]) -> ProfileLine:
+    """Return one line's means along a profile, field by field."""
+    return ProfileLine(
+        n=[one.n for one in samples],
+        raw=[one.raw for one in samples],
+        raw_error=[one.raw_error for one in samples],
+        denoised=[one.denoised for one in samples],
+        denoised_error=[one.denoised_error for one in samples],
+    )
+
+
+def _distances(first: tuple[int, int], last: tuple[int, int], info: RunInfo, samples: int) -> Distance:
     """Return how far each sample is from the first, in the run's units (pixels where the step is unknown)."""
-    (r0, c0), (r1, c1) = (map(int, asked[name].split(",")) for name in ("from", "to"))
     step = info.step or (1.0, 1.0)
-    length = float(np.hypot((r1 - r0) * step[0], (c1 - c0) * step[1]))
-    return {"units": (info.units or "pixel") if info.step else "pixel", "values": np.linspace(0, length, samples)}
+    length = float(np.hypot((last[0] - first[0]) * step[0], (last[1] - first[1]) * step[1]))
+    units = (info.units or "pixel") if info.step else "pixel"
+    return Distance(units=units, values=np.linspace(0, length, samples))
 
 
 def _point(text: str, name: str, info: RunInfo) -> tuple[int, int]:

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
-from quietbeam.buffer import MapHistory, MapKind, RunBuffer
+from quietbeam.buffer import MapHistory, RunBuffer
+from quietbeam.buffer import MapKind as StoredMapKind
 from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.model.types import BoolArray, FloatArray
 from quietbeam.core.wire.runs import RunStatus
 
-Kind = Literal["raw", "denoised", "uncertainty", "residual", "chi2", "measured"]
-KINDS: dict[Kind, str] = {
+MapKind = Literal["raw", "denoised", "uncertainty", "residual", "chi2", "measured"]
+KINDS: dict[MapKind, str] = {
     "raw": "gain-weighted sum over detectors",
     "denoised": "the published estimate; equals raw for lines that kept raw",
     "uncertainty": "one standard error of denoised",
@@ -73,7 +74,7 @@ class MapReader:
         self._lock = Lock()
         self._reading = Lock()
 
-    def read(self, status: RunStatus, kind: Kind, version: int | None = None) -> MapStack:
+    def read(self, status: RunStatus, kind: MapKind, version: int | None = None) -> MapStack:
         """Return the maps of a run, or an earlier state of them.
 
         Raises
@@ -93,7 +94,7 @@ class MapReader:
                 kept = self._find(status, kind) or self._read(status, kind)
         return kept
 
-    def _find(self, status: RunStatus, kind: Kind) -> MapStack | None:
+    def _find(self, status: RunStatus, kind: MapKind) -> MapStack | None:
         key = (status.uid, kind)
         with self._lock:
             stack = self._kept.get(key)
@@ -102,7 +103,7 @@ class MapReader:
             self._kept.move_to_end(key)
             return stack
 
-    def _read(self, status: RunStatus, kind: Kind) -> MapStack:
+    def _read(self, status: RunStatus, kind: MapKind) -> MapStack:
         stack = self._load(status, kind)
         key = (status.uid, kind)
         with self._lock:
@@ -112,7 +113,7 @@ class MapReader:
                 self._kept.popitem(last=False)
         return stack
 
-    def _load(self, status: RunStatus, kind: Kind) -> MapStack:
+    def _load(self, status: RunStatus, kind: MapKind) -> MapStack:
         try:
             buffer = RunBuffer.open(self._root, status.uid)
         except NotMeasuredError as error:
@@ -136,7 +137,7 @@ class MapReader:
                 plain_rows=plain,
             )
         shown = self._find(status, "raw") or self._read(status, "raw")
-        values = buffer.read_map("denoised" if kind == "residual" else cast(MapKind, kind))
+        values = buffer.read_map("denoised" if kind == "residual" else cast(StoredMapKind, kind))
         if kind == "residual":
             values = shown.values - values
         values[:, ~shown.denoised] = np.nan

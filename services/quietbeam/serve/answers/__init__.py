@@ -1,0 +1,1 @@
+"""Every JSON answer of the API as a pydantic model: what OpenAPI documents is what is sent."""
