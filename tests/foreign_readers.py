@@ -96,7 +96,7 @@ def main() -> int:
     rate = np.full((2, 20, 24), 3.0)
     rate[0, 6:14, 6:14] = 12
     data = np.random.default_rng(0).poisson(rate[None] / 2, (2, 2, 20, 24))
-    result = quietbeam.denoise(data, ["Fe_Ka", "Pt_La"], fine_tune=False, options=DenoiseOptions(threads=1))
+    result = quietbeam.denoise(data, ["Fe_Ka", "Pt_La"], options=DenoiseOptions(fine_tune=False, threads=1))
     failed = 0
     with tempfile.TemporaryDirectory(prefix="quietbeam-readers-") as folder:
         for reader in READERS:

@@ -16,8 +16,8 @@ from torch import Tensor
 from quietbeam_models.graphs import Graphed
 from quietbeam_models.losses import error_loss, line_loss
 from quietbeam_models.network import Denoiser, NetworkConfig, native_bf16
-from quietbeam_models.optimizer import MuonAdamW
 from quietbeam_models.patches import Bank, Draws, PatchConfig, validation_batches
+from quietbeam_models.training import DenoiserTraining, follow_norm, gradient_limit, pretraining_optimizer
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ CHECK_STEPS = 50
 """Steps between two looks at what the device keeps to itself."""
 
 
-class Pretraining(L.LightningModule):
+class Pretraining(DenoiserTraining, L.LightningModule):
     """Train :class:`Denoiser` and a running average of its weights, which is what ships.
 
     A step asks for no value of a tensor: on a single GPU it is replayed as a CUDA graph, batch and all.
@@ -80,11 +80,10 @@ class Pretraining(L.LightningModule):
     decay: Tensor
 
     def __init__(self, config: PretrainConfig) -> None:
-        super().__init__()
+        network = Denoiser(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(network, copy.deepcopy(network).requires_grad_(False))
         self.automatic_optimization = False
         self.config = config
-        self.network = Denoiser(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.steps = 0
         self.elapsed_s = 0.0
         self.trained_on = "cpu"
@@ -142,8 +141,7 @@ class Pretraining(L.LightningModule):
         """Draw a batch and learn from it; a batch whose loss exploded has no say."""
         batch = self._bank.draw(lines, rows, cols)
         with self._autocast():
-            rate, variance = self.network.estimate(batch["counts"], batch["exposure"])
-        loss = line_loss(rate, batch["target"], batch["exposure"])
+            loss, rate, variance = self.line_losses(batch)
         with torch.no_grad():
             true = batch["exposure"] * batch["rate"]
             error = loss if self.config.patches.targets == "expectation" else line_loss(rate, true, batch["exposure"])
@@ -163,22 +161,18 @@ class Pretraining(L.LightningModule):
     def _update(self, figure: Tensor) -> None:
         """Clip the gradient, step and average; ``figure`` is the batch's mean log error."""
         params = [p for p in self.network.parameters() if p.grad is not None]
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         # a mean log error far above the usual one is an explosion
         sound = torch.isfinite(norm) & (figure < self.typical + 3.0)
         # Muon ignores the size of a gradient but not its share in the momentum: no single batch may dominate it
-        limit = (1.5 * self.usual_norm).masked_fill(self.usual_norm == 0, torch.inf)
+        limit = gradient_limit(self.usual_norm)
         scale = (limit / norm).clamp_max(1.0)
         for p, grad in zip(params, grads, strict=True):
             p.grad = (grad * scale).masked_fill(~sound, 0.0)
         self._optimizer.step()
-        slow = list(self.average.parameters())
-        change = torch._foreach_sub(list(self.network.parameters()), slow)
-        torch._foreach_mul_(change, 1.0 - self.decay)
-        torch._foreach_add_(slow, change)
-        share = 1.0 - 0.95 * (self.usual_norm > 0)
-        self.usual_norm += (share * (torch.minimum(norm, limit) - self.usual_norm)).masked_fill(~sound, 0.0)
+        self.update_average(1.0 - self.decay)
+        self.usual_norm += follow_norm(self.usual_norm, norm, limit).masked_fill(~sound, 0.0)
         self.typical += (0.02 * (figure - self.typical)).masked_fill(~sound, 0.0)
         self.log_errors += figure.masked_fill(~sound, 0.0)
         self.counted += sound
@@ -204,11 +198,9 @@ class Pretraining(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer."""
-        self._optimizer = MuonAdamW(
-            self.network.parameters(),
-            lr=self.config.lr,
-            muon_lr=self.config.muon_lr,
-            weight_decay=self.config.weight_decay,
+        config = self.config
+        self._optimizer = pretraining_optimizer(
+            self.network.parameters(), lr=config.lr, muon_lr=config.muon_lr, weight_decay=config.weight_decay
         )
         return self._optimizer
 

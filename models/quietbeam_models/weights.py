@@ -50,9 +50,10 @@ def available(folder: Path = FOLDER) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in folder.glob("*.safetensors")))
 
 
-def known(own: Path) -> dict[str, str]:
-    """Return by name what :func:`load_weights` takes: the shipped weights, and those in one's ``own`` folder."""
-    return {name: str(own / f"{name}.safetensors") for name in available(own)} | {name: name for name in available()}
+def installed_weights(folder: Path) -> dict[str, str]:
+    """Return by name what :func:`load_weights` takes: the shipped weights, and the user-trained ones in ``folder``."""
+    trained = {name: str(folder / f"{name}.safetensors") for name in available(folder)}
+    return trained | {name: name for name in available()}
 
 
 def load_weights(name: str = DEFAULT, folder: Path = FOLDER) -> Pretrained:

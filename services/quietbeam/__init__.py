@@ -14,15 +14,16 @@ from quietbeam.core.version import __version__
 
 if TYPE_CHECKING:
     from quietbeam.denoiser.offline import DenoiseResult, denoise
+    from quietbeam.denoiser.options import DenoiseOptions
 
-__all__ = ["DenoiseResult", "__version__", "denoise"]
+__all__ = ["DenoiseOptions", "DenoiseResult", "__version__", "denoise"]
 
 _moved.install()
 
 
 def __getattr__(name: str) -> Any:
     """Load the denoiser (and torch) only when it is used."""
-    if name in ("denoise", "DenoiseResult"):
+    if name in ("denoise", "DenoiseOptions", "DenoiseResult"):
         from quietbeam.denoiser import offline
 
         return getattr(offline, name)

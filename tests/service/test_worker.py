@@ -17,9 +17,9 @@ from quietbeam.core.model.types import RowBlock, RunInfo, RunState
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.denoiser.estimators.networks import pretrained
-from quietbeam.denoiser.live.job import LiveRun
+from quietbeam.denoiser.live.job import DenoiseJob
 from quietbeam.denoiser.live.stage import DenoiseStage
-from quietbeam.denoiser.options import DenoiseOptions
+from quietbeam.denoiser.options import SessionOptions
 from quietbeam.denoiser.session import CARRIED, DenoiseSession
 
 LINES, DETECTORS, SHAPE = ("Ca_Ka", "Fe_Ka", "Zn_Ka"), ("det1", "det2", "det3", "det4"), (24, 32)
@@ -113,21 +113,21 @@ def test_rows_become_maps_while_the_run_goes_on(settings: Settings, redis) -> No
 def test_a_row_that_is_served_while_the_map_is_computed_keeps_its_newer_map(
     settings: Settings, redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quietbeam.denoiser.session._BETWEEN_S", 0.0)
+    monkeypatch.setattr("quietbeam.denoiser.cooperative.INTERVAL_S", 0.0)
     beamline = Beamline(settings, redis)
     late = 12
     beamline.commit(*(row for row in range(SHAPE[0]) if row != late))
-    run = LiveRun(beamline.buffer, redis, settings.denoise)
-    assert run.refresh() and not beamline.buffer.read_map("raw")[:, late].any()
+    run = DenoiseJob(beamline.buffer, redis, settings.denoise)
+    assert run.process_rows() and not beamline.buffer.read_map("raw")[:, late].any()
     served = []
 
-    def between() -> None:
-        if run._evaluated is not None and not served:  # judged: now the map is computed band by band
+    def serve() -> None:
+        if run._evaluated is not None and not served:  # evaluated: now the map is computed band by band
             beamline.commit(late)
-            run.mark_dirty([late])
-            served.append(run.refresh())
+            run.add_pending([late])
+            served.append(run.process_rows())
 
-    assert run.learn(lambda: False, between) and served == [True]
+    assert run.learn(lambda: False, serve) and served == [True]
     for kind in ("raw", "denoised"):
         assert (beamline.buffer.read_map(kind).sum(-1) > 0).all(), "the older band must not cover the row"
 
@@ -318,8 +318,8 @@ def test_weights_of_a_stack_are_a_start_and_no_more() -> None:
     with torch.no_grad():
         for parameter in broken.parameters():
             parameter.normal_()
-    options = DenoiseOptions(threads=1)
-    session = DenoiseSession(lines=LINES, detectors=DETECTORS, shape=SHAPE, settings=options, start=broken)
+    options = SessionOptions(threads=1)
+    session = DenoiseSession(lines=LINES, detectors=DETECTORS, shape=SHAPE, options=options, start=broken)
     session.add_rows(0, counts, np.ones(SHAPE, bool))
     evidence = session.evaluate()
     assert CARRIED in evidence.notes and all(line.estimator != "fine_tuned" for line in evidence.lines)

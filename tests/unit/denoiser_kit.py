@@ -5,7 +5,7 @@ import numpy as np
 from quietbeam.denoiser.options import DenoiseOptions
 from quietbeam.denoiser.session import DenoiseSession
 
-OPTIONS = DenoiseOptions(threads=1, final_flips=1)
+OPTIONS = DenoiseOptions(device="cpu", threads=1, final_flips=1)
 GAINS = np.array([0.31, 0.27, 0.24, 0.18])
 
 
@@ -21,16 +21,14 @@ def draw(rate: np.ndarray, gains=GAINS, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).poisson(gains[:, None, None, None] * rate).astype(np.uint32)
 
 
-def session_of(counts: np.ndarray, kind="counts", measured=None, device="cpu", **more) -> DenoiseSession:
+def session_of(counts: np.ndarray, kind="counts", measured=None, options=OPTIONS) -> DenoiseSession:
     n_det, n_line, rows, cols = counts.shape
     session = DenoiseSession(
         lines=[f"L{j}_Ka" for j in range(n_line)],
         detectors=[f"det{k}" for k in range(n_det)],
         shape=(rows, cols),
         kind=kind,
-        device=device,
-        settings=OPTIONS,
-        **more,
+        options=options,
     )
     session.add_rows(0, counts, np.ones((rows, cols), bool) if measured is None else measured)
     return session

@@ -9,7 +9,8 @@ from quietbeam.denoiser.checks.false_structure import false_structure
 from quietbeam.denoiser.checks.line_checks import check_line, local_chi2
 from quietbeam.denoiser.checks.resolution import resolution
 from quietbeam.denoiser.data.area_noise import NoiseModel
-from quietbeam.denoiser.data.counts import RunCounts, Sums
+from quietbeam.denoiser.data.counts import RunCounts
+from quietbeam.denoiser.data.sums import Sums
 from quietbeam.denoiser.evaluation.combination import best_weights, combine, cross_errors
 from quietbeam.denoiser.evaluation.risk import Fold, raw_error, windows
 
@@ -117,7 +118,7 @@ def test_false_structure_is_that_of_the_estimate() -> None:
 
 def test_large_maps_are_judged_on_squares_within_what_is_measured() -> None:
     lines, shape = [f"L{i}" for i in range(8)], (700, 900)
-    data = RunCounts(lines, ["d"], shape, "counts", 0, 0.25)
+    data = RunCounts(lines, ["d"], shape, "counts", 0)
     data.measured[:500] = True
     found = windows(data)
     assert len(found) == 4
@@ -125,7 +126,7 @@ def test_large_maps_are_judged_on_squares_within_what_is_measured() -> None:
         assert 0 <= top < bottom <= 500 and 0 <= left < right <= 900
         assert bottom - top >= 100 and right - left >= 100
     assert len({w[1] for w in found}) == 4
-    small = RunCounts(lines, ["d"], (100, 90), "counts", 0, 0.25)
+    small = RunCounts(lines, ["d"], (100, 90), "counts", 0)
     small.measured[:7] = True
     assert windows(small) == [((0, 7), (0, 90))]
 
@@ -133,14 +134,14 @@ def test_large_maps_are_judged_on_squares_within_what_is_measured() -> None:
 def test_a_large_map_is_published_from_the_network(monkeypatch) -> None:
     """The windows of a large map give the network the context that it needs to win."""
     from quietbeam.denoiser.evaluation import risk
-    from quietbeam.denoiser.options import DenoiseOptions
+    from quietbeam.denoiser.options import SessionOptions
     from quietbeam.denoiser.session import DenoiseSession
 
     monkeypatch.setattr(risk, "LINE_PIXELS", 100_000)
     rng = np.random.default_rng(3)
     counts, true = expose(rng, np.tile(PHANTOMS["star"](rng, 128, 2), (1, 2, 4)), 4.0, 2)
-    options = DenoiseOptions(threads=1, final_flips=1)
-    session = DenoiseSession(lines=["a", "b"], detectors=["x", "y"], shape=(256, 512), device="cpu", settings=options)
+    options = SessionOptions(device="cpu", threads=1, final_flips=1)
+    session = DenoiseSession(lines=["a", "b"], detectors=["x", "y"], shape=(256, 512), options=options)
     session.add_rows(0, counts, np.ones((256, 512), bool))
     update, evidence = session.finalize(0.0)
     assert evidence.lines[0].estimator in ("pretrained", "combined")

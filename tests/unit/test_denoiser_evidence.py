@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from quietbeam.denoiser.data.area_noise import NoiseModel, measure_noise
-from quietbeam.denoiser.data.counts import RunCounts, Sums
+from quietbeam.denoiser.data.counts import RunCounts
 from quietbeam.denoiser.data.gains import estimate_gains
 from quietbeam.denoiser.data.holdout import hold_out, split_evenly
+from quietbeam.denoiser.data.sums import Sums
 from quietbeam.denoiser.estimators.nonlocal_means import (
     MAX_LEVELS,
     VARIANTS,
@@ -29,7 +30,7 @@ def poisson(rate: np.ndarray, gains, seed: int = 0) -> np.ndarray:
 
 def store(counts: np.ndarray, kind="counts") -> RunCounts:
     n_det, n_line, rows, cols = counts.shape
-    data = RunCounts([f"L{j}" for j in range(n_line)], [f"d{k}" for k in range(n_det)], (rows, cols), kind, 0, 0.25)
+    data = RunCounts([f"L{j}" for j in range(n_line)], [f"d{k}" for k in range(n_det)], (rows, cols), kind, 0)
     data.add_rows(0, counts, np.ones((rows, cols), bool))
     return data
 

@@ -7,6 +7,7 @@ from denoiser_kit import GAINS, OPTIONS, draw, session_of, specimen
 
 import quietbeam
 from quietbeam.core.errors import InputError
+from quietbeam.denoiser.options import DenoiseOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -18,7 +19,7 @@ def test_areas_with_gaps_and_negatives_are_never_worse_than_raw() -> None:
     areas = share * true + rng.normal(0, np.sqrt(6 * share * true + 3))
     areas[:, :, 7, 3:9] = np.nan
     areas[2, 1, 20] = np.nan
-    result = quietbeam.denoise(areas, lines=["a", "b", "c"], device="cpu", options=OPTIONS)
+    result = quietbeam.denoise(areas, lines=["a", "b", "c"], options=OPTIONS)
     assert result.evidence.kind == "areas"
     assert np.isfinite(result.denoised).all() and not result.denoised[:, 7, 3:9].any()
     lit = result.measured
@@ -26,7 +27,7 @@ def test_areas_with_gaps_and_negatives_are_never_worse_than_raw() -> None:
         raw = ((result.raw[j] - true[j])[lit] ** 2).mean()
         assert ((result.denoised[j] - true[j])[lit] ** 2).mean() < 1.02 * raw
     assert {line.estimator for line in result.evidence.lines} != {"raw"}
-    alone = quietbeam.denoise(areas[:1], device="cpu", options=OPTIONS)
+    alone = quietbeam.denoise(areas[:1], options=OPTIONS)
     assert {line.verdict for line in alone.evidence.lines} == {"not_tested"} and alone.evidence.notes
     assert {line.dwell_gain for line in alone.evidence.lines} == {None}
     raw, best = (((one[:2] - (share[0] * true)[:2])[:, lit] ** 2).mean() for one in (alone.raw, alone.denoised))
@@ -55,10 +56,10 @@ def test_areas_with_gaps_and_negatives_are_never_worse_than_raw() -> None:
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), measured=np.full((8, 8), "False")), "true or false"),
         (lambda: quietbeam.denoise(np.ones((2, 2, 8, 8)), lines=[1, "1"]), "differ"),
         (lambda: quietbeam.denoise(np.ones((2, 2, 8, 8)), lines=2), "names of 2 lines"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), seed=-1), "seed"),
+        (lambda: DenoiseOptions(seed=-1), "seed"),
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), steps=1.5), "steps"),
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), budget_s=float("nan")), "budget_s"),
-        (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), kind="count"), "kind"),
+        (lambda: DenoiseOptions(kind="count"), "kind"),
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), device=None), "device"),
         (lambda: quietbeam.denoise(np.broadcast_to(np.uint8(1), (16, 40, 50_000, 50_000))), "fewer lines"),
         (lambda: session_of(np.full((1, 1, 4, 4), 0.5)), "areas"),
@@ -108,7 +109,7 @@ def test_what_could_not_be_tested_says_why() -> None:
 def test_steps_in_place_of_seconds_give_the_same_maps_again() -> None:
     counts = draw(specimen(32) * 4)
     threads = torch.get_num_threads()
-    results = [quietbeam.denoise(counts, steps=6, seed=3, device="cpu") for _ in range(2)]
+    results = [quietbeam.denoise(counts, steps=6, options=DenoiseOptions(seed=3, device="cpu")) for _ in range(2)]
     assert [r.evidence.fine_tune_steps for r in results] == [6, 6]
     np.testing.assert_allclose(results[0].denoised, results[1].denoised, rtol=1e-4)
     assert torch.get_num_threads() == threads

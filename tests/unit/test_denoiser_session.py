@@ -15,10 +15,11 @@ from denoiser_kit import GAINS, OPTIONS, draw, session_of, specimen
 import quietbeam
 from quietbeam.core.errors import WeightsError
 from quietbeam.denoiser.checks.proven_pixels import beyond_counting
-from quietbeam.denoiser.estimators import networks
-from quietbeam.denoiser.learning.finetune import FineTuning
+from quietbeam.denoiser.data.holdout import HELD_OUT_SHARE
+from quietbeam.denoiser.estimators import device, networks
+from quietbeam.denoiser.learning.finetune import BurstPlan, FineTuning
 from quietbeam.denoiser.learning.pairs import ThinnedPairs
-from quietbeam.denoiser.options import DenoiseOptions
+from quietbeam.denoiser.options import DenoiseOptions, SessionOptions
 from quietbeam.denoiser.session import DenoiseSession
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,9 +44,7 @@ def test_published_maps_beat_raw_and_keep_totals() -> None:
 def test_rows_added_live_equal_all_at_once() -> None:
     counts = draw(specimen() * 4)
     whole = session_of(counts)
-    live = DenoiseSession(
-        lines=whole.data.lines, detectors=whole.data.detectors, shape=(40, 40), device="cpu", settings=OPTIONS
-    )
+    live = DenoiseSession(lines=whole.data.lines, detectors=whole.data.detectors, shape=(40, 40), options=OPTIONS)
     wrong = counts[:, :, 5:6] + 9
     live.add_rows(5, wrong, np.ones((1, 40), bool))  # to be replaced: the same row comes again
     for row in [*range(10, 40), *range(10)]:
@@ -72,7 +71,7 @@ def test_a_strip_is_nearly_the_whole_map() -> None:
 
 def test_the_first_rows_give_a_denoised_map() -> None:
     counts = draw(specimen() * 4)
-    session = DenoiseSession(lines=list("abc"), detectors=list("wxyz"), shape=(40, 40), device="cpu", settings=OPTIONS)
+    session = DenoiseSession(lines=list("abc"), detectors=list("wxyz"), shape=(40, 40), options=OPTIONS)
     session.add_rows(16, counts[:, :, 16:24], np.ones((8, 40), bool))
     update = session.infer((16, 24))
     inside = slice(16 - update.rows[0], 24 - update.rows[0])
@@ -92,7 +91,7 @@ def test_held_out_counts_never_train() -> None:
     # independent: no correlation between the two parts of a flat line, and the right share
     x, h = train.counts[2].ravel(), held.counts[2].ravel()
     assert abs(np.corrcoef(x, h)[0, 1]) < 4 / np.sqrt(x.size)
-    assert h.sum() / (x.sum() + h.sum()) == pytest.approx(OPTIONS.held_out, abs=0.03)
+    assert h.sum() / (x.sum() + h.sum()) == pytest.approx(HELD_OUT_SHARE, abs=0.03)
 
 
 def test_fine_tuning_is_deterministic_interruptible_and_keeps_its_state() -> None:
@@ -115,14 +114,14 @@ def test_fine_tuning_is_deterministic_interruptible_and_keeps_its_state() -> Non
 @pytest.mark.parametrize("work", ["evaluate", "fine_tune", "infer"])
 def test_rows_that_wait_are_served_within_a_pass_of_the_network(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """New rows come in between two convolutions, their maps go out, and the work that gave way ends as it should."""
-    monkeypatch.setattr("quietbeam.denoiser.session._BETWEEN_S", 0.0)
+    monkeypatch.setattr("quietbeam.denoiser.cooperative.INTERVAL_S", 0.0)
     true = specimen() * 6
     counts, there = draw(true), np.arange(40)[:, None] < np.full(40, 30)
     session = session_of(np.where(there, counts, 0), measured=there)
     session.infer()
     waiting, calls, maps = list(range(30, 40)), [], []
 
-    def between() -> None:
+    def serve() -> None:
         calls.append(work)
         if waiting:
             row = waiting.pop(0)
@@ -130,19 +129,19 @@ def test_rows_that_wait_are_served_within_a_pass_of_the_network(work: str, monke
             maps.append(session.infer((row, row + 1)))
 
     if work == "evaluate":
-        session.evaluate(between)
+        session.evaluate(serve)
     elif work == "fine_tune":
-        assert session.fine_tune(30.0, interrupt=lambda: len(calls) > 0, between=between) == 1
+        assert session.fine_tune(30.0, interrupt=lambda: len(calls) > 0, yield_callback=serve) == 1
     else:
-        update = session.infer((0, 30), between)
+        update = session.infer((0, 30), serve)
         assert update.rows[0] == 0 and update.rows[1] >= 30 and (update.denoised[:, :30] > 0).all()
     assert maps
     for row, strip in enumerate(maps, 30):
         assert type(strip.rows[1]) is int and strip.rows[1] == row + 1  # nothing is said of rows that are not measured
         assert (strip.denoised[:, -1] > 0).all()
     while waiting:
-        between()
-    for hooks in ("_forward_pre_hooks", "_backward_pre_hooks"):
+        serve()
+    for hooks in ("_forward_pre_hooks", "_forward_hooks"):
         assert not any(getattr(module, hooks) for module in session._base.modules())
     update, _ = session.finalize(0.0)
     for j in range(3):
@@ -153,7 +152,7 @@ def test_cores_that_others_use_are_not_free() -> None:
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
         deadline = time.monotonic() + 20
-        while networks.free_cores(0.5) > 1:  # they need a moment to start
+        while device.free_cores(0.5) > 1:  # they need a moment to start
             assert time.monotonic() < deadline, "cores that are all busy count as free"
     finally:
         for process in busy:
@@ -162,31 +161,33 @@ def test_cores_that_others_use_are_not_free() -> None:
 
 
 def test_a_burst_ends_on_the_device_where_it_began() -> None:
-    """Lightning moves what it has trained to "cpu" and says so in the module's `device`; "cpu:0" is another name."""
+    """Also when the burst ends with an error; "cpu:0" is another name of "cpu"."""
     begun = torch.device("cpu:0")
     session = session_of(draw(specimen() * 3))
-    tuning, pairs = FineTuning(session._base, begun, OPTIONS, 0), ThinnedPairs(session.data.sums("train"))
+    tuning, pairs = FineTuning(session._base, begun, 0), ThinnedPairs(session.data.sums("train"))
 
     def away() -> None:
         raise ConnectionError("whoever is served in between is away")
 
     for _ in range(2):
         calls = iter([False, True])
-        assert tuning.burst(pairs, 60.0, lambda calls=calls: next(calls)) == 1
+        plan = BurstPlan(budget_s=60.0, interrupt=lambda calls=calls: next(calls))
+        assert tuning.burst(pairs, None, plan) == 1
         assert tuning.device == begun
         with pytest.raises(ConnectionError):
-            tuning.burst(pairs, 60.0, between=away)
+            tuning.burst(pairs, None, BurstPlan(budget_s=60.0, yield_callback=away))
         assert tuning.device == begun and tuning.chosen.head.weight.device.type == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_everything_runs_on_a_gpu() -> None:
     true = specimen() * 6
-    session = session_of(draw(true), device="cuda")
+    session = session_of(draw(true), options=replace(OPTIONS, device="cuda"))
     maps = []
-    for _ in range(2):  # Lightning takes weights and optimizer back to the CPU after every burst
+    for _ in range(2):  # the state of the optimizer stays on the GPU between bursts
         calls = iter([False] * 25 + [True])
-        steps = session.fine_tune(60.0, lambda calls=calls: next(calls), between=lambda: maps.append(session.infer()))
+        serve = lambda: maps.append(session.infer())  # noqa: E731
+        steps = session.fine_tune(60.0, lambda calls=calls: next(calls), yield_callback=serve)
         assert steps == 25 and maps
     assert next(session.learned.parameters()).device.type == "cuda"
     assert "fine_tuned" in session.evaluate().lines[0].candidates
@@ -245,8 +246,8 @@ def test_odd_shapes_are_finite(shape: tuple[int, int]) -> None:
     for image in (update.raw, update.denoised, update.uncertainty):
         assert image.shape == (2, *shape) and np.isfinite(image).all()
     assert len(evidence.lines) == 2
-    turned = quietbeam.denoise(counts, fine_tune=False, device="cpu", options=DenoiseOptions(threads=1))
-    assert turned.denoised.shape == (2, *shape) and np.isfinite(turned.denoised).all()
+    flat = quietbeam.denoise(counts, options=DenoiseOptions(fine_tune=False, device="cpu", threads=1))
+    assert flat.denoised.shape == (2, *shape) and np.isfinite(flat.denoised).all()
 
 
 def test_empty_and_constant_lines_stay_so() -> None:
@@ -284,7 +285,7 @@ def test_beam_intensity_and_live_time_are_exposure() -> None:
     live = np.broadcast_to(np.linspace(0.6, 1.4, 40)[:, None], (4, 40, 40)).astype(np.float32)
     exposure = i0 / np.median(i0) * live[0] / np.median(live)
     counts = rng.poisson((GAINS / GAINS.sum())[:, None, None, None] * true * exposure)
-    session = DenoiseSession(lines=list("abc"), detectors=list("wxyz"), shape=(40, 40), device="cpu", settings=OPTIONS)
+    session = DenoiseSession(lines=list("abc"), detectors=list("wxyz"), shape=(40, 40), options=OPTIONS)
     session.add_rows(0, counts, np.ones((40, 40), bool), i0=i0, live_time_s=live)
     update, _ = session.finalize(0.0)
     assert update.raw.mean() == pytest.approx(true.mean(), rel=0.03)
@@ -300,9 +301,7 @@ def test_fitted_areas_of_several_detectors_are_learned_from() -> None:
     true = 40 * np.stack([0.2 + spots, 1.2 - spots, np.ones((64, 64))])
     mean = np.broadcast_to(0.25 * true, (4, 3, 64, 64))
     areas = rng.normal(mean, np.sqrt(4 * mean + 2)).astype(np.float32)
-    session = DenoiseSession(
-        lines=list("abc"), detectors=list("wxyz"), shape=(64, 64), kind="areas", device="cpu", settings=OPTIONS
-    )
+    session = DenoiseSession(lines=list("abc"), detectors=list("wxyz"), shape=(64, 64), kind="areas", options=OPTIONS)
     session.add_rows(0, areas, np.ones((64, 64), bool))
     before, _ = session.finalize(0.0)
     assert session.fine_tune(1e6, lambda: session.evidence().fine_tune_steps >= 60) >= 40
@@ -369,7 +368,7 @@ def test_tiles_have_no_seams() -> None:
     sums = session.data.sums("all")
     whole, _ = networks.predict(session._base, sums, session.device)
     shares: list[float] = []
-    tiled, _ = networks.predict(session._base, sums, session.device, tile=40, told=shares.append)
+    tiled, _ = networks.predict(session._base, sums, session.device, tile=40, on_progress=shares.append)
     assert len(shares) == 9 and shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
     noise = np.sqrt(whole)
     assert np.abs((tiled - whole) / noise).mean() < 0.05
@@ -381,27 +380,29 @@ def test_tiles_have_no_seams() -> None:
 def test_flips_average_and_come_back() -> None:
     image = np.random.default_rng(0).random((2, 5, 7)).astype(np.float32)
     for code in range(8):
-        np.testing.assert_array_equal(networks.unturned(networks.turned(image, code), code), image)
+        np.testing.assert_array_equal(networks.undo_symmetry(networks.apply_symmetry(image, code), code), image)
 
 
 @pytest.mark.parametrize(("large", "published"), [(4_000_000, 4), (48 * 48, 2)])
 def test_large_maps_average_half_as_many_flips(monkeypatch: pytest.MonkeyPatch, large: int, published: int) -> None:
     taken: list[int] = []
-    told: list[tuple[str, float]] = []
+    progress: list[tuple[str, float]] = []
 
-    def predict(*args: Any, flips: int, **kwargs: Any) -> Any:
+    predict = networks.predict
+
+    def flips_recorded(*args: Any, flips: int = 1, **kwargs: Any) -> Any:
         taken.append(flips)
-        return networks.predict(*args, flips=flips, **kwargs)
+        return predict(*args, flips=flips, **kwargs)
 
     monkeypatch.setattr("quietbeam.denoiser.session.LARGE", large)
-    monkeypatch.setattr("quietbeam.denoiser.session.predict", predict)
+    monkeypatch.setattr("quietbeam.denoiser.estimators.networks.predict", flips_recorded)
     session = session_of(draw(specimen(48) * 4))
     session.options = replace(OPTIONS, final_flips=4)
-    session.finalize(0.0, lambda *done: told.append(done))
+    session.finalize(0.0, lambda *done: progress.append(done))
     assert taken[-1] == published and published // 2 in taken  # half of them where it is judged
-    assert told[-1] == ("denoise", 1.0)
+    assert progress[-1] == ("denoise", 1.0)
 
 
 def test_missing_weights_are_our_error() -> None:
     with pytest.raises(WeightsError):
-        DenoiseSession(lines=["a"], detectors=["d"], shape=(4, 4), settings=DenoiseOptions(weights="no-such"))
+        DenoiseSession(lines=["a"], detectors=["d"], shape=(4, 4), options=SessionOptions(weights="no-such"))

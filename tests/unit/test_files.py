@@ -105,7 +105,7 @@ def test_pyxrf_fits(tmp_path) -> None:
     assert file.lines == ("Fe_Ka", "Pt_La", "Au_Ma")
     np.testing.assert_array_equal(file.counts, values[:, [0, 1, 3]])
     assert read_map(tmp_path / "fit.h5", ["Pt_La"]).counts.shape == (2, 1, ROWS, COLS)
-    result = quietbeam.denoise(file.counts, file.lines, fine_tune=False, options=DenoiseOptions(threads=1))
+    result = quietbeam.denoise(file.counts, file.lines, options=DenoiseOptions(fine_tune=False, threads=1))
     assert result.evidence.kind == "areas"
 
 
@@ -230,7 +230,7 @@ def result() -> DenoiseResult:
     rate = np.full((2, 20, 24), 3.0)
     rate[0, 6:14, 6:14] = 12
     data = np.random.default_rng(0).poisson(rate[None] / 2, (2, 2, 20, 24))
-    return quietbeam.denoise(data, ["Fe_Ka", "Pt_La"], fine_tune=False, options=DenoiseOptions(threads=1))
+    return quietbeam.denoise(data, ["Fe_Ka", "Pt_La"], options=DenoiseOptions(fine_tune=False, threads=1))
 
 
 def written(folder: Path, name: str, result: DenoiseResult) -> Path:
@@ -292,7 +292,7 @@ def test_nexus_out_comes_back(tmp_path, result) -> None:
     file = read_map(written(tmp_path, "back.h5", result))
     assert file.lines == result.lines and file.detectors == ("sum",)
     np.testing.assert_allclose(file.counts[0], result.raw, rtol=2e-6)
-    again = quietbeam.denoise(file.counts, file.lines, fine_tune=False, options=DenoiseOptions(threads=1))
+    again = quietbeam.denoise(file.counts, file.lines, options=DenoiseOptions(fine_tune=False, threads=1))
     assert again.detectors == ("detector_0",) and np.isfinite(again.denoised).all()
 
 
@@ -335,7 +335,7 @@ NAMES = ("Fe Kα", "Fe Ka", "a/b", "a_b", ".", "Ĉu_Kβ₁ and more than twenty 
 @pytest.fixture(scope="module")
 def oddly_named() -> DenoiseResult:
     data = np.random.default_rng(0).poisson(3, (2, len(NAMES), 24, 24))
-    return quietbeam.denoise(data, NAMES, fine_tune=False, options=DenoiseOptions(threads=1))
+    return quietbeam.denoise(data, NAMES, options=DenoiseOptions(fine_tune=False, threads=1))
 
 
 @pytest.mark.parametrize("name", ["a.h5", "a.pyxrf.h5", "a.maps.h5", "a.ome.zarr", "a.tif", "a.csv"])

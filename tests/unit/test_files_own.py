@@ -78,11 +78,11 @@ def test_a_calibration_is_for_spectra(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scale", "kind"), [(1.0, "counts"), (0.9, "areas")])
 def test_a_result_is_denoised_again_as_what_it_is(tmp_path: Path, scale: float, kind: str) -> None:
-    result = quietbeam.denoise(COUNTS, ["Fe_Ka", "Cu_Ka"], fine_tune=False, options=DenoiseOptions(threads=1))
+    result = quietbeam.denoise(COUNTS, ["Fe_Ka", "Cu_Ka"], options=DenoiseOptions(fine_tune=False, threads=1))
     result.raw[:] = scale * COUNTS.sum(0) * np.float32(1 + 1e-6)  # as floating point leaves it
     write_result(tmp_path / "out.h5", result, source="in.npz", settings={})
     file = read_map(tmp_path / "out.h5")
     assert f"{kind} of one detector" in file.remark
     assert (kind == "counts") == np.array_equal(file.counts[0], COUNTS.sum(0))
-    again = quietbeam.denoise(file.counts, file.lines, fine_tune=False, options=DenoiseOptions(threads=1))
+    again = quietbeam.denoise(file.counts, file.lines, options=DenoiseOptions(fine_tune=False, threads=1))
     assert again.evidence.kind == kind

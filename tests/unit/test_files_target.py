@@ -23,7 +23,7 @@ COUNTS = np.random.default_rng(0).poisson(3, (2, 2, 24, 24)).astype(np.uint32)
 
 @pytest.fixture(scope="module")
 def result() -> DenoiseResult:
-    return quietbeam.denoise(COUNTS, ["Fe_Ka", "Cu_Ka"], fine_tune=False, options=DenoiseOptions(threads=1))
+    return quietbeam.denoise(COUNTS, ["Fe_Ka", "Cu_Ka"], options=DenoiseOptions(fine_tune=False, threads=1))
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_weights_of_ones_own_are_found_beside_the_shipped_ones(tmp_path) -> None
     for name in ("mine", weights.DEFAULT):
         for suffix in (".safetensors", ".json"):
             shutil.copy(weights.FOLDER / f"{weights.DEFAULT}{suffix}", tmp_path / f"{name}{suffix}")
-    there = weights.known(tmp_path)
+    there = weights.installed_weights(tmp_path)
     assert set(there) == {"mine", *weights.available()}
     assert weights.load_weights(there["mine"]).name == "mine"
     assert there[weights.DEFAULT] == weights.DEFAULT, "a shipped name means the shipped weights"

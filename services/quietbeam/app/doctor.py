@@ -77,10 +77,10 @@ def _torch(settings: Settings) -> Iterator[Finding]:
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
-    from quietbeam_models.weights import DEFAULT, DamagedWeightsError, known, load_weights
+    from quietbeam_models.weights import DEFAULT, DamagedWeightsError, installed_weights, load_weights
 
     name = settings.denoise.weights or DEFAULT
-    there = known(settings.weights_dir)
+    there = installed_weights(settings.weights_dir)
     if name not in there:
         yield Finding(
             check="weights",

@@ -15,6 +15,7 @@ import torch
 
 from quietbeam.core.errors import InputError
 from quietbeam.denoiser.offline import denoise
+from quietbeam.denoiser.options import DenoiseOptions
 
 from .baselines import FILTERS, NOISE2NOISE, best_error, noise2noise
 from .phantoms import PHANTOMS, expose
@@ -101,9 +102,9 @@ def _ours(
 ) -> dict[str, Any]:
     """Denoise one case with and without fine-tuning and compare with the truth."""
     started = time.monotonic()
-    plain = denoise(data, device="auto", fine_tune=False, seed=seed)
+    plain = denoise(data, options=DenoiseOptions(fine_tune=False, seed=seed))
     plain_s, started = time.monotonic() - started, time.monotonic()
-    tuned = denoise(data, device="auto", budget_s=budget_s, seed=seed)
+    tuned = denoise(data, options=DenoiseOptions(budget_s=budget_s, seed=seed))
     tuned_s = time.monotonic() - started
     row: dict[str, Any] = dict(zip(("phantom", "lines", "detectors", "counts"), case, strict=True))
     row |= {"plain_s": round(plain_s, 1), "tuned_s": round(tuned_s, 1), "steps": tuned.evidence.fine_tune_steps}

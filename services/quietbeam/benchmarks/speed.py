@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from quietbeam.denoiser.estimators.networks import predict
-from quietbeam.denoiser.learning.finetune import LEARNING, FineTuning
+from quietbeam.denoiser.learning.finetune import BurstPlan, FineTuning
 from quietbeam.denoiser.learning.pairs import ThinnedPairs
 from quietbeam.denoiser.offline import denoise
-from quietbeam.denoiser.options import DenoiseOptions
+from quietbeam.denoiser.options import DenoiseOptions, SessionOptions
 from quietbeam.denoiser.session import DenoiseSession
 from quietbeam_models.network import Denoiser
 from quietbeam_models.weights import DEFAULT
@@ -46,13 +46,12 @@ def measure_speed(device: str, threads: int | None = None) -> dict[str, float]:
     lines, rows, cols = SHAPE
     rng = np.random.default_rng(0)
     data, _ = expose(rng, PHANTOMS["cell"](rng, rows, lines), 4.0, 4)
-    options = DenoiseOptions(threads=threads)
+    options = DenoiseOptions(device=device, threads=threads)
     session = DenoiseSession(
         lines=[f"line_{i}" for i in range(lines)],
         detectors=list("wxyz"),
         shape=(rows, cols),
-        device=device,
-        settings=options,
+        options=options,
     )
     session.add_rows(0, data, np.ones((rows, cols), bool))
     a = torch.randn(1024, 1024, device=session.device)
@@ -67,7 +66,7 @@ def measure_speed(device: str, threads: int | None = None) -> dict[str, float]:
     steps = session.fine_tune(8.0)
     figures["fine-tuning step"] = (time.monotonic() - started) / max(steps, 1)
     started = time.monotonic()
-    denoise(data, device=device, budget_s=30.0, options=options)
+    denoise(data, options=options)
     figures["whole denoise, budget 30 s"] = time.monotonic() - started
     return figures
 
@@ -78,7 +77,10 @@ def warm_start(device: str, steps: int = 200) -> list[tuple[str, int, float]]:
     rng = np.random.default_rng(1)
     data, _ = expose(rng, PHANTOMS["rock"](rng, size, lines), 8.0, 4)
     session = DenoiseSession(
-        lines=[f"line_{i}" for i in range(lines)], detectors=list("wxyz"), shape=(size, size), device=device
+        lines=[f"line_{i}" for i in range(lines)],
+        detectors=list("wxyz"),
+        shape=(size, size),
+        options=SessionOptions(device=device),
     )
     session.add_rows(0, data, np.ones((size, size), bool))
     train, held = session.data.sums("train"), session.data.sums("held")
@@ -91,15 +93,15 @@ def warm_start(device: str, steps: int = 200) -> list[tuple[str, int, float]]:
     torch.manual_seed(1)
     scratch = Denoiser(session.weights.network.config)
     figures = [("pretrained", 0, share(session.weights.network))]
-    for name, start, parts, looks in (
-        ("pretrained", session.weights.network, LEARNING, (steps // 8, steps // 4)),
-        ("random weights", scratch, None, (steps // 4, steps // 2, steps)),
+    pretrained = FineTuning(session.weights.network, session.device, 0)
+    random = FineTuning(scratch, session.device, 0, learning_rate=1e-3, parts=None)
+    for name, tuning, checks in (
+        ("pretrained", pretrained, (steps // 8, steps // 4)),
+        ("random weights", random, (steps // 4, steps // 2, steps)),
     ):
-        options = DenoiseOptions(lr=DenoiseOptions().lr if parts else 1e-3)
-        tuning = FineTuning(start, session.device, options, 0, parts)
-        for look in looks:
-            tuning.burst(ThinnedPairs(train), 1e6, lambda tuning=tuning, look=look: tuning.steps >= look)  # type: ignore[misc]
-            figures.append((name, look, share(tuning.average)))
+        for check in checks:
+            tuning.burst(ThinnedPairs(train), None, BurstPlan(steps=check - tuning.steps))
+            figures.append((name, check, share(tuning.average)))
     return figures
 
 

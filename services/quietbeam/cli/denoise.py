@@ -95,6 +95,7 @@ def denoise(
 
     from quietbeam.core.settings import load_settings
     from quietbeam.denoiser.offline import denoise as run
+    from quietbeam.denoiser.options import DenoiseOptions
     from quietbeam.files import check_target, format_of, write_result
     from quietbeam.ingest.profile.schema import shipped_profiles
 
@@ -123,13 +124,15 @@ def denoise(
             live_time_s=file.live_time_s,
             measured=file.measured,
             detectors=file.detectors,
-            device=learning.device,
-            budget_s=learning.budget,
-            steps=learning.steps,
-            fine_tune=not learning.no_fine_tune,
-            seed=learning.seed,
-            weights=weights,
-            progress=lambda what, share: bar.update(task, description=what, completed=share),
+            options=DenoiseOptions(
+                device=learning.device,
+                budget_s=learning.budget,
+                steps=learning.steps,
+                fine_tune=not learning.no_fine_tune,
+                seed=learning.seed,
+                weights=weights,
+            ),
+            on_progress=lambda step, share: bar.update(task, description=step, completed=share),
         )
     settings = {
         "input": str(source),
@@ -154,9 +157,9 @@ def _find_weights(name: str, folder: Path) -> str:
     InputError
         There are no such weights.
     """
-    from quietbeam_models.weights import known
+    from quietbeam_models.weights import installed_weights
 
-    available = known(folder)
+    available = installed_weights(folder)
     if name and name not in available and not name.endswith(".safetensors"):
         raise InputError(f"no weights {name!r}; there are {', '.join(available)}, or name a .safetensors file")
     return str(available.get(name, name))

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.evidence import Kind, RunEvidence
-from quietbeam.core.model.types import BoolArray, FloatArray
+from quietbeam.core.model.rows import validate_rows
+from quietbeam.core.model.types import BoolArray, FloatArray, NumericArray
 
-from .estimators.networks import free_cores, own_threads
+from .estimators.device import free_cores, restored_threads
 from .options import DenoiseOptions
 from .session import DenoiseSession
 
-MOST_COUNTS = 2.0**31
+MAX_COUNTS = 2.0**31
 """Of a pixel."""
+_DEPRECATED = ("kind", "fine_tune", "seed", "weights")
+_BLOCK_VALUES = 4_000_000
+
+
+class Shortcuts(TypedDict, total=False):
+    """Fields of :class:`DenoiseOptions` that :func:`denoise` also takes as keywords."""
+
+    device: str
+    budget_s: float
+    steps: int | None
+    kind: Kind | None
+    fine_tune: bool
+    seed: int
+    weights: str
+    progress: Callable[[str, float], object] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +69,13 @@ def denoise(
     counts: Any,
     lines: Sequence[str] | None = None,
     *,
+    detectors: Sequence[str] | None = None,
     i0: Any = None,
     live_time_s: Any = None,
     measured: Any = None,
-    detectors: Sequence[str] | None = None,
-    kind: Kind | None = None,
-    device: str = "auto",
-    budget_s: float = 30.0,
-    steps: int | None = None,
-    fine_tune: bool = True,
-    seed: int = 0,
-    weights: str = "",
-    progress: Callable[[str, float], None] | None = None,
     options: DenoiseOptions | None = None,
+    on_progress: Callable[[str, float], object] | None = None,
+    **shortcuts: Unpack[Shortcuts],
 ) -> DenoiseResult:
     """Denoise a map.
 
@@ -82,18 +92,12 @@ def denoise(
         (detector, row, col) or (row, col).
     measured
         (row, col) bool; pixels where anything was measured when left out.
-    kind
-        ``counts`` or ``areas``; judged by the numbers when left out.
-    budget_s
-        Most seconds of fine-tuning on this very map.
-    steps
-        Most steps of fine-tuning, in place of ``budget_s``: for results that do not depend on how fast the machine is.
-    seed
-        Fixes every random draw. How many steps fit into ``budget_s`` is up to the clock.
-    weights
-        A ``.safetensors`` file with its card beside it, or the name of shipped weights; the newest when left out.
-    progress
-        Called with what is being done and its share.
+    options
+        Everything else, see :class:`DenoiseOptions`.
+    on_progress
+        Called with the name of the present step and its share that is done.
+    device, budget_s, steps
+        These three options may also be given as keywords, which win over ``options``.
 
     Returns
     -------
@@ -106,70 +110,28 @@ def denoise(
         When axes, names or values are not usable; the message says what to change.
     WeightsError
         When the weights are missing or damaged.
+
+    .. deprecated:: 0.2
+        The keywords ``kind``, ``fine_tune``, ``seed`` and ``weights``, which are fields of ``options``, and
+        ``progress``, which is ``on_progress``.
     """
-    values = _array(counts, "counts")
-    if values.ndim != 4 or 0 in values.shape:
-        raise InputError(
-            f"counts must have axes (detector, line, row, col), all at least 1; got shape {values.shape}"
-            + (" - add an axis for a single detector: counts[None]" if values.ndim == 3 else "")
-        )
-    _check_settings(budget_s, steps, seed, kind, device)
-    n_det, n_line, rows, cols = values.shape
-    names = _names(lines, n_line, "line")
-    detector_names = _names(detectors, n_det, "detector")
-    _check_memory(values)
-    finite = np.isfinite(values) if values.dtype.kind == "f" else None
-    if finite is not None:
-        if np.isinf(values).any():
-            raise InputError("counts hold infinities; mark such pixels as not measured (NaN)")
-        if not finite.any():
-            raise InputError("counts are NaN everywhere: nothing was measured")
-    kind = kind or guess_kind(values)
-    if kind == "counts" and (most := float(np.nanmax(values))) > MOST_COUNTS:
-        raise InputError(
-            f"counts of {most:.3g} in a pixel are beyond any detector: if that is a code for no data, make it NaN"
-        )
-    lit = np.ones((rows, cols), bool) if finite is None else finite.any((0, 1))
-    if measured is not None:
-        lit = lit & _mask(_shaped(measured, (rows, cols), "measured"))
-        if not (lit if finite is None else lit & finite.any((0, 1))).any():
-            raise InputError("measured leaves no pixel that was measured")
-    live = None
-    if live_time_s is not None:
-        live = _array(live_time_s, "live_time_s")
-        if live.shape == (rows, cols):
-            live = np.broadcast_to(live, (n_det, rows, cols))
-        live = _positive(_shaped(live, (n_det, rows, cols), "live_time_s"), "live_time_s")
-    beam = None if i0 is None else _positive(_shaped(_array(i0, "i0"), (rows, cols), "i0"), "i0")
-    settings = options or DenoiseOptions(threads=free_cores())
-    with own_threads():
+    options, on_progress = _with_shortcuts(options or DenoiseOptions(), on_progress, dict(shortcuts))
+    data = _checked_map(counts, lines, detectors, i0, live_time_s, measured, options.kind)
+    with restored_threads():
+        threads = free_cores() if options.threads is None else options.threads
         session = DenoiseSession(
-            lines=names,
-            detectors=detector_names,
-            shape=(rows, cols),
-            kind=kind,
-            device=device,
-            seed=seed,
-            settings=replace(settings, weights=weights) if weights else settings,
+            lines=data.lines,
+            detectors=data.detectors,
+            shape=data.measured.shape,
+            kind=data.kind,
+            options=replace(options, threads=threads),
         )
-        step = max(1, 4_000_000 // (n_det * n_line * cols))
-        for first in range(0, rows, step):
-            block = slice(first, min(first + step, rows))
-            session.add_rows(
-                first,
-                values[:, :, block],
-                lit[block],
-                None if beam is None else beam[block],
-                None if live is None else live[:, block],
-            )
-            if progress:
-                progress("read", block.stop / rows)
-        if not fine_tune:
-            budget_s, steps = 0.0, None
-        update, evidence = session.finalize(budget_s, progress, steps=steps)
+        _add_blocks(session, data, on_progress)
+        budget_s, steps = (options.budget_s, options.steps) if options.fine_tune else (0.0, None)
+        update, evidence = session.finalize(budget_s, on_progress, steps=steps)
     return DenoiseResult(
-        lines=names,
-        detectors=detector_names,
+        lines=data.lines,
+        detectors=data.detectors,
         denoised=update.denoised,
         raw=update.raw,
         uncertainty=update.uncertainty,
@@ -179,31 +141,105 @@ def denoise(
     )
 
 
-def guess_kind(values: NDArray[Any]) -> Kind:
+def guess_kind(values: NumericArray) -> Kind:
     """Return ``counts`` for whole numbers >= 0, else ``areas``."""
-    if values.dtype.kind == "u":
+    if values.dtype.kind in "ui":
+        validate_rows(values)
         return "counts"
-    if values.dtype.kind == "i":
-        if values.min() < 0:
-            raise InputError("negative counts; photon counts are >= 0, fitted areas must be floating point")
-        return "counts"
-    good = values[np.isfinite(values)]
-    return "counts" if good.min() >= 0 and bool((good == np.rint(good)).all()) else "areas"
+    finite = values[np.isfinite(values)]
+    return "counts" if finite.min() >= 0 and bool((finite == np.rint(finite)).all()) else "areas"
 
 
-def _check_settings(budget_s: float, steps: int | None, seed: int, kind: str | None, device: str) -> None:
-    if not isinstance(budget_s, int | float) or not budget_s >= 0:
-        raise InputError(f"budget_s is the most seconds of fine-tuning, at least 0; got {budget_s!r}")
-    for name, number in (("seed", seed), ("steps", 0 if steps is None else steps)):
-        if not isinstance(number, int | np.integer) or number < 0:
-            raise InputError(f"{name} must be a whole number of at least 0; got {number!r}")
-    if kind not in (None, "counts", "areas"):
-        raise InputError(f"kind must be 'counts' or 'areas', or left out; got {kind!r}")
-    if not isinstance(device, str):
-        raise InputError(f"device must be a name such as 'auto', 'cpu' or 'cuda'; got {device!r}")
+def _with_shortcuts(
+    options: DenoiseOptions, on_progress: Callable[[str, float], object] | None, keywords: dict[str, Any]
+) -> tuple[DenoiseOptions, Callable[[str, float], object] | None]:
+    """Return the options with the keywords in them, and the progress callback, which has an old name."""
+    unknown = keywords.keys() - Shortcuts.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"denoise() got an unexpected keyword argument {min(unknown)!r}")
+    if "progress" in keywords:
+        _warn("denoise(..., progress=f) is now denoise(..., on_progress=f)")
+        on_progress = keywords.pop("progress") or on_progress
+    if old := [name for name in _DEPRECATED if name in keywords]:
+        fields = ", ".join(f"{name}={keywords[name]!r}" for name in old)
+        _warn(f"pass {' and '.join(old)} as options: denoise(counts, lines, options=DenoiseOptions({fields}))")
+    return replace(options, **keywords), on_progress
 
 
-def _array(values: Any, name: str) -> NDArray[Any]:
+def _warn(message: str) -> None:
+    warnings.warn(message, DeprecationWarning, stacklevel=4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """A finished map whose arrays fit each other, see :func:`denoise`."""
+
+    counts: NumericArray
+    lines: tuple[str, ...]
+    detectors: tuple[str, ...]
+    kind: Kind
+    measured: BoolArray
+    i0: FloatArray | None
+    live_time_s: FloatArray | None
+
+
+def _checked_map(
+    counts: Any, lines: Any, detectors: Any, i0: Any, live_time_s: Any, measured: Any, kind: Kind | None
+) -> _Map:
+    values = _array(counts, "counts")
+    if values.ndim == 4:
+        _check_memory(values)
+    validate_rows(values, kind="areas")  # whole numbers are asked for block by block
+    n_det, n_line, rows, cols = values.shape
+    valid: BoolArray = np.ones((rows, cols), bool)
+    if values.dtype.kind == "f":
+        valid = np.asarray(np.isfinite(values).any((0, 1)))
+        if not valid.any():
+            raise InputError("counts are NaN everywhere: nothing was measured")
+    kind = kind or guess_kind(values)
+    if kind == "counts" and (most := float(np.nanmax(values))) > MAX_COUNTS:
+        raise InputError(
+            f"counts of {most:.3g} in a pixel are beyond any detector: if that is a code for no data, make it NaN"
+        )
+    if measured is not None:
+        valid = valid & _mask(_shaped(measured, (rows, cols), "measured"))
+        if not valid.any():
+            raise InputError("measured leaves no pixel that was measured")
+    live = None
+    if live_time_s is not None:
+        live = _array(live_time_s, "live_time_s")
+        if live.shape == (rows, cols):
+            live = np.broadcast_to(live, (n_det, rows, cols))
+        live = _positive(_shaped(live, (n_det, rows, cols), "live_time_s"), "live_time_s")
+    return _Map(
+        counts=values,
+        lines=_names(lines, n_line, "line"),
+        detectors=_names(detectors, n_det, "detector"),
+        kind=kind,
+        measured=valid,
+        i0=None if i0 is None else _positive(_shaped(_array(i0, "i0"), (rows, cols), "i0"), "i0"),
+        live_time_s=live,
+    )
+
+
+def _add_blocks(session: DenoiseSession, data: _Map, on_progress: Callable[[str, float], object] | None) -> None:
+    """Add the map to the session in blocks of rows that need little memory beside it."""
+    n_det, n_line, rows, cols = data.counts.shape
+    step = max(1, _BLOCK_VALUES // (n_det * n_line * cols))
+    for first in range(0, rows, step):
+        block = slice(first, min(first + step, rows))
+        session.add_rows(
+            first,
+            data.counts[:, :, block],
+            data.measured[block],
+            None if data.i0 is None else data.i0[block],
+            None if data.live_time_s is None else data.live_time_s[:, block],
+        )
+        if on_progress:
+            on_progress("read", block.stop / rows)
+
+
+def _array(values: Any, name: str) -> NumericArray:
     """Return numbers as an array; what is masked is NaN."""
     try:
         found = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
@@ -218,7 +254,7 @@ def _array(values: Any, name: str) -> NDArray[Any]:
     return found
 
 
-def _mask(values: NDArray[Any]) -> BoolArray:
+def _mask(values: NumericArray) -> BoolArray:
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values, 0)
     if values.dtype.kind not in "buif" or not np.isfinite(values).all():
@@ -226,8 +262,8 @@ def _mask(values: NDArray[Any]) -> BoolArray:
     return values.astype(bool)
 
 
-def _positive(values: NDArray[Any], name: str) -> FloatArray:
-    """Return beam or live time, of which some must be there: without any, leave it out."""
+def _positive(values: NumericArray, name: str) -> FloatArray:
+    """Return beam intensity or live time, of which some values must be positive."""
     values = values.astype(np.float32)
     if not (np.isfinite(values) & (values > 0)).any():
         raise InputError(f"{name} holds no positive number: leave it out if it was not recorded")
@@ -247,14 +283,14 @@ def _names(names: Sequence[str] | None, n: int, what: str) -> tuple[str, ...]:
     return found
 
 
-def _shaped(values: Any, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+def _shaped(values: Any, shape: tuple[int, ...], name: str) -> NumericArray:
     values = np.asanyarray(values)
     if values.shape != shape:
         raise InputError(f"{name} must have shape {shape} like the counts, not {values.shape}")
     return values
 
 
-def _check_memory(values: NDArray[Any]) -> None:
+def _check_memory(values: NumericArray) -> None:
     """Refuse before allocation what cannot fit: counts and their held-out part as float32, and the maps."""
     n_det, n_line, rows, cols = values.shape
     need = 4 * rows * cols * n_line * (2 * n_det + 24) + 2**29

@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
-from quietbeam.core.model.evidence import DetectorEvidence, Kind, RunEvidence
-from quietbeam.core.model.types import BoolArray, FloatArray
+from quietbeam.core.model.evidence import Kind, RunEvidence
+from quietbeam.core.model.types import BoolArray
 from quietbeam_models.network import Denoiser
 
-from .checks.line_checks import local_chi2
-from .checks.proven_pixels import beyond_counting
+from .composition import MapComposer
+from .cooperative import CooperativeSchedule
 from .data.area_noise import NoiseModel, measure_noise
-from .data.counts import RunCounts, Sums
-from .estimators.networks import part_of, pick_device, predict, pretrained, use_threads
-from .estimators.nonlocal_means import averaged_noise, one_variant
-from .estimators.smoother import smooth
-from .evaluation.evaluate import Evaluation, Part, evaluate, mix, rounded
-from .evaluation.fold_errors import calibrated
-from .evaluation.risk import held_detectors
+from .data.counts import RunCounts
+from .data.sums import Sums
+from .estimators.device import pick_device, use_threads
+from .estimators.networks import NetworkEstimator, pretrained
+from .evaluation.evaluate import Evaluation, evaluate
+from .evaluation.risk import FOLDS, held_detectors
+from .evaluation.run_evidence import TrainingRecord, run_evidence
+from .learning.finetune import BurstPlan, FineTuning
 from .learning.pairs import DetectorPairs, Pairs, ThinnedPairs
-from .options import LARGE, DenoiseOptions, MapUpdate, never, untold
-
-if TYPE_CHECKING:
-    from .learning.finetune import FineTuning
-
-log = structlog.get_logger()
+from .options import LARGE, MapUpdate, SessionOptions, never
 
 CARRIED = "fine-tuning went on from the weights of the map before"
-_BETWEEN_S = 0.05
 
 
 class DenoiseSession:
     """Denoise one run while it is measured.
+
+    It holds the counts, the weights and the present evaluation, and decides what must be computed anew; the work is
+    done by :mod:`.composition` (maps), :mod:`.learning` (fine-tuning) and :mod:`.evaluation` (choice and evidence).
 
     Parameters
     ----------
@@ -49,12 +45,8 @@ class DenoiseSession:
         (row, col) of the whole map.
     kind
         ``counts``: whole photon counts; ``areas``: fitted areas with noise of their own.
-    device
-        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-    seed
-        Fixes every random draw.
     start
-        Weights that fine-tuning goes on from, of the map before in a stack; judged like any other estimate.
+        Weights that fine-tuning goes on from, of the map before in a stack; scored like any other estimate.
 
     Raises
     ------
@@ -71,29 +63,26 @@ class DenoiseSession:
         detectors: Sequence[str],
         shape: tuple[int, int],
         kind: Kind = "counts",
-        device: str = "auto",
-        seed: int = 0,
-        settings: DenoiseOptions | None = None,
+        options: SessionOptions | None = None,
         start: Denoiser | None = None,
     ) -> None:
-        self.options = settings or DenoiseOptions()
-        self.device = pick_device(device)
+        self.options = options or SessionOptions()
+        self.device = pick_device(self.options.device)
         use_threads(self.device, self.options.threads)
-        self.data = RunCounts(lines, detectors, shape, kind, seed, self.options.held_out)
-        self.seed = seed
+        self.data = RunCounts(lines, detectors, shape, kind, self.options.seed)
         self.weights = pretrained(self.options.weights)
         self._base = self.weights.network.to(self.device)
         self._tuning = None if start is None else self._fine_tuning(start)
         self._carried = start is not None
         self._evaluation: Evaluation | None = None
-        self.judgements = 0
-        """Grows whenever the choice of estimates, and with it the evidence, is made anew."""
+        self.evaluation_version = 0
+        """Grows with every evaluation: the choice of estimators, and with it the evidence, may have changed."""
         self._noise = NoiseModel.poisson(len(self.data.lines))
-        self._dirty = True
+        self._calibration_outdated = True
         self._final = False
-        self._between: Callable[[], object] | None = None
+        self._schedule = CooperativeSchedule()
+        self._evaluated_rows = self._exhausted_rows = 0
 
-    # -- rows in ------------------------------------------------------------------------------------------------
     def add_rows(
         self,
         first_row: int,
@@ -102,7 +91,7 @@ class DenoiseSession:
         i0: NDArray[np.floating] | None = None,
         live_time_s: NDArray[np.floating] | None = None,
     ) -> None:
-        """Take in rows; the same row may come again and replaces what was there.
+        """Add rows; a row that comes again replaces the old one.
 
         Parameters
         ----------
@@ -121,172 +110,102 @@ class DenoiseSession:
             When shapes do not fit, or values are not what ``kind`` promises.
         """
         self.data.add_rows(first_row, counts, measured, i0, live_time_s)
-        self._dirty = True
+        self._calibration_outdated = True
 
-    # -- maps out -----------------------------------------------------------------------------------------------
-    def infer(self, rows: tuple[int, int] | None = None, between: Callable[[], object] | None = None) -> MapUpdate:
+    def infer(
+        self, rows: tuple[int, int] | None = None, yield_callback: Callable[[], object] | None = None
+    ) -> MapUpdate:
         """Return maps of all rows, or of those that change when rows ``[a, b)`` are new.
 
-        ``between`` as in :meth:`evaluate`; rows that it adds are not in the returned maps.
+        ``yield_callback`` as in :meth:`evaluate`; rows that it adds are not in the returned maps.
         """
-        with self._giving_way(between):
-            return self._infer(rows)
+        with self._schedule.serving(yield_callback):
+            if self._evaluation is None or self._evaluation_outdated:
+                self._evaluate_quickly()
+            composer = self._composer()
+            return composer.compose_map() if rows is None else composer.compose_strip(rows)
 
-    def _infer(self, rows: tuple[int, int] | None) -> MapUpdate:
-        if self._evaluation is None or self._stale:
-            self._quick_check()
-        n_rows = self.data.shape[0]
-        if rows is None:
-            return self._maps((0, n_rows), (0, n_rows))
-        halo = self.options.halo
-        # nothing is seen beyond the first and the last row that is measured
-        lit = [*np.flatnonzero(self.data.measured.any(1)).tolist(), *range(*rows)]
-        first, stop = min(lit), max(lit) + 1
-        out = max(rows[0] - halo // 4, first), min(rows[1] + halo // 4, stop)
-        return self._maps(out, (max(out[0] - halo, first), min(out[1] + halo, stop)))
-
-    def _maps(
-        self, out: tuple[int, int], look: tuple[int, int], flips: int = 1, told: Callable[[float], object] = untold
-    ) -> MapUpdate:
-        """Return maps of rows ``out``, computed from rows ``look``; ``told`` is told which share is done."""
-        sums = self.data.sums("all", look)
-        raw, evaluation = sums.rate, self._evaluation
-        one = self._noise.factor[:, None, None] ** 2  # variance of one effective count
-        variance = np.maximum(self._noise.variance(sums), one)
-        deviation = np.divide(np.sqrt(variance), sums.exposure, out=np.zeros_like(raw), where=sums.exposure > 0)
-        denoised = raw.copy()
-        if evaluation is not None:
-            found = self._parts(evaluation, sums, look, flips, told)
-            for j, choice in enumerate(evaluation.choices):
-                if choice.estimator != "raw":
-                    parts = {name: found[name](j) for name in evaluation.parts(j)}
-                    part = mix(evaluation.parts(j), parts)
-                    denoised[j] = part.rate
-                    error = evaluation.deviation(j, part, sums.exposure[j], self._noise)
-                    odd = self._proven_by_raw(denoised[j], sums, j)
-                    denoised[j][odd], error[odd] = raw[j][odd], deviation[j][odd]
-                    deviation[j] = error
-                    if odd.any() and look == (0, self.data.shape[0]):
-                        denoised[j] = calibrated(denoised[j : j + 1], _line(sums, j))[0][0]
-        lit = (sums.exposure > 0) & self.data.measured[look[0] : look[1]]
-        a, b = out[0] - look[0], out[1] - look[0]
-        explained = np.maximum(self._noise.variance(Sums(sums.exposure * denoised, sums.exposure)), 1e-6 * one)
-        unit = self.data.unit[:, None, None]
-        maps = (raw * unit, denoised * unit, deviation * unit, local_chi2(sums, denoised, explained))
-        clean = [np.where(lit, np.nan_to_num(m), 0).astype(np.float32)[:, a:b] for m in maps]
-        return MapUpdate(rows=out, raw=clean[0], denoised=clean[1], uncertainty=clean[2], chi2=clean[3])
-
-    def _proven_by_raw(self, rate: FloatArray, sums: Sums, j: int) -> BoolArray:
-        """Return where line ``j`` is shown as it was counted, (row, col); fitted areas have no such tails."""
-        if self.data.kind == "areas":
-            return np.zeros(rate.shape, bool)
-        return beyond_counting(rate, sums.counts[j], sums.exposure[j])
-
-    def _parts(
-        self,
-        evaluation: Evaluation,
-        sums: Sums,
-        look: tuple[int, int],
-        flips: int,
-        told: Callable[[float], object],
-    ) -> dict[str, Callable[[int], Part]]:
-        """Return, by estimate that is published for any line, what it makes of line ``j``."""
-        whole = look == (0, self.data.shape[0])
-        wanted = {name for j in range(len(evaluation.choices)) for name in evaluation.parts(j)}
-        maps: dict[str, tuple[FloatArray, FloatArray | None]] = {"raw": (sums.rate, None)}
-        guide = {evaluation.guide} if "nonlocal" in wanted else set()
-        names = wanted & {"pretrained", "fine_tuned"} | guide
-        for k, name in enumerate(names):
-            rate, expected = self._estimate(name, sums, flips, part_of(told, k, len(names)))
-            # a strip's own total says too little
-            factor = calibrated(rate, sums)[1] if whole else evaluation.scale(name)
-            maps[name] = rate * factor[:, None, None], expected
-
-        constant = any(choice.constant for choice in evaluation.choices)
-        levels = (sums if whole else self.data.sums("all")).level if constant else np.zeros(0)
-
-        def smoother(j: int) -> Part:
-            width = evaluation.widths[j]
-            if np.isinf(width):
-                return Part(np.full(sums.counts[j].shape, levels[j], np.float32))
-            return Part(smooth(sums.counts[j], sums.exposure[j], width))
-
-        def alike(j: int) -> Part:
-            guide, expected = maps[evaluation.guide]
-            rate, exposure = one_variant(sums, guide, self._noise, evaluation.variants[j], j, self._give_way)
-            factor = calibrated(rate[None], _line(sums, j))[1][0] if whole else evaluation.scale("nonlocal")[j]
-            least = averaged_noise(rate, exposure, self._noise, j)
-            return Part(rate * factor, None if expected is None else expected[j], least)
-
-        def part(name: str, j: int) -> Part:
-            rate, expected = maps[name]
-            return Part(rate[j], None if expected is None else expected[j])
-
-        return {**{name: partial(part, name) for name in maps}, "smoother": smoother, "nonlocal": alike}
-
-    def _estimate(
-        self, name: str, sums: Sums, flips: int = 1, told: Callable[[float], object] = untold
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """Return a network's rate of ``sums`` and its expected squared error (line, row, col)."""
-        network = self._tuning.chosen if name == "fine_tuned" and self._tuning is not None else self._base
-        areas = self.data.kind == "areas"
-        effective = self._noise.to_counts(sums) if areas else sums
-        rate, variance = predict(
-            network, effective, self.device, tile=self.options.tile, flips=flips, between=self._between, told=told
-        )
-        if areas:
-            rate = self._noise.from_rate(rate).astype(np.float32)
-            variance = None if variance is None else variance * self._noise.factor[:, None, None] ** 2
-        return rate, variance
-
-    # -- learning -----------------------------------------------------------------------------------------------
     def fine_tune(
         self,
         budget_s: float,
         interrupt: Callable[[], bool] = never,
         *,
         anneal: bool = False,
-        look: bool = True,
-        between: Callable[[], object] | None = None,
+        check_at_end: bool = True,
+        yield_callback: Callable[[], object] | None = None,
         steps: int | None = None,
     ) -> int:
-        """Learn from the rows so far for at most ``budget_s``, or at most so many ``steps``; return the steps done.
+        """Learn from the rows so far for at most ``budget_s``, or for ``steps`` steps; return the steps done.
 
         Held-out photons never train; they choose among the weights on the way. Of fitted areas whole detectors are held
-        out, so that it takes three to learn. ``anneal`` lowers the learning rate towards the end of the budget: for the
-        last burst of a run. ``look`` False leaves out the look at held-out photons at the end of a burst.
-        ``between`` as in :meth:`evaluate`; rows that it adds train from the next burst on.
+        out, so that it takes three to learn. ``anneal``, ``check_at_end`` and ``interrupt`` as in :class:`BurstPlan`;
+        ``yield_callback`` as in :meth:`evaluate`: rows that it adds train from the next burst on.
         """
         if not self.data.measured.any() or self.learned_enough:
             return 0
-        split = self._learnable()
+        split = self._training_split()
         if split is None:
             return 0
         if self._tuning is None:
             self._tuning = self._fine_tuning(self._base)
-        pairs, held = split
         rows = self.data.rows_measured
-        with self._giving_way(between):
-            taken = self._tuning.burst(
-                pairs, budget_s, interrupt, held=held, anneal=anneal, look=look, between=self._between, most=steps
+        with self._schedule.serving(yield_callback):
+            plan = BurstPlan(
+                budget_s=budget_s,
+                steps=steps,
+                anneal=anneal,
+                check_at_end=check_at_end,
+                interrupt=interrupt,
+                yield_callback=self._schedule.yield_callback,
             )
+            done = self._tuning.burst(*split, plan)
         self._exhausted_rows = rows if self._tuning.exhausted else 0
-        return taken
+        return done
 
-    def _learnable(self) -> tuple[Pairs, Sums] | None:
-        """Return what trains and what is held out of it for ever; None where nothing can be held out."""
-        if self.data.kind == "counts":
-            return ThinnedPairs(self.data.sums("train")), self.data.sums("held")
-        self._prepare()
-        usable = self.data.gains.usable
-        held = next(iter(held_detectors(usable)), usable)
-        train = usable & ~held
-        if train.sum() < 2:
-            return None
-        return (
-            DetectorPairs(self.data, self._noise, train),
-            self._noise.to_counts(self.data.sums("all", detectors=held)),
-        )
+    def evaluate(self, yield_callback: Callable[[], object] | None = None) -> RunEvidence:
+        """Score every estimator on held-out photons and choose what :meth:`infer` publishes, line by line.
+
+        ``yield_callback()`` is called every fraction of a second; it may add rows and infer them.
+        """
+        with self._schedule.serving(yield_callback):
+            return self._evaluate()
+
+    def finalize(
+        self,
+        budget_s: float,
+        on_progress: Callable[[str, float], object] | None = None,
+        yield_callback: Callable[[], object] | None = None,
+        steps: int | None = None,
+    ) -> tuple[MapUpdate, RunEvidence]:
+        """Fine-tune once more, evaluate, and return the final maps (averaged over flips) and evidence.
+
+        ``on_progress(step, share)`` is called along the way; ``yield_callback`` as in :meth:`evaluate`, ``steps`` as in
+        :meth:`fine_tune`.
+        """
+        report = on_progress or (lambda *_: None)
+        with self._schedule.serving(yield_callback):
+            if budget_s > 0 or steps:
+                interrupt = _progress_of_burst(partial(report, "fine-tune"), budget_s, steps)
+                self.fine_tune(budget_s, interrupt, anneal=True, steps=steps)
+            report("evaluate", 0.0)
+            self._final = True
+            flips = self.options.final_flips
+            if len(self.data.lines) * self.data.shape[0] * self.data.shape[1] > LARGE:
+                flips = max(1, flips // 2)
+            # evaluated as it is published, averaged over flips; half of them are most of the effect
+            evidence = self._evaluate(flips=max(1, flips // 2))
+            report("denoise", 0.0)
+            update = self._composer().compose_map(flips, partial(report, "denoise"))
+            report("denoise", 1.0)
+            return update, evidence
+
+    def evidence(self) -> RunEvidence:
+        """Return the evidence of the latest evaluation, of which there must have been one."""
+        assert self._evaluation is not None
+        tuning = self._tuning
+        training = TrainingRecord() if tuning is None else TrainingRecord(tuning.steps, tuning.seconds, tuning.loss)
+        notes = [CARRIED] if self._carried else []
+        return run_evidence(self.data, self._evaluation, self.weights, training, final=self._final, notes=notes)
 
     @property
     def learned_enough(self) -> bool:
@@ -299,174 +218,86 @@ class DenoiseSession:
         tuned = self._tuning is not None and (self._carried or self._tuning.steps > 0)
         return self._tuning.chosen if tuned and self._tuning is not None else None
 
-    # -- evidence -----------------------------------------------------------------------------------------------
-    def evaluate(self, between: Callable[[], object] | None = None) -> RunEvidence:
-        """Judge every estimate on held-out photons and choose what :meth:`infer` publishes, line by line.
-
-        ``between()`` is called every fraction of a second; it may add rows and infer them.
-        """
-        with self._giving_way(between):
-            return self._evaluate()
-
-    def _evaluate(self, flips: int = 1) -> RunEvidence:
-        self._prepare()
-        names = ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned")
-        judged = partial(self._estimate, flips=flips)
-        self.judgements += 1
+    def _evaluate(self, flips: int = 1, folds: int = FOLDS) -> RunEvidence:
+        self._update_calibration()
+        self.evaluation_version += 1
         self._evaluation = evaluate(
             self.data,
             self._noise,
-            judged,
-            names,
-            self.options,
-            self.seed,
+            partial(self._networks().estimate, flips=flips),
+            ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned"),
+            self.options.seed,
+            folds,
             thorough=self._final,
-            between=self._give_way,
+            yield_callback=self._schedule.yield_now,
         )
         self._evaluated_rows = self.data.rows_measured
         return self.evidence()
 
-    def finalize(
-        self,
-        budget_s: float,
-        progress: Callable[[str, float], None] | None = None,
-        between: Callable[[], object] | None = None,
-        steps: int | None = None,
-    ) -> tuple[MapUpdate, RunEvidence]:
-        """Fine-tune once more, judge, and return the final maps (averaged over flips) and evidence.
-
-        ``progress(what, share)`` is told how far it is; ``between`` as in :meth:`evaluate`, ``steps`` as in
-        :meth:`fine_tune`.
-        """
-        with self._giving_way(between):
-            return self._finalize(budget_s, progress, steps)
-
-    def _finalize(
-        self, budget_s: float, progress: Callable[[str, float], None] | None, steps: int | None
-    ) -> tuple[MapUpdate, RunEvidence]:
-        tell = progress or (lambda *_: None)
-        started, done = time.monotonic(), 0
-
-        def tell_time() -> bool:
-            nonlocal done
-            share = (time.monotonic() - started) / max(budget_s, 1e-9) if steps is None else done / max(steps, 1)
-            tell("fine-tune", min(share, 1.0))
-            done += 1
-            return False
-
-        if budget_s > 0 or steps:
-            self.fine_tune(budget_s, tell_time, anneal=True, steps=steps)
-        tell("evaluate", 0.0)
-        self._final = True
-        flips = self.options.final_flips
-        if len(self.data.lines) * self.data.shape[0] * self.data.shape[1] > LARGE:
-            flips = max(1, flips // 2)
-        # judged as it is published, averaged over flips; half of them are most of the effect
-        evidence = self._evaluate(flips=max(1, flips // 2))
-        tell("denoise", 0.0)
-        everything = (0, self.data.shape[0])
-        update = self._maps(everything, everything, flips, partial(tell, "denoise"))
-        tell("denoise", 1.0)
-        return update, evidence
-
-    # -- inside -------------------------------------------------------------------------------------------------
-    def _fine_tuning(self, start: Denoiser) -> FineTuning:
-        from .learning.finetune import FineTuning
-
-        return FineTuning(start, self.device, self.options, self.seed)
-
-    @contextmanager
-    def _giving_way(self, between: Callable[[], object] | None) -> Iterator[None]:
-        """Let `between` in every `_BETWEEN_S`, and for two thirds of the time at most, however many rows wait.
-
-        What it asks of this session is done in one go.
-        """
-        ready, inside = time.monotonic() + _BETWEEN_S, False
-
-        def call() -> None:
-            nonlocal ready, inside
-            if inside or time.monotonic() < ready:
-                return
-            self._between, inside, began = None, True, time.monotonic()
-            try:
-                between()  # type: ignore[misc]
-            finally:
-                self._between, inside = call, False
-                ready = time.monotonic() + max(_BETWEEN_S, 0.5 * (time.monotonic() - began))
-
-        self._between = call if between is not None else None
-        try:
-            yield
-        finally:
-            self._between = None
-
-    def _give_way(self) -> None:
-        if self._between is not None:
-            self._between()
-
-    _evaluated_rows: int = 0
-    _exhausted_rows: int = 0
-
-    @property
-    def _stale(self) -> bool:
-        """True when the choice rests on less than half of the rows that are there now."""
-        return self.data.rows_measured > 2 * max(self._evaluated_rows, 2)
-
-    def _prepare(self) -> None:
-        if self._dirty:
-            self.data.estimate_gains()
-            if self.data.kind == "areas":
-                self._noise = measure_noise(self.data)
-            self._dirty = False
-
-    def _quick_check(self) -> None:
-        """Judge the network we start from on one fold, so that nothing untested is published before evaluate()."""
-        self._prepare()
+    def _evaluate_quickly(self) -> None:
+        """Score the network at the start on one fold, so that nothing untested is published before evaluate()."""
+        self._update_calibration()
         if self.data.rows_measured == 0:
             return
         names = ("pretrained", "fine_tuned") if self._carried else ("pretrained",)
-        self.judgements += 1
-        self._evaluation = evaluate(self.data, self._noise, self._estimate, names, self.options, self.seed, folds=1)
+        self.evaluation_version += 1
+        self._evaluation = evaluate(
+            self.data, self._noise, self._networks().estimate, names, self.options.seed, folds=1
+        )
         self._evaluated_rows = self.data.rows_measured
 
-    def evidence(self) -> RunEvidence:
-        """Return what the present choice of estimates rests on; there must have been rows to judge."""
-        assert self._evaluation is not None
-        tuning = self._tuning
-        return RunEvidence(
-            rows=self.data.rows_measured,
-            lines=self._evaluation.line_evidence(self.data),
-            detectors=self._detectors(),
-            kind=self.data.kind,
-            model=self.weights.name,
-            model_sha256=self.weights.sha256,
-            fine_tune_steps=tuning.steps if tuning else 0,
-            fine_tune_s=round(tuning.seconds, 2) if tuning else 0.0,
-            loss=round(tuning.loss, 5) if tuning and tuning.loss is not None else None,
-            final=self._final,
-            jitter_pixels=rounded(self._evaluation.jitter[0]),
-            jitter_rows=rounded(self._evaluation.jitter[1]),
-            notes=(*self._evaluation.notes, *([CARRIED] if self._carried else [])),
+    @property
+    def _evaluation_outdated(self) -> bool:
+        """True when the evaluation rests on less than half of the rows that there are now."""
+        return self.data.rows_measured > 2 * max(self._evaluated_rows, 2)
+
+    def _update_calibration(self) -> None:
+        """Estimate gains, and the noise of fitted areas, anew after new rows."""
+        if self._calibration_outdated:
+            self.data.estimate_gains()
+            if self.data.kind == "areas":
+                self._noise = measure_noise(self.data)
+            self._calibration_outdated = False
+
+    def _networks(self) -> NetworkEstimator:
+        tuned = self._base if self._tuning is None else self._tuning.chosen
+        noise = self._noise if self.data.kind == "areas" else None
+        networks = {"pretrained": self._base, "fine_tuned": tuned}
+        return NetworkEstimator(networks, noise, self.device, self.options.tile, self._schedule)
+
+    def _composer(self) -> MapComposer:
+        return MapComposer(self.data, self._noise, self._evaluation, self._networks(), self._schedule)
+
+    def _training_split(self) -> tuple[Pairs, Sums] | None:
+        """Return what trains and what is held out of it for ever; None where nothing can be held out."""
+        if self.data.kind == "counts":
+            return ThinnedPairs(self.data.sums("train")), self.data.sums("held")
+        self._update_calibration()
+        usable = self.data.gains.usable
+        held = next(iter(held_detectors(usable)), usable)
+        train = usable & ~held
+        if train.sum() < 2:
+            return None
+        return (
+            DetectorPairs(self.data, self._noise, train),
+            self._noise.to_counts(self.data.sums("all", detectors=held)),
         )
 
-    def _detectors(self) -> tuple[DetectorEvidence, ...]:
-        gains = self.data.gains
-        total = self.data.counts.sum((2, 3), dtype=np.float64) @ self.data.unit
-        return tuple(
-            DetectorEvidence(
-                detector=name,
-                gains={
-                    line: round(float(gains.values[k, j]), 5)
-                    for j, line in enumerate(self.data.lines)
-                    if gains.included[k, j]
-                },
-                total_counts=float(total[k]),
-                drift=round(float(np.nan_to_num(gains.drift[k])), 5),
-            )
-            for k, name in enumerate(self.data.detectors)
-        )
+    def _fine_tuning(self, start: Denoiser) -> FineTuning:
+        return FineTuning(start, self.device, self.options.seed, learning_rate=self.options.lr)
 
 
-def _line(sums: Sums, j: int) -> Sums:
-    """Return one line's sums, (1, row, col)."""
-    return Sums(sums.counts[j : j + 1], sums.exposure[j : j + 1])
+def _progress_of_burst(
+    on_progress: Callable[[float], object], budget_s: float, steps: int | None
+) -> Callable[[], bool]:
+    """Return an interrupt that never interrupts a burst and reports its progress whenever it is asked."""
+    started, done = time.monotonic(), 0
+
+    def interrupt() -> bool:
+        nonlocal done
+        share = (time.monotonic() - started) / max(budget_s, 1e-9) if steps is None else done / max(steps, 1)
+        on_progress(min(share, 1.0))
+        done += 1
+        return False
+
+    return interrupt

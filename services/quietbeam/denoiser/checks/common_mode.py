@@ -11,8 +11,8 @@ import numpy as np
 
 from quietbeam.core.model.types import BoolArray, Float64Array
 
-from ..data.counts import Sums
 from ..data.finest_scale import finest_scale
+from ..data.sums import Sums
 
 _LEAST_COUNTS = 100.0
 

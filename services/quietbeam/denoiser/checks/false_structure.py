@@ -8,7 +8,7 @@ import numpy as np
 
 from quietbeam.core.model.types import Float64Array, FloatArray
 
-from ..data.counts import Sums
+from ..data.sums import Sums
 
 
 def false_structure(estimate: Callable[[Sums], FloatArray], sums: Sums, seed: int) -> Float64Array:

@@ -10,7 +10,7 @@ from scipy import ndimage, stats
 
 from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray
 
-from ..data.counts import Sums
+from ..data.sums import Sums
 from .resolution import resolution
 
 BOX = 5

@@ -14,8 +14,9 @@ from scipy.optimize import nnls
 
 from quietbeam.core.model.types import BoolArray, FloatArray
 
-from .counts import RunCounts, Sums
+from .counts import RunCounts
 from .finest_scale import finest_scale
+from .sums import Sums
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.evidence import Kind
+from quietbeam.core.model.rows import validate_rows
 from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray
 
 from .area_units import effective_unit, power_of_two
@@ -18,44 +18,18 @@ from .exposure import relative_exposure
 from .gain_field import gain_field
 from .gains import Gains, estimate_gains
 from .glitches import find_glitches
-from .holdout import hold_out
+from .holdout import HELD_OUT_SHARE, hold_out
+from .sums import Sums
 
-Part = Literal["all", "train", "held"]
+Split = Literal["all", "train", "held"]
 _GAIN_PIXELS = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """Sum over the included detectors of each line.
-
-    Attributes
-    ----------
-    counts
-        (line, row, col).
-    exposure
-        (line, row, col); ``counts ~ Poisson(exposure * rate)``, rate in summed-detector counts. 0 where not measured.
-    """
-
-    counts: FloatArray
-    exposure: FloatArray
-
-    @property
-    def rate(self) -> FloatArray:
-        """Counts over exposure, 0 where not measured."""
-        return np.divide(self.counts, self.exposure, out=np.zeros_like(self.counts), where=self.exposure > 0)
-
-    @property
-    def level(self) -> FloatArray:
-        """Mean rate of every line, (line,)."""
-        exposure = np.maximum(self.exposure.sum((1, 2), dtype=np.float64), 1e-9)
-        return (self.counts.sum((1, 2), dtype=np.float64) / exposure).astype(np.float32)
 
 
 class RunCounts:
     """Store of one run's counts, (detector, line, row, col).
 
-    Fitted areas come in any unit: they are kept in ``unit`` (line,), a power of two that a line's first rows fix.
-    Whoever hands maps out multiplies by it.
+    Fitted areas come in any unit: they are stored divided by ``unit`` (line,), a power of two that a line's first rows
+    fix. Published maps are multiplied by it.
     """
 
     def __init__(
@@ -65,12 +39,11 @@ class RunCounts:
         shape: tuple[int, int],
         kind: Kind,
         seed: int,
-        share: float,
     ) -> None:
         if not lines or not detectors or min(shape) < 1:
             raise InputError(f"a run needs lines, detectors and pixels, not {len(lines)}, {len(detectors)}, {shape}")
         self.lines, self.detectors, self.shape, self.kind = tuple(lines), tuple(detectors), tuple(shape), kind
-        self.seed, self.share = seed, share
+        self.seed, self.share = seed, HELD_OUT_SHARE
         size = (len(detectors), len(lines), *shape)
         self.counts: FloatArray = np.zeros(size, np.float32)
         self.held: FloatArray = np.zeros(size, np.float32) if kind == "counts" else np.zeros((0,) * 4, np.float32)
@@ -87,7 +60,6 @@ class RunCounts:
         self.field: FloatArray | None = None
         """Smooth relative sensitivity of each detector, (detector, row, col); None where even."""
 
-    # -- rows in ------------------------------------------------------------------------------------------------
     def add_rows(
         self,
         first_row: int,
@@ -96,32 +68,16 @@ class RunCounts:
         i0: NDArray[np.floating] | None = None,
         live_time_s: NDArray[np.floating] | None = None,
     ) -> None:
-        """Take in rows, or replace them; see :meth:`DenoiseSession.add_rows`."""
+        """Add rows, or replace them; see :meth:`DenoiseSession.add_rows`."""
         counts, measured = np.asarray(counts), np.asarray(measured, bool)
-        n_det, n_line, (rows, cols) = len(self.detectors), len(self.lines), self.shape
-        n = counts.shape[2] if counts.ndim == 4 else 0
-        if counts.shape != (n_det, n_line, n, cols) or measured.shape != (n, cols):
-            raise InputError(
-                f"rows must be counts (detector, line, row, col) = ({n_det}, {n_line}, n, {cols}) "
-                f"and measured (n, {cols}); "
-                f"got {counts.shape} and {measured.shape}"
-            )
-        if first_row < 0 or first_row + n > rows:
-            raise InputError(f"rows {first_row} to {first_row + n} do not fit a map of {rows} rows")
-        if counts.dtype.kind not in "uif":
-            raise InputError(f"counts must be numbers, not {counts.dtype}")
-        if counts.dtype.kind == "f" and np.isinf(counts).any():
-            raise InputError("counts hold infinities; mark such pixels as not measured (NaN)")
+        self._check_place(first_row, counts.shape, measured.shape)
+        validate_rows(counts, self.kind, measured)
         if self.kind == "areas":
             counts = self._in_units(counts, measured)
+        n = counts.shape[2]
         values = counts.astype(np.float32)
         empty = np.isnan(values)
         values = np.where(empty | ~measured, np.float32(0), values)
-        if self.kind == "counts":
-            if values.size and values.min() < 0:
-                raise InputError("negative counts: fitted areas need kind='areas'")
-            if counts.dtype.kind == "f" and (values != np.rint(values)).any():
-                raise InputError("counts are not whole numbers: fitted areas need kind='areas'")
         rows_in = slice(first_row, first_row + n)
         self.counts[:, :, rows_in] = values
         empty &= measured
@@ -136,15 +92,26 @@ class RunCounts:
         self.measured[rows_in] = measured & ~empty.all((0, 1))
         if i0 is not None:
             self.i0 = np.ones(self.shape, np.float32) if self.i0 is None else self.i0
-            self.i0[rows_in] = self._checked(i0, (n, cols), "i0")
+            self.i0[rows_in] = _of_shape(i0, measured.shape, "i0")
         if live_time_s is not None:
             if self.live_time_s is None:
-                self.live_time_s = np.ones((n_det, *self.shape), np.float32)
-            self.live_time_s[:, rows_in] = self._checked(live_time_s, (n_det, n, cols), "live_time_s")
+                self.live_time_s = np.ones((len(self.detectors), *self.shape), np.float32)
+            self.live_time_s[:, rows_in] = _of_shape(live_time_s, (len(self.detectors), *measured.shape), "live_time_s")
         self._exposure = None
 
+    def _check_place(self, first_row: int, counts: tuple[int, ...], measured: tuple[int, ...]) -> None:
+        n_det, n_line, (rows, cols) = len(self.detectors), len(self.lines), self.shape
+        n = counts[2] if len(counts) == 4 else 0
+        if counts != (n_det, n_line, n, cols) or measured != (n, cols):
+            raise InputError(
+                f"rows must be counts (detector, line, row, col) = ({n_det}, {n_line}, n, {cols}) "
+                f"and measured (n, {cols}); got {counts} and {measured}"
+            )
+        if first_row < 0 or first_row + n > rows:
+            raise InputError(f"rows {first_row} to {first_row + n} do not fit a map of {rows} rows")
+
     def _in_units(self, areas: NDArray[Any], measured: BoolArray) -> Float64Array:
-        """Return areas of about 1000 at their first rows, so that no figure on the way under- or overflows."""
+        """Return areas scaled to about 1000 by their first rows, so that no intermediate value under- or overflows."""
         areas = np.where(measured, areas, np.nan).astype(np.float64)
         for j in np.flatnonzero(~self._in_unit):
             unit = power_of_two(areas[:, j])
@@ -152,14 +119,6 @@ class RunCounts:
                 self.unit[j], self._in_unit[j] = unit / 1024, True
         return areas / self.unit[:, None, None].astype(np.float64)
 
-    @staticmethod
-    def _checked(values: NDArray[np.floating], shape: tuple[int, ...], name: str) -> NDArray[np.floating]:
-        values = np.asarray(values)
-        if values.shape != shape:
-            raise InputError(f"{name} must have shape {shape}, not {values.shape}")
-        return values
-
-    # -- what is known of the detectors -------------------------------------------------------------------------
     @property
     def rows_measured(self) -> int:
         """Rows with at least one measured pixel."""
@@ -179,21 +138,21 @@ class RunCounts:
 
     def estimate_gains(self) -> Gains:
         """Estimate gains anew from all rows (evenly chosen ones of a large map), and the gain field."""
-        self._leave_out_glitches()
+        self._mask_glitches()
         rows = np.flatnonzero(self.measured.any(1))
         keep = max(1, _GAIN_PIXELS // self.shape[1])
         if rows.size > keep:
             rows = rows[np.linspace(0, rows.size - 1, keep).astype(int)]
         counts: NDArray[np.floating[Any]] = self.counts[:, :, rows] * (self.exposure[:, None, rows] > 0)
-        if self.kind == "areas":  # how much they tell is not in their size
+        if self.kind == "areas":  # their size does not say how much they tell
             counts = counts / effective_unit(counts, self.exposure[:, rows])[:, None, None]
         self._gains = estimate_gains(counts, self.exposure[:, rows], self.detectors)
-        there = self.exposure if self.missing is None else self.exposure * ~self.missing.any(1)
-        self.field = gain_field(self.counts, there, self._gains.values)
+        complete = self.exposure if self.missing is None else self.exposure * ~self.missing.any(1)
+        self.field = gain_field(self.counts, complete, self._gains.values)
         return self._gains
 
-    def _leave_out_glitches(self) -> None:
-        """Take what only one detector saw, far beyond noise, as not measured by it."""
+    def _mask_glitches(self) -> None:
+        """Mark pixels that one detector alone saw far above noise as not measured by it."""
         if self.kind != "counts":
             return
         for j in range(len(self.lines)):
@@ -215,10 +174,9 @@ class RunCounts:
         local = values * self.field[:, *at]
         return local / np.maximum(local.sum(0), 1e-9) * self.exposure[:, *at]
 
-    # -- sums ---------------------------------------------------------------------------------------------------
     def sums(
         self,
-        part: Part = "all",
+        split: Split = "all",
         rows: tuple[int, int] | None = None,
         detectors: Any = None,
         cols: tuple[int, int] | None = None,
@@ -227,27 +185,34 @@ class RunCounts:
 
         Parameters
         ----------
-        part
+        split
             ``held``: the counts that never train; ``train``: the others; ``all``: both.
         rows, cols
             Half-open ranges, or all.
         detectors
-            Bool mask (detector,) of those to take, or all.
+            Bool mask (detector,) of those to sum, or all.
         """
         at = (slice(*(rows or (0, self.shape[0]))), slice(*(cols or (0, self.shape[1]))))
         gains = self.gains
-        take = gains.included if detectors is None else gains.included & np.asarray(detectors)[:, None]
-        mask = take.astype(np.float32)
-        lit = (self.exposure[:, *at] > 0).astype(np.float32)
-        share = {"all": 1.0, "held": self.share, "train": 1.0 - self.share}[part]
-        counts = self.held[:, :, *at] if part == "held" else self.counts[:, :, *at]
-        if part == "train":
+        used = gains.included if detectors is None else gains.included & np.asarray(detectors)[:, None]
+        mask = used.astype(np.float32)
+        valid = (self.exposure[:, *at] > 0).astype(np.float32)
+        share = {"all": 1.0, "held": self.share, "train": 1.0 - self.share}[split]
+        counts = self.held[:, :, *at] if split == "held" else self.counts[:, :, *at]
+        if split == "train":
             counts = counts - self.held[:, :, *at]
         weight = np.empty(counts.shape[1:], np.float32)
         for j in range(len(self.lines)):
-            parts = self.weights(j, at)[take[:, j]]
+            parts = self.weights(j, at)[used[:, j]]
             if self.missing is not None:
-                parts = parts * ~self.missing[take[:, j], j][:, *at]
+                parts = parts * ~self.missing[used[:, j], j][:, *at]
             weight[j] = parts.sum(0)
-        total = np.einsum("dl,dlrc,drc->lrc", mask, counts, lit, optimize=True)
+        total = np.einsum("dl,dlrc,drc->lrc", mask, counts, valid, optimize=True)
         return Sums(counts=total.astype(np.float32), exposure=weight * np.float32(share))
+
+
+def _of_shape(values: NDArray[np.floating], shape: tuple[int, ...], name: str) -> NDArray[np.floating]:
+    values = np.asarray(values)
+    if values.shape != shape:
+        raise InputError(f"{name} must have shape {shape}, not {values.shape}")
+    return values

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from quietbeam.core.model.types import FloatArray
 
+HELD_OUT_SHARE = 0.25
+"""Share of every pixel's counts that never trains."""
+
 
 def hold_out(counts: NDArray[np.floating], share: float, seed: int, row: int) -> FloatArray:
     """Draw the held-out part of one row.

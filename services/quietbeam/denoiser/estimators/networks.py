@@ -1,104 +1,60 @@
-"""The networks at work: device, precision, tiles, flips."""
+"""Inference with a network: precision, tiles, flips, and calls between its layers."""
 
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from quietbeam.core.errors import InputError, WeightsError
+from quietbeam.core.errors import WeightsError
 from quietbeam.core.model.types import FloatArray
 from quietbeam_models.network import Denoiser, native_bf16
 from quietbeam_models.weights import DEFAULT, DamagedWeightsError, Pretrained, load_weights
 
-from ..data.counts import Sums
-from ..options import untold
+from ..cooperative import CooperativeSchedule
+from ..data.area_noise import NoiseModel
+from ..data.sums import Sums
+from ..options import ignore_progress
 
 TILE_HALO = 32
 FLIPS = (0, 3, 1, 2, 4, 7, 5, 6)
-"""Order in which flips and turns are averaged: the half turn first, as it brings most of what all of them do."""
+"""Order in which flips and turns are averaged: the half turn first, as it gives most of the improvement."""
 _BAND_ROWS = 64
 _BAND_PIXELS = 2**20
-"""Line-pixels of a tile while somebody waits: between two convolutions of it lies a fraction of a second."""
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-
-    Raises
-    ------
-    InputError
-        When the device is unknown or not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps") from error
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False) or (device.index or 0) >= max(torch.cuda.device_count(), 1):
-        raise InputError(f"device {name!r} is not available here; use device='auto'")
-    return device
-
-
-def use_threads(device: torch.device, threads: int | None) -> None:
-    """Set the number of CPU threads.
-
-    More threads than free cores is far worse than too few: every operation waits for the thread that lost its core
-    (measured: 10 times slower steps on two busy cores with two threads than with one).
-    """
-    if device.type != "cpu" or threads == 0:
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, threads if threads is not None else min(cores - 1, 8)))
+"""Line-pixels of a tile when there is a ``yield_callback``: a convolution of it takes a fraction of a second."""
 
 
 @contextmanager
-def own_threads() -> Iterator[None]:
-    """Give the caller's number of CPU threads back in the end."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def yield_between_layers(
+    network: Denoiser, yield_callback: Callable[[], object] | None, *, backward: bool = False
+) -> Iterator[None]:
+    """Call ``yield_callback()`` before every convolution of the network, with ``backward`` also before its gradient.
 
-
-def free_cores(look_s: float = 0.2) -> int:
-    """Return how many cores nobody uses while this call looks, at least 1.
-
-    Not from the load average: that holds for a minute what a process did itself, and a second map would get one core.
+    A whole pass may take a second on a CPU; rows that arrive meanwhile are served in the callback, which may use the
+    network.
     """
-    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    busy = psutil.cpu_percent(look_s, percpu=True)
-    return max(1, round(sum(1.0 - busy[core] / 100 for core in mine if core < len(busy))))
-
-
-@contextmanager
-def giving_way(network: Denoiser, between: Callable[[], object] | None, *, backward: bool = False) -> Iterator[None]:
-    """Call ``between()`` before every convolution of the network, and with ``backward`` before every gradient of one.
-
-    A whole pass may take a second on a CPU; whoever waits need not wait for it. ``between()`` may use the network.
-    """
-    if between is None:
+    if yield_callback is None:
         yield
         return
-    hooks = []
 
     def pause(*_: object) -> None:  # what a hook returns would replace the convolution's input
-        between()
+        yield_callback()
 
+    def pause_before_gradient(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        if output.requires_grad:
+            output.register_hook(pause)
+
+    hooks = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             hooks.append(module.register_forward_pre_hook(pause))
             if backward:
-                hooks.append(module.register_full_backward_pre_hook(pause))
+                hooks.append(module.register_forward_hook(pause_before_gradient))
     try:
         yield
     finally:
@@ -134,15 +90,15 @@ def fresh_copy(network: Denoiser, device: torch.device) -> Denoiser:
     return copy.deepcopy(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def turned(image: FloatArray, code: int) -> FloatArray:
+def apply_symmetry(image: FloatArray, code: int) -> FloatArray:
     """Apply flip or turn ``code`` (0..7) to the last two axes."""
     image = image[..., ::-1, :] if code & 1 else image
     image = image[..., ::-1] if code & 2 else image
     return np.swapaxes(image, -1, -2) if code & 4 else image
 
 
-def unturned(image: FloatArray, code: int) -> FloatArray:
-    """Undo :func:`turned`."""
+def undo_symmetry(image: FloatArray, code: int) -> FloatArray:
+    """Undo :func:`apply_symmetry`."""
     image = np.swapaxes(image, -1, -2) if code & 4 else image
     image = image[..., ::-1] if code & 2 else image
     return image[..., ::-1, :] if code & 1 else image
@@ -156,8 +112,8 @@ def predict(
     *,
     tile: int = 256,
     flips: int = 1,
-    between: Callable[[], object] | None = None,
-    told: Callable[[float], object] = untold,
+    yield_callback: Callable[[], object] | None = None,
+    on_progress: Callable[[float], object] = ignore_progress,
 ) -> tuple[FloatArray, FloatArray | None]:
     """Return the network's rate (line, row, col) [counts at exposure 1], 0 for lines without a count.
 
@@ -169,10 +125,10 @@ def predict(
         Maps larger than this are computed in tiles that overlap and are blended, so that memory stays bounded.
     flips
         Flips and turns to average.
-    between
-        Called at every convolution, see :func:`giving_way`.
-    told
-        Is told which share is done, tile by tile.
+    yield_callback
+        Called at every convolution, see :func:`yield_between_layers`.
+    on_progress
+        Called after every tile with the share that is done.
     """
     lines, rows, cols = sums.counts.shape
     measured = sums.exposure > 0
@@ -185,14 +141,16 @@ def predict(
         counts = sums.counts[live] * measured[live]
         exposure = sums.exposure[live] / usual[live, None, None]
         total = np.zeros((maps, *counts.shape), np.float32)
-        band = tile if between is None else _BAND_PIXELS // (live.size * min(cols, tile + 2 * TILE_HALO))
+        band = tile if yield_callback is None else _BAND_PIXELS // (live.size * min(cols, tile + 2 * TILE_HALO))
         height = max(min(band, tile), min(_BAND_ROWS, tile))
-        with giving_way(network, between):
+        with yield_between_layers(network, yield_callback):
             for k, code in enumerate(FLIPS[:flips]):
-                a, b = turned(counts, code), turned(exposure, code)
-                total += unturned(_tiles(network, a, b, device, (height, tile), part_of(told, k, flips)), code)
-        for power, one in enumerate(total, 1):
-            out[power - 1, live] = one / flips / usual[live, None, None] ** power
+                a, b = apply_symmetry(counts, code), apply_symmetry(exposure, code)
+                total += undo_symmetry(
+                    _tiles(network, a, b, device, (height, tile), part_of_progress(on_progress, k, flips)), code
+                )
+        for power, image in enumerate(total, 1):
+            out[power - 1, live] = image / flips / usual[live, None, None] ** power
     return out[0], out[1] if maps == 2 else None
 
 
@@ -202,7 +160,7 @@ def _tiles(
     exposure: FloatArray,
     device: torch.device,
     tile: tuple[int, int],
-    told: Callable[[float], object],
+    on_progress: Callable[[float], object],
 ) -> FloatArray:
     """Return the maps of :func:`_forward`, (map, line, row, col), from tiles that fade into each other."""
     rows, cols = counts.shape[-2:]
@@ -219,13 +177,13 @@ def _tiles(
             fade = np.multiply.outer(_fade(window[0], rows), _fade(window[1], cols))
             out[:, :, *window] += part * fade
             weight[*window] += fade
-            told((r * cols + min(c + width, cols) * min(height, rows - r)) / (rows * cols))
+            on_progress((r * cols + min(c + width, cols) * min(height, rows - r)) / (rows * cols))
     return (out / weight).astype(np.float32, copy=False)
 
 
-def part_of(told: Callable[[float], object], part: int, parts: int) -> Callable[[float], object]:
-    """Return who is to be told of one of equal parts, where ``told`` wants to know of all of them."""
-    return lambda share: told((part + share) / parts)
+def part_of_progress(on_progress: Callable[[float], object], part: int, parts: int) -> Callable[[float], object]:
+    """Return a callback for the share of one of several equal parts; it reports the share of all of them."""
+    return lambda share: on_progress((part + share) / parts)
 
 
 def _fade(window: slice, length: int) -> FloatArray:
@@ -244,3 +202,41 @@ def _forward(network: Denoiser, counts: FloatArray, exposure: FloatArray, device
         rate, variance = network.estimate(a, b)
     maps = rate if variance is None else torch.cat([rate, variance])
     return maps.float().cpu().numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkEstimator:
+    """The networks of a run, by name: ``pretrained`` and, once there are steps, ``fine_tuned``.
+
+    Attributes
+    ----------
+    area_noise
+        Noise of fitted areas, which makes effective counts of them; None for photon counts.
+    tile
+        See :func:`predict`.
+    """
+
+    networks: Mapping[str, Denoiser]
+    area_noise: NoiseModel | None
+    device: torch.device
+    tile: int
+    schedule: CooperativeSchedule
+
+    def estimate(
+        self, name: str, sums: Sums, flips: int = 1, on_progress: Callable[[float], object] = ignore_progress
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Return a network's rate of ``sums`` and its expected squared error, each (line, row, col)."""
+        noise = self.area_noise
+        rate, variance = predict(
+            self.networks[name],
+            sums if noise is None else noise.to_counts(sums),
+            self.device,
+            tile=self.tile,
+            flips=flips,
+            yield_callback=self.schedule.yield_callback,
+            on_progress=on_progress,
+        )
+        if noise is not None:
+            rate = noise.from_rate(rate).astype(np.float32)
+            variance = None if variance is None else variance * noise.factor[:, None, None] ** 2
+        return rate, variance

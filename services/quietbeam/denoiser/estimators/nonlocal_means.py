@@ -21,7 +21,7 @@ from scipy import ndimage
 from quietbeam.core.model.types import FloatArray
 
 from ..data.area_noise import NoiseModel
-from ..data.counts import Sums
+from ..data.sums import Sums
 from ..options import never
 
 Average = tuple[FloatArray, FloatArray]

@@ -15,9 +15,10 @@ from ..checks.common_mode import common_mode
 from ..checks.false_structure import false_structure
 from ..checks.line_checks import LineChecks, check_line
 from ..data.area_noise import NoiseModel
-from ..data.counts import RunCounts, Sums
+from ..data.counts import RunCounts
+from ..data.sums import Sums
 from ..estimators.smoother import WIDTHS
-from ..options import DenoiseOptions, never
+from ..options import never
 from .combination import Weights
 from .fold_errors import (
     CONTROL,
@@ -191,12 +192,11 @@ def evaluate(
     noise: NoiseModel,
     estimate: Estimate,
     networks: Sequence[str],
-    options: DenoiseOptions,
     seed: int,
     folds: int = FOLDS,
     *,
     thorough: bool = False,
-    between: Callable[[], object] = never,
+    yield_callback: Callable[[], object] = never,
 ) -> Evaluation:
     """Judge raw, smoother and the named networks.
 
@@ -206,7 +206,7 @@ def evaluate(
     may take longer.
     """
     n = len(data.lines)
-    pieces = judge(data, noise, estimate, networks, options, seed, folds)
+    pieces = judge(data, noise, estimate, networks, seed, folds)
     if not pieces:
         return _nothing_held_out(data, noise, seed)
     widths = best_widths(pieces)
@@ -224,7 +224,7 @@ def evaluate(
     variants, guide = [0] * n, ""
     if thorough and networks:
         guide = networks[-1]
-        variants = judge_nonlocal(pieces, noise, guide, data.kind, between)
+        variants = judge_nonlocal(pieces, noise, guide, data.kind, yield_callback)
         weights = judge_combination(pieces, widths, (*networks, "nonlocal"), data.kind)
         errors["nonlocal"], more["nonlocal"] = controlled(pieces, "nonlocal", "alike")
         errors["combined"], more["combined"] = controlled(pieces, "combined", CONTROL)

@@ -10,10 +10,10 @@ import numpy as np
 from quietbeam.core.model.types import FloatArray
 
 from ..data.area_noise import NoiseModel
-from ..data.counts import RunCounts, Sums
+from ..data.counts import RunCounts
+from ..data.sums import Sums
 from ..estimators.nonlocal_means import averaged_noise, every_variant, one_variant
 from ..estimators.smoother import WIDTHS, smooth
-from ..options import DenoiseOptions
 from .combination import combine, cross_errors
 from .risk import Blocks, Fold, area_folds, block_size, count_folds, error, raw_error, windows
 
@@ -64,12 +64,11 @@ def judge(
     noise: NoiseModel,
     estimate: Estimate,
     networks: Sequence[str],
-    options: DenoiseOptions,
     seed: int,
     folds: int,
 ) -> list[Judged]:
     """Judge raw, smoothers and the named networks; nothing can be held out of one detector of areas: an empty list."""
-    block = block_size((data.rows_measured, data.shape[1]), options.block)
+    block = block_size((data.rows_measured, data.shape[1]))
     pieces = []
     for window in windows(data):
         made = count_folds(data, window, folds, seed) if data.kind == "counts" else area_folds(data, window, folds)

@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray
 
 from ..data.area_noise import NoiseModel
-from ..data.counts import RunCounts, Sums
+from ..data.counts import RunCounts
 from ..data.holdout import split_evenly
+from ..data.sums import Sums
 
 Blocks = Float64Array
 
 FOLDS = 4
+BLOCK = 8
+"""Edge of the blocks of pixels that the bootstrap draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,6 @@ def counting_variance(fold: Fold) -> Blocks:
     return 2.0 * (mean.astype(np.float64) ** 2).sum((1, 2))
 
 
-def block_size(shape: tuple[int, int], wanted: int) -> int:
-    """Return a block edge that leaves at least about 24 blocks."""
-    return int(max(1, min(wanted, np.sqrt(shape[0] * shape[1] / 24))))
+def block_size(shape: tuple[int, int]) -> int:
+    """Return the edge of a block of pixels: `BLOCK`, smaller where that leaves less than about 24 blocks."""
+    return int(max(1, min(BLOCK, np.sqrt(shape[0] * shape[1] / 24))))

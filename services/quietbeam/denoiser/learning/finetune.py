@@ -2,49 +2,111 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero
 from torch import Tensor
 
-from quietbeam_models.losses import line_loss
 from quietbeam_models.network import Denoiser, native_bf16
+from quietbeam_models.training import DenoiserTraining, fine_tuning_optimizer, follow_norm, gradient_limit
 
-from ..data.counts import Sums
-from ..estimators.networks import fresh_copy, giving_way, predict, turned
-from ..options import DenoiseOptions, never
+from ..data.sums import Sums
+from ..estimators.networks import fresh_copy, yield_between_layers
+from ..options import never
+from .held_out_score import HeldOutScore
 from .pairs import Pairs
+from .patch_sampler import PatchSampler, trainable_lines
 
-BATCH_PIXELS = 32_768
 CHECK_STEPS = 20
-"""Steps between two looks at held-out counts."""
-LEARNING = ("up", "decoder", "leave", "refine", "head")
+"""Steps between two checks on held-out counts."""
+LEARNING_RATE = 1.5e-4
+TRAINED_PARTS = ("up", "decoder", "leave", "refine", "head")
 """Parts of the network that learn. The encoder stays: a third less time per step, and noise is learned later."""
 PATIENCE = 5
-"""A burst ends after so many looks that found nothing better."""
-_CHECK_PIXELS = 96
-_CHECK_LINES = 8
+"""A burst ends after so many checks in a row without a better score."""
+_WARMUP_STEPS = 10
 
 
-class FineTuning(L.LightningModule):
-    """Weights that learn from one run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurstPlan:
+    """When a burst ends, and what runs meanwhile.
 
-    ``average`` is the running average of the weights, ``chosen`` the average that was best on held-out counts so far:
-    what is used. A small map is learned by heart after some hundred steps, and held-out counts notice it.
-    ``exhausted`` says that the last burst ended because nothing got better.
+    Attributes
+    ----------
+    budget_s
+        Longest duration [s].
+    steps
+        Number of steps, instead of ``budget_s``: then the result depends on the seed alone.
+    anneal
+        Lower the learning rate to nearly 0 over the second half: for the last burst of a run.
+    check_at_end
+        Check on held-out counts when the burst ends, too; else only every `CHECK_STEPS` steps, counted over all bursts.
+    interrupt
+        Asked before the first step and after every step; True ends the burst.
+    yield_callback
+        Called many times within a step, see :func:`yield_between_layers`.
+    """
+
+    budget_s: float = 0.0
+    steps: int | None = None
+    anneal: bool = False
+    check_at_end: bool = True
+    interrupt: Callable[[], bool] = never
+    yield_callback: Callable[[], object] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """True when there is no time and no step in it."""
+        return (self.budget_s if self.steps is None else self.steps) <= 0
+
+
+class _Checks:
+    """Checks of one burst: keep the average whenever held-out counts score it better than what is chosen."""
+
+    def __init__(self, tuning: FineTuning, score: HeldOutScore | None) -> None:
+        self._tuning, self._score = tuning, score
+        self._best = 1.0
+        self._without_gain = 0
+        self.last_step = tuning.steps
+
+    def run(self) -> None:
+        """Check the average as it is now; without held-out counts it is always kept."""
+        self.last_step = self._tuning.steps
+        score = 0.0 if self._score is None else self._score(self._tuning.average)
+        if score < self._best:
+            self._best, self._without_gain = score, 0
+            self._tuning.chosen.load_state_dict(self._tuning.average.state_dict())
+        else:
+            self._without_gain += 1
+        if self._score is None:
+            self._best = 1.0
+
+    @property
+    def exhausted(self) -> bool:
+        """True when the latest `PATIENCE` checks found nothing better."""
+        return self._without_gain >= PATIENCE
+
+
+class FineTuning(DenoiserTraining):
+    """Weights that learn from one run, burst by burst.
+
+    Attributes
+    ----------
+    chosen
+        The running average that was best on held-out counts so far: what is used. A small map is learned by heart after
+        some hundred steps, and held-out counts notice it.
+    steps, seconds, loss
+        Steps and duration of all bursts, and the running mean of the loss (None before the first step).
+    exhausted
+        True when the last burst ended because nothing got better.
 
     Parameters
     ----------
     network
-        Where to start.
+        Weights to start from.
     parts
         Parts of the network that learn; None for all (training from scratch, in benchmarks).
     """
@@ -53,53 +115,29 @@ class FineTuning(L.LightningModule):
         self,
         network: Denoiser,
         device: torch.device,
-        options: DenoiseOptions,
         seed: int,
-        parts: Sequence[str] | None = LEARNING,
+        *,
+        learning_rate: float = LEARNING_RATE,
+        parts: Sequence[str] | None = TRAINED_PARTS,
     ) -> None:
-        super().__init__()
-        self.network = fresh_copy(network, device).train().requires_grad_(False)
-        learning = [p for name, p in self.network.named_parameters() if parts is None or name.split(".")[0] in parts]
-        for parameter in learning:
-            parameter.requires_grad_(True)
-        self.average = fresh_copy(network, device).requires_grad_(False).eval()
+        trained = fresh_copy(network, device).train().requires_grad_(False)
+        super().__init__(trained, fresh_copy(network, device).requires_grad_(False).eval())
         self.chosen = fresh_copy(network, device).requires_grad_(False).eval()
-        self.options = options
+        self.device = device
         self.steps = 0
         self.seconds = 0.0
         self.loss: float | None = None
-        self._rng = np.random.default_rng([seed, 11])
-        # not Muon: its equal steps in all directions learn the noise of a small map by heart (docs/notes/science.md)
-        self._optimizer = torch.optim.AdamW(learning, lr=options.lr, betas=(0.9, 0.99), weight_decay=0.0, foreach=True)
-        self._held_out: _HeldOut | None = None
-        self._best = float("inf")
-        self._looked_at = self._in_vain = 0
         self.exhausted = False
-        self._pairs: Pairs | None = None
-        self._order = np.arange(0)
-        self._left: Callable[[], float] = lambda: 1.0
-        self._anneal = False
-        self._interrupt: Callable[[], bool] = never
-        self._usual_norm = 0.0
-        self._home = device  # `device` is Lightning's own and says cpu after every burst
+        learning = [p for name, p in trained.named_parameters() if parts is None or name.split(".")[0] in parts]
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        self._learning_rate = learning_rate
+        self._optimizer = fine_tuning_optimizer(learning, lr=learning_rate)
+        self._sampler = PatchSampler(seed)
+        self._usual_norm = torch.zeros((), dtype=torch.float64)
 
-    def burst(
-        self,
-        pairs: Pairs,
-        budget_s: float,
-        interrupt: Callable[[], bool] = never,
-        *,
-        held: Sums | None = None,
-        anneal: bool = False,
-        look: bool = True,
-        between: Callable[[], object] | None = None,
-        most: int | None = None,
-    ) -> int:
-        """Take steps until the time is up, ``interrupt()`` is true or nothing gets better; return how many.
-
-        With ``most`` steps there is no clock: what comes out depends on the seed alone.
-
-        ``anneal`` lowers the learning rate to nearly 0 over the second half of the budget: for the last burst of a run.
+    def burst(self, pairs: Pairs, held: Sums | None, plan: BurstPlan) -> int:
+        """Take steps until the plan or the checks on held-out counts end it; return their number.
 
         Parameters
         ----------
@@ -108,198 +146,60 @@ class FineTuning(L.LightningModule):
         held
             (Effective) counts that never train, (line, row, col): they choose among the weights on the way. Without
             them the last average is chosen.
-        look
-            Look at them when the burst ends, too; else only every `CHECK_STEPS` steps, counted over all bursts.
-        between
-            Called many times within a step, see :func:`giving_way`.
         """
-        if (budget_s if most is None else most) <= 0 or interrupt() or not (pairs.sums.counts.sum((1, 2)) > 8).any():
+        if plan.empty or plan.interrupt() or not trainable_lines(pairs.sums).size:
             return 0
-        started, before = time.monotonic(), self.steps
-        self._pairs, self._interrupt = pairs, interrupt
-        self._held_out = None if held is None else _HeldOut(pairs.sums, held, self.chosen, self._home, between)
-        self._best, self._in_vain, self._looked_at = 1.0, 0, self.steps
-        last = before + (most or 0)
-        # share of the burst that is left
-        self._left = lambda: (
-            (started + budget_s - time.monotonic()) / budget_s if most is None else (last - self.steps) / most
-        )
-        self._anneal = anneal
+        started, first_step = time.monotonic(), self.steps
+        score = None
+        if held is not None:
+            score = HeldOutScore(pairs.sums, held, self.chosen, self.device, plan.yield_callback)
+        checks = _Checks(self, score)
+
+        def share_left() -> float:
+            if plan.steps is not None:
+                return (first_step + plan.steps - self.steps) / plan.steps
+            return (started + plan.budget_s - time.monotonic()) / plan.budget_s
+
         # on a GPU a step is over before anybody waits, and gradients are computed in a thread of their own
-        backward = self._home.type == "cpu"
-        with _quiet(), giving_way(self.network, between, backward=backward):
-            trainer = L.Trainer(
-                accelerator={"cuda": "gpu"}.get(self._home.type, self._home.type),
-                devices=[self._home.index or 0] if self._home.type == "cuda" else 1,
-                precision="bf16-mixed" if native_bf16(self._home) else "32-true",
-                max_steps=-1,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                barebones=False,
-            )
-            try:
-                trainer.fit(self)
-            finally:
-                self.to(self._home)  # the trainer leaves it on the CPU
-        if look and self.steps > self._looked_at:
-            self._look()
-        self.exhausted = self._in_vain >= PATIENCE
+        backward = self.device.type == "cpu"
+        with yield_between_layers(self.network, plan.yield_callback, backward=backward):
+            while True:
+                self._step(pairs, share_left if plan.anneal else None)
+                if self.steps % CHECK_STEPS == 0:
+                    checks.run()
+                if share_left() <= 0 or checks.exhausted or plan.interrupt():
+                    break
+        if plan.check_at_end and self.steps > checks.last_step:
+            checks.run()
+        self.exhausted = checks.exhausted
         if self.exhausted:
             for network in (self.network, self.average):
                 network.load_state_dict(self.chosen.state_dict())
             self._optimizer.state.clear()
         self.seconds += time.monotonic() - started
-        self._pairs = self._held_out = None
-        return self.steps - before
+        return self.steps - first_step
 
-    def _look(self) -> None:
-        """Keep the average if held-out counts find it better than what is chosen."""
-        self._looked_at = self.steps
-        score = 0.0 if self._held_out is None else self._held_out.score(self.average)
-        if score < self._best:
-            self._best, self._in_vain = score, 0
-            self.chosen.load_state_dict(self.average.state_dict())
-        else:
-            self._in_vain += 1
-        if self._held_out is None:
-            self._best = 1.0
+    def _step(self, pairs: Pairs, share_left: Callable[[], float] | None) -> None:
+        """Take one step; a batch whose loss is not finite changes no weight."""
+        batch = {name: values.to(self.device) for name, values in self._sampler.draw(pairs).items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=native_bf16(self.device)):
+            loss = self.line_losses(batch, pairs.square_share)[0].mean()
+        if bool(torch.isfinite(loss)):
+            self._learn(loss, share_left)
+        self.steps += 1
+        self.update_average(1.0 - min(0.98, self.steps / (self.steps + 5)))
 
-    # -- data ---------------------------------------------------------------------------------------------------
-    def train_dataloader(self) -> Any:
-        """Return an endless stream of random splits of random patches."""
-        return torch.utils.data.DataLoader(_Stream(self), batch_size=None, num_workers=0)
-
-    def draw(self) -> dict[str, Tensor]:
-        """Draw a batch: a patch of some lines, its photons split into input and target."""
-        pairs, rng, options = self._pairs, self._rng, self.options
-        assert pairs is not None
-        data = pairs.sums
-        live = np.flatnonzero(data.counts.sum((1, 2)) > 8)
-        take = min(options.lines_per_step, live.size)
-        if self._order.size < take or not np.isin(self._order, live).all():
-            self._order = rng.permutation(live)
-        lines, self._order = self._order[:take], self._order[take:]
-        rows_lit = np.flatnonzero((data.exposure[lines] > 0).any((0, 2)))
-        first, stop = int(rows_lit[0]), int(rows_lit[-1]) + 1
-        rows, cols = min(options.crop, stop - first), min(options.crop, data.counts.shape[2])
-        batch = int(np.clip(BATCH_PIXELS // (take * rows * cols), 1, 8))
-        inputs, targets, exposures_in, exposures_out = [], [], [], []
-        for _ in range(batch):
-            r = int(rng.integers(first, stop - rows + 1))
-            c = int(rng.integers(data.counts.shape[2] - cols + 1))
-            code = int(rng.integers(8)) if rows == cols or batch == 1 else int(rng.integers(4))
-            seen, target = pairs.split(lines, (slice(r, r + rows), slice(c, c + cols)), rng)
-            lit = np.maximum((seen.exposure > 0).sum((1, 2), keepdims=True), 1)
-            usual = np.maximum(seen.exposure.sum((1, 2), keepdims=True) / lit, 1e-9)
-            inputs.append(turned(seen.counts, code))
-            targets.append(turned(target.counts, code))
-            exposures_in.append(turned(seen.exposure / usual, code))
-            exposures_out.append(turned(target.exposure * (seen.exposure > 0) / usual, code))
-        names = ("counts", "target", "exposure", "target_exposure")
-        stacks = (inputs, targets, exposures_in, exposures_out)
-        return {
-            name: torch.from_numpy(np.ascontiguousarray(np.stack(stack), dtype=np.float32))
-            for name, stack in zip(names, stacks, strict=True)
-        }
-
-    # -- steps --------------------------------------------------------------------------------------------------
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
-        """Return the loss against the other part of the counts, or None where it is not finite."""
-        rate = self.network(batch["counts"], batch["exposure"])
-        assert self._pairs is not None
-        loss = line_loss(rate, batch["target"], batch["target_exposure"], self._pairs.square_share).mean()
-        if not bool(torch.isfinite(loss)):
-            return None
+    def _learn(self, loss: Tensor, share_left: Callable[[], float] | None) -> None:
         value = float(loss.detach())
         self.loss = value if self.loss is None else 0.95 * self.loss + 0.05 * value
-        return loss
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip outliers; warm up."""
-        limit = 1.5 * self._usual_norm or float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
-        self._usual_norm += (0.05 if self._usual_norm else 1.0) * (min(norm, limit) - self._usual_norm)
-        factor = min(1.0, (self.steps + 1) / 10)
-        if self._anneal:
-            factor *= float(np.clip(2.0 * self._left(), 0.05, 1.0))
-        for group in optimizer.param_groups:
-            group["lr"] = factor * self.options.lr
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:  # noqa: ARG002
-        """Update the average; stop when asked to or when the time is up."""
-        self.steps += 1
-        decay = min(0.98, self.steps / (self.steps + 5))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                slow.lerp_(fast, 1.0 - decay)
-        if self.steps % CHECK_STEPS == 0:
-            self._look()
-        if self._left() <= 0 or self._in_vain >= PATIENCE or self._interrupt():
-            self.trainer.should_stop = True
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the one optimizer of this run, its state kept between bursts."""
-        return self._optimizer
-
-
-class _HeldOut:
-    """Score of weights on held-out counts of a part of the map: mean over lines of the error relative to ``start``."""
-
-    def __init__(
-        self,
-        train: Sums,
-        held: Sums,
-        start: Denoiser,
-        device: torch.device,
-        between: Callable[[], object] | None,
-    ) -> None:
-        lit = np.flatnonzero((held.exposure > 0).any((0, 2)))
-        lines = np.flatnonzero(train.counts.sum((1, 2)) > 8)
-        lines = lines[np.linspace(0, lines.size - 1, min(lines.size, _CHECK_LINES)).astype(int)]
-        middle, cols = int(lit[lit.size // 2]), held.counts.shape[2]
-        r = slice(max(0, middle - _CHECK_PIXELS // 2), middle + _CHECK_PIXELS // 2)
-        c = slice(max(0, cols // 2 - _CHECK_PIXELS // 2), cols // 2 + _CHECK_PIXELS // 2)
-        self._seen = Sums(train.counts[lines, r, c], train.exposure[lines, r, c])
-        self._held = Sums(held.counts[lines, r, c], held.exposure[lines, r, c])
-        self._predict = partial(predict, sums=self._seen, device=device, between=between)
-        self._begin: Denoiser | None = start
-
-    def _errors(self, network: Denoiser) -> tuple[np.ndarray, np.ndarray]:
-        """Return each line's squared error, unbiased, and its standard error, both summed over pixels."""
-        rate, _ = self._predict(network)
-        miss = (self._held.exposure * rate - self._held.counts).astype(np.float64) ** 2 - self._held.counts
-        return miss.sum((1, 2)), miss.std((1, 2)) * np.sqrt(miss[0].size)
-
-    def score(self, network: Denoiser) -> float:
-        """Return the score, below 1 where the network is better than at the start."""
-        if self._begin is not None:  # only now: most bursts of a live run are interrupted before the first look
-            errors, spread = self._errors(self._begin)
-            self._start, self._unit = errors, np.maximum(errors, 2 * spread) + 1e-9
-            self._begin = None
-        return float(1.0 + ((self._errors(network)[0] - self._start) / self._unit).mean())
-
-
-class _Stream(torch.utils.data.IterableDataset[dict[str, Tensor]]):
-    def __init__(self, module: FineTuning) -> None:
-        self._module = module
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        while True:
-            yield self._module.draw()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's greetings and warnings: a burst is not an event."""
-    log = rank_zero.rank_zero_module.log
-    level = log.level
-    log.setLevel(40)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
+        self._optimizer.zero_grad()
+        loss.backward()
+        limit = gradient_limit(self._usual_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), float(limit))
+        self._usual_norm += follow_norm(self._usual_norm, norm.double().cpu(), limit)
+        factor = min(1.0, (self.steps + 1) / _WARMUP_STEPS)
+        if share_left is not None:
+            factor *= float(np.clip(2.0 * share_left(), 0.05, 1.0))
+        for group in self._optimizer.param_groups:
+            group["lr"] = factor * self._learning_rate
+        self._optimizer.step()

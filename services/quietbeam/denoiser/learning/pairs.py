@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from quietbeam.core.model.types import BoolArray
 
 from ..data.area_noise import NoiseModel
-from ..data.counts import RunCounts, Sums
+from ..data.counts import RunCounts
+from ..data.sums import Sums
 
 Window = tuple[slice, slice]
 

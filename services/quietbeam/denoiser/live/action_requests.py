@@ -1,4 +1,4 @@
-"""What people ask of the denoise worker: denoise a finished run again, take other weights."""
+"""Actions that people request of the denoise worker: denoise a finished run again, choose other weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import structlog
 from quietbeam.core.wire import actions, keys, runs
 from quietbeam.core.wire.actions import Action, ActionKind
 from quietbeam.core.wire.bus import Connection
-from quietbeam_models.weights import known
+from quietbeam_models.weights import installed_weights
 
 log = structlog.get_logger()
 
 
-class Requests:
-    """The worker's inbox. A request to denoise moves into the run's hash: whichever worker takes the run finds it.
+class ActionRequests:
+    """The worker's inbox.
+
+    A request to denoise moves into the run's hash, where the worker that leases the run finds it.
 
     Parameters
     ----------
@@ -25,7 +27,7 @@ class Requests:
     weights
         Those of the settings.
     folder
-        Weights of one's own, beside the shipped ones.
+        Folder of user-trained weights, beside the shipped ones.
     """
 
     def __init__(self, connection: Connection, consumer: str, weights: str, folder: Path) -> None:
@@ -33,17 +35,17 @@ class Requests:
         self._inbox = actions.Inbox(connection, "worker", consumer)
 
     def restart(self) -> None:
-        """Redis is back."""
+        """Read requests again that were not answered before an outage."""
         self._inbox.restart()
 
-    def turn(self) -> list[str]:
-        """Take in what was asked; return the runs that are to be denoised again."""
+    def poll(self) -> list[str]:
+        """Handle new requests; return the runs that are to be denoised again."""
         found = []
         for action in self._inbox.read():
             weights = str(action.options.get("weights") or "")
-            there = known(self._folder)
-            if weights and weights not in there:
-                why = f"no weights {weights[:40]!r} are installed with the worker; there are {', '.join(there)}"
+            installed = installed_weights(self._folder)
+            if weights and weights not in installed:
+                why = f"no weights {weights[:40]!r} are installed with the worker; there are {', '.join(installed)}"
                 actions.note(self._redis, action, "failed", why)
             elif action.kind is ActionKind.CHOOSE_WEIGHTS:
                 self._redis.set(keys.WEIGHTS, weights)
@@ -62,25 +64,26 @@ class Requests:
         return found
 
     def options(self, uid: str) -> tuple[str, float | None]:
-        """Return with which weights a run is denoised, and how long it is fine-tuned at its end (None: as usual).
+        """Return the weights that a run is denoised with, and its final fine-tuning budget [s].
 
-        Weights are what :func:`load_weights` takes; "" is the shipped ones.
+        The weights are what :func:`load_weights` takes, "" for the shipped ones. The budget is None for that of the
+        settings.
         """
-        action = self._of(uid)
+        action = self._request_of(uid)
         chosen: Any = self._redis.get(keys.WEIGHTS)
         weights = (action and action.options.get("weights")) or (chosen or b"").decode() or self._weights
-        there = known(self._folder)
-        if weights and weights not in there:
-            log.warning("weights_missing", weights=weights, there=list(there), run=uid)
-        return there.get(weights, ""), action.options.get("budget_s") if action is not None else None
+        installed = installed_weights(self._folder)
+        if weights and weights not in installed:
+            log.warning("weights_missing", weights=weights, installed=list(installed), run=uid)
+        return installed.get(weights, ""), action.options.get("budget_s") if action is not None else None
 
-    def settle(self, uid: str, trouble: str) -> None:
-        """A run has its final maps: say so to whoever asked for them."""
-        action = self._of(uid)
+    def settle(self, uid: str, failure: str) -> None:
+        """Settle the request of a run that has its final maps."""
+        action = self._request_of(uid)
         if action is not None:
-            actions.note(self._redis, action, "failed" if trouble else "done", trouble)
+            actions.note(self._redis, action, "failed" if failure else "done", failure)
             self._redis.hdel(keys.run(uid), "denoise_request")
 
-    def _of(self, uid: str) -> Action | None:
+    def _request_of(self, uid: str) -> Action | None:
         action_id: Any = self._redis.hget(keys.run(uid), "denoise_request")
         return actions.read(self._redis, action_id.decode()) if action_id else None

@@ -1,40 +1,35 @@
-"""One run in the hands of the denoise worker: rows in, maps out, learning in between, a last pass at the end."""
+"""The loop of one run: rows in, maps out, learning when no row waits, a last pass when the run has ended."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import structlog
 
-from quietbeam.buffer import MapHistory, RunBuffer
+from quietbeam.buffer import RunBuffer
 from quietbeam.core.model.evidence import RunEvidence
-from quietbeam.core.model.types import RunState
+from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import DenoiseSettings
-from quietbeam.core.wire import keys, metrics, runs
-from quietbeam.core.wire.bus import Connection, emit
+from quietbeam.core.wire.bus import Connection
 from quietbeam_models.network import Denoiser
 
-from ..options import DenoiseOptions, MapUpdate
+from ..options import SessionOptions
 from ..session import DenoiseSession
+from .map_writer import MapWriter, spans
+from .run_announcer import RunAnnouncer
+from .run_state import RunStatePoller
 
 log = structlog.get_logger()
 
-_STATE_EVERY_S = 0.5
 _BAND_ROWS = 64
-_FINAL_STATES = (
-    RunState.COMPLETE,
-    RunState.INCOMPLETE,
-    RunState.ABORTED,
-    RunState.FAILED,
-    RunState.STALE,  # finished as it is; a row that still comes opens it again
-)
 
 
-class LiveRun:
-    """Drives a :class:`DenoiseSession` with the rows of one run and writes what it gives.
+class DenoiseJob:
+    """Drives a :class:`DenoiseSession` with the rows of one run.
+
+    Maps are written by a :class:`MapWriter` and announced by a :class:`RunAnnouncer`.
 
     Parameters
     ----------
@@ -48,6 +43,15 @@ class LiveRun:
         Name of the pretrained weights; empty for the newest.
     final_budget_s
         Fine-tuning at the end, instead of `settings.final_budget`.
+    start
+        Weights of the map before in a stack.
+
+    Attributes
+    ----------
+    finished
+        True after the final maps.
+    lease_lost
+        Set by the stage when another worker has the run.
     """
 
     def __init__(
@@ -60,49 +64,36 @@ class LiveRun:
         final_budget_s: float | None = None,
         start: Denoiser | None = None,
     ) -> None:
-        self.buffer = buffer
-        self.info = buffer.info
-        self.lost = False
+        self.buffer, self.info = buffer, buffer.info
+        self.lease_lost = False
         self.finished = False
-        self._redis = connection
-        self._settings = settings
-        self._weights, self._start = weights, start
-        self._final_s = settings.final_budget.total_seconds() if final_budget_s is None else final_budget_s
+        self._settings, self._weights, self._start = settings, weights, start
+        self._writer = MapWriter(buffer)
+        self._announcer = RunAnnouncer(connection, self.info.uid)
+        self._state = RunStatePoller(connection, self.info.uid)
         self._session: DenoiseSession | None = None
-        self._raw_only = ""
-        self._dirty: set[int] = set()
-        self._served: set[int] = set()  # rows whose maps were written while a band of the map was computed
-        self._known = np.zeros(self.info.shape, dtype=bool)
-        self._version = int(buffer.map_attributes().get("version", 0))
+        self._raw_only = too_large(self.info, settings.max_live_bytes)
+        self._pending: set[int] = set()
+        self._written_meanwhile: set[int] = set()  # rows whose maps were written while a band of the map was computed
+        self._measured = np.zeros(self.info.shape, dtype=bool)
+        self._blocks_read = self._steps = 0
         self._evidence: RunEvidence | None = None
-        self._history = MapHistory(buffer)
-        self._state = RunState.RUNNING
-        self._state_at = -_STATE_EVERY_S
-        self._spent_s = self._final_spent_s = 0.0
-        self._steps = self._taken = 0
-        self._evaluated_at = -settings.evaluate_every.total_seconds()
-        self._evaluated: tuple[int, int] | None = None
-        n_det, n_line, (rows, cols) = len(self.info.detectors), len(self.info.lines), self.info.shape
-        needed = 4 * n_det * n_line * rows * cols
-        if needed > settings.max_live_bytes:
-            self._raw_only = (
-                f"the run needs {needed / 2**30:.1f} GiB to denoise live (denoise.max_live_bytes allows "
-                f"{settings.max_live_bytes / 2**30:.1f}); its raw map is shown, `quietbeam denoise` does it afterwards"
-            )
-        self.mark_all_dirty()
+        self._evaluated: tuple[int, int] | None = None  # blocks read and steps at the last evaluation
+        self._next_evaluation = 0.0
+        self._live_budget_s = settings.live_budget.total_seconds()
+        self._final_budget_s = settings.final_budget.total_seconds() if final_budget_s is None else final_budget_s
+        self.add_all_pending()
 
-    # --- rows in ------------------------------------------------------------------------------------------------
+    def add_pending(self, rows: Iterable[int]) -> None:
+        """Add rows that were committed (again) and wait for their maps."""
+        self._pending.update(row for row in rows if 0 <= row < self.info.shape[0])
 
-    def mark_dirty(self, rows: Iterable[int]) -> None:
-        """Note rows that were committed (again)."""
-        self._dirty.update(row for row in rows if 0 <= row < self.info.shape[0])
-
-    def mark_all_dirty(self) -> None:
-        """Note every row that holds a measured pixel."""
-        self.mark_dirty(np.flatnonzero(self.buffer.measured().any(axis=1)).tolist())
+    def add_all_pending(self) -> None:
+        """Add every row that holds a measured pixel."""
+        self.add_pending(np.flatnonzero(self.buffer.measured().any(axis=1)).tolist())
 
     @property
-    def trouble(self) -> str:
+    def raw_only_reason(self) -> str:
         """Why the run is shown raw; empty when it is denoised."""
         return self._raw_only
 
@@ -113,72 +104,70 @@ class LiveRun:
 
     @property
     def rows(self) -> int:
-        """Rows taken in so far that hold a measured pixel."""
-        return int(self._known.any(axis=1).sum())
+        """Number of rows in the maps that hold a measured pixel."""
+        return int(self._measured.any(axis=1).sum())
 
     @property
-    def wants_time(self) -> bool:
-        """True when :meth:`refresh` or :meth:`learn` would do something now."""
-        return bool(self._dirty) or self._ended or self._evaluation_due or self._may_fine_tune
+    def has_work(self) -> bool:
+        """True when :meth:`process_rows` or :meth:`learn` would do something now."""
+        return bool(self._pending) or self._ended or self._evaluation_due or self._may_fine_tune
 
-    def refresh(self) -> bool:
-        """Take in the noted rows and write their maps. Bounded by one strip (or, for many rows, one map) inference."""
-        self._read_state()
-        if not self._dirty:
+    def process_rows(self) -> bool:
+        """Add the pending rows and write their maps; False when there are none.
+
+        Bounded by one inference of a strip, or of the map for many rows.
+        """
+        self._state.poll()
+        if not self._pending:
             return False
-        dirty, self._dirty = sorted(self._dirty), set()
-        first, stop = dirty[0], dirty[-1] + 1
-        for start, end in _spans(dirty):
-            self._take_in(start, end)
+        pending, self._pending = sorted(self._pending), set()
+        for start, stop in spans(pending):
+            self._add_rows(start, stop)
         if self._raw_only:
-            for start, end in _spans(dirty):
-                self._write_raw(start, end)
+            for start, stop in spans(pending):
+                self._writer.write_raw(start, stop)
+                self._announce((start, stop))
             return True
         session = self._denoiser()
-        whole = len(dirty) > self.info.shape[0] // 2
-        judgements = session.judgements
-        update = session.infer(None if whole else (first, stop))
-        if (
-            session.judgements != judgements
-        ):  # the rows asked for a new choice; all maps follow with the next evaluation
+        version = session.evaluation_version
+        many = len(pending) > self.info.shape[0] // 2
+        update = session.infer(None if many else (pending[0], pending[-1] + 1))
+        if session.evaluation_version != version:
+            # the rows required a new evaluation; all maps follow with the next one
             self._evidence, self._evaluated = session.evidence(), None
-        self._write(update)
-        self._served.update(range(*update.rows))
-        self._notify(update.rows, lag_s=self._commit_age(stop - 1))
+        self._writer.write(update)
+        self._written_meanwhile.update(range(*update.rows))
+        self._announce(update.rows, lag_s=self._age_of_row(pending[-1]))
         return True
 
-    # --- learning -----------------------------------------------------------------------------------------------
+    def learn(self, interrupt: Callable[[], bool], yield_callback: Callable[[], object]) -> bool:
+        """Evaluate, fine-tune for at most one burst, or (when the run has ended) finish; False when idle.
 
-    def learn(self, interrupt: Callable[[], bool], between: Callable[[], object]) -> bool:
-        """Evaluate, fine-tune for at most one burst, or (when the run has ended) finish. False when idle.
-
-        `interrupt()` True ends a burst; `between()` is called every 50 ms or so, to serve rows that wait.
+        ``interrupt()`` True ends a burst; ``yield_callback()`` is called every 50 ms or so, to serve rows that wait.
         """
         if self._ended:
-            return self._finish(interrupt, between)
-        if self._raw_only:
+            self._finish(interrupt, yield_callback)
+        elif self._evaluation_due:
+            self._evaluate(yield_callback)
+        elif self._may_fine_tune:
+            budget_s = min(self._settings.burst.total_seconds(), self._live_budget_s)
+            self._live_budget_s -= self._burst(budget_s, interrupt, yield_callback)
+        else:
             return False
-        if self._evaluation_due:
-            self._evaluate(between)
-            return True
-        if self._may_fine_tune:
-            self._spent_s += self._burst(self._settings.live_budget.total_seconds() - self._spent_s, interrupt, between)
-            return True
-        return False
+        return True
 
     def fall_back(self, reason: str) -> None:
-        """Give up denoising this run: its raw map stays, with the reason."""
+        """Stop denoising this run: its raw map stays, with the reason."""
         self._raw_only = reason
         self._session = None
         self._evidence = None
-        self._known[:] = False
-        self.mark_all_dirty()
-        runs.write_status(self._redis, self.info.uid, denoise_state="failed", denoise_reason=reason)
-        metrics.count(self._redis, "quietbeam_denoise_failures_total")
+        self._measured[:] = False
+        self.add_all_pending()
+        self._announcer.failed(reason)
 
     @property
     def _ended(self) -> bool:
-        return self._state in _FINAL_STATES and not self._dirty
+        return self._state.ended and not self._pending
 
     @property
     def _evaluation_due(self) -> bool:
@@ -186,9 +175,8 @@ class LiveRun:
             return False
         if self._evaluated is None:
             return True
-        waited = time.monotonic() - self._evaluated_at >= self._settings.evaluate_every.total_seconds()
         # rows that came again count: passes over the same pixels bring counts, not rows
-        return waited and self._evaluated != (self._taken, self._steps)
+        return time.monotonic() >= self._next_evaluation and self._evaluated != (self._blocks_read, self._steps)
 
     @property
     def _may_fine_tune(self) -> bool:
@@ -196,67 +184,69 @@ class LiveRun:
             self._settings.fine_tune
             and not self._raw_only
             and self._evaluated is not None
-            and self._spent_s < self._settings.live_budget.total_seconds()
+            and self._live_budget_s > 0
             and not self._denoiser().learned_enough
         )
 
     def _burst(
-        self, left_s: float, interrupt: Callable[[], bool], between: Callable[[], object], *, last: bool = False
+        self,
+        budget_s: float,
+        interrupt: Callable[[], bool],
+        yield_callback: Callable[[], object],
+        *,
+        last: bool = False,
     ) -> float:
+        """Fine-tune for at most ``budget_s``; return the seconds spent, above 0."""
         started = time.monotonic()
-        burst = left_s if last else min(self._settings.burst.total_seconds(), left_s)
-        steps = self._denoiser().fine_tune(burst, interrupt, anneal=last, look=last, between=between)
+        steps = self._denoiser().fine_tune(
+            budget_s, interrupt, anneal=last, check_at_end=last, yield_callback=yield_callback
+        )
         self._steps += steps
-        metrics.count(self._redis, "quietbeam_fine_tune_steps_total", steps)
+        self._announcer.fine_tuned(steps)
         return max(time.monotonic() - started, 1e-3)
 
-    def _evaluate(self, between: Callable[[], object]) -> None:
+    def _evaluate(self, yield_callback: Callable[[], object]) -> None:
+        """Evaluate, and write all maps band by band."""
         session = self._denoiser()
-        judged = (self._taken, self._steps)
-        self._evidence = session.evaluate(between)
-        self._evaluated = judged
+        evaluated = (self._blocks_read, self._steps)
+        self._evidence = session.evaluate(yield_callback)
+        self._evaluated = evaluated
         for first in range(0, self.info.shape[0], _BAND_ROWS):
-            band = self._known[first : first + _BAND_ROWS].any(axis=1)
-            if band.any():
-                self._served.clear()
-                update = session.infer((first, first + int(np.flatnonzero(band)[-1]) + 1), between)
-                if self._raw_only:  # a row that was served in between could not be denoised
+            measured_rows = np.flatnonzero(self._measured[first : first + _BAND_ROWS].any(axis=1))
+            if measured_rows.size:
+                self._written_meanwhile.clear()
+                update = session.infer((first, first + int(measured_rows[-1]) + 1), yield_callback)
+                if self._raw_only:  # a row that was served meanwhile could not be denoised
                     return
-                self._write(update, but=self._served)
-        # Measured from its end, so that evaluation never takes more than its share on a slow machine.
-        self._evaluated_at = time.monotonic()
-        self._notify((0, self.info.shape[0]), lag_s=None)
-        self._remember()
+                self._writer.write(update, skip_rows=self._written_meanwhile)
+        # from the end of this one, so that evaluation never takes more than its share on a slow machine
+        self._next_evaluation = time.monotonic() + self._settings.evaluate_every.total_seconds()
+        self._announce((0, self.info.shape[0]))
+        self._writer.record_history(self._evidence, self._measured)
 
-    def _finish(self, interrupt: Callable[[], bool], between: Callable[[], object]) -> bool:
+    def _finish(self, interrupt: Callable[[], bool], yield_callback: Callable[[], object]) -> None:
         """Spend the final budget (rows of other runs interrupt it), then write the final maps."""
-        final_s = self._final_s
-        missed = self.buffer.measured() != self._known
+        missed = self.buffer.measured() != self._measured
         if missed.any():
-            self.mark_dirty(np.flatnonzero(missed.any(axis=1)).tolist())
-            return True
-        if self._raw_only or not self._known.any():
-            self._close_run(None)
-            return True
-        if self._settings.fine_tune and self._final_spent_s < final_s:
-            self._final_spent_s += self._burst(final_s - self._final_spent_s, interrupt, between, last=True)
-            return True
-        taken = self._taken
-        update, evidence = self._denoiser().finalize(0.0, between=between)
-        if self._taken != taken or self._raw_only:
-            return True  # a row came late: finish again with it
-        self._write(update)
-        self._close_run(evidence)
-        return True
+            self.add_pending(np.flatnonzero(missed.any(axis=1)).tolist())
+        elif self._raw_only or not self._measured.any():
+            self._close(None)
+        elif self._settings.fine_tune and self._final_budget_s > 0:
+            self._final_budget_s -= self._burst(self._final_budget_s, interrupt, yield_callback, last=True)
+        else:
+            blocks_read = self._blocks_read
+            update, evidence = self._denoiser().finalize(0.0, yield_callback=yield_callback)
+            if self._blocks_read != blocks_read or self._raw_only:
+                return  # a row came late: finish again with it
+            self._writer.write(update)
+            self._close(evidence)
 
-    def _close_run(self, evidence: RunEvidence | None) -> None:
+    def _close(self, evidence: RunEvidence | None) -> None:
         self._evidence = evidence
-        self._notify((0, self.info.shape[0]), lag_s=None, final=True)
-        self._remember(final=True)
+        self._announce((0, self.info.shape[0]), final=True)
+        self._writer.record_history(evidence, self._measured, final=True)
         self.finished = True
         log.info("run_final", run=self.info.uid, rows=self.rows, fine_tune_steps=self._steps)
-
-    # --- maps out -----------------------------------------------------------------------------------------------
 
     def _denoiser(self) -> DenoiseSession:
         if self._session is None:
@@ -265,111 +255,58 @@ class LiveRun:
                 detectors=self.info.detectors,
                 shape=self.info.shape,
                 kind=self.info.kind,
-                device=self._settings.device,
-                seed=self._settings.seed,
-                settings=DenoiseOptions(weights=self._weights),
+                options=SessionOptions(device=self._settings.device, seed=self._settings.seed, weights=self._weights),
                 start=self._start,
             )
         return self._session
 
-    def _take_in(self, start: int, stop: int) -> None:
+    def _add_rows(self, start: int, stop: int) -> None:
+        """Read rows ``[start, stop)`` from the buffer and add them to the session."""
         blocks = [self.buffer.read_row(row) for row in range(start, stop)]
         measured = np.stack([block.measured for block in blocks])
-        self._known[start:stop] = measured
-        self._taken += 1
+        self._measured[start:stop] = measured
+        self._blocks_read += 1
         if self._raw_only:
             return
+        i0 = [block.i0 for block in blocks if block.i0 is not None]
+        live_time_s = [block.live_time_s for block in blocks if block.live_time_s is not None]
         self._denoiser().add_rows(
             start,
             np.stack([block.counts for block in blocks], axis=2),
             measured,
-            i0=np.stack([block.i0 for block in blocks]) if blocks[0].i0 is not None else None,  # type: ignore[misc]
-            live_time_s=np.stack([block.live_time_s for block in blocks], axis=1)  # type: ignore[misc]
-            if blocks[0].live_time_s is not None
-            else None,
+            i0=np.stack(i0) if i0 else None,
+            live_time_s=np.stack(live_time_s, axis=1) if live_time_s else None,
         )
 
-    def _write_raw(self, start: int, stop: int) -> None:
-        """Write the plain detector sum as both maps, its counting error as uncertainty."""
-        for row in range(start, stop):
-            counts: Any = self.buffer.read_row(row).counts
-            raw = np.asarray(np.nansum(counts, axis=0, dtype=np.float64), np.float32)[:, None, :]
-            self.buffer.write_maps(row, raw, raw, np.sqrt(np.abs(raw)))
-        self._notify((start, stop), lag_s=None)
-
-    def _write(self, maps: MapUpdate, but: Collection[int] = ()) -> None:
-        """Write the maps, `but` for rows that newer maps were written of while these were computed."""
-        first = maps.rows[0]
-        for start, stop in _spans([row for row in range(*maps.rows) if row not in but]):
-            at = slice(start - first, stop - first)
-            self.buffer.write_maps(
-                start, maps.raw[:, at], maps.denoised[:, at], maps.uncertainty[:, at], chi2=maps.chi2[:, at]
-            )
-
-    def _notify(self, rows: tuple[int, int], *, lag_s: float | None, final: bool = False) -> None:
-        """Attributes on disk first, then the state hash, then the wake-ups."""
-        uid = self.info.uid
-        evidence = self._evidence.to_dict() if self._evidence else None
-        state = "final" if final else "raw_only" if self._raw_only else "live"
-        self._version += 1
-        self.buffer.update_map_attributes(version=self._version, rows=self.rows, final=final, evidence=evidence)
-        runs.write_status(
-            self._redis,
-            uid,
-            denoise_state=state,
-            denoise_reason=self._raw_only,
-            denoise_rows=self.rows,
-            maps_version=self._version,
+    def _announce(self, rows: tuple[int, int], *, lag_s: float | None = None, final: bool = False) -> None:
+        """Finish a version of the maps: attributes on disk first, then Redis."""
+        version = self._writer.finish_version(self.rows, self._evidence, final=final)
+        self._announcer.maps_written(
+            rows,
+            version,
+            rows_denoised=self.rows,
             evidence=self._evidence,
-            **({"denoise_lag_s": round(lag_s, 4)} if lag_s is not None else {}),
+            raw_only=self._raw_only,
+            lag_s=lag_s,
+            final=final,
         )
-        self._redis.xadd(
-            keys.MAPS,
-            {
-                "run": uid,
-                "first_row": rows[0],
-                "stop_row": rows[1],
-                "version": self._version,
-                "final": int(final),
-            },
-        )
-        emit(self._redis, "map", uid, version=self._version, rows=self.rows, final=final)
-        metrics.count(self._redis, "quietbeam_maps_denoised_total")
-        if lag_s is not None:
-            metrics.gauge(self._redis, "quietbeam_frame_latency_seconds", lag_s)
 
-    def _remember(self, *, final: bool = False) -> None:
-        """Keep this state of the maps for the history of the run; a full disk costs the history, not the run."""
-        if self._evidence is None:
-            return
-        try:
-            self._history.note(self._version, self._evidence, self._known, final=final)
-        except OSError as error:
-            log.warning("history_not_written", run=self.info.uid, error=str(error))
-
-    def _commit_age(self, row: int) -> float:
-        """Seconds since the row's commit mark was written (file time and wall clock of one machine)."""
+    def _age_of_row(self, row: int) -> float:
+        """Return seconds since the row's commit mark was written (file time and wall clock of one machine)."""
         mark = self.buffer.path / "measured" / "c" / str(row) / "0"
         try:
             return max(0.0, time.time() - mark.stat().st_mtime)
         except FileNotFoundError:
             return 0.0
 
-    def _read_state(self) -> None:
-        if time.monotonic() - self._state_at < _STATE_EVERY_S:
-            return
-        self._state_at = time.monotonic()
-        value: Any = self._redis.hget(keys.run(self.info.uid), "state")
-        if value is not None:
-            self._state = RunState(value.decode())
 
-
-def _spans(rows: list[int]) -> list[tuple[int, int]]:
-    """Return half-open spans of consecutive numbers in the sorted list `rows`."""
-    spans: list[tuple[int, int]] = []
-    for row in rows:
-        if spans and spans[-1][1] == row:
-            spans[-1] = (spans[-1][0], row + 1)
-        else:
-            spans.append((row, row + 1))
-    return spans
+def too_large(info: RunInfo, limit_bytes: int) -> str:
+    """Return why a run cannot be denoised live; empty when its counts fit."""
+    n_det, n_line, (rows, cols) = len(info.detectors), len(info.lines), info.shape
+    needed = 4 * n_det * n_line * rows * cols
+    if needed <= limit_bytes:
+        return ""
+    return (
+        f"the run needs {needed / 2**30:.1f} GiB to denoise live (denoise.max_live_bytes allows "
+        f"{limit_bytes / 2**30:.1f}); its raw map is shown, `quietbeam denoise` does it afterwards"
+    )

@@ -1,4 +1,4 @@
-"""What the maps of a stack (tomography, time series) hand on: each starts with the weights of the one before."""
+"""Weights within a stack of maps (tomography, time series): each map starts with those of the map before."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from collections.abc import Iterable
 from quietbeam.core.model.types import RunInfo
 from quietbeam_models.network import Denoiser
 
-from .job import LiveRun
+from .job import DenoiseJob
 
-_KEPT = 4
-"""Stacks whose weights are kept in memory."""
+_STACKS = 4
+"""Stacks whose weights stay in memory."""
 
 
 class StackWeights:
-    """The newest weights of the stacks that this worker has in hand."""
+    """The newest weights of the stacks that this worker denoises."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[int, Denoiser]] = OrderedDict()
+        self._newest: OrderedDict[str, tuple[int, Denoiser]] = OrderedDict()
 
-    def before(self, info: RunInfo, live: Iterable[LiveRun]) -> Denoiser | None:
-        """Return the weights of the last map before this one, also while it is still worked on; None for others."""
+    def before(self, info: RunInfo, jobs: Iterable[DenoiseJob]) -> Denoiser | None:
+        """Return the weights of the last map before this one, finished or not; None where there is none."""
         stack, number = info.stack
         if not stack:
             return None
-        for run in live:
-            self.keep(run)
-        there = self._kept.get(stack)
-        return there[1] if there is not None and there[0] < number else None
+        for job in jobs:
+            self.store(job)
+        newest = self._newest.get(stack)
+        return newest[1] if newest is not None and newest[0] < number else None
 
-    def keep(self, run: LiveRun) -> None:
-        """Remember what a map has learned, unless a later one of its stack has."""
-        stack, number = run.info.stack
-        learned = run.learned
-        if not stack or learned is None or self._kept.get(stack, (-1,))[0] > number:
+    def store(self, job: DenoiseJob) -> None:
+        """Store what a map has learned, unless weights of a later map of its stack are stored."""
+        stack, number = job.info.stack
+        learned = job.learned
+        if not stack or learned is None or self._newest.get(stack, (-1,))[0] > number:
             return
-        self._kept[stack] = number, learned
-        self._kept.move_to_end(stack)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        self._newest[stack] = number, learned
+        self._newest.move_to_end(stack)
+        while len(self._newest) > _STACKS:
+            self._newest.popitem(last=False)

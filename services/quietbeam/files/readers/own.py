@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from quietbeam.core.errors import FileFormatError
+from quietbeam.core.errors import FileFormatError, InputError
+from quietbeam.core.model.rows import validate_rows
 
 from ..map_file import MapFile
 
@@ -119,10 +120,10 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
         raise FileFormatError(f"{path} holds no `counts` but {', '.join(sorted(arrays)) or 'nothing'}; {WANTED}")
     keep = ("uid", "run_uid", "scan_id", "plan", "step", "units", "source", "dwell_s")
     counts = np.asarray(arrays["counts"])
-    if counts.ndim != 4 or counts.dtype.kind not in "iuf":
-        raise FileFormatError(f"{path}: `counts` is {counts.dtype} {counts.shape}; {WANTED}")
-    if counts.dtype.kind == "i" and counts.min(initial=0) < 0:
-        raise FileFormatError(f"{path}: negative counts; photon counts are >= 0, fitted areas must be floating point")
+    try:
+        validate_rows(counts)
+    except InputError as error:
+        raise FileFormatError(f"{path}: `counts` is {counts.dtype} {counts.shape}: {error}; {WANTED}") from error
     detectors, n_line, *pixels = counts.shape
     lines = _strings(arrays.get("lines", attributes.get("lines")))
     if lines is not None and len(lines) != n_line:

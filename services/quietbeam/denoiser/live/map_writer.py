@@ -1,0 +1,85 @@
+"""Writes the maps of one run, their attributes and their history to the run's buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
+import structlog
+
+from quietbeam.buffer import MapHistory, RunBuffer
+from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.model.types import BoolArray
+
+from ..options import MapUpdate
+
+log = structlog.get_logger()
+
+
+class MapWriter:
+    """Writes maps to zarr.
+
+    Attributes
+    ----------
+    version
+        Number of the latest version of the maps; a worker that starts anew counts on from the buffer.
+    """
+
+    def __init__(self, buffer: RunBuffer) -> None:
+        self._buffer = buffer
+        self._history = MapHistory(buffer)
+        self.version = int(buffer.map_attributes().get("version", 0))
+
+    def write(self, maps: MapUpdate, skip_rows: Collection[int] = ()) -> None:
+        """Write the maps except ``skip_rows``: rows whose newer maps were written while these were computed."""
+        first = maps.rows[0]
+        for start, stop in spans(row for row in range(*maps.rows) if row not in skip_rows):
+            inside = slice(start - first, stop - first)
+            self._buffer.write_maps(
+                start,
+                maps.raw[:, inside],
+                maps.denoised[:, inside],
+                maps.uncertainty[:, inside],
+                chi2=maps.chi2[:, inside],
+            )
+
+    def write_raw(self, start: int, stop: int) -> None:
+        """Write the plain detector sum as both maps of rows ``[start, stop)``, its counting error as uncertainty."""
+        for row in range(start, stop):
+            counts: Any = self._buffer.read_row(row).counts
+            raw = np.asarray(np.nansum(counts, axis=0, dtype=np.float64), np.float32)[:, None, :]
+            self._buffer.write_maps(row, raw, raw, np.sqrt(np.abs(raw)))
+
+    def finish_version(self, rows: int, evidence: RunEvidence | None, *, final: bool) -> int:
+        """Write the attributes of what was written since the last version; return the new version's number."""
+        self.version += 1
+        values = evidence.to_dict() if evidence else None
+        self._buffer.update_map_attributes(version=self.version, rows=rows, final=final, evidence=values)
+        return self.version
+
+    def record_history(self, evidence: RunEvidence | None, measured: BoolArray, *, final: bool = False) -> None:
+        """Add this version to the history of the run; a full disk loses the history, not the run.
+
+        Parameters
+        ----------
+        measured
+            (row, col) bool: pixels that are in the maps.
+        """
+        if evidence is None:
+            return
+        try:
+            self._history.note(self.version, evidence, measured, final=final)
+        except OSError as error:
+            log.warning("history_not_written", run=self._buffer.info.uid, error=str(error))
+
+
+def spans(rows: Iterable[int]) -> list[tuple[int, int]]:
+    """Return half-open spans of consecutive numbers in the ascending ``rows``."""
+    found: list[tuple[int, int]] = []
+    for row in rows:
+        if found and found[-1][1] == row:
+            found[-1] = (found[-1][0], row + 1)
+        else:
+            found.append((row, row + 1))
+    return found
