@@ -1,4 +1,4 @@
-"""Make pretrained weights: ``python -m quietbeam_models.pretrain`` (or ``quietbeam pretrain``)."""
+"""Make pretrained weights: :func:`pretrain`, ``python -m quietbeam_models.pretrain`` or ``quietbeam pretrain``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from quietbeam_models.pretraining import PretrainConfig, Pretraining
 from quietbeam_models.weights import DEFAULT, load_weights, save_weights
 
 log = structlog.get_logger()
+
+_SAVE_EVERY_S = 150.0
 
 
 class Saver(L.Callback):
@@ -110,24 +112,71 @@ def model_card(card: dict[str, Any], parameters: int) -> str:
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """Devices to train on.
+
+    Attributes
+    ----------
+    device
+        ``auto``, ``cpu``, ``cuda``, ``mps``.
+    devices
+        Number of devices, as Lightning takes it.
+    strategy
+        Lightning's strategy for several devices.
+    """
+
+    device: str = "auto"
+    devices: int | str = 1
+    strategy: str = "auto"
+
+    @property
+    def has_gpu(self) -> bool:
+        """True when training runs on a CUDA device."""
+        return self.device != "cpu" and torch.cuda.is_available()
+
+    @property
+    def accelerator(self) -> str:
+        """Lightning's name of the device."""
+        if self.device == "auto":
+            return "auto" if torch.cuda.is_available() else "cpu"
+        return {"cuda": "gpu"}.get(self.device, self.device)
+
+
+def patches_for(hardware: Hardware, **chosen: Any) -> PatchConfig:
+    """Return batches, bank and workers that fit the hardware; ``chosen`` fields that are not None win."""
+    fields: dict[str, Any] = {}
+    if hardware.has_gpu:  # the bank takes 11 GB
+        fields = {"pixels": 786_432, "bank": 16_000, "workers": (os.cpu_count() or 2) - 1}
+    return PatchConfig(**fields | {name: value for name, value in chosen.items() if value is not None})
+
+
 def pretrain(
     config: PretrainConfig,
     *,
     work: Path,
     out: Path,
     name: str = DEFAULT,
-    device: str = "auto",
-    devices: int | str = 1,
-    strategy: str = "auto",
+    hardware: Hardware | None = None,
     validate_every: int = 250,
-    save_every_s: float = 150.0,
     command: str = "",
     parent: str | None = None,
 ) -> Path:
-    """Train (or resume from ``work/last.ckpt``) and write the weights to ``out``.
+    """Train (or resume from ``work/last.ckpt``) and write the weights with their card to ``out``; return their path.
 
-    ``parent`` are weights to start from, as :func:`load_weights` takes them.
-    Several GPUs are Lightning's ``devices`` and ``strategy``.
+    Parameters
+    ----------
+    validate_every
+        Steps between two validations.
+    command
+        What the card names as the command that made the weights.
+    parent
+        Weights to start from, as :func:`load_weights` takes them.
+
+    Raises
+    ------
+    DamagedWeightsError
+        The parent is missing or damaged.
     """
     warnings.filterwarnings("ignore", module="lightning")
     L.seed_everything(config.seed, verbose=False)
@@ -135,12 +184,11 @@ def pretrain(
     module, last = Pretraining(config), work / "last.ckpt"
     if parent is not None:
         module.start_from(load_weights(parent).network)
-    accelerator = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}.get(device, device)
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    hardware = hardware or Hardware()
     trainer = L.Trainer(
-        accelerator="cpu" if on_cpu else accelerator,
-        devices=devices,
-        strategy=strategy,
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        strategy=hardware.strategy,
         max_steps=-1,
         max_epochs=-1,
         val_check_interval=validate_every,
@@ -149,7 +197,7 @@ def pretrain(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[Saver(last, save_every_s)],
+        callbacks=[Saver(last, _SAVE_EVERY_S)],
     )
     trainer.fit(module, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     path = out / f"{name}.safetensors"
@@ -161,6 +209,7 @@ def pretrain(
 
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
+    defaults = PretrainConfig()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of the resumable checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder the weights are written to")
@@ -172,9 +221,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--strategy", default="auto", help="Lightning's, for several devices: ddp, fsdp ...")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--targets", choices=["expectation", "counts"], default="expectation")
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--muon-lr", type=float, default=0.006)
-    parser.add_argument("--average", type=float, default=0.998, help="share that the running average keeps in a step")
+    parser.add_argument("--lr", type=float, default=defaults.lr)
+    parser.add_argument("--muon-lr", type=float, default=defaults.muon_lr)
+    parser.add_argument(
+        "--average", type=float, default=defaults.average, help="share that the running average keeps in a step"
+    )
     parser.add_argument("--pixels", type=int, default=0, help="line-pixels of a batch; 0: 98,304, on a GPU 786,432")
     parser.add_argument(
         "--workers", type=int, default=-1, help="processes that draw specimens; -1: on a GPU all but one core"
@@ -185,32 +236,35 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    on_gpu = args.device != "cpu" and torch.cuda.is_available()
+    hardware = Hardware(
+        device=args.device,
+        devices=int(args.devices) if args.devices.isdigit() else args.devices,
+        strategy=args.strategy,
+    )
+    patches = patches_for(
+        hardware,
+        pixels=args.pixels or None,
+        bank=args.bank or None,
+        workers=args.workers if args.workers >= 0 else None,
+        targets=args.targets,
+        seed=args.seed,
+    )
     config = PretrainConfig(
         budget_s=args.minutes * 60,
         seed=args.seed,
         lr=args.lr,
         muon_lr=args.muon_lr,
         average=args.average,
-        patches=PatchConfig(
-            pixels=args.pixels or (786_432 if on_gpu else 98_304),
-            bank=args.bank or (16_000 if on_gpu else 250),
-            workers=args.workers if args.workers >= 0 else (os.cpu_count() or 2) - 1 if on_gpu else 0,
-            targets=args.targets,
-            seed=args.seed,
-        ),
+        patches=patches,
     )
-    command = "python -m quietbeam_models.pretrain " + " ".join(argv if argv is not None else sys.argv[1:])
     pretrain(
         config,
         work=args.work,
         out=args.out,
         name=args.name,
-        device=args.device,
-        devices=int(args.devices) if args.devices.isdigit() else args.devices,
-        strategy=args.strategy,
+        hardware=hardware,
         validate_every=args.validate_every,
-        command=command,
+        command="python -m quietbeam_models.pretrain " + " ".join(argv if argv is not None else sys.argv[1:]),
         parent=args.parent,
     )
 

@@ -143,7 +143,7 @@ def test_counting_noise_alone_is_no_drift() -> None:
 
 
 def test_live_time_of_nothing_is_no_exposure() -> None:
-    data = RunCounts(["a"], ["x", "y"], (4, 4), "counts", 0, 0.25)
+    data = RunCounts(["a"], ["x", "y"], (4, 4), "counts", 0)
     live = np.ones((2, 4, 4))
     live[1] = 0
     data.add_rows(0, np.full((2, 1, 4, 4), 3), np.ones((4, 4), bool), live_time_s=live)

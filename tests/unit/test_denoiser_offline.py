@@ -7,7 +7,6 @@ from denoiser_kit import GAINS, OPTIONS, draw, session_of, specimen
 
 import quietbeam
 from quietbeam.core.errors import InputError
-from quietbeam.denoiser.options import DenoiseOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,10 +55,10 @@ def test_areas_with_gaps_and_negatives_are_never_worse_than_raw() -> None:
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), measured=np.full((8, 8), "False")), "true or false"),
         (lambda: quietbeam.denoise(np.ones((2, 2, 8, 8)), lines=[1, "1"]), "differ"),
         (lambda: quietbeam.denoise(np.ones((2, 2, 8, 8)), lines=2), "names of 2 lines"),
-        (lambda: DenoiseOptions(seed=-1), "seed"),
+        (lambda: quietbeam.DenoiseOptions(seed=-1), "seed"),
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), steps=1.5), "steps"),
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), budget_s=float("nan")), "budget_s"),
-        (lambda: DenoiseOptions(kind="count"), "kind"),
+        (lambda: quietbeam.DenoiseOptions(kind="count"), "kind"),
         (lambda: quietbeam.denoise(np.ones((2, 1, 8, 8)), device=None), "device"),
         (lambda: quietbeam.denoise(np.broadcast_to(np.uint8(1), (16, 40, 50_000, 50_000))), "fewer lines"),
         (lambda: session_of(np.full((1, 1, 4, 4), 0.5)), "areas"),
@@ -109,7 +108,9 @@ def test_what_could_not_be_tested_says_why() -> None:
 def test_steps_in_place_of_seconds_give_the_same_maps_again() -> None:
     counts = draw(specimen(32) * 4)
     threads = torch.get_num_threads()
-    results = [quietbeam.denoise(counts, steps=6, options=DenoiseOptions(seed=3, device="cpu")) for _ in range(2)]
+    results = [
+        quietbeam.denoise(counts, steps=6, options=quietbeam.DenoiseOptions(seed=3, device="cpu")) for _ in range(2)
+    ]
     assert [r.evidence.fine_tune_steps for r in results] == [6, 6]
     np.testing.assert_allclose(results[0].denoised, results[1].denoised, rtol=1e-4)
     assert torch.get_num_threads() == threads
@@ -138,3 +139,20 @@ def test_fitted_areas_with_dead_detectors_are_learned_from(dead: list[int]) -> N
     assert result.evidence.fine_tune_steps == (2 if len(dead) == 1 else 0)
     for line in result.evidence.lines:
         assert len(line.excluded_detectors) == len(dead) and (line.verdict != "not_tested") == (len(dead) < 3)
+
+
+def test_keywords_of_version_0_1_work_and_name_the_new_call() -> None:
+    counts = np.random.default_rng(0).poisson(3, (2, 1, 12, 12))
+    steps: list[str] = []
+    with pytest.warns(DeprecationWarning) as warned:
+        old = quietbeam.denoise(
+            counts, ["Fe_Ka"], device="cpu", fine_tune=False, seed=2, progress=lambda step, _: steps.append(step)
+        )
+    messages = [str(warning.message) for warning in warned]
+    assert "denoise(counts, lines, options=DenoiseOptions(fine_tune=False, seed=2))" in messages[1]
+    assert "on_progress=f" in messages[0] and steps[0] == "read" and steps[-1] == "denoise"
+    assert all(warning.filename == __file__ for warning in warned)
+    new = quietbeam.denoise(counts, ["Fe_Ka"], options=quietbeam.DenoiseOptions(device="cpu", fine_tune=False, seed=2))
+    np.testing.assert_array_equal(old.denoised, new.denoised)
+    with pytest.raises(TypeError, match="budget"):
+        quietbeam.denoise(counts, budget=3.0)

@@ -10,11 +10,12 @@ import torch
 from quietbeam_models import weights
 from quietbeam_models.network import NetworkConfig
 from quietbeam_models.patches import Bank, Draws, PatchConfig
-from quietbeam_models.pretrain import pretrain
+from quietbeam_models.pretrain import Hardware, pretrain
 from quietbeam_models.pretraining import PretrainConfig, Pretraining, learning_progress
 from quietbeam_models.specimens import make_scene
 from quietbeam_models.specimens.scene import MAKERS
 
+CPU = Hardware(device="cpu")
 TINY = NetworkConfig(widths=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1,), full_width=4, mix_heads=1)
 
 
@@ -116,7 +117,7 @@ def test_pretraining_resumes_and_exports(tmp_path) -> None:
     try:
         for budget in (1.0, 1.5):
             config = PretrainConfig(network=TINY, patches=PatchConfig(pixels=4096, bank=2, size=160), budget_s=budget)
-            pretrain(config, work=tmp_path / "work", out=tmp_path, name="tiny", device="cpu", validate_every=10_000)
+            pretrain(config, work=tmp_path / "work", out=tmp_path, name="tiny", hardware=CPU, validate_every=10_000)
             card = json.loads((tmp_path / "tiny.json").read_text())
             assert card["minutes"] == pytest.approx(budget / 60, abs=0.06)
     finally:

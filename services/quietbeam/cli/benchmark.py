@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Dwell, Seed, Shape, as_arguments, grouped, map_shape
+from .options import Dwell, Seed, Shape, grouped, map_shape
 
 FOLDER = Path("docs/benchmarks")
 
@@ -47,13 +47,30 @@ def pretrain(
     name: Annotated[str, typer.Option(help="Name of the weights.")] = "my-weights",
 ) -> None:
     """Make pretrained weights from procedural specimens."""
+    import sys
+
     from quietbeam.core.errors import WeightsError
-    from quietbeam_models.pretrain import main
+    from quietbeam_models import pretrain as pretraining
+    from quietbeam_models.pretraining import PretrainConfig
     from quietbeam_models.weights import DamagedWeightsError
 
-    options = [argument for argument in as_arguments(training) if argument != "--parent="]
+    devices = int(training.devices) if training.devices.isdigit() else training.devices
+    hardware = pretraining.Hardware(device=training.device, devices=devices, strategy=training.strategy)
+    config = PretrainConfig(
+        budget_s=training.minutes * 60,
+        seed=training.seed,
+        patches=pretraining.patches_for(hardware, targets=training.targets, seed=training.seed),
+    )
     try:
-        main([f"--work={work}", f"--out={out}", f"--name={name}", *options])
+        pretraining.pretrain(
+            config,
+            work=work,
+            out=out,
+            name=name,
+            hardware=hardware,
+            command=" ".join(["quietbeam", *sys.argv[1:]]),
+            parent=training.parent or None,
+        )
     except DamagedWeightsError as error:
         raise WeightsError(str(error)) from error
 
