@@ -53,7 +53,7 @@ def finish(run: SyntheticRun) -> None:
     run.finish(RunState.INCOMPLETE, "stopped by hand")
 
 
-def test_a_run_is_kept_let_go_and_deleted_from_the_page(
+def test_a_run_is_pinned_unpinned_and_deleted_from_the_page(
     page: Page, dashboard: Dashboard, run: SyntheticRun, settings: Settings, redis: Connection
 ) -> None:
     finish(run)
@@ -66,16 +66,16 @@ def test_a_run_is_kept_let_go_and_deleted_from_the_page(
     facts = page.locator("#manage-facts")
     expect(facts).to_contain_text("frozen cell 7")
     expect(facts).to_contain_text("40 × 40 pixels, 4 lines, 4 detectors")
-    keep, delete, said = (page.locator(f"#manage-{name}") for name in ("pin", "delete", "actions"))
+    pin, delete, message = (page.locator(f"#manage-{name}") for name in ("pin", "delete", "actions"))
     with ingest_runs(settings):
-        keep.click()
-        expect(said).to_have_text("keep: done")
-        expect(keep).to_have_text("Let it go with its age")
+        pin.click()
+        expect(message).to_have_text("pin: done")
+        expect(pin).to_have_text("Unpin (allow automatic deletion)")
         expect(facts).to_contain_text("yes: deleted neither by its age nor by hand")
         expect(delete).to_be_disabled()
-        expect(delete).to_have_attribute("title", "the run is kept: let it go first")
-        keep.click()
-        expect(said).to_have_text("let it go with its age: done")
+        expect(delete).to_have_attribute("title", "Run is pinned. Unpin it first.")
+        pin.click()
+        expect(message).to_have_text("unpin: done")
         expect(delete).to_be_enabled()
         delete.click()
         expect(page.locator("#delete-text")).to_contain_text("Delete scan 1042 (fly_raster,")

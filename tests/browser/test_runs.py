@@ -92,8 +92,8 @@ def test_an_aborted_run_tells_why(page: Page, dashboard: Dashboard, run: Synthet
     [
         (RunState.ABORTED, "aborted"),
         (RunState.FAILED, "failed"),
-        (RunState.STALE, "silent"),
-        (RunState.INCOMPLETE, "ended, pixels missing"),
+        (RunState.STALE, "no data (stalled)"),
+        (RunState.INCOMPLETE, "incomplete"),
         (RunState.PAUSED, "paused"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_run_that_cannot_be_mapped_says_why(page: Page, dashboard: Dashboard, 
     why = "no profile matches its keys: xs_roi1"
     runs.write_status(redis, "run-9", state=RunState.UNUSABLE, reason=why)
     open_page(page, dashboard)
-    expect(page.locator("#run-state")).to_have_text("cannot be mapped")
+    expect(page.locator("#run-state")).to_have_text("not a map")
     expect(page.locator("#grid")).to_have_text(why)
 
 

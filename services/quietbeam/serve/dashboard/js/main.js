@@ -1,237 +1,196 @@
 // The page: events say that something changed, the loader fetches it, the cards draw it in the next animation frame.
 
-import { Events } from "./data/api.js";
-import { axesOf } from "./map/axes.js";
-import { LineCard } from "./map/card.js";
 import { Colours } from "./base/colour.js";
+import { buttonById, byId, inputById } from "./base/dom.js";
+import { hasHoles } from "./base/holes.js";
+import { Options } from "./base/options.js";
+import { oncePerFrame } from "./base/schedule.js";
+import { View } from "./base/view.js";
+import { messageOf } from "./data/api.js";
+import { Events } from "./data/events.js";
+import { Loader } from "./data/loader.js";
+import { concerns, frameOf, nextState, NOTHING, whyNoMap } from "./data/page_state.js";
+import { axesOf } from "./map/axes.js";
+import { Drawing } from "./map/drawing.js";
+import { showPosition, speak } from "./map/reading.js";
+import { connectControls } from "./page/controls.js";
+import { MapGrid } from "./page/grid.js";
+import { Header } from "./page/header.js";
+import { listenToKeys } from "./page/keys.js";
+import { RunList } from "./page/runs.js";
+import { Wall } from "./page/wall.js";
 import { CountPanel } from "./panels/count.js";
 import { DetectorsPanel } from "./panels/detectors.js";
-import { Drawing } from "./map/drawing.js";
 import { EvidencePanel } from "./panels/evidence.js";
 import { ExportPanel } from "./panels/export.js";
-import { Header } from "./page/header.js";
 import { HistoryPanel } from "./panels/history.js";
-import { hasHoles } from "./base/holes.js";
-import { listenToKeys } from "./page/keys.js";
-import { fit } from "./base/layout.js";
-import { Loader } from "./data/loader.js";
 import { ManagePanel } from "./panels/manage.js";
-import { Options } from "./base/options.js";
 import { ProfilePanel } from "./panels/profile.js";
-import { extents, readout, scaleBar, speak } from "./map/reading.js";
 import { RegionPanel } from "./panels/region.js";
 import { RgbPanel } from "./panels/rgb.js";
-import { RunList } from "./page/runs.js";
 import { Side } from "./panels/side.js";
-import { View } from "./base/view.js";
-import { Wall } from "./page/wall.js";
 
-const byId = (id) => document.getElementById(id);
-const page = new URLSearchParams(location.search);
+/** @import { Work } from "./page/grid.js" */
+
+const REFRESH_MS = 5000; // counts, remaining time and age of a run in progress, should an event be lost
+
+const query = new URLSearchParams(location.search);
+const follow = inputById("follow");
+let wanted = query.get("run") ?? "latest";
+let state = NOTHING;
+
+const schedule = /** @type {(...work: Work[]) => void} */ (oncePerFrame(render));
+const redraw = () => schedule("draw");
 
 const colours = await Colours.load();
+const options = new Options(colours.names, () => localStorage);
+const view = new View(redraw);
+const drawing = new Drawing(redraw);
 const header = new Header();
-const wall = new Wall(page, () => ["cards", "layout"].forEach(schedule));
-let cards = [];
-let frame = { run: null, stacks: null, earlier: null, number: 0 };
-let wanted = page.get("run") ?? "latest";
-let shape = "";
-let placed = { width: 100, columns: 1 };
-let alone = null; // the one line that is shown, or null
-const todo = new Set();
+const wall = new Wall(query, () => schedule("cards", "layout"));
+const grid = new MapGrid({ view, drawing, options, colours, wall, schedule });
+const loader = new Loader(options, showLoaded, (error) =>
+  grid.showMessage("The server does not answer as it should", messageOf(error)),
+);
+const list = new RunList((uid) => choose(uid, false));
 
-/** For tests and for the curious. */
-window.quietbeam = {
+const content = () => {
+  const frame = frameOf(state);
+  return frame && grid.forFigure(frame.run);
+};
+const states = new HistoryPanel({
+  redraw,
+  onChoose: (earlier) => loader.showState(earlier, earlier ? earlier.uid : wanted),
+  onOpen: () => side.open("history"),
+});
+const manage = new ManagePanel({ onDeleted: () => choose("latest", true) });
+const panels = {
+  profile: new ProfilePanel({ view, drawing, redraw }),
+  region: new RegionPanel({ drawing }),
+  rgb: new RgbPanel({ view, options, redraw, content }),
+  history: states,
+  detectors: new DetectorsPanel({ redraw }),
+  evidence: new EvidencePanel({ view }),
+  count: new CountPanel(),
+  export: new ExportPanel({ content, shownKinds: () => options.shown }),
+  manage,
+};
+const side = new Side(panels, { drawing, options, onChange: () => schedule("layout", "draw") });
+
+/** Debug hooks used by browser tests. */
+const hooks = {
   updates: 0,
   stacks: 0,
   drawn: 0,
   connection: "connecting",
   get run() {
-    return frame.run;
+    return state.run;
   },
   get view() {
     return view;
   },
   get axes() {
-    return axesOf(frame.run, view, 5);
+    return state.run && axesOf(state.run, view, 5);
   },
 };
+Object.assign(window, { quietbeam: hooks });
 
-function schedule(what) {
-  if (!todo.size) requestAnimationFrame(render);
-  todo.add(what);
-}
-
-const redraw = () => schedule("draw");
-const view = new View(redraw);
-const drawing = new Drawing(redraw);
-const options = new Options(colours.names, () => {
-  ["cards", "colour", "layout", "draw"].forEach(schedule);
-  const more =
-    (frame.run?.advice && frame.run.advice.snr !== options.snr) ||
-    (frame.stacks && frame.stacks.chi2 === undefined && options.kinds.includes("chi2"));
-  if (more) loader.request(wanted);
-});
-const loader = new Loader(options, takeFrame, (error) =>
-  empty("The server does not answer as it should", error.message),
-);
-const list = new RunList((uid) => choose(uid, false));
-const states = new HistoryPanel({
-  redraw,
-  onChoose: (state) => loader.showState(state, state ? state.uid : wanted),
-  onOpen: () => side.open("history"),
-});
-const shown = () => ({
-  run: frame.run,
-  cards,
-  view,
-  options,
-  colours,
-  columns: placed.columns,
-  bar: scaleBar(frame.run, view, placed.width),
-});
-const panels = {
-  profile: new ProfilePanel({ view, drawing, redraw }),
-  region: new RegionPanel({ drawing }),
-  rgb: new RgbPanel({ view, options, redraw, shown }),
-  history: states,
-  detectors: new DetectorsPanel({ redraw }),
-  evidence: new EvidencePanel({ view }),
-  count: new CountPanel(),
-  export: new ExportPanel({ shown }),
-  manage: new ManagePanel({ onGone: () => choose("latest", true) }),
-};
-const side = new Side(panels, { drawing, options, onChange: () => ["layout", "draw"].forEach(schedule) });
-
-function choose(uid, follow) {
+/**
+ * Show a run; with `follow`, always the latest.
+ * @param {string} uid or "latest"
+ * @param {boolean} following
+ */
+function choose(uid, following) {
   wanted = uid;
-  byId("follow").checked = follow;
+  follow.checked = following;
   loader.showState(null, uid);
 }
 
-function takeFrame({ run, stacks, missing, earlier = null, newest = run }) {
+/** @param {LoadedFrame} loaded */
+function showLoaded({ run, stacks, earlier, newest, missing }) {
   if (!run) {
-    if (frame.run) location.reload(); // the only run was deleted: begin anew
-    empty("No run yet: start a scan", "The maps appear here with the first measured row.");
+    if (state.run) location.reload(); // the only run was deleted: begin anew
+    grid.showMessage("No run yet: start a scan", "The maps appear here with the first measured row.");
     return;
   }
-  header.update(run, earlier);
+  const before = state;
+  state = nextState(before, { run, stacks, earlier, newest });
+  header.update(run, state.earlier);
   list.current = run.uid;
-  const changed = `${run.uid} ${run.lines} ${run.shape} ${run.step}`;
-  frame = {
-    run,
-    earlier,
-    newest,
-    stacks: stacks ?? (changed === shape ? frame.stacks : null),
-    number: frame.number + 1,
-  };
-  window.quietbeam.updates += 1;
+  hooks.updates += 1;
   if (stacks) {
-    window.quietbeam.stacks += 1;
+    hooks.stacks += 1;
     const { data, rows, cols } = stacks.raw;
     stacks.holes = hasHoles(data.subarray(0, rows * cols), rows, cols);
     byId("fill-holes-label").hidden = !stacks.holes;
   }
-  if (!frame.stacks) {
-    cards = [];
-    shape = "";
-    const text = run.ended ? "" : "The maps appear here with the first measured row.";
-    empty(missing || run.reason || (run.ended ? "This run has no measured row" : "Waiting for the first row"), text);
+  const frame = frameOf(state);
+  if (!frame) {
+    grid.clear();
+    grid.showMessage(...whyNoMap(run, missing));
     return;
   }
-  if (changed !== shape) {
-    shape = changed;
-    alone = null;
-    drawing.forget();
-    view.setShape(...run.shape);
-    ["cards", "layout"].forEach(schedule);
+  if (!before.stacks || before.key !== state.key) {
+    drawing.reset();
+    view.setShape(...frame.run.shape);
+    grid.reset();
   }
-  ["colour", "draw"].forEach(schedule);
+  schedule("colour", "draw");
 }
 
-function empty(title, text) {
-  if (cards.length) return; // the last good maps stay; header and connection tell what is wrong
-  const box = Object.assign(document.createElement("div"), { className: "empty" });
-  box.append(Object.assign(document.createElement("strong"), { textContent: title }), text);
-  byId("grid").replaceChildren(box);
-}
-
-function render() {
-  const work = new Set(todo);
-  todo.clear();
-  const { run, stacks } = frame;
-  if (!run || !stacks) return;
-  if (work.has("cards")) makeCards(run);
-  if (work.has("layout") || work.has("cards")) layout();
-  if (work.has("colour") || work.has("cards")) for (const card of cards) card.update(run, stacks, options, colours);
-  const bar = scaleBar(run, view, placed.width, wall.type);
-  const axes = { ...axesOf(run, view, 5), type: wall.type };
-  for (const card of cards) card.draw(bar, axes);
+/** @param {Set<Work>} work */
+function render(work) {
+  const frame = frameOf(state);
+  if (!frame) return;
+  grid.render(frame, work);
   side.draw(frame);
-  byId("reset-view").disabled = view.whole;
-  readout(run, view.hover);
-  window.quietbeam.drawn += 1;
+  buttonById("reset-view").disabled = view.whole;
+  showPosition(frame.run, view.hover);
+  hooks.drawn += 1;
 }
 
-function makeCards(run) {
-  const lines = run.lines.includes(alone) ? [alone] : wall.choose(run.lines);
-  const onName = (line) => () => showAlone(alone === line ? null : line);
-  const focused = cards.map((card) => card.focused).find(Boolean); // new cards take it over
-  cards = lines.map((line) => new LineCard(line, run.lines.indexOf(line), { view, drawing, onName: onName(line) }));
-  for (const card of cards) card.setKinds(options.shown);
-  byId("grid").replaceChildren(...cards.map((card) => card.element));
-  if (focused) cards.find((card) => card.line === focused.line)?.focus(focused.kind);
-  byId("wall-lines").textContent = wall.describe(run.lines, lines);
+/** Draw everything anew after a change of the options, and fetch what the shown maps lack. */
+function applyOptions() {
+  schedule("cards", "colour", "layout", "draw");
+  const otherSnr = state.run?.advice && state.run.advice.snr !== options.snr;
+  const noChi2 = state.stacks && state.stacks.chi2 === undefined && options.kinds.includes("chi2");
+  if (otherSnr || noChi2) loader.request(wanted);
 }
 
-function showAlone(line) {
-  alone = line;
-  ["cards", "layout"].forEach(schedule);
+/**
+ * @param {string} type
+ * @param {Record<string, any>} data
+ */
+function handleEvent(type, data) {
+  if (type === "heartbeat") return;
+  if (type === "action") {
+    manage.handleAction(data);
+    if (data.action === "delete") loader.expectDeletion();
+  }
+  if (type === "hello" || type === "reset") loader.request(wanted, { force: type === "reset" });
+  else if (concerns(type, data, wanted, state.run?.uid)) loader.request(wanted);
+  if (type === "run" && list.dialog.open) list.refresh();
 }
 
-function layout() {
-  const grid = byId("grid");
-  const box = { width: grid.clientWidth, height: grid.clientHeight, type: wall.type };
-  placed = fit(box, cards.length, options.shown.length, ...extents(frame.run));
-  grid.style.gridTemplateColumns = `repeat(${placed.columns}, ${placed.cardWidth}px)`;
-  grid.classList.toggle("roomy", placed.roomy);
-  for (const card of cards) card.resize(placed.width, placed.height, placed.stacked);
-}
-
-new Events(
-  (type, data) => {
-    if (type === "heartbeat") return;
-    if (type === "action") panels.manage.take(data);
-    if (type === "action" && data.action === "delete") loader.doubt();
-    if (type === "hello" || type === "reset") loader.request(wanted, { force: type === "reset" });
-    else if (wanted === "latest" ? type === "run" || data.run === frame.run?.uid || !frame.run : data.run === wanted)
-      loader.request(wanted);
-    if (type === "run" && list.dialog.open) list.refresh();
-  },
-  (state) => {
-    window.quietbeam.connection = state;
-    header.connection(state);
-  },
-);
+options.subscribe(applyOptions);
+connectControls(options, colours.names);
+new Events(handleEvent, (connection) => {
+  hooks.connection = connection;
+  header.showConnection(connection);
+});
 loader.request(wanted);
-setInterval(() => frame.run && !frame.run.ended && loader.request(wanted), 5000); // counts, ETA and age, should an event be lost
+setInterval(() => state.run && !state.run.ended && loader.request(wanted), REFRESH_MS);
 
-byId("follow").checked = wanted === "latest";
-byId("follow").addEventListener("change", (event) =>
-  choose(event.target.checked ? "latest" : (frame.run?.uid ?? "latest"), event.target.checked),
+follow.checked = wanted === "latest";
+follow.addEventListener("change", () =>
+  choose(follow.checked ? "latest" : (state.run?.uid ?? "latest"), follow.checked),
 );
 byId("reset-view").addEventListener("click", () => view.reset());
-new ResizeObserver(() => cards.length && ["layout", "draw"].forEach(schedule)).observe(byId("grid"));
 listenToKeys({
-  view,
-  options,
-  side,
-  drawing,
-  list,
-  states,
-  speak: () => speak(frame.run, view.hover, cards),
+  ...{ view, options, side, drawing, list, states },
+  speak: () => state.run && speak(state.run, view.hover, grid.cards),
   escape: () => {
     view.point(null);
-    if (alone) showAlone(null);
+    if (grid.single) grid.showSingle(null);
   },
 });

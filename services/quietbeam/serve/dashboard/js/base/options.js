@@ -1,51 +1,100 @@
 // How the maps are shown; kept in this browser.
 
 const KEY = "quietbeam.options";
-const byId = (id) => document.getElementById(id);
+/** @type {MapKind[]} */
 export const KINDS = ["raw", "denoised", "uncertainty", "residual", "chi2"];
+/** @type {ScaleName[]} */
 const SCALES = ["linear", "sqrt", "log"];
-const isSnr = (value) => typeof value === "number" && value >= 0.1 && value <= 1000; // as the API takes it
+const CLIPS = [0, 0.5, 1, 2, 5]; // percent
+const DEFAULT_CMAP = "viridis";
 
+/**
+ * True for a signal-to-noise ratio that the API accepts.
+ * @param {unknown} value
+ * @returns {value is number}
+ */
+export function isSnr(value) {
+  return typeof value === "number" && value >= 0.1 && value <= 1000;
+}
+
+/**
+ * The options in `stored`, with the default in place of each that is absent or not valid.
+ * @param {any} stored
+ * @param {string[]} colourMaps
+ * @returns {OptionValues}
+ */
+export function validOptions(stored, colourMaps) {
+  const { kinds, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel } = stored ?? {};
+  const known = KINDS.filter((kind) => Array.isArray(kinds) && kinds.includes(kind));
+  return {
+    kinds: known.length ? known : ["raw", "denoised"],
+    scale: oneOf(SCALES, scale, "linear"),
+    cmap: oneOf(colourMaps, cmap, DEFAULT_CMAP),
+    clip: oneOf(CLIPS, clip, 0.5),
+    sameRange: sameRange !== false,
+    fillHoles: fillHoles === true,
+    snr: isSnr(snr) ? snr : 10,
+    swipe: swipe === true,
+    panel: typeof panel === "string" ? panel : "",
+  };
+}
+
+/**
+ * @template T
+ * @param {T[]} allowed
+ * @param {unknown} value
+ * @param {T} otherwise
+ * @returns {T}
+ */
+function oneOf(allowed, value, otherwise) {
+  return allowed.find((item) => item === value) ?? otherwise;
+}
+
+/** @implements {OptionValues} */
 export class Options {
-  constructor(names, onChange) {
-    this.onChange = onChange;
-    this.kinds = ["raw", "denoised"];
-    this.scale = "linear";
-    this.cmap = "viridis";
-    this.clip = 0.5;
-    this.sameRange = true;
-    this.fillHoles = false;
-    this.snr = 10;
-    this.swipe = false;
-    this.panel = "";
-    this.#restore(names);
-    byId("cmap").append(...names.map((name) => new Option(name, name)));
-    byId("kinds").addEventListener(
-      "click",
-      (event) => event.target.dataset.kind && this.toggle(event.target.dataset.kind),
-    );
-    byId("scales").addEventListener(
-      "click",
-      (event) => event.target.dataset.scale && this.set({ scale: event.target.dataset.scale }),
-    );
-    byId("swipe").addEventListener("click", () => this.set({ swipe: !this.swipe }));
-    byId("cmap").addEventListener("change", (event) => this.set({ cmap: event.target.value }));
-    byId("clip").addEventListener("change", (event) => this.set({ clip: Number(event.target.value) }));
-    byId("same-range").addEventListener("change", (event) => this.set({ sameRange: event.target.checked }));
-    byId("fill-holes").addEventListener("change", (event) => this.set({ fillHoles: event.target.checked }));
-    byId("snr").addEventListener("change", (event) =>
-      this.set(isSnr(event.target.valueAsNumber) ? { snr: event.target.valueAsNumber } : {}),
-    );
-    this.#show();
+  /**
+   * `storage()` returns where the options are kept; it may throw.
+   * @param {string[]} colourMaps
+   * @param {() => Pick<Storage, "getItem" | "setItem">} storage
+   */
+  constructor(colourMaps, storage) {
+    this.storage = storage;
+    /** @type {(() => void)[]} */
+    this.listeners = [];
+    const values = validOptions(this.#read(), colourMaps);
+    this.kinds = values.kinds;
+    this.scale = values.scale;
+    this.cmap = values.cmap;
+    this.clip = values.clip;
+    this.sameRange = values.sameRange;
+    this.fillHoles = values.fillHoles;
+    this.snr = values.snr;
+    this.swipe = values.swipe;
+    this.panel = values.panel;
   }
 
-  /** The maps of a card, in their order; in swipe mode one map takes the place of raw and denoised. */
+  /**
+   * Call `listener` after each change.
+   * @param {() => void} listener
+   */
+  subscribe(listener) {
+    this.listeners.push(listener);
+  }
+
+  /**
+   * The maps of a card, in their order; in swipe mode one map takes the place of raw and denoised.
+   * @returns {ShownKind[]}
+   */
   get shown() {
     return this.swipe ? ["swipe", ...this.kinds.filter((kind) => kind !== "raw" && kind !== "denoised")] : this.kinds;
   }
 
+  /**
+   * Show maps of this kind, or no longer; the last kind stays.
+   * @param {string} kind
+   */
   toggle(kind) {
-    const kinds = KINDS.filter((one) => (one === kind ? !this.kinds.includes(one) : this.kinds.includes(one)));
+    const kinds = KINDS.filter((known) => (known === kind) !== this.kinds.includes(known));
     if (kinds.length) this.set({ kinds });
   }
 
@@ -53,47 +102,24 @@ export class Options {
     this.set({ scale: SCALES[(SCALES.indexOf(this.scale) + 1) % SCALES.length] });
   }
 
+  /** @param {Partial<OptionValues>} values */
   set(values) {
     Object.assign(this, values);
     const { kinds, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel } = this;
     try {
-      localStorage.setItem(KEY, JSON.stringify({ kinds, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel }));
+      const text = JSON.stringify({ kinds, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel });
+      this.storage().setItem(KEY, text);
     } catch {
       // storage may be off; the options then last as long as the page
     }
-    this.#show();
-    this.onChange();
+    for (const listener of this.listeners) listener();
   }
 
-  #restore(names) {
-    let kept = {};
+  #read() {
     try {
-      kept = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+      return JSON.parse(this.storage().getItem(KEY) ?? "{}");
     } catch {
-      return;
+      return {};
     }
-    const kinds = KINDS.filter((kind) => kept.kinds?.includes?.(kind));
-    if (kinds.length) this.kinds = kinds;
-    if (SCALES.includes(kept.scale)) this.scale = kept.scale;
-    if (names.includes(kept.cmap)) this.cmap = kept.cmap;
-    if ([0, 0.5, 1, 2, 5].includes(kept.clip)) this.clip = kept.clip;
-    if (typeof kept.sameRange === "boolean") this.sameRange = kept.sameRange;
-    if (typeof kept.fillHoles === "boolean") this.fillHoles = kept.fillHoles;
-    if (isSnr(kept.snr)) this.snr = kept.snr;
-    if (typeof kept.swipe === "boolean") this.swipe = kept.swipe;
-    if (typeof kept.panel === "string") this.panel = kept.panel;
-  }
-
-  #show() {
-    for (const button of byId("kinds").children)
-      button.setAttribute("aria-pressed", String(this.kinds.includes(button.dataset.kind)));
-    for (const button of byId("scales").children)
-      button.setAttribute("aria-pressed", String(button.dataset.scale === this.scale));
-    byId("swipe").setAttribute("aria-pressed", String(this.swipe));
-    byId("cmap").value = this.cmap;
-    byId("clip").value = String(this.clip);
-    byId("same-range").checked = this.sameRange;
-    byId("fill-holes").checked = this.fillHoles;
-    byId("snr").value = String(this.snr);
   }
 }

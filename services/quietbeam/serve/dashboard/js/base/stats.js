@@ -3,19 +3,34 @@
 // Raw counts are independent: the error of a mean is sqrt(sum) / n. Errors of neighbouring denoised pixels are not
 // independent (one network saw both), so the error of their mean is taken as the mean of their errors: an upper bound.
 
-/** One line's values of a stack (line, row, col), thinned out by `stride`. */
+/** @typedef {Pick<Stack, "data" | "rows" | "cols" | "stride">} Values */
+/** @typedef {{raw: Values, denoised: Values, uncertainty: Values}} ValueStacks */
+
+/**
+ * The value of a line at a map pixel, of a stack that is thinned out by `stride`.
+ * @param {Values} stack
+ * @param {number} index of the line
+ */
 function lineValues({ data, rows, cols, stride }, index) {
   const values = data.subarray(index * rows * cols, (index + 1) * rows * cols);
-  return (row, col) => values[Math.floor(row / stride) * cols + Math.floor(col / stride)];
+  return (/** @type {Pixel} */ { row, col }) => values[Math.floor(row / stride) * cols + Math.floor(col / stride)];
 }
 
-/** Pixels of a profile: one step a pixel from `a` to `b`, each with the pixels across it. */
+/**
+ * Pixels of a profile: one step a pixel from one end to the other, each with the pixels `across` it.
+ * @param {[Pixel, Pixel]} ends
+ * @param {number} width pixels across, odd
+ * @param {number} rows
+ * @param {number} cols
+ */
 export function profilePixels([a, b], width, rows, cols) {
   const [dr, dc] = [b.row - a.row, b.col - a.col];
-  const n = Math.max(1, Math.round(Math.hypot(dr, dc)));
-  const [ar, ac] = [-dc / (Math.hypot(dr, dc) || 1), dr / (Math.hypot(dr, dc) || 1)];
+  const length = Math.hypot(dr, dc);
+  const n = Math.max(1, Math.round(length));
+  const [ar, ac] = [-dc / (length || 1), dr / (length || 1)]; // unit vector across the line
   return Array.from({ length: n + 1 }, (_, i) => {
     const [row, col] = [a.row + (dr * i) / n, a.col + (dc * i) / n];
+    /** @type {Pixel[]} */
     const across = [];
     for (let k = -(width - 1) / 2; k <= (width - 1) / 2; k++) {
       const pixel = { row: Math.round(row + k * ar), col: Math.round(col + k * ac) };
@@ -27,50 +42,77 @@ export function profilePixels([a, b], width, rows, cols) {
 
 class Sums {
   constructor() {
-    [this.n, this.raw, this.m, this.denoised, this.error] = [0, 0, 0, 0, 0];
+    this.measured = 0; // pixels
+    this.raw = 0;
+    this.estimated = 0; // pixels
+    this.denoised = 0;
+    this.error = 0;
   }
 
+  /**
+   * @param {number} raw
+   * @param {number} denoised
+   * @param {number} error
+   */
   add(raw, denoised, error) {
-    if (raw !== raw) return;
-    this.n += 1;
+    if (Number.isNaN(raw)) return;
+    this.measured += 1;
     this.raw += raw;
-    if (denoised !== denoised) return;
-    this.m += 1;
+    if (Number.isNaN(denoised)) return;
+    this.estimated += 1;
     this.denoised += denoised;
     this.error += error;
   }
 
-  /** {n, raw, rawError, denoised, error}; null where nothing is measured or denoised. */
+  /**
+   * Means over `n` measured pixels; null where nothing is measured or denoised, or an error is not known.
+   * @param {boolean} isCounts
+   */
   means(isCounts) {
-    const { n, raw, m, denoised, error } = this;
+    const { measured: n, raw, estimated, denoised, error } = this;
     return {
       n,
       raw: n ? raw / n : null,
       rawError: n && isCounts ? Math.sqrt(Math.max(raw, 1)) / n : null,
-      denoised: m ? denoised / m : null,
-      error: m && Number.isFinite(error) ? error / m : null,
+      denoised: estimated ? denoised / estimated : null,
+      error: estimated && Number.isFinite(error) ? error / estimated : null,
     };
   }
 }
 
-/** Means of a line over some pixels. */
-export function pixelMeans(stacks, index, pixels, isCounts) {
-  const [raw, denoised, error] = ["raw", "denoised", "uncertainty"].map((kind) => lineValues(stacks[kind], index));
+/** @typedef {ReturnType<Sums["means"]>} Means */
+
+/**
+ * Means of a line over some pixels.
+ * @param {ValueStacks} stacks
+ * @param {number} index of the line
+ * @param {Pixel[]} pixels
+ * @param {boolean} isCounts
+ */
+export function pixelMeans({ raw, denoised, uncertainty }, index, pixels, isCounts) {
+  const [rawAt, denoisedAt, errorAt] = [raw, denoised, uncertainty].map((stack) => lineValues(stack, index));
   const sums = new Sums();
-  for (const { row, col } of pixels) sums.add(raw(row, col), denoised(row, col), error(row, col));
+  for (const pixel of pixels) sums.add(rawAt(pixel), denoisedAt(pixel), errorAt(pixel));
   return sums.means(isCounts);
 }
 
-/** Means of a line in a box {top, bottom, left, right}; of a thinned-out map over the pixels that there are. */
+/**
+ * Means of a line in a box; of a thinned-out map over its pixels in the box.
+ * @param {ValueStacks} stacks
+ * @param {number} index of the line
+ * @param {Box} box
+ * @param {boolean} isCounts
+ */
 export function boxMeans({ raw, denoised, uncertainty }, index, box, isCounts) {
   const { rows, cols, stride } = raw;
-  const [top, bottom] = [Math.floor(box.top / stride), Math.ceil(box.bottom / stride)];
-  const [left, right] = [Math.floor(box.left / stride), Math.ceil(box.right / stride)];
+  const [top, bottom] = [Math.floor(box.top / stride), Math.min(rows, Math.ceil(box.bottom / stride))];
+  const [left, right] = [Math.floor(box.left / stride), Math.min(cols, Math.ceil(box.right / stride))];
   const sums = new Sums();
-  for (let row = top; row < Math.min(bottom, rows); row++) {
+  for (let row = top; row < bottom; row++) {
     const first = (index * rows + row) * cols;
-    for (let i = first + left; i < first + Math.min(right, cols); i++)
+    for (let i = first + left; i < first + right; i++) {
       sums.add(raw.data[i], denoised.data[i], uncertainty.data[i]);
+    }
   }
   return sums.means(isCounts);
 }

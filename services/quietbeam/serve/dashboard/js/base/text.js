@@ -1,19 +1,26 @@
 // Numbers, times and names as people read them.
 
+/** @type {Record<string, string>} */
 const GREEK = { a: "α", b: "β", g: "γ", l: "ℓ", n: "η" };
-const LOW = "₀₁₂₃₄₅₆₇₈₉";
+const SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉";
 
-/** "Fe_Ka" -> "Fe Kα", "Pb_La1" -> "Pb Lα₁"; what is not a line stays as it is. */
+/**
+ * "Fe_Ka" -> "Fe Kα", "Pb_La1" -> "Pb Lα₁"; other names stay as they are.
+ * @param {string} line
+ */
 export function lineName(line) {
   const match = /^([A-Z][a-z]?)_([KLMN])([abgln]?)(\d*)$/.exec(line);
   if (!match) return line;
   const [, element, shell, letter, digits] = match;
-  return `${element} ${shell}${GREEK[letter] ?? letter}${[...digits].map((d) => LOW[+d]).join("")}`;
+  return `${element} ${shell}${GREEK[letter] ?? letter}${[...digits].map((digit) => SUBSCRIPTS[+digit]).join("")}`;
 }
 
-/** Three significant digits, thousands grouped; "–" for no value. */
+/**
+ * Three significant digits, thousands grouped; "–" for no value.
+ * @param {number | null | undefined} value
+ */
 export function number(value) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (!isNumber(value)) return "–";
   const size = Math.abs(value);
   if (size >= 1e6) return value.toExponential(2).replace("e+", "e");
   if (size >= 1000) return Math.round(value).toLocaleString("en-US");
@@ -23,80 +30,55 @@ export function number(value) {
   return value.toExponential(1);
 }
 
-/** "12.3 ± 0.4": the value to the digits that its error leaves. */
+/**
+ * A number with two significant digits.
+ * @param {number | null | undefined} value
+ */
+export function twoDigits(value) {
+  return number(isNumber(value) ? Number(value.toPrecision(2)) : null);
+}
+
+/**
+ * "12.3 ± 0.4": the value to the digits that its error leaves.
+ * @param {number | null | undefined} value
+ * @param {number | null | undefined} error
+ */
 export function plusMinus(value, error) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  if (!error || !Number.isFinite(error)) return number(value);
+  if (!isNumber(value)) return "–";
+  if (!isNumber(error) || !error) return number(value);
   const digits = Math.max(0, Math.min(6, 1 - Math.floor(Math.log10(error))));
   return `${value.toFixed(digits)} ± ${error.toFixed(digits)}`;
 }
 
-/** The unit of a run's steps as it is printed. */
+/**
+ * "+1.2" or "−1.2"; zero without a sign.
+ * @param {number} value
+ */
+export function signed(value) {
+  return `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(1)}`;
+}
+
+/**
+ * True for a finite number.
+ * @param {unknown} value
+ * @returns {value is number}
+ */
+export function isNumber(value) {
+  return Number.isFinite(value);
+}
+
+/**
+ * The unit of a run's steps as it is printed.
+ * @param {string} units
+ */
 export function unitName(units) {
   return units === "um" ? "µm" : units;
 }
 
-/** The verdicts of the evidence as people read them. */
-export const VERDICTS = { improved: "improved", kept_raw: "kept raw", not_tested: "not tested" };
-
-/** The verdict of a line that is not improved, with what is shown: "▲ not tested: network shown". */
-export function verdictText({ verdict, estimator }) {
-  const why = verdict === "kept_raw" ? "no proven gain" : `${ESTIMATORS[estimator] ?? estimator} shown`;
-  return `▲ ${VERDICTS[verdict]}: ${why}`;
-}
-
-/** A dwell gain with what is known of it: "×8.1" and " dwell gain (6.0–11.2)"; the lower bound alone where the upper is open. */
-export function gainText({ dwell_gain: value, dwell_gain_low: low, dwell_gain_high: high }) {
-  const times = (gain) => (gain >= 100 ? `×${gain.toFixed(0)}` : `×${gain.toFixed(1)}`);
-  if (value === null) return { figure: "", meaning: "improved; dwell gain not measured" };
-  if (low === null) return { figure: times(value), meaning: " dwell gain, interval not known" };
-  if (high === null) return { figure: `at least ${times(low)}`, meaning: " dwell gain" };
-  return { figure: times(value), meaning: ` dwell gain (${low.toFixed(1)}–${high.toFixed(1)})` };
-}
-
-/** A number with two digits. */
-export function two(value) {
-  return number(Number(value.toPrecision(2)));
-}
-
-/** [likely, most]: how many times the present dwell a line's map takes for the wanted SNR. */
-export function factorsOf(line, way) {
-  const most = line[`factor_${way}`];
-  return [Math.max(1, line[`factor_${way}_likely`] ?? most), most];
-}
-
-/** "×4.6–14", or "reached". */
-export function factorText([likely, most]) {
-  if (most <= 1) return "reached";
-  return two(likely) === two(most) ? `×${two(most)}` : `×${two(likely)}–${two(most)}`;
-}
-
-/** What a wanted SNR takes: in few words, in a sentence, and in full for the tooltip. */
-export function adviceText(line, snr) {
-  if (!line) return { brief: "", sentence: "", told: [] };
-  if (line.snr_raw === null) {
-    const short = line.reason.split(":")[0];
-    return { brief: short, sentence: short, told: [line.reason] };
-  }
-  const ways = line.snr_denoised === null ? ["raw"] : ["raw", "denoised"];
-  const now = ways.map((way) => two(line[`snr_${way}`]));
-  const takes = ways.map((way) => factorText(factorsOf(line, way)));
-  const seconds = ways.map((way) =>
-    line[`dwell_${way}_s`] === null ? "" : ` (${two(line[`dwell_${way}_s`])} s a pixel)`,
-  );
-  const each = (values) => values.map((value, i) => `${value} ${ways[i]}`).join(", ");
-  return {
-    brief: `SNR ${now.join(" → ")}; for ${number(snr)}: ${takes.join(" → ")}`,
-    sentence: `SNR ${each(now)}; for ${number(snr)}: dwell ${each(takes)}`,
-    told: [
-      `SNR now ${each(now)}`,
-      `for ${number(snr)}: dwell ${each(takes.map((text, i) => text + (text === "reached" ? "" : seconds[i])))}`,
-      line.reason,
-    ],
-  };
-}
-
-/** Seconds as "12 s", "3 min 20 s", "2 h 05 min". */
+/**
+ * Seconds as "12 s", "3 min 20 s", "2 h 05 min".
+ * @param {number} seconds
+ */
 export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
@@ -104,30 +86,22 @@ export function duration(seconds) {
   return `${Math.floor(s / 3600)} h ${String(Math.floor((s % 3600) / 60)).padStart(2, "0")} min`;
 }
 
-/** Seconds since 1970 as local time, with the date when it is not today. */
+/**
+ * Seconds since 1970 as local time, with the local date when it is not today.
+ * @param {number | null | undefined} time
+ */
 export function clock(time) {
   if (!time) return "";
   const date = new Date(time * 1000);
   const hour = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-  return date.toDateString() === new Date().toDateString() ? hour : `${date.toISOString().slice(0, 10)} ${hour}`;
+  if (date.toDateString() === new Date().toDateString()) return hour;
+  return `${date.toLocaleDateString("sv-SE")} ${hour}`; // Sweden writes 2026-03-09
 }
 
-export const STATES = {
-  running: "measuring",
-  paused: "paused",
-  complete: "complete",
-  incomplete: "ended, pixels missing",
-  aborted: "aborted",
-  failed: "failed",
-  stale: "silent",
-  unusable: "cannot be mapped",
-};
-
-export const ESTIMATORS = {
-  raw: "raw",
-  smoother: "smoother",
-  pretrained: "network",
-  fine_tuned: "fine-tuned network",
-  nonlocal: "non-local means",
-  combined: "combination",
-};
+/**
+ * Seconds since 1970 as local time with seconds.
+ * @param {number} time
+ */
+export function clockWithSeconds(time) {
+  return new Date(time * 1000).toLocaleTimeString("en-GB");
+}

@@ -1,13 +1,24 @@
-// What all maps share: the part that is shown (zoom, pan) and the pixel pointed at. In map pixels, rows downwards.
+// What all maps share: the shown part (zoom, pan) and the pixel under the pointer. In map pixels, rows downwards.
 
 export class View {
+  /** @param {() => void} onChange */
   constructor(onChange) {
     this.onChange = onChange;
+    /** @type {Pixel | null} */
     this.hover = null;
-    this.divider = 0.5; // of a map with raw left and denoised right of it
-    this.setShape(1, 1);
+    this.divider = 0.5; // of a swipe map: raw lies left of it
+    this.rows = 1; // of the map
+    this.cols = 1;
+    this.top = 0; // of the shown part
+    this.left = 0;
+    this.height = 1;
+    this.width = 1;
   }
 
+  /**
+   * @param {number} rows
+   * @param {number} cols
+   */
   setShape(rows, cols) {
     this.rows = rows;
     this.cols = cols;
@@ -24,7 +35,12 @@ export class View {
     this.onChange();
   }
 
-  /** Zoom by `factor` (> 1 is closer) around a map position. */
+  /**
+   * Zoom by `factor` (> 1 is closer) around a map position.
+   * @param {number} factor
+   * @param {number} [row]
+   * @param {number} [col]
+   */
   zoom(factor, row = this.top + this.height / 2, col = this.left + this.width / 2) {
     const limit = Math.min(this.rows, this.cols, 4);
     const size = Math.min(1, Math.max(limit / Math.min(this.rows, this.cols), this.height / this.rows / factor));
@@ -35,19 +51,28 @@ export class View {
     this.#keepInside();
   }
 
+  /**
+   * @param {number} rows
+   * @param {number} cols
+   */
   pan(rows, cols) {
     this.top += rows;
     this.left += cols;
     this.#keepInside();
   }
 
+  /** @param {Pixel | null} hover */
   point(hover) {
     if (hover?.row === this.hover?.row && hover?.col === this.hover?.col) return;
     this.hover = hover;
     this.onChange();
   }
 
-  /** Move the crosshair by keyboard; it begins in the middle of what is shown, and what is shown follows it. */
+  /**
+   * Move the crosshair by keyboard: it begins in the middle of the shown part, and the shown part follows it.
+   * @param {number} rows
+   * @param {number} cols
+   */
   step(rows, cols) {
     const from = this.hover ?? {
       row: Math.floor(this.top + this.height / 2) - rows,
@@ -59,6 +84,7 @@ export class View {
     this.pan(outside(row, this.top, this.height), outside(col, this.left, this.width));
   }
 
+  /** @param {number} part of the width */
   divide(part) {
     this.divider = Math.max(0, Math.min(1, part));
     this.onChange();
@@ -71,7 +97,12 @@ export class View {
   }
 }
 
-/** How far a pixel lies outside of a stretch. */
+/**
+ * How far a pixel lies outside of a stretch.
+ * @param {number} pixel
+ * @param {number} first
+ * @param {number} size
+ */
 function outside(pixel, first, size) {
   return Math.min(0, pixel - first) + Math.max(0, pixel + 1 - first - size);
 }

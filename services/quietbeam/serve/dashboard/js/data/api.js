@@ -1,131 +1,161 @@
-// The conversation with the server: JSON, stacked maps, and one event stream that comes back by itself.
+// Requests to the REST API, and its answers as plain objects.
 
 const API = "api/v1";
-const SILENCE_MS = 16000;
+export const EVENTS_URL = `${API}/events`;
 
+/** An answer that is not a success; `status` is the HTTP status. */
 export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} detail
+   */
   constructor(status, detail) {
     super(detail);
     this.status = status;
   }
 }
 
-async function ask(path, more = {}) {
-  const response = await fetch(`${API}/${path}`, { cache: "no-cache", ...more });
+/**
+ * True for the error of something that is not there.
+ * @param {unknown} error
+ */
+export function isNotFound(error) {
+  return error instanceof ApiError && error.status === 404;
+}
+
+/**
+ * The message of a caught error.
+ * @param {unknown} error
+ */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [options]
+ */
+async function request(path, options = {}) {
+  const response = await fetch(`${API}/${path}`, { cache: "no-cache", ...options });
   if (response.ok) return response;
   if (response.status === 401) location.reload(); // the session ended: the server shows its sign-in page
   let detail = response.statusText;
   try {
     detail = (await response.json()).detail ?? detail;
   } catch {
-    // a proxy's page, not ours
+    // the page of a proxy, no answer of the API
   }
   throw new ApiError(response.status, detail);
 }
 
-/** A run's attributes, with the links of the server's answer. */
+/**
+ * @param {string} path
+ * @returns {Promise<any>}
+ */
+async function getJson(path) {
+  return (await request(path)).json();
+}
+
+/** @param {string} uid */
+const runPath = (uid) => `runs/${encodeURIComponent(uid)}`;
+
+/**
+ * A run with the links of the server's answer and the actions that are not finished.
+ * @param {string} uid or "latest"
+ * @returns {Promise<Run>}
+ */
 export async function getRun(uid) {
-  const { data, links, meta } = await (await ask(`runs/${encodeURIComponent(uid)}`)).json();
-  const actions = (meta?.actions ?? []).map((action) => action.attributes ?? action);
+  const { data, links, meta } = await getJson(runPath(uid));
+  const actions = (meta?.actions ?? []).map((/** @type {any} */ action) => action.attributes ?? action);
   return { ...data.attributes, links: links ?? {}, actions };
 }
 
-/** Whose key this is: {name, scopes, csrf}. */
+/**
+ * Whose key this is, what it may do, and the token for changes.
+ * @returns {Promise<Principal>}
+ */
 export async function getWhoami() {
-  return (await (await ask("auth/whoami")).json()).data.attributes;
+  return (await getJson("auth/whoami")).data.attributes;
 }
 
-/** The installed weights, and which of them new runs start from (null: the newest). */
+/**
+ * The installed weights, and which of them new runs start from (null: the newest).
+ * @returns {Promise<{models: {id: string}[], chosen: string | null}>}
+ */
 export async function getModels() {
-  const { data, meta } = await (await ask("models")).json();
+  const { data, meta } = await getJson("models");
   return { models: data, chosen: meta.chosen };
 }
 
-/** Ask for a change; `csrf` is the token of `getWhoami`. Return the answer. */
-export async function change(method, path, body, csrf) {
-  const headers = { "x-csrf": csrf ?? "", ...(body === undefined ? {} : { "content-type": "application/json" }) };
-  return (await ask(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) })).json();
+/**
+ * Request a change; `csrf` is the token of `getWhoami`. Returns the answer.
+ * @param {string} method
+ * @param {string} path
+ * @param {object | undefined} body
+ * @param {string | null} csrf
+ * @returns {Promise<any>}
+ */
+export async function requestChange(method, path, body, csrf) {
+  /** @type {Record<string, string>} */
+  const headers = { "x-csrf": csrf ?? "" };
+  if (body === undefined) return (await request(path, { method, headers })).json();
+  headers["content-type"] = "application/json";
+  return (await request(path, { method, headers, body: JSON.stringify(body) })).json();
 }
 
-/** What the wanted SNR takes, per line; null before there is evidence. */
+/**
+ * How long to count for a wanted SNR, per line; null before there is evidence.
+ * @param {string} uid
+ * @param {number} snr
+ * @returns {Promise<RunAdvice | null>}
+ */
 export async function getAdvice(uid, snr) {
-  return (await (await ask(`runs/${encodeURIComponent(uid)}/advice?snr=${snr}`)).json()).data;
+  return (await getJson(`${runPath(uid)}/advice?snr=${snr}`)).data;
 }
 
-/** Runs, newest first, from `offset` on: {runs, count}; `count` is how many there are in all. */
+/**
+ * Runs, newest first, from `offset` on; `count` is the number of all runs.
+ * @param {number} [limit]
+ * @param {number} [offset]
+ * @returns {Promise<{runs: RunSummary[], count: number}>}
+ */
 export async function getRuns(limit = 200, offset = 0) {
-  const body = await (await ask(`runs?page[limit]=${limit}&page[offset]=${offset}`)).json();
-  return { runs: body.data.map((run) => run.attributes), count: body.meta.count };
+  const body = await getJson(`runs?page[limit]=${limit}&page[offset]=${offset}`);
+  return { runs: body.data.map((/** @type {any} */ run) => run.attributes), count: body.meta.count };
 }
 
-/** The states of a run's maps so far, oldest first. */
+/**
+ * The states of a run's maps so far, oldest first.
+ * @param {string} uid
+ * @returns {Promise<MapState[]>}
+ */
 export async function getHistory(uid) {
-  return (await (await ask(`runs/${encodeURIComponent(uid)}/history`)).json()).data.map((state) => state.attributes);
+  return (await getJson(`${runPath(uid)}/history`)).data.map((/** @type {any} */ state) => state.attributes);
 }
 
-/** The health of every detector, with its place on the detector where that is known. */
+/**
+ * The health of every detector element, with its position where that is known.
+ * @param {string} uid
+ * @returns {Promise<Detector[]>}
+ */
 export async function getDetectors(uid) {
-  return (await (await ask(`runs/${encodeURIComponent(uid)}/detectors`)).json()).data.map(({ id, attributes }) => ({
-    name: id,
-    ...attributes,
-  }));
+  const { data } = await getJson(`${runPath(uid)}/detectors`);
+  return data.map((/** @type {any} */ { id, attributes }) => ({ name: id, ...attributes }));
 }
 
-/** All lines of a kind: {lines, rows, cols, data: Float32Array, version}; every `stride`-th pixel; of an earlier version. */
+/**
+ * The maps of all lines of a kind: every `stride`-th pixel, of an earlier version where one is given.
+ * @param {string} uid
+ * @param {MapKind} kind
+ * @param {number} stride
+ * @param {number | null} [version]
+ * @returns {Promise<Stack>}
+ */
 export async function getStack(uid, kind, stride, version = null) {
   const slice = stride > 1 ? `&slice=:,::${stride},::${stride}` : "";
   const state = version === null ? "" : `&version=${version}`;
-  const response = await ask(`runs/${encodeURIComponent(uid)}/maps/${kind}?format=octet-stream${slice}${state}`);
-  const [lines, rows, cols] = response.headers.get("x-shape").split(",").map(Number);
+  const response = await request(`${runPath(uid)}/maps/${kind}?format=octet-stream${slice}${state}`);
+  const [lines, rows, cols] = (response.headers.get("x-shape") ?? "").split(",").map(Number);
   const data = new Float32Array(await response.arrayBuffer());
   return { lines, rows, cols, data, stride, version: Number(response.headers.get("x-version")) };
-}
-
-/** Calls `onEvent(type, data)` and `onState("connecting" | "live" | "lost")`; reconnects for ever. */
-export class Events {
-  constructor(onEvent, onState) {
-    this.onEvent = onEvent;
-    this.onState = onState;
-    this.wait = 500;
-    this.lastAt = performance.now();
-    setInterval(() => this.#watch(), 1000);
-    this.#open();
-  }
-
-  #open() {
-    this.source?.close();
-    const source = new EventSource(`${API}/events`);
-    this.source = source;
-    this.lastAt = performance.now();
-    this.onState("connecting");
-    const take = (message) => {
-      this.lastAt = performance.now();
-      this.wait = 500;
-      const data = message.data ? JSON.parse(message.data) : {};
-      if (message.type === "hello" || message.type === "heartbeat") this.onState(data.redis ? "live" : "stalled");
-      this.onEvent(message.type, data);
-    };
-    for (const type of ["hello", "heartbeat", "reset", "run", "row", "map", "evidence", "warning", "action"]) {
-      source.addEventListener(type, take);
-    }
-    source.onerror = () => {
-      if (source !== this.source) return;
-      this.onState("lost");
-      if (source.readyState === EventSource.CLOSED) this.#later();
-    };
-  }
-
-  #later() {
-    this.source?.close();
-    this.source = null;
-    setTimeout(() => this.#open(), this.wait);
-    this.wait = Math.min(8000, this.wait * 2);
-  }
-
-  #watch() {
-    if (this.source && performance.now() - this.lastAt > SILENCE_MS) {
-      this.onState("lost");
-      this.#later();
-    }
-  }
 }

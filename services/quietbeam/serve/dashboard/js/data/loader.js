@@ -1,41 +1,57 @@
-// Fetches what changed, one fetch of each kind at a time; while it is busy the newest request wins.
+// Fetches what changed, one load at a time; while a load is under way the newest request wins.
 
-import { ApiError, getAdvice, getRun, getRuns, getStack } from "./api.js";
+import { getAdvice, getRun, getRuns, getStack, isNotFound, messageOf } from "./api.js";
+import { maskLaterRows, runInState } from "./earlier.js";
 
-const KINDS = ["raw", "denoised", "uncertainty"];
 const MAX_VALUES = 6e6; // a kind, all lines; larger maps are thinned out
 const REST_MS = 60;
 
 export class Loader {
-  /** `options` are looked at with every load: the wanted SNR, and whether local chi-square is shown. */
+  /**
+   * Each load reads the options anew: the wanted SNR, and whether local chi-square is shown.
+   * @param {Pick<OptionValues, "snr" | "kinds">} options
+   * @param {(frame: LoadedFrame) => void} onFrame
+   * @param {(error: unknown) => void} onError
+   */
   constructor(options, onFrame, onError) {
     this.options = options;
     this.onFrame = onFrame;
     this.onError = onError;
     this.busy = false;
+    /** @type {string | null} uid of the next load */
     this.pending = null;
-    this.seen = "";
-    this.advised = "";
+    this.loaded = ""; // key of the maps that were fetched last
+    this.adviceKey = "";
+    /** @type {RunAdvice | null} */
     this.advice = null;
-    this.anyRun = false;
-    this.doubts = false;
+    this.hasRun = false;
+    this.runsMayVanish = false;
+    /** @type {MapState | null} */
     this.earlier = null;
   }
 
-  /** Show an earlier state of a run ({uid, version, ...}), or null for the newest. */
+  /**
+   * Show an earlier state of a run, or null for the newest.
+   * @param {MapState | null} earlier
+   * @param {string} uid
+   */
   showState(earlier, uid) {
     this.earlier = earlier;
     this.request(uid, { force: true });
   }
 
-  /** Runs are deleted: ask from now on whether there is one before asking for the latest. */
-  doubt() {
-    this.doubts = true;
+  /** Runs are being deleted: from now on check that there is a run before requesting the latest. */
+  expectDeletion() {
+    this.runsMayVanish = true;
   }
 
-  /** Ask for the newest state of a run. */
+  /**
+   * Load the newest state of a run; its maps only when they changed, or by `force`.
+   * @param {string} uid or "latest"
+   * @param {{force?: boolean}} [options]
+   */
   request(uid, { force = false } = {}) {
-    if (force) this.seen = "";
+    if (force) this.loaded = "";
     this.pending = uid;
     if (!this.busy) this.#run();
   }
@@ -49,89 +65,121 @@ export class Loader {
         const frame = await this.#load(uid);
         if (this.pending === null || this.pending === uid) this.onFrame(frame);
       } catch (error) {
-        this.onError(error, uid);
+        this.onError(error);
       }
       await new Promise((resolve) => setTimeout(resolve, REST_MS));
     }
     this.busy = false;
   }
 
+  /**
+   * @param {string} uid
+   * @returns {Promise<LoadedFrame>}
+   */
   async #load(uid) {
-    if (uid === "latest" && (this.doubts || !this.anyRun)) {
-      // The list may be empty; `latest` without a run would be a 404, which browsers log as an error.
-      this.anyRun = (await getRuns(1)).count > 0;
-      if (!this.anyRun) return { run: null, stacks: null };
-    }
+    if (uid === "latest" && !(await this.#anyRun())) return { run: null, stacks: null };
     const run = await getRun(uid);
     if (this.earlier && this.earlier.uid !== run.uid) this.earlier = null;
-    const earlier = this.earlier ?? undefined;
-    run.advice = earlier ? null : await this.#advise(run);
-    const chi2 = !earlier && this.options.kinds.includes("chi2");
-    const seen = earlier
-      ? `${run.uid} state ${earlier.version}`
-      : `${run.uid} ${run.maps_version} ${run.progress.pixels_measured} ${chi2}`;
-    const frame = { run: earlier ? asItWas(run, earlier) : run, stacks: null, earlier, newest: run };
-    if (!run.shape || !run.progress.pixels_measured || seen === this.seen) return frame;
-    const [rows, cols] = run.shape;
-    const stride = Math.max(1, Math.ceil(Math.sqrt((rows * cols * run.lines.length) / MAX_VALUES)));
-    const version = (kind) => (kind === "raw" ? null : (earlier?.version ?? null));
+    const { earlier } = this; // another state may be chosen while this one loads
+    run.advice = earlier ? null : await this.#getAdvice(run);
+    const frame = { run: earlier ? runInState(run, earlier) : run, earlier, newest: run };
     try {
-      const more = chi2 ? kept(run.uid, "chi2", stride) : earlier && null; // null: there is none; undefined: nobody looks
-      const found = await Promise.all([...KINDS.map((kind) => getStack(run.uid, kind, stride, version(kind))), more]);
-      this.seen = seen;
-      const stacks = Object.fromEntries([...KINDS, "chi2"].map((kind, i) => [kind, found[i]]));
-      if (earlier) onlyWhere(stacks.raw.data, stacks.denoised.data);
-      return { ...frame, stacks };
+      return { ...frame, stacks: await this.#getStacks(run, earlier) };
     } catch (error) {
-      if (!(error instanceof ApiError && error.status === 404)) throw error;
-      if (!earlier) return { ...frame, missing: error.message };
-      this.earlier = null; // thinned out meanwhile
+      if (!isNotFound(error)) throw error;
+      if (!earlier) return { ...frame, stacks: null, missing: messageOf(error) };
+      this.earlier = null; // the server dropped this state meanwhile
       this.pending ??= uid;
       return { run, stacks: null };
     }
   }
 
-  async #advise(run) {
-    const snr = this.options.snr;
-    const wanted = `${run.uid} ${run.maps_version} ${snr}`;
-    if (wanted === this.advised) return this.advice;
+  /**
+   * The maps of a run; null where nothing is measured, or nothing changed.
+   * @param {Run} run
+   * @param {MapState | null} earlier
+   */
+  async #getStacks(run, earlier) {
+    const withChi2 = !earlier && this.options.kinds.includes("chi2");
+    const key = earlier ? `${run.uid} state ${earlier.version}` : newestKey(run, withChi2);
+    if (!run.shape || !run.progress.pixels_measured || key === this.loaded) return null;
+    const stacks = await getStacks(run.uid, strideOf(run.shape, run.lines.length), earlier, withChi2);
+    this.loaded = key;
+    return stacks;
+  }
+
+  /** `latest` without any run would be a 404, which browsers log as an error of the page: check the list before. */
+  async #anyRun() {
+    if (this.runsMayVanish || !this.hasRun) this.hasRun = (await getRuns(1)).count > 0;
+    return this.hasRun;
+  }
+
+  /**
+   * Advice for the wanted SNR, fetched when maps or SNR changed; null where it fails: the maps do not wait for it.
+   * @param {Run} run
+   */
+  async #getAdvice(run) {
+    const { snr } = this.options;
+    const key = `${run.uid} ${run.maps_version} ${snr}`;
+    if (key === this.adviceKey) return this.advice;
     try {
       this.advice = run.evidence ? await getAdvice(run.uid, snr) : null;
-      this.advised = wanted;
+      this.adviceKey = key;
     } catch {
-      this.advice = null; // the maps do not wait for it
+      this.advice = null;
     }
     return this.advice;
   }
 }
 
-/** Maps that runs of older versions do not have: null there. */
-async function kept(uid, kind, stride) {
+/**
+ * What the newest maps depend on.
+ * @param {Run} run
+ * @param {boolean} withChi2
+ */
+function newestKey(run, withChi2) {
+  return `${run.uid} ${run.maps_version} ${run.progress.pixels_measured} ${withChi2}`;
+}
+
+/**
+ * Every how many pixels are fetched, so that a kind is at most 6 million values.
+ * @param {[number, number]} shape
+ * @param {number} lines
+ */
+export function strideOf([rows, cols], lines) {
+  return Math.max(1, Math.ceil(Math.sqrt((rows * cols * lines) / MAX_VALUES)));
+}
+
+/**
+ * @param {string} uid
+ * @param {number} stride
+ * @param {MapState | null} earlier
+ * @param {boolean} withChi2
+ * @returns {Promise<Stacks>}
+ */
+async function getStacks(uid, stride, earlier, withChi2) {
+  const version = earlier?.version ?? null;
+  const [raw, denoised, uncertainty, chi2] = await Promise.all([
+    getStack(uid, "raw", stride),
+    getStack(uid, "denoised", stride, version),
+    getStack(uid, "uncertainty", stride, version),
+    withChi2 ? getChi2(uid, stride) : undefined,
+  ]);
+  if (!earlier) return { raw, denoised, uncertainty, chi2 };
+  maskLaterRows({ raw, denoised, uncertainty });
+  return { raw, denoised, uncertainty, chi2: null }; // earlier states keep no chi-square
+}
+
+/**
+ * Local chi-square; null for runs of older versions, which have none.
+ * @param {string} uid
+ * @param {number} stride
+ */
+async function getChi2(uid, stride) {
   try {
-    return await getStack(uid, kind, stride);
+    return await getStack(uid, "chi2", stride);
   } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return null;
+    if (isNotFound(error)) return null;
     throw error;
   }
-}
-
-/** The run as its maps say it was: what is known of an earlier state, nothing of what is known only now. */
-function asItWas(run, { rows, version, lines, state }) {
-  const was = Object.entries(lines ?? {}).map(([line, { dwell_gain, low, high, estimator, verdict }]) => ({
-    line,
-    estimator,
-    verdict,
-    dwell_gain,
-    dwell_gain_low: low,
-    dwell_gain_high: high,
-  }));
-  const evidence = was.length
-    ? { model: run.evidence?.model, rows, lines: was, final: state === "final", notes: [] }
-    : null;
-  return { ...run, evidence, maps_version: version, denoise: { ...run.denoise, rows } };
-}
-
-/** Rows that came later than the state are not shown in raw either. */
-function onlyWhere(raw, denoised) {
-  for (let i = 0; i < raw.length; i++) if (denoised[i] !== denoised[i]) raw[i] = NaN;
 }

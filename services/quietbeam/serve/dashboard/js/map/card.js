@@ -1,59 +1,85 @@
 // One line: its maps, colour bars, evidence in words, values under the pointer.
 
-import { paint, rangeOf, unscaled } from "../base/colour.js";
+import { paint } from "../base/colour.js";
+import { create, find, fromTemplate } from "../base/dom.js";
 import { fillHoles } from "../base/holes.js";
-import { MapCanvas } from "./map.js";
 import { lineName, number } from "../base/text.js";
+import { barElements, distinctBars } from "./colour_bars.js";
+import { MapCanvas } from "./map.js";
+import { colouringOf, sharedRange, unitOf, valuesOf, valuesOfKind } from "./values.js";
 import { judge, labelOf } from "./verdict.js";
 
+/** @import { Colours } from "../base/colour.js" */
+/** @import { View } from "../base/view.js" */
+/** @import { Drawing } from "./drawing.js" */
+/** @import { LineValues } from "./values.js" */
+
+/** @typedef {OptionValues & {shown: ShownKind[]}} ShownOptions */
+
 const SHORT = ["raw", "uncertainty", "residual", "chi2"]; // kinds whose label always fits
-const make = (tag, values) => Object.assign(document.createElement(tag), values);
 
 export class LineCard {
-  /** `onName()` is called when the name is pressed. */
+  /**
+   * `onName()` is called when the name is pressed.
+   * @param {string} line
+   * @param {number} index of the line in the run
+   * @param {{view: View, drawing: Drawing, onName: () => void}} shared
+   */
   constructor(line, index, { view, drawing, onName }) {
     this.line = line;
     this.index = index;
     this.view = view;
     this.drawing = drawing;
-    this.element = document.getElementById("card").content.firstElementChild.cloneNode(true);
+    this.element = fromTemplate("card");
     this.element.dataset.line = line;
-    const name = this.element.querySelector(".line-name");
-    name.textContent = lineName(line);
-    name.addEventListener("click", onName);
-    this.verdict = this.element.querySelector(".verdict");
-    this.mapsBox = this.element.querySelector(".maps");
-    this.barsBox = this.element.querySelector(".bars");
-    this.valuesBox = this.element.querySelector(".values");
+    this.name = find(this.element, ".line-name");
+    this.name.textContent = lineName(line);
+    this.name.addEventListener("click", onName);
+    this.verdict = find(this.element, ".verdict");
+    this.mapsBox = find(this.element, ".maps");
+    this.barsBox = find(this.element, ".bars");
+    this.valuesBox = find(this.element, ".values");
+    /** @type {Map<ShownKind, MapCanvas>} */
     this.maps = new Map();
+    /** @type {ColourBar[]} */
     this.bars = [];
-    this.judged = null;
+    this.width = 0;
+    /** @type {{run: MappedRun, stacks: Stacks, values: LineValues, judged: ReturnType<typeof judge>} | null} */
+    this.content = null;
   }
 
-  /** What of the card has the focus, as {line, kind}; kind is null for its name. Null where nothing has. */
+  /** The part of the card that has the focus; its kind is null for the name. Null where no part has. */
   get focused() {
-    if (!this.element.contains(document.activeElement)) return null;
-    const figure = document.activeElement.closest("figure");
-    return { line: this.line, kind: figure?.dataset.kind ?? null };
+    const { activeElement } = document;
+    if (!activeElement || !this.element.contains(activeElement)) return null;
+    const figure = activeElement.closest("figure");
+    return { line: this.line, kind: /** @type {ShownKind | undefined} */ (figure?.dataset.kind) ?? null };
   }
 
-  /** Give the focus to the map of a kind, to the first map where there is none of it, or to the name. */
+  /**
+   * Give the focus to the map of a kind, to the first map where there is none of it, or to the name.
+   * @param {ShownKind | null} kind
+   */
   focus(kind) {
     const map = kind && (this.maps.get(kind) ?? this.maps.values().next().value);
-    (map ? map.canvas : this.element.querySelector(".line-name")).focus({ preventScroll: true });
+    (map ? map.canvas : this.name).focus({ preventScroll: true });
   }
 
-  /** Show these kinds, in this order. */
+  /**
+   * Show these kinds, in this order.
+   * @param {ShownKind[]} kinds
+   */
   setKinds(kinds) {
     this.maps.clear();
-    this.mapsBox.replaceChildren();
-    for (const kind of kinds) {
-      const figure = document.getElementById("map").content.firstElementChild.cloneNode(true);
-      this.maps.set(kind, new MapCanvas(figure, kind, this.view, this.drawing));
-      this.mapsBox.append(figure);
-    }
+    for (const kind of kinds) this.maps.set(kind, new MapCanvas(fromTemplate("map"), kind, this.view, this.drawing));
+    this.mapsBox.replaceChildren(...[...this.maps.values()].map((map) => map.figure));
   }
 
+  /**
+   * @param {number} width of a map in CSS pixels
+   * @param {number} height
+   * @param {boolean} stacked
+   */
   resize(width, height, stacked) {
     this.mapsBox.classList.toggle("stacked", stacked);
     this.width = width;
@@ -61,165 +87,145 @@ export class LineCard {
     this.#label();
   }
 
-  /** Take a new frame; colours everything. */
+  /**
+   * Take over a new frame, and colour all maps.
+   * @param {MappedRun} run
+   * @param {Stacks} stacks
+   * @param {ShownOptions} options
+   * @param {Colours} colours
+   */
   update(run, stacks, options, colours) {
-    this.run = run;
-    this.stacks = stacks;
-    this.values = valuesOf(stacks, this.index, run.kind, this.maps);
-    const { rows, cols } = stacks.raw;
-    const shared =
-      options.sameRange || options.swipe ? rangeOf([this.values.raw, this.values.denoised], options.clip) : null;
-    this.bars = [];
-    for (const [kind, map] of this.maps) {
-      const name = kind === "residual" ? "difference" : options.cmap;
-      const scale = ["uncertainty", "residual", "chi2"].includes(kind) ? "linear" : options.scale;
-      let range = shared;
-      if (kind === "residual") range = run.kind === "counts" ? [-4, 4] : symmetric(this.values.residual, options.clip);
-      else if (kind === "chi2")
-        range = [0, 9]; // noise alone goes beyond 3 sigma almost nowhere
-      else if (kind === "uncertainty" || !shared) range = rangeOf([this.values[kind]], options.clip);
-      const fill = (picture, values) => {
-        const shown = options.fillHoles && stacks.holes ? fillHoles(values, rows, cols) : values;
-        picture.fill(rows, cols, (pixels) => paint(shown, ...range, colours.table(name, scale), pixels));
-      };
-      fill(map.picture, this.values[kind === "swipe" ? "denoised" : kind]);
-      if (map.before) fill(map.before, this.values.raw);
-      const joins = shared && (kind === "denoised" || kind === "raw") && this.bars.some((bar) => bar.shared);
-      if (!joins) this.bars.push({ kind, name, scale, range, shared: shared === range, unit: unitOf(kind, run) });
-      map.range = range;
-      map.scale = scale;
-    }
-    this.#evidence(run);
-    this.#bars(colours);
-    const measured = `${run.progress.rows_measured} of ${run.progress.rows} rows measured`;
-    for (const map of this.maps.values()) map.describe(this.line, map.range, map.scale, measured);
-  }
-
-  #evidence(run) {
+    const values = valuesOf(stacks, this.index, run.kind, new Set(this.maps.keys()));
     const judged = judge(run, this.line);
-    this.judged = judged;
+    this.content = { run, stacks, values, judged };
+    const shared = sharedRange(values, options);
+    const colourings = [...this.maps.values()].map((map) => {
+      const colouring = colouringOf(map.kind, values, run, options, shared);
+      paintMap(map, values, colouring, { stacks, options, colours });
+      return colouring;
+    });
+    this.bars = distinctBars(colourings);
+    this.barsBox.replaceChildren(...barElements(this.bars, colours));
     this.element.dataset.verdict = judged.verdict ?? "";
-    this.verdict.replaceChildren(
-      ...judged.headline.map(([textContent, className]) => make("span", { textContent, className })),
-    );
-    this.verdict.title = this.verdict.textContent;
-    this.valuesBox.title = judged.told.join("\n");
+    const headline = judged.headline.map(([textContent, className]) => create("span", { textContent, className }));
+    this.verdict.replaceChildren(...headline);
+    this.verdict.title = this.verdict.textContent ?? "";
+    this.valuesBox.title = judged.details.join("\n");
     this.#label();
+    const measured = `${run.progress.rows_measured} of ${run.progress.rows} rows measured`;
+    for (const map of this.maps.values()) map.describe(this.line, measured);
   }
 
-  /** The permanent label of each map, the long form where it is wholly seen. */
+  /** The permanent label of each map, the long form where there is room for it. */
   #label() {
-    if (!this.judged) return;
+    if (!this.content) return;
+    const { run, stacks, judged } = this.content;
     for (const [kind, map] of this.maps) {
-      const label = (narrow) =>
-        labelOf(this.run, kind, { ...this.judged, line: this.line, narrow, missing: this.stacks.chi2 === null });
-      map.figure.dataset.shown = kind === "denoised" && this.judged.shownRaw ? "raw" : kind;
-      const wanted = `${label(false)} ${this.width}`;
-      if (map.labelled === wanted) continue; // to see whether it fits costs a layout
+      const about = { shownRaw: judged.shownRaw, line: this.line, missing: stacks.chi2 === null };
+      map.figure.dataset.shown = kind === "denoised" && judged.shownRaw ? "raw" : kind;
+      const label = labelOf(run, kind, about);
+      const wanted = `${label} ${this.width}`;
+      if (map.labelled === wanted) continue; // measuring whether it fits costs a layout
       map.labelled = wanted;
-      map.caption.textContent = map.caption.title = label(false);
-      if (!SHORT.includes(kind) && map.caption.scrollWidth > map.caption.clientWidth)
-        map.caption.textContent = label(true);
+      map.caption.textContent = map.caption.title = label;
+      if (!SHORT.includes(kind) && map.caption.scrollWidth > map.caption.clientWidth) {
+        map.caption.textContent = labelOf(run, kind, { ...about, narrow: true });
+      }
     }
   }
 
-  #bars(colours) {
-    this.barsBox.replaceChildren(
-      ...this.bars.map(({ kind, name, scale, range, unit }) => {
-        const bar = make("div", { className: "bar" });
-        const ticks = make("div", { className: "bar-ticks" });
-        const texts = barTexts(range, scale, unit);
-        if (this.bars.length > 2) texts.splice(1, 1);
-        ticks.append(...texts.map((textContent) => make("span", { textContent })));
-        bar.title = `${kind}: ${texts.join(", ")}, ${scale} scale`;
-        bar.append(colours.strip(name), ticks);
-        return bar;
-      }),
-    );
-  }
-
+  /**
+   * @param {ScaleBar | null} bar
+   * @param {MapAxes} axes
+   */
   draw(bar, axes) {
-    let first = true;
-    for (const map of this.maps.values()) {
-      map.draw(bar, axes, first);
-      first = false;
-    }
+    [...this.maps.values()].forEach((map, i) => map.draw(bar, axes, i === 0));
     this.#showValues();
   }
 
-  /** What is read at a pixel, as [name, value, what follows it]; of residual and chi-square where they are shown. Empty where nothing is measured. */
-  #at({ row, col }) {
-    const { cols, stride } = this.stacks.raw;
-    const i = Math.floor(row / stride) * cols + Math.floor(col / stride);
-    const { raw, denoised, uncertainty, residual, chi2 } = this.values;
-    if (Number.isNaN(raw[i])) return [];
-    const told = [["raw", number(raw[i]), ""]];
-    if (Number.isNaN(denoised[i])) return [...told, ["denoised", "not yet", ""]];
-    told.push(["denoised", number(denoised[i]), ` ± ${number(uncertainty[i])}`]);
-    if (this.maps.has("residual"))
-      told.push(["residual", number(residual[i]), ` ${unitOf("residual", this.run)}`.trimEnd()]);
-    if (this.maps.has("chi2")) told.push(["χ²", number(chi2[i]), ""]);
-    return told;
+  /**
+   * The card as `drawFigure` takes it.
+   * @returns {import("./figure.js").FigureCard}
+   */
+  get forFigure() {
+    const { headline = [], verdict = null } = this.content?.judged ?? {};
+    return {
+      title: lineName(this.line),
+      headline: headline.map(([text]) => text).join(""),
+      doubtful: verdict !== null && verdict !== "improved",
+      maps: [...this.maps.values()],
+      bars: this.bars,
+    };
   }
 
-  /** The values at a pixel as a sentence. */
+  /**
+   * The values at a pixel, of residual and chi-square where they are shown; none where nothing is measured.
+   * @param {Pixel} pixel
+   * @returns {{name: string, value: string, suffix?: string}[]}
+   */
+  #valuesAt({ row, col }) {
+    if (!this.content) return [];
+    const { run, stacks, values } = this.content;
+    const { cols, stride } = stacks.raw;
+    const i = Math.floor(row / stride) * cols + Math.floor(col / stride);
+    const { raw, denoised, uncertainty, residual, chi2 } = values;
+    if (Number.isNaN(raw[i])) return [];
+    const found = [{ name: "raw", value: number(raw[i]) }];
+    if (Number.isNaN(denoised[i])) return [...found, { name: "denoised", value: "not yet" }];
+    const unit = unitOf("residual", run);
+    return [
+      ...found,
+      { name: "denoised", value: number(denoised[i]), suffix: ` ± ${number(uncertainty[i])}` },
+      ...(residual ? [{ name: "residual", value: number(residual[i]), suffix: unit && ` ${unit}` }] : []),
+      ...(chi2 ? [{ name: "χ²", value: number(chi2[i]) }] : []),
+    ];
+  }
+
+  /**
+   * The values at a pixel as a sentence.
+   * @param {Pixel} pixel
+   */
   read(pixel) {
-    const told = this.#at(pixel).map(([name, value, more]) => `${name} ${value}${more}`);
-    return told.join(", ") || "not measured yet";
+    const texts = this.#valuesAt(pixel).map(({ name, value, suffix = "" }) => `${name} ${value}${suffix}`);
+    return texts.join(", ") || "not measured yet";
   }
 
   #showValues() {
     const { hover } = this.view;
     const box = this.valuesBox;
     box.classList.toggle("reading", Boolean(hover));
-    if (!hover || !this.values) {
-      const { doubts, brief, sentence, facts: always } = this.judged;
+    if (!this.content) return;
+    if (!hover) {
+      const { doubts, brief, sentence, facts: always } = this.content.judged;
       const facts = [box.closest(".roomy") ? sentence : brief, always].filter(Boolean).join(" · ");
-      box.replaceChildren(
-        make("span", { textContent: doubts, className: "warn" }),
-        doubts && facts ? ` · ${facts}` : facts,
-      );
+      const warning = create("span", { textContent: doubts, className: "warn" });
+      box.replaceChildren(warning, doubts && facts ? ` · ${facts}` : facts);
       return;
     }
-    const told = this.#at(hover).flatMap(([name, textContent, more]) => [
+    const parts = this.#valuesAt(hover).flatMap(({ name, value, suffix = "" }) => [
       `${name} `,
-      make("b", { textContent }),
-      `${more}   `,
+      create("b", { textContent: value }),
+      `${suffix}   `,
     ]);
-    box.replaceChildren(...(told.length ? told : ["not measured yet"]));
+    box.replaceChildren(...(parts.length ? parts : ["not measured yet"]));
   }
 }
 
-/** One line's values of each kind, as flat arrays (row, col); of residual and chi-square where they are `shown`. */
-function valuesOf(stacks, index, kind, shown) {
+/**
+ * @param {MapCanvas} map
+ * @param {LineValues} values
+ * @param {ColourBar} colouring
+ * @param {{stacks: Stacks, options: OptionValues, colours: Colours}} frame
+ */
+function paintMap(map, values, { name, scale, range }, { stacks, options, colours }) {
   const { rows, cols } = stacks.raw;
-  const of = (name) => stacks[name].data.subarray(index * rows * cols, (index + 1) * rows * cols);
-  const values = { raw: of("raw"), denoised: of("denoised"), uncertainty: of("uncertainty") };
-  if (shown.has("residual")) values.residual = residual(values.raw, values.denoised, kind);
-  if (shown.has("chi2")) values.chi2 = stacks.chi2 ? of("chi2") : new Float32Array(rows * cols).fill(NaN);
-  return values;
-}
-
-/** The ends and the middle of a colour bar. */
-export function barTexts([low, high], scale, unit) {
-  return [number(low), number(low + unscaled(0.5, scale) * (high - low)), `${number(high)} ${unit}`];
-}
-
-function unitOf(kind, run) {
-  if (kind === "chi2") return "χ²";
-  if (run.kind !== "counts") return kind === "residual" ? "" : "area";
-  return kind === "residual" ? "σ" : "counts";
-}
-
-/** (raw - denoised), for counts in units of the counting noise. */
-function residual(raw, denoised, kind) {
-  return Float32Array.from(raw, (value, i) =>
-    kind === "counts" ? (value - denoised[i]) / Math.sqrt(Math.max(denoised[i], 1)) : value - denoised[i],
-  );
-}
-
-function symmetric(values, clip) {
-  const [low, high] = rangeOf([values], clip);
-  const size = Math.max(Math.abs(low), Math.abs(high)) || 1;
-  return [-size, size];
+  const table = colours.table(name, scale);
+  const paintInto = (/** @type {import("./picture.js").Picture} */ picture, /** @type {Float32Array} */ data) => {
+    const shown = options.fillHoles && stacks.holes ? fillHoles(data, rows, cols) : data;
+    picture.fill(rows, cols, (pixels) => paint(shown, ...range, table, pixels));
+  };
+  paintInto(map.picture, valuesOfKind(values, map.kind));
+  if (map.before) paintInto(map.before, values.raw);
+  map.range = range;
+  map.scale = scale;
 }

@@ -1,19 +1,29 @@
-// What a person draws on the maps: the line of a profile or the box of a region, the same on every map.
-// Both are two pixels {row, col}; a box includes both.
+// The line of a profile or the box of a region that a person draws, the same on every map.
+// Both are two pixels; a box includes both.
+
+/** @typedef {"line" | "box"} Tool */
+/** @typedef {[Pixel, Pixel]} Shape */
+/** @typedef {(to: Pixel) => void} Move */
 
 const REACH = 9; // CSS pixels in which an end is taken hold of
 
 export class Drawing {
+  /** @param {() => void} onChange */
   constructor(onChange) {
     this.onChange = onChange;
-    this.tool = null; // "line" | "box" | null
+    /** @type {Tool | null} */
+    this.tool = null;
+    /** @type {Record<Tool, Shape | null>} */
     this.shapes = { line: null, box: null };
+    /** @type {Pixel | null} the first end, while the second is not set by key */
+    this.open = null;
   }
 
   get shape() {
     return this.tool && this.shapes[this.tool];
   }
 
+  /** @param {Tool | null} tool */
   use(tool) {
     this.tool = tool;
     this.open = null;
@@ -21,86 +31,122 @@ export class Drawing {
   }
 
   clear() {
-    if (this.tool) this.#set(null);
+    if (this.tool) this.#set(this.tool, null);
   }
 
-  forget() {
+  /** Forget all shapes: the maps have another shape now. */
+  reset() {
     this.shapes = { line: null, box: null };
   }
 
-  /** Begin a drag at a map position; returns what to call with every further position. */
-  begin(at, perScreen, limits) {
-    const ends = this.shape;
-    const inside = (point) => ({
-      row: clamp(Math.floor(point.row), limits.rows),
-      col: clamp(Math.floor(point.col), limits.cols),
+  /**
+   * Begin a drag at a map position; returns the function to call with every further position.
+   * @param {Pixel} from
+   * @param {Pixel} perScreen map pixels a CSS pixel
+   * @param {{rows: number, cols: number}} limits
+   * @returns {Move}
+   */
+  begin(from, perScreen, limits) {
+    const { tool, shape } = this;
+    if (!tool) return () => {};
+    const inside = (/** @type {Pixel} */ { row, col }) => ({
+      row: clamp(Math.floor(row), limits.rows),
+      col: clamp(Math.floor(col), limits.cols),
     });
-    const near =
-      ends &&
-      handles(this.tool, ends).find(
-        ({ row, col }) =>
-          Math.hypot((row + 0.5 - at.row) / perScreen.row, (col + 0.5 - at.col) / perScreen.col) <= REACH,
-      );
-    if (near) return (to) => this.#set([near.other, inside(to)]);
-    if (this.tool === "box" && ends && contains(ends, at)) return this.#carry(ends, at, limits);
-    const first = inside(at);
-    return (to) => this.#set([first, inside(to)]);
+    const distance = (/** @type {Pixel} */ { row, col }) =>
+      Math.hypot((row + 0.5 - from.row) / perScreen.row, (col + 0.5 - from.col) / perScreen.col);
+    const near = shape && handles(tool, shape).find(({ end }) => distance(end) <= REACH);
+    if (near) return (to) => this.#set(tool, [near.opposite, inside(to)]);
+    if (tool === "box" && shape && contains(shape, from)) return this.#moveBox(shape, from, limits);
+    const first = inside(from);
+    return (to) => this.#set(tool, [first, inside(to)]);
   }
 
-  /** By keyboard: the first call sets one end, the second the other. */
+  /**
+   * By keyboard: the first call sets one end, the second the other.
+   * @param {Pixel | null} pixel
+   */
   mark(pixel) {
     if (!this.tool || !pixel) return;
     const first = this.open ?? pixel;
     this.open = this.open ? null : pixel;
-    this.#set([first, pixel]);
+    this.#set(this.tool, [first, pixel]);
   }
 
-  #carry([a, b], from, { rows, cols }) {
-    const move = (by, low, high, size) => Math.max(-low, Math.min(size - 1 - high, by));
+  /**
+   * @param {Shape} shape
+   * @param {Pixel} from
+   * @param {{rows: number, cols: number}} limits
+   * @returns {Move}
+   */
+  #moveBox([a, b], from, { rows, cols }) {
+    const { top, bottom, left, right } = extent([a, b]);
     return (to) => {
-      const dr = move(Math.round(to.row - from.row), Math.min(a.row, b.row), Math.max(a.row, b.row), rows);
-      const dc = move(Math.round(to.col - from.col), Math.min(a.col, b.col), Math.max(a.col, b.col), cols);
-      this.#set([a, b].map(({ row, col }) => ({ row: row + dr, col: col + dc })));
+      const dr = Math.max(-top, Math.min(rows - bottom, Math.round(to.row - from.row)));
+      const dc = Math.max(-left, Math.min(cols - right, Math.round(to.col - from.col)));
+      const moved = (/** @type {Pixel} */ { row, col }) => ({ row: row + dr, col: col + dc });
+      this.#set("box", [moved(a), moved(b)]);
     };
   }
 
-  #set(shape) {
-    this.shapes[this.tool] = shape;
+  /**
+   * @param {Tool} tool
+   * @param {Shape | null} shape
+   */
+  #set(tool, shape) {
+    this.shapes[tool] = shape;
     this.onChange();
   }
 
-  /** Draw the shape on a map whose `place` turns a map position into canvas pixels. */
-  draw(c, place, ratio) {
+  /**
+   * Draw the shape on a map; `toCanvas` turns a map position into canvas pixels.
+   * @param {CanvasRenderingContext2D} c
+   * @param {(position: [row: number, col: number]) => [x: number, y: number]} toCanvas
+   * @param {number} ratio canvas pixels a CSS pixel
+   */
+  draw(c, toCanvas, ratio) {
     if (!this.shape) return;
-    const [a, b] = this.shape;
-    const corners = this.tool === "line" ? [centre(a), centre(b)] : outline(a, b);
-    const points = corners.map(place);
+    const isLine = this.tool === "line";
+    const points = (isLine ? this.shape.map(centre) : corners(this.shape)).map(toCanvas);
     c.lineJoin = "round";
-    for (const [style, width] of [
-      ["#000b", 3.5],
-      ["#fff", 1.5],
+    for (const { style, width } of [
+      { style: "#000b", width: 3.5 },
+      { style: "#fff", width: 1.5 },
     ]) {
       c.strokeStyle = style;
       c.lineWidth = width * ratio;
       c.beginPath();
       points.forEach(([x, y]) => c.lineTo(x, y));
-      if (this.tool === "box") c.closePath();
+      if (!isLine) c.closePath();
       c.stroke();
     }
-    if (this.tool === "box") return;
-    points.forEach(([x, y], end) => {
-      c.beginPath();
-      c.arc(x, y, 3.5 * ratio, 0, 2 * Math.PI);
-      c.fillStyle = end ? "#fff" : "#0b0e13"; // the dark end is where the profile begins
-      c.strokeStyle = end ? "#0b0e13" : "#fff";
-      c.lineWidth = 1.5 * ratio;
-      c.fill();
-      c.stroke();
-    });
+    if (isLine) drawEnds(c, points, ratio);
   }
 }
 
-/** The rows and columns of a box, half open: {top, bottom, left, right}. */
+/**
+ * The ends of a line; the profile begins at the dark end.
+ * @param {CanvasRenderingContext2D} c
+ * @param {[x: number, y: number][]} points
+ * @param {number} ratio
+ */
+function drawEnds(c, points, ratio) {
+  points.forEach(([x, y], i) => {
+    c.beginPath();
+    c.arc(x, y, 3.5 * ratio, 0, 2 * Math.PI);
+    c.fillStyle = i ? "#fff" : "#0b0e13";
+    c.strokeStyle = i ? "#0b0e13" : "#fff";
+    c.lineWidth = 1.5 * ratio;
+    c.fill();
+    c.stroke();
+  });
+}
+
+/**
+ * The rows and columns of a box.
+ * @param {Shape} shape
+ * @returns {Box}
+ */
 export function extent([a, b]) {
   return {
     top: Math.min(a.row, b.row),
@@ -110,29 +156,45 @@ export function extent([a, b]) {
   };
 }
 
+/**
+ * The ends that can be dragged, each with the one that stays.
+ * @param {Tool} tool
+ * @param {Shape} shape
+ */
 function handles(tool, [a, b]) {
   const ends = [
-    { ...a, other: b },
-    { ...b, other: a },
+    { end: a, opposite: b },
+    { end: b, opposite: a },
   ];
   if (tool === "line") return ends;
-  return [
-    ...ends,
-    { row: a.row, col: b.col, other: { row: b.row, col: a.col } },
-    { row: b.row, col: a.col, other: { row: a.row, col: b.col } },
+  const [c, d] = [
+    { row: a.row, col: b.col },
+    { row: b.row, col: a.col },
   ];
+  return [...ends, { end: c, opposite: d }, { end: d, opposite: c }];
 }
 
-function contains(ends, { row, col }) {
-  const { top, bottom, left, right } = extent(ends);
+/**
+ * @param {Shape} shape
+ * @param {Pixel} position
+ */
+function contains(shape, { row, col }) {
+  const { top, bottom, left, right } = extent(shape);
   return row >= top && row < bottom && col >= left && col < right;
 }
 
+/**
+ * @param {Pixel} pixel
+ * @returns {[row: number, col: number]}
+ */
 const centre = ({ row, col }) => [row + 0.5, col + 0.5];
-const clamp = (value, size) => Math.max(0, Math.min(size - 1, value));
 
-function outline(a, b) {
-  const { top, bottom, left, right } = extent([a, b]);
+/**
+ * @param {Shape} shape
+ * @returns {[row: number, col: number][]}
+ */
+function corners(shape) {
+  const { top, bottom, left, right } = extent(shape);
   return [
     [top, left],
     [top, right],
@@ -140,3 +202,9 @@ function outline(a, b) {
     [bottom, left],
   ];
 }
+
+/**
+ * @param {number} value
+ * @param {number} size
+ */
+const clamp = (value, size) => Math.max(0, Math.min(size - 1, value));

@@ -1,20 +1,26 @@
 // The list of runs to choose from.
 
+import { byId, create, inputById } from "../base/dom.js";
+import { clock } from "../base/text.js";
 import { getRuns } from "../data/api.js";
-import { clock, STATES } from "../base/text.js";
+import { runName, STATES } from "../data/wording.js";
 
-const byId = (id) => document.getElementById(id);
+const PAGE = 200;
 
 export class RunList {
+  /** @param {(uid: string) => void} onChoose */
   constructor(onChoose) {
     this.onChoose = onChoose;
+    /** @type {RunSummary[]} */
     this.runs = [];
     this.count = 0;
+    /** @type {string | null} uid */
     this.current = null;
-    this.dialog = byId("runs");
+    this.dialog = byId("runs", HTMLDialogElement);
+    this.search = inputById("runs-search");
     byId("run-button").addEventListener("click", () => this.open());
     byId("runs-close").addEventListener("click", () => this.dialog.close());
-    byId("runs-search").addEventListener("input", () => this.#fill());
+    this.search.addEventListener("input", () => this.#fill());
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
     this.dialog.addEventListener("close", () => byId("run-button").setAttribute("aria-expanded", "false"));
   }
@@ -23,73 +29,82 @@ export class RunList {
     if (this.dialog.open) return;
     this.dialog.showModal();
     byId("run-button").setAttribute("aria-expanded", "true");
-    byId("runs-search").focus();
+    this.search.focus();
     await this.refresh();
   }
 
+  /** Fetch the newest runs again. */
   async refresh() {
-    const { runs, count } = await getRuns();
+    const { runs, count } = await getRuns(PAGE);
     const newest = new Set(runs.map((run) => run.uid));
     this.runs = [...runs, ...this.runs.filter((run) => !newest.has(run.uid))];
     this.count = count;
     this.#fill();
   }
 
-  async #more() {
+  async #loadOlder() {
     const known = new Set(this.runs.map((run) => run.uid));
-    const { runs, count } = await getRuns(200, this.runs.length);
+    const { runs, count } = await getRuns(PAGE, this.runs.length);
     this.runs.push(...runs.filter((run) => !known.has(run.uid)));
     this.count = runs.length ? count : this.runs.length;
     this.#fill();
   }
 
   #fill() {
-    const words = byId("runs-search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const text = (run) =>
-      `scan ${run.scan_id} ${run.sample} ${run.plan} ${STATES[run.state]} ${run.uid} ${clock(run.time_start)}`.toLowerCase();
-    const shown = this.runs.filter((run) => words.every((word) => text(run).includes(word)));
-    byId("runs-list").replaceChildren(...shown.map((run) => this.#item(run)));
-    if (this.count > this.runs.length) {
-      const more = Object.assign(document.createElement("button"), {
-        className: "more",
-        textContent: `Search older runs too (${this.count - this.runs.length})`,
-      });
-      more.addEventListener("click", () => this.#more());
-      const item = document.createElement("li");
-      item.append(more);
-      byId("runs-list").append(item);
-    } else if (!shown.length)
-      byId("runs-list").append(Object.assign(document.createElement("li"), { textContent: "no such run" }));
+    const shown = this.runs.filter((run) => matches(run, this.search.value));
+    const items = shown.map((run) => this.#item(run));
+    if (this.count > this.runs.length) items.push(this.#olderItem(this.count - this.runs.length));
+    else if (!shown.length) items.push(create("li", { textContent: "no such run" }));
+    byId("runs-list").replaceChildren(...items);
   }
 
+  /** @param {number} count */
+  #olderItem(count) {
+    const button = create("button", { className: "more", textContent: `Search older runs too (${count})` });
+    button.addEventListener("click", () => this.#loadOlder());
+    const item = create("li");
+    item.append(button);
+    return item;
+  }
+
+  /** @param {RunSummary} run */
   #item(run) {
-    const item = document.createElement("li");
-    const button = document.createElement("button");
+    const button = create("button");
     button.dataset.uid = run.uid;
     button.setAttribute("aria-current", String(run.uid === this.current));
-    const percent = run.progress.fraction === undefined ? "" : `, ${Math.floor(100 * run.progress.fraction)} %`;
-    const cells = [
-      [run.scan_id === null ? run.uid.slice(0, 8) : `Scan ${run.scan_id}`, ""],
-      [
-        [run.sample, run.plan, `${run.lines.length} lines`, run.shape && `${run.shape[0]} × ${run.shape[1]}`]
-          .filter(Boolean)
-          .join(" · "),
-        "soft",
-      ],
-      [`${STATES[run.state] ?? run.state}${percent}`, ""],
-      [clock(run.time_start), "soft"],
-    ];
-    button.title = [...cells.map(([text]) => text), run.reason, `run ${run.uid}`].filter(Boolean).join("\n");
-    button.append(
-      ...cells.map(([text, style]) =>
-        Object.assign(document.createElement("span"), { textContent: text, className: style }),
-      ),
-    );
+    const cells = cellsOf(run);
+    button.title = [...cells.map(({ text }) => text), run.reason, `run ${run.uid}`].filter(Boolean).join("\n");
+    button.append(...cells.map(({ text, style }) => create("span", { textContent: text, className: style })));
     button.addEventListener("click", () => {
       this.dialog.close();
       this.onChoose(run.uid);
     });
+    const item = create("li");
     item.append(button);
     return item;
   }
+}
+
+/** @param {RunSummary} run */
+function cellsOf(run) {
+  const { fraction } = run.progress;
+  const percent = fraction === undefined ? "" : `, ${Math.floor(100 * fraction)} %`;
+  const size = run.shape && `${run.shape[0]} × ${run.shape[1]}`;
+  return [
+    { text: run.scan_id === null ? run.uid.slice(0, 8) : runName(run), style: "" },
+    { text: [run.sample, run.plan, `${run.lines.length} lines`, size].filter(Boolean).join(" · "), style: "soft" },
+    { text: `${STATES[run.state] ?? run.state}${percent}`, style: "" },
+    { text: clock(run.time_start), style: "soft" },
+  ];
+}
+
+/**
+ * Whether all words of a search stand in what the list says of a run.
+ * @param {RunSummary} run
+ * @param {string} search
+ */
+export function matches({ scan_id: scan, sample, plan, state, uid, time_start: start }, search) {
+  const text = `scan ${scan} ${sample} ${plan} ${STATES[state]} ${uid} ${clock(start)}`.toLowerCase();
+  const words = search.toLowerCase().split(/\s+/).filter(Boolean);
+  return words.every((word) => text.includes(word));
 }

@@ -1,29 +1,42 @@
-// The wall screen (?wall=1): no controls, large type; more lines than are well seen at once come in turns.
+// The wall screen (?wall=1): no controls, large type; where there are many lines, they are shown in turns.
 // ?wall=1&lines=3&every=12 shows three lines for twelve seconds each.
 
 const MOST = 4;
 const EVERY_S = 10;
 
 export class Wall {
-  constructor(query, onTurn) {
+  /**
+   * `onNext()` is called when other lines are to be shown.
+   * @param {URLSearchParams} query
+   * @param {() => void} onNext
+   */
+  constructor(query, onNext) {
     this.on = query.get("wall") === "1";
-    this.most = whole(query.get("lines"), 1, 40, MOST);
-    this.type = this.on ? 1.5 : 1; // how much larger text is
-    this.turn = 0;
+    this.most = integer(query.get("lines"), 1, 40, MOST);
+    this.type = this.on ? 1.5 : 1; // size of the text, 1 as usual
+    this.page = 0;
     document.body.classList.toggle("wall", this.on);
-    if (this.on) setInterval(() => ((this.turn += 1), onTurn()), 1000 * whole(query.get("every"), 1, 3600, EVERY_S));
+    if (!this.on) return;
+    const next = () => {
+      this.page += 1;
+      onNext();
+    };
+    setInterval(next, 1000 * integer(query.get("every"), 1, 3600, EVERY_S));
   }
 
-  /** The lines to show now. */
+  /**
+   * The lines to show now.
+   * @param {string[]} lines
+   */
   choose(lines) {
-    if (!this.on || lines.length <= this.most) return lines;
-    const pages = Math.ceil(lines.length / this.most);
-    const size = Math.ceil(lines.length / pages);
-    const page = this.turn % pages;
-    return lines.slice(page * size, (page + 1) * size);
+    return this.on ? pageOf(lines, this.most, this.page) : lines;
   }
 
-  /** "lines 5–8 of 8", empty where all are shown. */
+  /**
+   * "lines 5–8 of 8", empty where all are shown.
+   * @param {string[]} lines
+   * @param {string[]} shown
+   */
   describe(lines, shown) {
     if (!this.on || shown.length === lines.length) return "";
     const first = lines.indexOf(shown[0]) + 1;
@@ -31,7 +44,27 @@ export class Wall {
   }
 }
 
-function whole(text, low, high, otherwise) {
+/**
+ * A page of at most `most` lines, all pages about equally long; after the last page comes the first.
+ * @param {string[]} lines
+ * @param {number} most
+ * @param {number} page
+ */
+export function pageOf(lines, most, page) {
+  if (lines.length <= most) return lines;
+  const pages = Math.ceil(lines.length / most);
+  const size = Math.ceil(lines.length / pages);
+  const first = (page % pages) * size;
+  return lines.slice(first, first + size);
+}
+
+/**
+ * @param {string | null} text
+ * @param {number} low
+ * @param {number} high
+ * @param {number} otherwise
+ */
+function integer(text, low, high, otherwise) {
   const value = Number.parseInt(text ?? "", 10);
   return value >= low && value <= high ? value : otherwise;
 }

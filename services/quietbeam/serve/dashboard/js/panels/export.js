@@ -1,87 +1,107 @@
 // The panel "save": the figure as PNG, the data as files of the API.
 
-import { saveBlob } from "../base/dom.js";
-import { drawFigure } from "../map/figure.js";
+import { byId, create, saveBlob, selectById } from "../base/dom.js";
 import { KINDS } from "../base/options.js";
 import { lineName } from "../base/text.js";
+import { fileName } from "../data/wording.js";
+import { drawFigure } from "../map/figure.js";
 
-const byId = (id) => document.getElementById(id);
+/** @import { FigureContent } from "../map/figure.js" */
+
 const MOST_PIXELS = 120e6; // of a canvas that every browser makes
-const STACKS = [
-  ["npy", "all lines"],
-  ["hdf5", "all lines"],
-];
-const SINGLE = [
-  ["csv", "text"],
-  ["tiff", "image"],
-];
+const EXTENSIONS = { npy: "npy", hdf5: "h5" }; // of all lines in one file
+const SINGLE = ["csv", "tiff"]; // one line a file
 
 export class ExportPanel {
-  /** `shown()` returns what `drawFigure` needs. */
-  constructor({ shown }) {
+  /**
+   * `content()` returns the maps as they are shown.
+   * @param {{content: () => FigureContent | null, shownKinds: () => string[]}} shared
+   */
+  constructor({ content, shownKinds }) {
+    this.drawn = "";
     byId("figure-save").addEventListener("click", () => {
-      const now = shown();
-      saveFigure(now, now.options.shown.join("-"));
+      const figure = content();
+      if (figure) saveFigure(figure, shownKinds().join("-"));
     });
   }
 
+  /** @param {Frame} frame */
   draw({ run }) {
     const key = `${run.uid} ${run.lines} ${run.links.report}`;
     if (key === this.drawn) return;
     this.drawn = key;
     const here = `api/v1/runs/${encodeURIComponent(run.uid)}`;
-    const name = `scan-${run.scan_id ?? run.uid.slice(0, 8)}`;
-    const rows = KINDS.map((kind) => {
-      const stacks = STACKS.map(([form]) =>
-        link(form, `${here}/maps/${kind}?format=${form}`, `${name}-${kind}.${form === "hdf5" ? "h5" : form}`),
-      );
-      const parts = SINGLE.map(([form]) =>
-        byLine(run.lines, form, (line) => [
-          `${here}/maps/${kind}/${line}?format=${form}`,
-          `${name}-${kind}-${line}.${form}`,
-        ]),
-      );
-      const row = document.createElement("p");
-      row.append(Object.assign(document.createElement("b"), { textContent: kind }), ...stacks, ...parts);
-      return row;
-    });
-    const more = document.createElement("p");
+    const name = fileName(run);
+    const more = create("p");
+    if (run.links.report) more.append(link("report", `${here}/report`, `${name}-report.html`));
     more.append(
       link("evidence", `${here}/evidence`, `${name}-evidence.json`),
       link("run as JSON", here, `${name}.json`),
     );
-    if (run.links.report) more.prepend(link("report", `${here}/report`, `${name}-report.html`));
-    byId("export-links").replaceChildren(...rows, more);
+    byId("export-links").replaceChildren(...KINDS.map((kind) => kindRow(kind, run.lines, here, name)), more);
   }
 }
 
-function link(textContent, href, download) {
-  return Object.assign(document.createElement("a"), { textContent, href, download });
+/**
+ * @param {MapKind} kind
+ * @param {string[]} lines
+ * @param {string} here address of the run
+ * @param {string} name begin of the files' names
+ */
+function kindRow(kind, lines, here, name) {
+  const row = create("p");
+  row.append(create("b", { textContent: kind }));
+  for (const [format, extension] of Object.entries(EXTENSIONS)) {
+    row.append(link(format, `${here}/maps/${kind}?format=${format}`, `${name}-${kind}.${extension}`));
+  }
+  for (const format of SINGLE) {
+    const fileOf = (/** @type {string} */ line) =>
+      link("", `${here}/maps/${kind}/${line}?format=${format}`, `${name}-${kind}-${line}.${format}`);
+    row.append(lineMenu(lines, format, fileOf));
+  }
+  return row;
 }
 
-/** A menu of lines, each of which saves one file. */
-function byLine(lines, form, address) {
-  const menu = Object.assign(document.createElement("select"), {
-    title: `${form} of one line`,
-    ariaLabel: `${form} of one line`,
-  });
-  menu.append(new Option(`${form} of…`, ""), ...lines.map((line) => new Option(lineName(line), line)));
+/**
+ * @param {string} textContent
+ * @param {string} href
+ * @param {string} download
+ */
+function link(textContent, href, download) {
+  return create("a", { textContent, href, download });
+}
+
+/**
+ * A menu of lines, each of which saves one file.
+ * @param {string[]} lines
+ * @param {string} format
+ * @param {(line: string) => HTMLAnchorElement} fileOf
+ */
+function lineMenu(lines, format, fileOf) {
+  const label = `${format} of one line`;
+  const menu = create("select", { title: label, ariaLabel: label });
+  menu.append(new Option(`${format} of…`, ""), ...lines.map((line) => new Option(lineName(line), line)));
   menu.addEventListener("change", () => {
-    if (menu.value) link("", ...address(menu.value)).click();
+    if (menu.value) fileOf(menu.value).click();
     menu.value = "";
   });
   return menu;
 }
 
-/** Draw what is shown and give it to the browser to save. */
-export async function saveFigure(shown, name) {
-  let scale = Number(byId("figure-scale").value);
-  let canvas = drawFigure({ ...shown, scale, paper: byId("figure-paper").value });
+/**
+ * Draw the maps as they are shown, and give the figure to the browser to save.
+ * @param {FigureContent} content
+ * @param {string} name end of the file's name
+ */
+export async function saveFigure(content, name) {
+  const paper = selectById("figure-paper").value;
+  let scale = Number(selectById("figure-scale").value);
+  let canvas = drawFigure({ ...content, scale, paper });
   while (canvas.width * canvas.height > MOST_PIXELS && scale > 1) {
     scale /= 2;
-    canvas = drawFigure({ ...shown, scale, paper: byId("figure-paper").value });
+    canvas = drawFigure({ ...content, scale, paper });
   }
+  /** @type {Blob | null} */
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  const { run } = shown;
-  saveBlob(`scan-${run.scan_id ?? run.uid.slice(0, 8)}-${name}.png`, blob);
+  if (blob) saveBlob(`${fileName(content.run)}-${name}.png`, blob);
 }

@@ -1,144 +1,159 @@
 // The panel "history": loss and dwell gain over the scan, and the way back to earlier states of the maps.
 
-import { getHistory } from "../data/api.js";
 import { Chart } from "../base/chart.js";
+import { buttonById, byId, inputById } from "../base/dom.js";
+import { clockWithSeconds, isNumber, lineName, number } from "../base/text.js";
+import { getHistory } from "../data/api.js";
+import { presentState } from "../data/earlier.js";
 import { Fetched } from "../data/fetched.js";
-import { ESTIMATORS, lineName, number } from "../base/text.js";
+import { ESTIMATORS } from "../data/wording.js";
 
-const byId = (id) => document.getElementById(id);
 const COLOURS = ["#6fd3c7", "#e6b34d", "#8fb4f5", "#f0787a", "#b7d96a", "#d59bea", "#f2a06b", "#9aa7b8"];
 const DASHES = [[], [5, 3], [2, 2], [8, 3, 2, 3]];
 
 export class HistoryPanel {
-  /** `onChoose(state | null)` shows an earlier state, null the newest; `onOpen()` opens the panel. */
+  /**
+   * `onChoose(state)` shows an earlier state, null the newest; `onOpen()` opens the panel.
+   * @param {{onChoose: (state: MapState | null) => void, onOpen: () => void, redraw: () => void}} shared
+   */
   constructor({ onChoose, onOpen, redraw }) {
     this.onChoose = onChoose;
     this.onOpen = onOpen;
     this.fetched = new Fetched(getHistory, redraw);
+    /** @type {MapState[]} */
     this.all = [];
+    /** @type {MapState | null} */
     this.chosen = null;
-    this.charts = [
-      new Chart({ height: 190, label: "Dwell gain", right: 46, onChoose: (rows) => this.#goTo("rows", rows) }),
-      new Chart({
-        height: 96,
-        label: "Loss of the fine-tuning",
-        onChoose: (steps) => this.#goTo("fine_tune_steps", steps),
-      }),
-    ];
-    byId("history-charts").append(...this.charts.map((chart) => chart.element));
-    byId("state").addEventListener("input", (event) => this.#pick(Number(event.target.value)));
+    this.drawn = "";
+    this.gains = new Chart({
+      ...{ height: 190, label: "Dwell gain", right: 46 },
+      onChoose: (rows) => this.#goTo((state) => state.rows, rows),
+    });
+    this.loss = new Chart({
+      ...{ height: 96, label: "Loss of the fine-tuning" },
+      onChoose: (steps) => this.#goTo((state) => state.fine_tune_steps ?? 0, steps),
+    });
+    byId("history-charts").append(this.gains.element, this.loss.element);
+    this.slider = inputById("state");
+    this.slider.addEventListener("input", () => this.#pick(Number(this.slider.value)));
     byId("state-before").addEventListener("click", () => this.step(-1));
     byId("state-after").addEventListener("click", () => this.step(1));
-    byId("earlier-back").addEventListener("click", () => this.#show(null));
+    byId("earlier-back").addEventListener("click", () => this.#choose(null));
   }
 
-  /** States that can be shown; the last of them is now. */
-  get kept() {
+  /** States whose maps can be shown; the last of them is now. */
+  get shown() {
     return this.all.filter((state) => state.maps);
   }
 
+  /** @param {number} by states forward */
   step(by) {
     this.onOpen();
-    const at = this.#index() + by;
-    if (at >= 0 && at < this.kept.length) this.#pick(at);
+    const index = this.#index() + by;
+    if (index >= 0 && index < this.shown.length) this.#pick(index);
   }
 
+  /** @param {Frame} frame */
   draw({ run, earlier, newest }) {
     this.chosen = earlier;
-    this.fetched.want(run.uid, String(newest.maps_version));
+    this.fetched.request(run.uid, String(newest.maps_version));
     const { uid, key, value, problem } = this.fetched;
-    const drawn = [run.uid, newest.maps_version, key, earlier?.version, problem].join();
-    if (uid !== run.uid || drawn === this.drawn) return;
-    this.drawn = drawn;
-    const before = (value ?? [])
-      .filter(({ version }) => version < newest.maps_version)
-      .map((state) => ({ ...state, uid }));
-    this.all = [...before, present(newest)];
-    const { kept } = this;
-    const at = this.#index();
-    Object.assign(byId("state"), {
-      max: String(Math.max(0, kept.length - 1)),
-      value: String(Math.max(0, at)),
-      disabled: kept.length < 2,
-    });
-    byId("state-before").disabled = at <= 0;
-    byId("state-after").disabled = at < 0 || at >= kept.length - 1;
-    const told = describe(kept[at], at, kept.length);
-    byId("state").setAttribute("aria-valuetext", told);
-    byId("state-facts").textContent = problem || told;
-    this.#curves(run, kept[at]);
+    const wanted = [run.uid, newest.maps_version, key, earlier?.version, problem].join();
+    if (uid !== run.uid || wanted === this.drawn) return;
+    this.drawn = wanted;
+    const before = (value ?? []).filter(({ version }) => version < newest.maps_version);
+    this.all = [...before.map((state) => ({ ...state, uid })), presentState(newest)];
+    const { shown } = this;
+    const index = this.#index();
+    Object.assign(this.slider, { max: String(Math.max(0, shown.length - 1)), disabled: shown.length < 2 });
+    this.slider.value = String(Math.max(0, index));
+    buttonById("state-before").disabled = index <= 0;
+    buttonById("state-after").disabled = index < 0 || index >= shown.length - 1;
+    const text = describe(shown[index], index, shown.length);
+    this.slider.setAttribute("aria-valuetext", text);
+    byId("state-facts").textContent = problem || text;
+    this.#drawCurves(run.lines, shown[index]);
   }
 
-  #curves(run, state) {
-    const gains = run.lines.map((line, i) => ({
+  /**
+   * @param {string[]} lines
+   * @param {MapState | undefined} state
+   */
+  #drawCurves(lines, state) {
+    /** @type {Series[]} */
+    const gains = lines.map((line, i) => ({
       kind: "line",
       colour: COLOURS[i % COLOURS.length],
       dash: DASHES[Math.floor(i / COLOURS.length) % DASHES.length],
       end: lineName(line),
-      points: this.all.map(({ rows, lines }) => ({ x: rows, y: shownGain(lines?.[line]) })),
+      points: this.all.map((known) => ({ x: known.rows, y: shownGain(known.lines?.[line]) })),
     }));
-    this.charts[0].draw({ series: gains, log: true, unit: "rows", mark: state?.rows ?? null, from: 1 });
-    const loss = this.all.map(({ fine_tune_steps: x, loss: y }) => ({ x: x ?? 0, y: y ?? NaN }));
-    const series = [{ kind: "line", colour: COLOURS[0], points: loss }];
-    this.charts[1].draw({ series, unit: "steps", mark: state?.fine_tune_steps ?? null });
+    this.gains.draw({ series: gains, log: true, unit: "rows", mark: state?.rows ?? null, from: 1 });
+    const points = this.all.map(({ fine_tune_steps: x, loss: y }) => ({ x: x ?? 0, y: y ?? NaN }));
+    const mark = state?.fine_tune_steps ?? null;
+    this.loss.draw({ series: [{ kind: "line", colour: COLOURS[0], points }], unit: "steps", mark });
   }
 
   #index() {
-    const { kept } = this;
-    if (!this.chosen) return kept.length - 1;
-    return kept.findIndex(({ version }) => version === this.chosen.version);
+    const { shown, chosen } = this;
+    return chosen ? shown.findIndex(({ version }) => version === chosen.version) : shown.length - 1;
   }
 
+  /**
+   * Go to the last of the states that are nearest to a value on a chart's x axis.
+   * @param {(state: MapState) => number} axis
+   * @param {number | null} value
+   */
   #goTo(axis, value) {
-    if (value === null || !this.kept.length) return;
-    const far = this.kept.map((state) => Math.abs((state[axis] ?? 0) - value));
-    this.#pick(far.lastIndexOf(Math.min(...far)));
+    if (value === null || !this.shown.length) return;
+    const distances = this.shown.map((state) => Math.abs(axis(state) - value));
+    this.#pick(distances.lastIndexOf(Math.min(...distances)));
   }
 
-  #pick(at) {
-    this.#show(at >= this.kept.length - 1 ? null : this.kept[at]);
+  /** @param {number} index */
+  #pick(index) {
+    this.#choose(index >= this.shown.length - 1 ? null : this.shown[index]);
   }
 
-  #show(state) {
+  /** @param {MapState | null} state */
+  #choose(state) {
     this.chosen = state;
     this.onChoose(state);
   }
 }
 
-/** The gain as the cards say it: the lower bound where the interval has no upper end, as it is after a few rows. */
-function shownGain(gain) {
+/**
+ * The gain as on the cards: the lower bound where the interval has no upper end, as after a few rows. NaN for none.
+ * @param {LineState | undefined} gain
+ */
+export function shownGain(gain) {
   if (!gain) return NaN;
   return (gain.high === null && gain.low !== null ? gain.low : gain.dwell_gain) ?? NaN;
 }
 
-/** The newest maps as a state like the others. */
-function present({ uid, maps_version: version, denoise, evidence }) {
-  const lines = Object.fromEntries(
-    (evidence?.lines ?? []).map((line) => {
-      const { estimator, verdict, dwell_gain, dwell_gain_low: low, dwell_gain_high: high } = line;
-      return [line.line, { estimator, verdict, dwell_gain, low, high }];
-    }),
-  );
-  return {
-    uid,
-    version,
-    rows: denoise.rows,
-    fine_tune_steps: evidence?.fine_tune_steps,
-    loss: evidence?.loss,
-    lines,
-    maps: true,
-  };
+/**
+ * "earlier: state 3 of 24, 12 rows, 11:43:02, 200 steps, loss 0.31; 4 by fine-tuned network".
+ * @param {MapState | undefined} state
+ * @param {number} index
+ * @param {number} n states
+ */
+export function describe(state, index, n) {
+  if (!state) return "No earlier state is kept for this run yet.";
+  const facts = [`state ${index + 1} of ${n}`, `${state.rows} rows`];
+  if (state.time) facts.push(clockWithSeconds(state.time));
+  facts.push(`${state.fine_tune_steps ?? 0} steps`);
+  if (isNumber(state.loss)) facts.push(`loss ${number(state.loss)}`);
+  const by = estimatorCounts(state);
+  return `${index === n - 1 ? "now" : "earlier"}: ${facts.join(", ")}${by ? `; ${by}` : ""}`;
 }
 
-/** "state 3 of 24: 12 rows, 11:43:02". */
-function describe(state, at, n) {
-  if (!state) return "No earlier state is kept for this run yet.";
-  const time = state.time ? `, ${new Date(state.time * 1000).toLocaleTimeString("en-GB")}` : "";
-  const loss = Number.isFinite(state.loss) ? `, loss ${number(state.loss)}` : "";
-  const count = {};
-  for (const { estimator } of Object.values(state.lines ?? {})) count[estimator] = (count[estimator] ?? 0) + 1;
-  const by = Object.entries(count)
-    .map(([name, k]) => `${k} by ${ESTIMATORS[name] ?? name}`)
-    .join(", ");
-  return `${at === n - 1 ? "now" : "earlier"}: state ${at + 1} of ${n}, ${state.rows} rows${time}, ${state.fine_tune_steps ?? 0} steps${loss}${by ? `; ${by}` : ""}`;
+/**
+ * "4 by fine-tuned network, 1 by raw".
+ * @param {MapState} state
+ */
+function estimatorCounts({ lines = {} }) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const { estimator } of Object.values(lines)) counts.set(estimator, (counts.get(estimator) ?? 0) + 1);
+  return [...counts].map(([name, count]) => `${count} by ${ESTIMATORS[name] ?? name}`).join(", ");
 }

@@ -1,108 +1,89 @@
-// The panel "run": what this run is, and what may be done with it, as far as the key allows.
+// The panel "run": facts on this run, and the changes that the key allows.
 
-import { change, getModels, getWhoami } from "../data/api.js";
+import { buttonById, byId, create, inputById, selectById } from "../base/dom.js";
 import { clock, duration } from "../base/text.js";
-
-const byId = (id) => document.getElementById(id);
-const DOING = {
-  denoise: "denoise again",
-  pin: "keep",
-  unpin: "let it go with its age",
-  delete: "delete",
-  choose_weights: "choose weights",
-};
+import { getModels, getWhoami, messageOf, requestChange } from "../data/api.js";
+import { actionName, actionText, limitsText, outcomeText, refusals } from "./run_actions.js";
 
 export class ManagePanel {
-  /** `onGone(uid)` is called when a run was deleted. */
-  constructor({ onGone }) {
-    this.onGone = onGone;
+  /**
+   * `onDeleted()` is called when the run that is shown was deleted.
+   * @param {{onDeleted: () => void}} shared
+   */
+  constructor({ onDeleted }) {
+    this.onDeleted = onDeleted;
+    /** @type {Run | null} */
     this.run = null;
-    this.me = null;
-    this.said = "";
+    /** @type {Principal | null} */
+    this.principal = null;
+    this.requested = false;
+    this.message = "";
+    this.drawn = "";
+    this.dialog = byId("delete", HTMLDialogElement);
+    this.chosen = selectById("manage-chosen");
     byId("manage-denoise").addEventListener("click", () => this.#denoise());
-    byId("manage-pin").addEventListener("click", () =>
-      this.#ask(this.run.pinned ? "DELETE" : "PUT", `runs/${this.#uid}/pin`),
-    );
-    byId("manage-chosen").addEventListener("change", (event) =>
-      this.#ask("PUT", "models/chosen", { id: event.target.value }),
-    );
+    byId("manage-pin").addEventListener("click", () => this.#requestOfRun(this.run?.pinned ? "DELETE" : "PUT", "/pin"));
+    this.chosen.addEventListener("change", () => this.#request("PUT", "models/chosen", { id: this.chosen.value }));
     byId("manage-delete").addEventListener("click", () => this.#confirm());
-    byId("delete-no").addEventListener("click", () => byId("delete").close());
+    byId("delete-no").addEventListener("click", () => this.dialog.close());
     byId("delete-yes").addEventListener("click", () => {
-      byId("delete").close();
-      this.#ask("DELETE", `runs/${this.#uid}`);
+      this.dialog.close();
+      this.#requestOfRun("DELETE", "");
     });
   }
 
-  get #uid() {
-    return encodeURIComponent(this.run.uid);
-  }
-
+  /** @param {Pick<Frame, "newest">} frame */
   draw({ newest: run }) {
-    const key = JSON.stringify([run.uid, run.state, run.pinned, run.actions, run.denoise.state, this.said]);
+    const key = JSON.stringify([run.uid, run.state, run.pinned, run.actions, run.denoise.state, this.message]);
     this.run = run;
-    if (!this.me) this.#begin();
-    if (key === this.drawn || !this.me) return;
+    if (!this.principal) this.#load();
+    if (key === this.drawn || !this.principal) return;
     this.drawn = key;
-    this.#facts(run);
-    const may = (scope) => this.me.scopes.includes(scope);
-    const waits = (kind) => run.actions.some((action) => action.action === kind);
-    const refuse = (button, ...reasons) => {
-      const why = reasons.find(Boolean) || "";
-      [byId(button).disabled, byId(button).title] = [Boolean(why), why];
-      return why;
-    };
-    const noWrite = may("write:data") ? "" : "your key may not change anything (it lacks the scope write:data)";
-    const going = run.ended || run.state === "stale" ? "" : "the run is still measured";
-    refuse("manage-denoise", noWrite, going, waits("denoise") && "it was asked for already");
-    refuse("manage-chosen", noWrite);
-    refuse("manage-pin", noWrite, (waits("pin") || waits("unpin")) && "it was asked for already");
-    refuse(
-      "manage-delete",
-      may("delete:data") ? "" : "your key may not delete runs (it lacks the scope delete:data)",
-      going,
-      run.pinned && "the run is kept: let it go first",
-      run.actions.length > 0 && "something else was asked of this run; wait for it",
-    );
-    byId("manage-pin").textContent = run.pinned ? "Let it go with its age" : "Keep this run";
-    const waiting = run.actions.map(
-      ({ action, state, reason, by }) =>
-        `${DOING[action] ?? action}: ${state}${reason ? `, ${reason}` : ""} (asked by ${by})`,
-    );
-    byId("manage-actions").textContent = [...waiting, this.said].filter(Boolean).join(" · ");
-    const limits = [noWrite, !may("delete:data") && may("write:data") ? "your key may not delete runs" : ""].filter(
-      Boolean,
-    );
-    byId("manage-limits").textContent = limits.length ? `${limits.join("; ")}.` : "";
+    const { scopes } = this.principal;
+    const reasons = refusals(run, scopes);
+    disable(buttonById("manage-denoise"), reasons.denoise);
+    disable(buttonById("manage-pin"), reasons.pin);
+    disable(buttonById("manage-delete"), reasons.delete);
+    disable(this.chosen, reasons.choose);
+    byId("manage-pin").textContent = run.pinned ? "Unpin (allow automatic deletion)" : "Pin run";
+    byId("manage-actions").textContent = [...run.actions.map(actionText), this.message].filter(Boolean).join(" · ");
+    byId("manage-limits").textContent = limitsText(scopes);
+    byId("manage-facts").replaceChildren(...factsOf(run));
   }
 
-  /** An event of type "action". */
-  take({ run, action, state, reason }) {
-    if (action === "delete" && state === "done" && run === this.run?.uid) this.onGone(run);
-    const failed = state === "failed" ? `${DOING[action] ?? action} failed: ${reason}` : "";
-    if (run === this.run?.uid || action === "choose_weights")
-      this.said = failed || (state === "done" ? `${DOING[action] ?? action}: done` : "");
-    if (action === "choose_weights" && state === "done") this.#models();
+  /**
+   * Show how an action ended, from an event of type "action".
+   * @param {Record<string, any>} event
+   */
+  handleAction({ run, action, state, reason }) {
+    const isShown = run === this.run?.uid;
+    if (isShown && action === "delete" && state === "done") this.onDeleted();
+    if (isShown || action === "choose_weights") this.message = outcomeText({ action, state, reason });
+    if (action === "choose_weights" && state === "done") this.#loadModels();
   }
 
-  async #begin() {
-    if (this.asked) return;
-    this.asked = true;
+  /** Fetch once what the key allows, and the installed weights. */
+  async #load() {
+    if (this.requested) return;
+    this.requested = true;
     try {
-      this.me = await getWhoami();
-      await this.#models();
+      this.principal = await getWhoami();
+      await this.#loadModels();
     } catch (error) {
-      this.said = error.message;
+      this.message = messageOf(error);
     }
     this.#redraw();
   }
 
-  async #models() {
+  async #loadModels() {
     const { models, chosen } = await getModels();
-    const options = (first) => [new Option(first, ""), ...models.map(({ id }) => new Option(id, id))];
+    const options = (/** @type {string} */ first) => [
+      new Option(first, ""),
+      ...models.map(({ id }) => new Option(id, id)),
+    ];
     byId("manage-weights").replaceChildren(...options("as chosen for new runs"));
-    byId("manage-chosen").replaceChildren(...options("the newest"));
-    byId("manage-chosen").value = chosen ?? "";
+    this.chosen.replaceChildren(...options("the newest"));
+    this.chosen.value = chosen ?? "";
   }
 
   #redraw() {
@@ -110,64 +91,82 @@ export class ManagePanel {
     if (this.run && !byId("side").hidden) this.draw({ newest: this.run });
   }
 
-  #facts(run) {
-    const facts = [
-      ["Run", run.uid],
-      ["Plan", run.plan],
-      ["Sample", run.sample],
-      [
-        "Map",
-        run.shape &&
-          `${run.shape[0]} × ${run.shape[1]} pixels, ${run.lines.length} lines, ${run.detectors.length} detectors`,
-      ],
-      ["Dwell", run.dwell_s && `${run.dwell_s} s a pixel`],
-      ["Began", clock(run.time_start)],
-      ["Took", run.time_stop && duration(run.time_stop - run.time_start)],
-      ["Weights", run.denoise.model],
-      ["Tiled", run.publish?.tiled_path],
-      ["Kept", run.pinned ? "yes: deleted neither by its age nor by hand" : ""],
-    ];
-    const parts = facts
-      .filter(([, value]) => value)
-      .flatMap(([name, value]) => [
-        Object.assign(document.createElement("dt"), { textContent: name }),
-        Object.assign(document.createElement("dd"), { textContent: String(value) }),
-      ]);
-    byId("manage-facts").replaceChildren(...parts);
-  }
-
   #denoise() {
-    const budget = byId("manage-budget");
+    const budget = inputById("manage-budget");
     if (!budget.checkValidity()) {
-      this.said = "▲ seconds of fine-tuning: 0 to 3600, or nothing for what a live run gets";
-      return this.#redraw();
+      this.message = "▲ seconds of fine-tuning: 0 to 3600, or nothing for what a live run gets";
+      this.#redraw();
+      return;
     }
-    const body = {
-      weights: byId("manage-weights").value || null,
-      budget_s: budget.value ? budget.valueAsNumber : null,
-    };
-    return this.#ask("POST", `runs/${this.#uid}/denoise`, body);
+    const weights = selectById("manage-weights").value || null;
+    this.#requestOfRun("POST", "/denoise", { weights, budget_s: budget.value ? budget.valueAsNumber : null });
   }
 
   #confirm() {
-    const { run } = this;
-    const name = run.scan_id === null ? `run ${run.uid.slice(0, 8)}` : `scan ${run.scan_id}`;
+    if (!this.run) return;
+    const { scan_id: scan, uid, plan, time_start: start } = this.run;
+    const name = scan === null ? `run ${uid.slice(0, 8)}` : `scan ${scan}`;
     byId("delete-text").textContent =
-      `Delete ${name} (${run.plan}, ${clock(run.time_start)}) for good? Its counts, maps, history and report here and its node in Tiled go. ` +
-      "Files of the detector and other copies stay.";
-    byId("delete").showModal();
+      `Delete ${name} (${plan}, ${clock(start)}) for good? ` +
+      "This deletes the counts, maps, history, report and Tiled entry. Raw detector files are not touched.";
+    this.dialog.showModal();
     byId("delete-no").focus();
   }
 
-  async #ask(method, path, body) {
-    this.said = "";
+  /**
+   * @param {string} method
+   * @param {string} path below the run
+   * @param {object} [body]
+   */
+  #requestOfRun(method, path, body) {
+    if (this.run) this.#request(method, `runs/${encodeURIComponent(this.run.uid)}${path}`, body);
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   */
+  async #request(method, path, body) {
+    this.message = "";
     try {
-      if (!this.me.csrf) this.me = await getWhoami();
-      const { data } = await change(method, path, body, this.me.csrf);
-      if (data.type === "action") this.said = `${DOING[data.attributes.action] ?? data.attributes.action}: asked`;
+      if (!this.principal?.csrf) this.principal = await getWhoami();
+      const { data } = await requestChange(method, path, body, this.principal.csrf);
+      if (data.type === "action") this.message = `${actionName(data.attributes.action)}: asked`;
     } catch (error) {
-      this.said = `▲ ${error.message}`;
+      this.message = `▲ ${messageOf(error)}`;
     }
     this.#redraw();
   }
+}
+
+/**
+ * Disable a control and say why; enable it where there is no reason.
+ * @param {HTMLButtonElement | HTMLSelectElement} control
+ * @param {string} reason
+ */
+function disable(control, reason) {
+  control.disabled = reason !== "";
+  control.title = reason;
+}
+
+/** @param {Run} run */
+function factsOf(run) {
+  const { shape, lines, detectors, dwell_s: dwell, time_start: start, time_stop: stop } = run;
+  const size = shape && `${shape[0]} × ${shape[1]} pixels, ${lines.length} lines, ${detectors.length} detectors`;
+  const facts = {
+    Run: run.uid,
+    Plan: run.plan,
+    Sample: run.sample,
+    Map: size,
+    Dwell: dwell && `${dwell} s a pixel`,
+    Began: clock(start),
+    Took: start && stop && duration(stop - start),
+    Weights: run.denoise.model,
+    Tiled: run.publish?.tiled_path,
+    Pinned: run.pinned ? "yes: deleted neither by its age nor by hand" : "",
+  };
+  return Object.entries(facts).flatMap(([name, value]) =>
+    value ? [create("dt", { textContent: name }), create("dd", { textContent: String(value) })] : [],
+  );
 }

@@ -1,99 +1,155 @@
 // The panel "profile": raw and denoised of every line along the line drawn on a map.
 
 import { Chart } from "../base/chart.js";
-import { saveText } from "../base/dom.js";
+import { buttonById, byId, saveText, selectById } from "../base/dom.js";
 import { pixelMeans, profilePixels } from "../base/stats.js";
 import { lineName, number, unitName } from "../base/text.js";
 
-const byId = (id) => document.getElementById(id);
+/** @import { Means } from "../base/stats.js" */
+/** @import { View } from "../base/view.js" */
+/** @import { Drawing, Shape, Tool } from "../map/drawing.js" */
+
 const RAW = "#b9c4d1";
 const DENOISED = "#6fd3c7";
 
+/**
+ * What is drawn: the pixels along the line, one every `step` units, and the means of every line there.
+ * @typedef {object} Profile
+ * @property {ReturnType<typeof profilePixels>} pixels
+ * @property {number} step
+ * @property {string} unit
+ * @property {{line: string, means: Means[]}[]} lines
+ * @property {{name: string, rows: CsvValue[][]}} csv
+ */
+
 export class ProfilePanel {
+  /** @param {{view: View, drawing: Drawing, redraw: () => void}} shared */
   constructor({ view, drawing, redraw }) {
     this.view = view;
     this.drawing = drawing;
+    /** @type {Tool} */
     this.tool = "line";
+    /** @type {Map<string, Chart>} by line */
     this.charts = new Map();
-    this.table = null;
+    /** @type {Profile | null} */
+    this.profile = null;
+    this.profileKey = "";
+    this.drawn = "";
     byId("profile-width").addEventListener("change", redraw);
     byId("profile-clear").addEventListener("click", () => drawing.clear());
-    byId("profile-csv").addEventListener("click", () => this.table && saveText(this.table.name, this.table.rows));
+    byId("profile-csv").addEventListener("click", () => {
+      if (this.profile) saveText(this.profile.csv.name, this.profile.csv.rows);
+    });
   }
 
+  /** @param {Frame} frame */
   draw({ run, stacks, number: frameNumber }) {
     const ends = this.drawing.shapes.line;
-    byId("profile-hint").hidden = Boolean(ends);
-    byId("profile-csv").disabled = byId("profile-clear").disabled = !ends;
+    byId("profile-hint").hidden = ends !== null;
+    buttonById("profile-csv").disabled = buttonById("profile-clear").disabled = !ends;
     byId("profile-charts").hidden = !ends;
     if (!ends) {
       byId("profile-facts").textContent = "";
       return;
     }
-    const width = Number(byId("profile-width").value);
-    const wanted = `${frameNumber} ${width} ${JSON.stringify(ends)}`;
-    if (wanted !== this.wanted) this.#take(run, stacks, ends, width);
+    const width = Number(selectById("profile-width").value);
+    const key = `${frameNumber} ${width} ${JSON.stringify(ends)}`;
+    if (!this.profile || key !== this.profileKey) {
+      this.profile = profileOf(run, stacks, ends, width);
+      this.profileKey = key;
+      this.#matchCharts(run);
+      byId("profile-facts").textContent = describe(this.profile, ends, width);
+    }
+    const { pixels, step, unit, lines } = this.profile;
     const { hover } = this.view;
-    const mark = hover ? this.pixels.findIndex(({ row, col }) => row === hover.row && col === hover.col) : -1;
-    if (wanted === this.wanted && mark === this.mark) return;
-    [this.wanted, this.mark] = [wanted, mark];
-    for (const [line, series] of this.series) {
-      this.charts.get(line).draw({ series, unit: this.unit, mark: mark < 0 ? null : mark * this.step, from: 0 });
+    const index = hover ? pixels.findIndex(({ row, col }) => row === hover.row && col === hover.col) : -1;
+    if (this.drawn === `${key} ${index}`) return;
+    this.drawn = `${key} ${index}`;
+    const mark = index < 0 ? null : index * step;
+    for (const { line, means } of lines) {
+      this.charts.get(line)?.draw({ series: seriesOf(means, step), unit, mark, from: 0 });
     }
   }
 
-  #take(run, stacks, ends, width) {
-    const [a, b] = ends;
-    this.pixels = profilePixels(ends, width, ...run.shape);
-    const scale = axis(run, ends, this.pixels.length);
-    [this.step, this.unit] = [scale.step, scale.unit];
-    this.#match(run);
-    this.table = {
-      name: `profile-${run.scan_id ?? run.uid}.csv`,
-      rows: [[`distance_${scale.csv}`, "row", "col", "line", "raw", "raw_error", "denoised", "denoised_error"]],
-    };
-    this.series = run.lines.map((line, index) => {
-      const found = this.pixels.map(({ across }) => pixelMeans(stacks, index, across, run.kind === "counts"));
-      const points = (kind, error) =>
-        found.map((mean, i) => {
-          const [y, e] = [mean[kind], mean[error]];
-          const known = y !== null && e !== null;
-          return { x: i * scale.step, y: y ?? NaN, low: known ? y - e : null, high: known ? y + e : null };
-        });
-      found.forEach((mean, i) => {
-        const { row, col } = this.pixels[i];
-        this.table.rows.push([i * scale.step, row, col, line, mean.raw, mean.rawError, mean.denoised, mean.error]);
-      });
-      return [
-        line,
-        [
-          { kind: "dots", points: points("raw", "rawError"), colour: RAW },
-          { kind: "line", points: points("denoised", "error"), colour: DENOISED },
-        ],
-      ];
-    });
-    byId("profile-facts").textContent =
-      `from row ${a.row}, col ${a.col} to row ${b.row}, col ${b.col}: ${number((this.pixels.length - 1) * scale.step)} ${scale.unit}` +
-      `, mean over ${width === 1 ? "1 pixel" : `${width} pixels`} across`;
-  }
-
-  #match({ lines, kind }) {
+  /**
+   * One chart for each line of the run.
+   * @param {Run} run
+   */
+  #matchCharts({ lines, kind }) {
     if ([...this.charts.keys()].join() === lines.join()) return;
     const unit = kind === "counts" ? "counts" : "area";
-    const point = (x) => {
-      const pixel = x === null ? null : this.pixels?.[Math.round(x / this.step)];
+    const onPoint = (/** @type {number | null} */ x) => {
+      const pixel = x === null ? undefined : this.profile?.pixels[Math.round(x / this.profile.step)];
       this.view.point(pixel ? { row: pixel.row, col: pixel.col } : null);
     };
-    this.charts = new Map(
-      lines.map((line) => [line, new Chart({ height: 92, label: `${lineName(line)}, ${unit}`, onPoint: point })]),
-    );
-    byId("profile-charts").replaceChildren(...[...this.charts.values()].map((chart) => chart.element));
+    const charts = lines.map((line) => new Chart({ height: 92, label: `${lineName(line)}, ${unit}`, onPoint }));
+    this.charts = new Map(lines.map((line, i) => [line, charts[i]]));
+    byId("profile-charts").replaceChildren(...charts.map((chart) => chart.element));
   }
 }
 
-/** Length of one step along the line, in the run's units where its steps are known. */
-function axis(run, [a, b], n) {
-  if (!run.step) return { step: 1, unit: "pixels", csv: "pixels" };
+/**
+ * @param {MappedRun} run
+ * @param {Stacks} stacks
+ * @param {Shape} ends
+ * @param {number} width pixels across
+ * @returns {Profile}
+ */
+function profileOf(run, stacks, ends, width) {
+  const pixels = profilePixels(ends, width, ...run.shape);
+  const { step, unit, csvUnit } = stepOf(run, ends, pixels.length);
+  const lines = run.lines.map((line, index) => ({
+    line,
+    means: pixels.map(({ across }) => pixelMeans(stacks, index, across, run.kind === "counts")),
+  }));
+  const head = [`distance_${csvUnit}`, "row", "col", "line", "raw", "raw_error", "denoised", "denoised_error"];
+  const rows = lines.flatMap(({ line, means }) =>
+    means.map(({ raw, rawError, denoised, error }, i) => {
+      const { row, col } = pixels[i];
+      return [i * step, row, col, line, raw, rawError, denoised, error];
+    }),
+  );
+  return { pixels, step, unit, lines, csv: { name: `profile-${run.scan_id ?? run.uid}.csv`, rows: [head, ...rows] } };
+}
+
+/**
+ * Raw and denoised along the line, with their errors.
+ * @param {Means[]} means
+ * @param {number} step
+ * @returns {Series[]}
+ */
+function seriesOf(means, step) {
+  const point = (/** @type {number} */ i, /** @type {number | null} */ y, /** @type {number | null} */ error) => {
+    const bounds = y !== null && error !== null ? { low: y - error, high: y + error } : { low: null, high: null };
+    return { x: i * step, y: y ?? NaN, ...bounds };
+  };
+  return [
+    { kind: "dots", points: means.map(({ raw, rawError }, i) => point(i, raw, rawError)), colour: RAW },
+    { kind: "line", points: means.map(({ denoised, error }, i) => point(i, denoised, error)), colour: DENOISED },
+  ];
+}
+
+/**
+ * "from row 1, col 2 to row 3, col 4: 12 µm, mean over 3 pixels across".
+ * @param {Profile} profile
+ * @param {Shape} ends
+ * @param {number} width pixels across
+ */
+function describe({ pixels, step, unit }, [a, b], width) {
+  const length = `${number((pixels.length - 1) * step)} ${unit}`;
+  const across = width === 1 ? "1 pixel" : `${width} pixels`;
+  return `from row ${a.row}, col ${a.col} to row ${b.row}, col ${b.col}: ${length}, mean over ${across} across`;
+}
+
+/**
+ * Length of one step along the line, in the run's units where its steps are known.
+ * @param {Run} run
+ * @param {Shape} ends
+ * @param {number} n pixels along the line
+ */
+function stepOf(run, [a, b], n) {
+  if (!run.step) return { step: 1, unit: "pixels", csvUnit: "pixels" };
   const length = Math.hypot((b.row - a.row) * run.step[0], (b.col - a.col) * run.step[1]);
-  return { step: length / Math.max(1, n - 1) || Math.abs(run.step[1]), unit: unitName(run.units), csv: run.units };
+  const step = length / Math.max(1, n - 1) || Math.abs(run.step[1]);
+  return { step, unit: unitName(run.units), csvUnit: run.units };
 }

@@ -1,74 +1,89 @@
 // The panel "region": means of every line in the box drawn on a map.
 
-import { saveText, table } from "../base/dom.js";
-import { extent } from "../map/drawing.js";
+import { buttonById, byId, saveText, table } from "../base/dom.js";
 import { boxMeans } from "../base/stats.js";
-import { lineName, number, plusMinus, unitName } from "../base/text.js";
+import { lineName, number, plusMinus, signed, unitName } from "../base/text.js";
+import { extent } from "../map/drawing.js";
 
-const byId = (id) => document.getElementById(id);
-const ODD = 4; // standard errors between raw and denoised mean that are worth a look
+/** @import { Means } from "../base/stats.js" */
+/** @import { Drawing, Tool } from "../map/drawing.js" */
+
+const ODD = 4; // standard errors between raw and denoised mean from which the row is marked
+const CSV_HEAD = ["line", "pixels", "raw_mean", "raw_error", "denoised_mean", "denoised_error", "raw_sum"];
+
+/** @typedef {Means & {line: string}} LineMeans */
 
 export class RegionPanel {
+  /** @param {{drawing: Drawing}} shared */
   constructor({ drawing }) {
     this.drawing = drawing;
+    /** @type {Tool} */
     this.tool = "box";
-    this.rows = null;
+    /** @type {{name: string, rows: CsvValue[][]} | null} */
+    this.csv = null;
+    this.drawn = "";
     byId("region-clear").addEventListener("click", () => drawing.clear());
-    byId("region-csv").addEventListener("click", () => this.rows && saveText(this.name, this.rows));
+    byId("region-csv").addEventListener("click", () => this.csv && saveText(this.csv.name, this.csv.rows));
   }
 
+  /** @param {Frame} frame */
   draw({ run, stacks, number: frameNumber }) {
     const corners = this.drawing.shapes.box;
     const wanted = `${frameNumber} ${JSON.stringify(corners)}`;
     if (wanted === this.drawn) return;
     this.drawn = wanted;
-    byId("region-hint").hidden = Boolean(corners);
-    byId("region-csv").disabled = byId("region-clear").disabled = !corners;
+    byId("region-hint").hidden = corners !== null;
+    buttonById("region-csv").disabled = buttonById("region-clear").disabled = !corners;
     if (!corners) {
+      this.csv = null;
       byId("region-facts").textContent = "";
       byId("region-table").replaceChildren();
       return;
     }
     const box = extent(corners);
-    const counts = run.kind === "counts";
-    const found = run.lines.map((line, index) => ({ line, ...boxMeans(stacks, index, box, counts) }));
-    this.name = `region-${run.scan_id ?? run.uid}.csv`;
-    this.rows = [["line", "pixels", "raw_mean", "raw_error", "denoised_mean", "denoised_error", "raw_sum"]];
-    for (const { line, n, raw, rawError, denoised, error } of found) {
-      this.rows.push([line, n, raw, rawError, denoised, error, raw === null ? null : raw * n]);
-    }
+    const isCounts = run.kind === "counts";
+    const found = run.lines.map((line, index) => ({ line, ...boxMeans(stacks, index, box, isCounts) }));
+    this.csv = { name: `region-${run.scan_id ?? run.uid}.csv`, rows: [CSV_HEAD, ...found.map(csvRow)] };
     byId("region-facts").textContent = describe(run, box, found[0]?.n ?? 0, stacks.raw.stride);
-    const unit = counts ? "counts" : "area";
-    const body = found.map(({ line, n, raw, rawError, denoised, error }) => {
-      const apart = rawError && denoised !== null ? (denoised - raw) / rawError : null;
-      const odd = apart !== null && Math.abs(apart) > ODD;
-      return [
-        { text: lineName(line), head: true },
-        { text: n ? plusMinus(raw, rawError) : "not measured" },
-        { text: denoised === null ? "–" : plusMinus(denoised, error) },
-        {
-          text:
-            apart === null
-              ? "–"
-              : `${odd ? "▲ " : ""}${apart > 0 ? "+" : apart < 0 ? "−" : ""}${Math.abs(apart).toFixed(1)} σ`,
-          style: odd ? "warn" : "",
-        },
-      ];
-    });
-    byId("region-table").replaceChildren(
-      table(["Line", `Raw mean, ${unit}`, "Denoised mean", "Apart"], body, "Means in the region"),
-    );
+    const head = ["Line", `Raw mean, ${isCounts ? "counts" : "area"}`, "Denoised mean", "Difference (σ)"];
+    byId("region-table").replaceChildren(table(head, found.map(tableRow), "Means in the region"));
   }
 }
 
-function describe(run, { top, bottom, left, right }, measured, stride) {
-  const all =
-    (Math.ceil(bottom / stride) - Math.floor(top / stride)) * (Math.ceil(right / stride) - Math.floor(left / stride));
+/** @param {LineMeans} means */
+function csvRow({ line, n, raw, rawError, denoised, error }) {
+  return [line, n, raw, rawError, denoised, error, raw === null ? null : raw * n];
+}
+
+/**
+ * @param {LineMeans} means
+ * @returns {Cell[]}
+ */
+function tableRow({ line, n, raw, rawError, denoised, error }) {
+  const difference = raw !== null && rawError && denoised !== null ? (denoised - raw) / rawError : null;
+  const odd = difference !== null && Math.abs(difference) > ODD;
+  return [
+    { text: lineName(line), head: true },
+    { text: n ? plusMinus(raw, rawError) : "not measured" },
+    { text: plusMinus(denoised, error) },
+    { text: difference === null ? "–" : `${odd ? "▲ " : ""}${signed(difference)} σ`, style: odd ? "warn" : "" },
+  ];
+}
+
+/**
+ * @param {Run} run
+ * @param {Box} box
+ * @param {number} measured pixels
+ * @param {number} stride
+ */
+export function describe({ step, units }, { top, bottom, left, right }, measured, stride) {
+  const along = (/** @type {number} */ from, /** @type {number} */ to) =>
+    Math.ceil(to / stride) - Math.floor(from / stride);
+  const all = along(top, bottom) * along(left, right);
+  const pixels = measured === all ? number(all) : `${number(measured)} of ${number(all)}`;
   const thinned = stride > 1 ? ` (one of ${stride} each way)` : "";
-  let text = `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}: ${measured === all ? number(all) : `${number(measured)} of ${number(all)}`} pixels${thinned} measured`;
-  if (run.step) {
-    const [high, wide] = [(bottom - top) * Math.abs(run.step[0]), (right - left) * Math.abs(run.step[1])];
-    text += `, ${number(wide)} × ${number(high)} ${unitName(run.units)}`;
-  }
-  return text;
+  const text = `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}: ${pixels} pixels${thinned} measured`;
+  if (!step) return text;
+  const [high, wide] = [(bottom - top) * Math.abs(step[0]), (right - left) * Math.abs(step[1])];
+  return `${text}, ${number(wide)} × ${number(high)} ${unitName(units)}`;
 }

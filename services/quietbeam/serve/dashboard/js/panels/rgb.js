@@ -1,148 +1,168 @@
 // The panel "RGB": three lines as the three colours of one map.
 
-import { axesOf } from "../map/axes.js";
-import { rangeOf, scaled } from "../base/colour.js";
-import { saveFigure } from "./export.js";
-import { MapCanvas } from "../map/map.js";
-import { extents, scaleBar } from "../map/reading.js";
+import { rangeOf } from "../base/colour.js";
+import { byId, listenToGroup, pressInGroup, selectById } from "../base/dom.js";
 import { lineName, number } from "../base/text.js";
+import { axesOf } from "../map/axes.js";
+import { MapCanvas } from "../map/map.js";
+import { extents } from "../map/reading.js";
+import { scaleBar } from "../map/scale_bar.js";
 import { judge } from "../map/verdict.js";
+import { saveFigure } from "./export.js";
+import { PALETTES, paintComposite } from "./rgb_paint.js";
 
-const byId = (id) => document.getElementById(id);
-const STEPS = 256;
-const PALETTES = {
-  rgb: { letters: "RGB", names: ["red", "green", "blue"], mix: (r, g, b) => [r, g, b] },
-  cmy: { letters: "CMY", names: ["cyan", "magenta", "yellow"], mix: (c, m, y) => [255 - c, 255 - m, 255 - y] },
-};
-const GREY = 0xff4a413c;
+/** @import { Options } from "../base/options.js" */
+/** @import { View } from "../base/view.js" */
+/** @import { FigureCard, FigureContent } from "../map/figure.js" */
+/** @import { PaletteName, ColourLayer } from "./rgb_paint.js" */
+
+const CHANNELS = [0, 1, 2];
 
 export class RgbPanel {
-  constructor({ view, options, redraw, shown }) {
+  /**
+   * `content()` returns the maps as they are shown, for the figure.
+   * @param {{view: View, options: Options, redraw: () => void, content: () => FigureContent | null}} shared
+   */
+  constructor({ view, options, redraw, content }) {
     this.options = options;
-    this.redraw = redraw;
+    /** @type {string[]} */
     this.lines = [];
+    /** @type {string[]} line of each channel, empty for none */
     this.chosen = [];
+    /** @type {"raw" | "denoised"} */
     this.kind = "denoised";
+    /** @type {PaletteName} */
     this.palette = "rgb";
+    /** @type {(ColourLayer | null)[]} */
+    this.layers = [];
     this.painted = "";
     this.map = new MapCanvas(byId("rgb-map"), "rgb", view, null);
-    byId("rgb-save").addEventListener(
-      "click",
-      () => this.map.range && saveFigure({ ...shown(), cards: [this.#asCard()], columns: 1 }, "three-lines"),
-    );
-    this.selects = [0, 1, 2].map((i) => byId(`rgb-${i}`));
-    this.selects.forEach((select, i) => select.addEventListener("change", () => this.#choose(i, select.value)));
-    for (const [group, key] of [
-      ["rgb-kinds", "kind"],
-      ["rgb-palettes", "palette"],
-    ]) {
-      byId(group).addEventListener("click", (event) => {
-        if (!event.target.dataset[key]) return;
-        this[key] = event.target.dataset[key];
-        for (const button of byId(group).children) button.setAttribute("aria-pressed", String(button === event.target));
+    this.letters = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".rgb-choice b"));
+    this.selects = CHANNELS.map((i) => selectById(`rgb-${i}`));
+    this.selects.forEach((select, i) => {
+      select.addEventListener("change", () => {
+        this.chosen[i] = select.value;
         redraw();
       });
-    }
+    });
+    byId("rgb-save").addEventListener("click", () => {
+      const figure = content();
+      if (figure && this.map.range) saveFigure({ ...figure, cards: [this.#forFigure()], columns: 1 }, "three-lines");
+    });
+    listenToGroup("rgb-kinds", "kind", (kind) => {
+      this.kind = kind === "raw" ? "raw" : "denoised";
+      pressInGroup("rgb-kinds", "kind", (other) => other === kind);
+      redraw();
+    });
+    listenToGroup("rgb-palettes", "palette", (palette) => {
+      this.palette = palette === "cmy" ? "cmy" : "rgb";
+      pressInGroup("rgb-palettes", "palette", (other) => other === palette);
+      redraw();
+    });
   }
 
-  /** The composite as `drawFigure` takes it. */
-  #asCard() {
-    const words = this.map.figure.title;
-    return { title: words, maps: new Map([["rgb", this.map]]), bars: [], judged: { verdict: null, headline: [] } };
+  /**
+   * The composite as `drawFigure` takes it.
+   * @returns {FigureCard}
+   */
+  #forFigure() {
+    return { title: this.map.figure.title, headline: "", doubtful: false, maps: [this.map], bars: [] };
   }
 
-  #choose(i, line) {
-    this.chosen[i] = line;
-    this.redraw();
-  }
-
-  #offer(lines) {
-    if (lines.join() === this.lines.join()) return;
-    this.lines = lines;
-    this.chosen = [0, 1, 2].map((i) =>
-      lines.includes(this.chosen[i]) ? this.chosen[i] : lines[Math.min(i, lines.length - 1)],
-    );
-    for (const select of this.selects) {
-      select.replaceChildren(...lines.map((line) => new Option(lineName(line), line)), new Option("none", ""));
-    }
-  }
-
+  /** @param {Frame} frame */
   draw({ run, stacks, number: frameNumber }) {
     this.#offer(run.lines);
-    this.selects.forEach((select, i) => (select.value = this.chosen[i]));
-    const { letters, names } = PALETTES[this.palette];
-    [...document.querySelectorAll(".rgb-choice b")].forEach((b, i) => {
-      b.textContent = letters[i];
-      b.className = `rgb-${letters[i].toLowerCase()}`;
+    const { letters } = PALETTES[this.palette];
+    this.letters.forEach((element, i) => {
+      element.textContent = letters[i];
+      element.className = `rgb-${letters[i].toLowerCase()}`;
     });
-    const [high, wide] = extents(run);
-    const box = byId("rgb-map").parentElement;
-    const width = Math.floor(Math.min(box.clientWidth - 24, ((box.clientHeight - 210) * wide) / high));
-    this.map.resize(Math.max(60, width), Math.max(20, Math.floor((width * high) / wide)));
+    const width = this.#resize(run);
     const wanted = [frameNumber, this.kind, this.palette, this.options.clip, this.options.scale, ...this.chosen].join();
     if (wanted !== this.painted) {
-      this.#paint(run, stacks);
+      this.#paint(run, stacks[this.kind]);
+      this.#describe(run);
       this.painted = wanted;
     }
     this.map.draw(scaleBar(run, this.map.view, width), axesOf(run, this.map.view, 5));
-    byId("rgb-values").textContent = this.#values(names);
+    byId("rgb-values").textContent = this.#values();
   }
 
-  #paint(run, { [this.kind]: stack }) {
-    const { rows, cols, data, stride } = stack;
-    const { scale, clip } = this.options;
-    this.shown = this.chosen.map((line) => {
+  /**
+   * Offer these lines for each channel; a chosen line stays where the run has it.
+   * @param {string[]} lines
+   */
+  #offer(lines) {
+    if (lines.join() !== this.lines.join()) {
+      this.lines = lines;
+      this.chosen = CHANNELS.map((i) =>
+        lines.includes(this.chosen[i]) ? this.chosen[i] : lines[Math.min(i, lines.length - 1)],
+      );
+      for (const select of this.selects) {
+        const options = lines.map((line) => new Option(lineName(line), line));
+        select.replaceChildren(...options, new Option("none", ""));
+      }
+    }
+    this.selects.forEach((select, i) => (select.value = this.chosen[i]));
+  }
+
+  /**
+   * Make the map as large as the panel allows; returns its width in CSS pixels.
+   * @param {MappedRun} run
+   */
+  #resize(run) {
+    const [high, wide] = extents(run);
+    const panel = /** @type {HTMLElement} */ (this.map.figure.parentElement);
+    const width = Math.floor(Math.min(panel.clientWidth - 24, ((panel.clientHeight - 210) * wide) / high));
+    this.map.resize(Math.max(60, width), Math.max(20, Math.floor((width * high) / wide)));
+    return width;
+  }
+
+  /**
+   * @param {Run} run
+   * @param {Stack} stack
+   */
+  #paint(run, { rows, cols, data, stride }) {
+    this.layers = this.chosen.map((line) => {
       if (!line) return null;
       const index = run.lines.indexOf(line);
       const values = data.subarray(index * rows * cols, (index + 1) * rows * cols);
-      return { line, values, range: rangeOf([values], clip), stride, cols };
+      return { line, values, range: rangeOf([values], this.options.clip), stride, cols };
     });
-    const table = Uint8Array.from({ length: STEPS }, (_, i) => Math.round(scaled(i / (STEPS - 1), scale) * 255));
-    const level = (one, i) => {
-      const part = (one.values[i] - one.range[0]) / (one.range[1] - one.range[0]);
-      return table[Math.max(0, Math.min(STEPS - 1, Math.round(part * (STEPS - 1))))];
-    };
-    const { mix } = PALETTES[this.palette];
-    const some = this.shown.find(Boolean);
     this.map.picture.fill(rows, cols, (pixels) => {
-      for (let i = 0; i < pixels.length; i++) {
-        if (!some || some.values[i] !== some.values[i]) {
-          pixels[i] = GREY;
-          continue;
-        }
-        const [r, g, b] = mix(...this.shown.map((one) => (one ? level(one, i) : 0)));
-        pixels[i] = (0xff000000 | (b << 16) | (g << 8) | r) >>> 0;
-      }
+      paintComposite(pixels, this.layers, this.palette, this.options.scale);
     });
-    const { names } = PALETTES[this.palette];
-    const parts = this.shown.map((one, i) => one && `${names[i]} ${lineName(one.line)}`).filter(Boolean);
-    const doubt =
-      this.kind === "denoised" && this.shown.some((one) => one && judge(run, one.line).shownRaw) ? ", in part raw" : "";
-    const model = run.denoise.model || "?";
-    this.map.caption.textContent =
-      this.kind === "raw" ? "raw" : `denoised, model ${model}, ${run.denoise.rows} rows${doubt}`;
-    this.map.figure.dataset.shown = this.kind;
     this.map.range = [0, 1];
-    const ranges = this.shown
-      .map((one) => one && `${lineName(one.line)} up to ${number(one.range[1])}`)
-      .filter(Boolean);
-    this.map.canvas.setAttribute(
-      "aria-label",
-      `${this.map.caption.textContent}: ${parts.join(", ")}; ${ranges.join(", ")}, ${scale} scale`,
-    );
-    byId("rgb-map").title = parts.join(", ");
   }
 
-  #values(names) {
+  /** @param {Run} run */
+  #describe(run) {
+    const { names } = PALETTES[this.palette];
+    const layers = this.layers.flatMap((layer, i) => (layer ? [{ ...layer, name: names[i] }] : []));
+    const partlyRaw = layers.some(({ line }) => judge(run, line).shownRaw);
+    const denoised = `denoised, model ${run.denoise.model || "?"}, ${run.denoise.rows} rows`;
+    const caption = this.kind === "raw" ? "raw" : `${denoised}${partlyRaw ? ", in part raw" : ""}`;
+    const parts = layers.map(({ name, line }) => `${name} ${lineName(line)}`).join(", ");
+    const ranges = layers.map(({ line, range }) => `${lineName(line)} up to ${number(range[1])}`).join(", ");
+    const { figure, canvas } = this.map;
+    this.map.caption.textContent = caption;
+    figure.dataset.shown = this.kind;
+    figure.title = parts;
+    canvas.setAttribute("aria-label", `${caption}: ${parts}; ${ranges}, ${this.options.scale} scale`);
+  }
+
+  /** The value under the crosshair, or the range, of each channel. */
+  #values() {
     const { hover } = this.map.view;
-    return this.shown
-      .map((one, i) => {
-        if (!one) return "";
-        const { stride, cols, values, range } = one;
-        const value = hover && values[Math.floor(hover.row / stride) * cols + Math.floor(hover.col / stride)];
-        return `${names[i]} ${lineName(one.line)}: ${hover ? number(value) : `${number(range[0])} to ${number(range[1])}`}`;
-      })
-      .filter(Boolean)
-      .join(" · ");
+    const { names } = PALETTES[this.palette];
+    const texts = this.layers.flatMap((layer, i) => {
+      if (!layer) return [];
+      const { stride, cols, values, range, line } = layer;
+      const text = hover
+        ? number(values[Math.floor(hover.row / stride) * cols + Math.floor(hover.col / stride)])
+        : `${number(range[0])} to ${number(range[1])}`;
+      return [`${names[i]} ${lineName(line)}: ${text}`];
+    });
+    return texts.join(" · ");
   }
 }

@@ -1,19 +1,33 @@
 // The panel at the right: one of several views of the same run, opened by the rail.
 
-const byId = (id) => document.getElementById(id);
+import { byId, listenToGroup, pressInGroup } from "../base/dom.js";
+
+/** @import { Options } from "../base/options.js" */
+/** @import { Drawing, Tool } from "../map/drawing.js" */
+
+/**
+ * One view; `tool` is what dragging on a map draws while the panel is open.
+ * @typedef {{draw: (frame: Frame) => void, tool?: Tool}} Panel
+ */
 
 export class Side {
-  /** `panels` by name, each with `draw(frame)` and, where dragging on a map draws, `tool`. */
+  /**
+   * `onChange()` is called when a panel was opened or closed: the maps have another room then.
+   * @param {Record<string, Panel>} panels by name
+   * @param {{drawing: Drawing, options: Options, onChange: () => void}} shared
+   */
   constructor(panels, { drawing, options, onChange }) {
     this.panels = panels;
     this.drawing = drawing;
     this.options = options;
     this.onChange = onChange;
-    byId("rail").addEventListener("click", (event) => this.toggle(event.target.closest("button")?.dataset.panel));
+    this.name = ""; // of the open panel
+    listenToGroup("rail", "panel", (name) => this.toggle(name));
     byId("side-close").addEventListener("click", () => this.toggle(this.name));
     this.#show(Object.hasOwn(panels, options.panel) ? options.panel : "");
   }
 
+  /** @param {string} name */
   toggle(name) {
     if (!Object.hasOwn(this.panels, name)) return;
     const next = name === this.name ? "" : name;
@@ -22,6 +36,7 @@ export class Side {
     this.onChange();
   }
 
+  /** @param {string} name */
   open(name) {
     if (this.name !== name) this.toggle(name);
   }
@@ -30,21 +45,24 @@ export class Side {
     if (this.name) this.toggle(this.name);
   }
 
+  /** @param {Frame} frame */
   draw(frame) {
     if (this.name) this.panels[this.name].draw(frame);
   }
 
+  /** @param {string} name */
   #show(name) {
     this.name = name;
-    byId("side").hidden = !name;
-    for (const section of byId("side").querySelectorAll("section")) {
+    const side = byId("side");
+    side.hidden = !name;
+    for (const section of side.querySelectorAll("section")) {
       section.hidden = section.dataset.panel !== name;
-      if (!section.hidden) byId("side-title").textContent = section.dataset.title;
+      if (!section.hidden) byId("side-title").textContent = section.dataset.title ?? "";
     }
-    byId("side").setAttribute("aria-label", byId("side-title").textContent);
-    for (const button of byId("rail").children)
-      button.setAttribute("aria-pressed", String(button.dataset.panel === name));
-    this.drawing.use(this.panels[name]?.tool ?? null);
-    document.body.classList.toggle("draws", Boolean(this.panels[name]?.tool));
+    side.setAttribute("aria-label", byId("side-title").textContent ?? "");
+    pressInGroup("rail", "panel", (panel) => panel === name);
+    const tool = this.panels[name]?.tool ?? null;
+    this.drawing.use(tool);
+    document.body.classList.toggle("draws", tool !== null);
   }
 }
