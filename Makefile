@@ -7,15 +7,17 @@ TESTS  ?= tests
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
+JS     := tests/javascript
+NPM    := $(shell command -v npm 2>/dev/null)
 
-.PHONY: help install demo test lint format constraints clean
+.PHONY: help install demo test lint lint-python lint-javascript format constraints clean
 
 help:
 	@echo "make install             environment in $(VENV): pinned versions; CPU build of torch where there is no GPU"
 	@echo "make install TORCH=torch the build of torch that pip finds first, whatever the machine"
 	@echo "make demo                a simulated scan, denoised live, with a table at the end (KEEP=1: leave it up)"
 	@echo "make test                the whole test suite (TESTS=tests/unit: a part of it)"
-	@echo "make lint                ruff, mypy, layers"
+	@echo "make lint                ruff, mypy, layers; eslint and tsc for the dashboard where npm is installed"
 
 install: $(STAMP)
 
@@ -34,18 +36,33 @@ demo: install
 test: install
 	$(BIN)/python -m pytest $(TESTS)
 
-lint: install
+lint: lint-python lint-javascript
+
+lint-python: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+ifdef NPM
+lint-javascript: $(JS)/node_modules/.package-lock.json
+	npm --prefix $(JS) run --silent lint
+
+$(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json
+	npm --prefix $(JS) ci --no-audit --no-fund
+	@touch $@
+else
+lint-javascript:
+	@echo "make: no npm here: the dashboard's JavaScript is not checked (Debian and Ubuntu: apt-get install nodejs npm)"
+endif
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@[ ! -d $(JS)/node_modules ] || npm --prefix $(JS) run --silent format
 
 constraints: install
 	$(BIN)/python deploy/install.py --freeze > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf .run build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .run build dist .pytest_cache .mypy_cache .ruff_cache $(JS)/node_modules

@@ -19,12 +19,14 @@ def test_the_wheel_carries_weights_configs_and_dashboard(tmp_path: Path) -> None
         "quietbeam/configs/embedded.yaml",
         "quietbeam/configs/beamlines/simulated.yaml",
         "quietbeam/serve/dashboard/index.html",
+        "quietbeam/serve/dashboard/js/main.js",
         "quietbeam/denoiser/session.py",
     ):
         assert wanted in names
     assert any(name.startswith("quietbeam_models/weights/") and name.endswith(".safetensors") for name in names)
     tops = {name.split("/")[0] for name in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"quietbeam", "quietbeam_models"}
+    assert not any("dashboard" in name and name.endswith((".ts", "package.json", "tsconfig.json")) for name in names)
     assert not any(name.startswith("quietbeam/tests") or ".scratch" in name for name in names)
 
 
