@@ -18,8 +18,9 @@ from .data.sums import Sums
 from .estimators.networks import NetworkEstimator, part_of_progress
 from .estimators.nonlocal_means import averaged_noise, one_variant
 from .estimators.smoother import smooth
-from .evaluation.evaluate import Evaluation, Part, mix
 from .evaluation.fold_errors import calibrated
+from .evaluation.line_estimate import LineEstimate, combine_estimates
+from .evaluation.selection import Selection
 from .options import MapUpdate, ignore_progress
 
 HALO = 12
@@ -33,13 +34,13 @@ class MapComposer:
 
     Attributes
     ----------
-    evaluation
+    selection
         Which estimator each line gets; None publishes raw.
     """
 
     data: RunCounts
     noise: NoiseModel
-    evaluation: Evaluation | None
+    selection: Selection | None
     networks: NetworkEstimator
     schedule: CooperativeSchedule
 
@@ -60,10 +61,10 @@ class MapComposer:
         """Return the maps of ``rows``, computed from the rows of ``window``."""
         sums = self.data.sums("all", window)
         denoised, error = sums.rate.copy(), self._counting_error(sums)
-        if self.evaluation is not None:
+        if self.selection is not None:
             whole = window == (0, self.data.shape[0])
-            estimates = _WindowEstimates(self, self.evaluation, sums, whole, flips, on_progress)
-            for j, choice in enumerate(self.evaluation.choices):
+            estimates = _WindowEstimates(self, self.selection, sums, whole, flips, on_progress)
+            for j, choice in enumerate(self.selection.choices):
                 if choice.estimator != "raw":
                     self._insert(j, estimates, denoised, error)
         measured = (sums.exposure > 0) & self.data.measured[window[0] : window[1]]
@@ -92,12 +93,12 @@ class MapComposer:
 
         Pixels of which raw itself proves that the estimate is wrong keep their raw value and its error.
         """
-        sums, evaluation = estimates.sums, estimates.evaluation
-        weights = evaluation.parts(j)
-        estimate = mix(weights, {name: estimates.of_line(name, j) for name in weights})
+        sums, selection = estimates.sums, estimates.selection
+        weights = selection.estimators(j)
+        estimate = combine_estimates(weights, {name: estimates.of_line(name, j) for name in weights})
         kept_raw = self._beyond_counting(estimate.rate, sums, j)
         denoised[j] = np.where(kept_raw, denoised[j], estimate.rate)
-        error[j] = np.where(kept_raw, error[j], evaluation.deviation(j, estimate, sums.exposure[j], self.noise))
+        error[j] = np.where(kept_raw, error[j], selection.uncertainty(j, estimate, sums.exposure[j], self.noise))
         if kept_raw.any() and estimates.whole:
             denoised[j] = calibrated(denoised[j : j + 1], sums.line(j))[0][0]
 
@@ -120,44 +121,44 @@ class _WindowEstimates:
     def __init__(
         self,
         composer: MapComposer,
-        evaluation: Evaluation,
+        selection: Selection,
         sums: Sums,
         whole: bool,
         flips: int,
         on_progress: Callable[[float], object],
     ) -> None:
-        self.sums, self.evaluation, self.whole = sums, evaluation, whole
+        self.sums, self.selection, self.whole = sums, selection, whole
         self._noise, self._schedule = composer.noise, composer.schedule
-        wanted = {name for j in range(len(evaluation.choices)) for name in evaluation.parts(j)}
-        guide = {evaluation.guide} if "nonlocal" in wanted else set()
+        wanted = {name for j in range(len(selection.choices)) for name in selection.estimators(j)}
+        guide = {selection.guide} if "nonlocal" in wanted else set()
         names = sorted(wanted & {"pretrained", "fine_tuned"} | guide)
         self._maps: dict[str, tuple[FloatArray, FloatArray | None]] = {"raw": (sums.rate, None)}
         for k, name in enumerate(names):
             rate, expected = composer.networks.estimate(name, sums, flips, part_of_progress(on_progress, k, len(names)))
-            factor = calibrated(rate, sums)[1] if whole else evaluation.scale(name)
+            factor = calibrated(rate, sums)[1] if whole else selection.scale(name)
             self._maps[name] = rate * factor[:, None, None], expected
-        constant = any(choice.constant for choice in evaluation.choices)
+        constant = any(choice.constant for choice in selection.choices)
         self._levels = (sums if whole else composer.data.sums("all")).level if constant else np.zeros(0)
 
-    def of_line(self, name: str, j: int) -> Part:
+    def of_line(self, name: str, j: int) -> LineEstimate:
         """Return the estimate of line ``j`` by an estimator."""
         if name == "smoother":
-            return Part(self._smoothed(j))
+            return LineEstimate(self._smoothed(j))
         if name == "nonlocal":
             return self._nonlocal_means(j)
         rate, expected = self._maps[name]
-        return Part(rate[j], None if expected is None else expected[j])
+        return LineEstimate(rate[j], None if expected is None else expected[j])
 
     def _smoothed(self, j: int) -> FloatArray:
-        width = self.evaluation.widths[j]
+        width = self.selection.widths[j]
         if np.isinf(width):
             return np.full(self.sums.counts[j].shape, self._levels[j], np.float32)
         return smooth(self.sums.counts[j], self.sums.exposure[j], width)
 
-    def _nonlocal_means(self, j: int) -> Part:
-        guide, expected = self._maps[self.evaluation.guide]
-        variant = self.evaluation.variants[j]
+    def _nonlocal_means(self, j: int) -> LineEstimate:
+        guide, expected = self._maps[self.selection.guide]
+        variant = self.selection.variants[j]
         rate, exposure = one_variant(self.sums, guide, self._noise, variant, j, self._schedule.yield_now)
-        factor = calibrated(rate[None], self.sums.line(j))[1][0] if self.whole else self.evaluation.scale("nonlocal")[j]
+        factor = calibrated(rate[None], self.sums.line(j))[1][0] if self.whole else self.selection.scale("nonlocal")[j]
         least = averaged_noise(rate, exposure, self._noise, j)
-        return Part(rate * factor, None if expected is None else expected[j], least)
+        return LineEstimate(rate * factor, None if expected is None else expected[j], least)

@@ -22,7 +22,7 @@ from .data.sums import Sums
 from .estimators.device import pick_device, use_threads
 from .estimators.networks import NetworkEstimator, pretrained
 from .evaluation.evaluate import Evaluation, evaluate
-from .evaluation.risk import FOLDS, held_detectors
+from .evaluation.risk import held_detectors
 from .evaluation.run_evidence import TrainingRecord, run_evidence
 from .learning.finetune import BurstPlan, FineTuning
 from .learning.pairs import DetectorPairs, Pairs, ThinnedPairs
@@ -218,7 +218,7 @@ class DenoiseSession:
         tuned = self._tuning is not None and (self._carried or self._tuning.steps > 0)
         return self._tuning.chosen if tuned and self._tuning is not None else None
 
-    def _evaluate(self, flips: int = 1, folds: int = FOLDS) -> RunEvidence:
+    def _evaluate(self, flips: int = 1) -> RunEvidence:
         self._update_calibration()
         self.evaluation_version += 1
         self._evaluation = evaluate(
@@ -227,7 +227,6 @@ class DenoiseSession:
             partial(self._networks().estimate, flips=flips),
             ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned"),
             self.options.seed,
-            folds,
             thorough=self._final,
             yield_callback=self._schedule.yield_now,
         )
@@ -242,7 +241,7 @@ class DenoiseSession:
         names = ("pretrained", "fine_tuned") if self._carried else ("pretrained",)
         self.evaluation_version += 1
         self._evaluation = evaluate(
-            self.data, self._noise, self._networks().estimate, names, self.options.seed, folds=1
+            self.data, self._noise, self._networks().estimate, names, self.options.seed, n_folds=1
         )
         self._evaluated_rows = self.data.rows_measured
 
@@ -266,7 +265,8 @@ class DenoiseSession:
         return NetworkEstimator(networks, noise, self.device, self.options.tile, self._schedule)
 
     def _composer(self) -> MapComposer:
-        return MapComposer(self.data, self._noise, self._evaluation, self._networks(), self._schedule)
+        selection = None if self._evaluation is None else self._evaluation.selection
+        return MapComposer(self.data, self._noise, selection, self._networks(), self._schedule)
 
     def _training_split(self) -> tuple[Pairs, Sums] | None:
         """Return what trains and what is held out of it for ever; None where nothing can be held out."""

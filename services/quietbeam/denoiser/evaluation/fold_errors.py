@@ -1,4 +1,4 @@
-"""Every estimate on every fold and window: squared errors on photons that it did not see."""
+"""Squared errors of every estimator on photons that it did not see, for every fold and window."""
 
 from __future__ import annotations
 
@@ -12,42 +12,53 @@ from quietbeam.core.model.types import FloatArray
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts
 from ..data.sums import Sums
-from ..estimators.nonlocal_means import averaged_noise, every_variant, one_variant
+from ..estimators.nonlocal_means import Average, averaged_noise, every_variant, one_variant
 from ..estimators.smoother import WIDTHS, smooth
-from .combination import combine, cross_errors
+from .combination import Weights, combine, cross_errors
 from .risk import Blocks, Fold, area_folds, block_size, count_folds, error, raw_error, windows
 
 CONTROL = "pretrained"
-"""Has seen no photon of this run, and may be judged on all of them."""
-Estimate = Callable[[str, Sums], tuple[FloatArray, FloatArray | None]]
-"""Return a network's rate and its expected squared error (line, row, col)."""
+"""Has seen no photon of this run, and may be scored on all of them."""
+NONLOCAL_CONTROL = "nonlocal_control"
+"""Non-local means in the control's map: the control of non-local means."""
+NetworkEstimate = Callable[[str, Sums], tuple[FloatArray, FloatArray | None]]
+"""Returns a network's rate and its expected squared error, each (line, row, col)."""
 
 
 @dataclass(slots=True)
-class Judged:
-    """One fold of one window.
+class FoldErrors:
+    """Estimates and their errors on one fold of one window.
 
     Attributes
     ----------
     index
         0 is the fold that never trains.
+    block
+        Edge of the blocks of pixels.
     errors
-        Squared error by estimate, (line, block).
+        Squared error by estimator, (line, block).
     rates
-        (line, row, col); of the other folds only raw's and the control's.
-    variances, least
-        What an estimate expects its squared error to be, and the noise below which it is not; of the first fold only,
-        (line, row, col).
+        (line, row, col); of folds other than the first only those of raw and of the control.
+    variances, least_variances
+        Expected squared error of an estimate, and the variance below which no pixel's error lies, (line, row, col); on
+        the first fold only.
+    scales
+        Factors that give an estimate's maps the total of the counts, (line,).
     """
 
     fold: Fold
     index: int
     block: int
+    kind: str
     errors: dict[str, Blocks] = field(default_factory=dict)
     rates: dict[str, FloatArray] = field(default_factory=dict)
     variances: dict[str, FloatArray] = field(default_factory=dict)
-    least: dict[str, FloatArray] = field(default_factory=dict)
+    least_variances: dict[str, FloatArray] = field(default_factory=dict)
     scales: dict[str, FloatArray] = field(default_factory=dict)
+
+    def error_of(self, rate: FloatArray) -> Blocks:
+        """Return the squared error of a rate (line, row, col)."""
+        return error(self.fold, rate, self.errors["raw"], self.kind, self.block)
 
 
 def calibrated(rate: FloatArray, sums: Sums) -> tuple[FloatArray, FloatArray]:
@@ -59,135 +70,129 @@ def calibrated(rate: FloatArray, sums: Sums) -> tuple[FloatArray, FloatArray]:
     return rate * scale[:, None, None], scale
 
 
-def judge(
-    data: RunCounts,
-    noise: NoiseModel,
-    estimate: Estimate,
-    networks: Sequence[str],
-    seed: int,
-    folds: int,
-) -> list[Judged]:
-    """Judge raw, smoothers and the named networks; nothing can be held out of one detector of areas: an empty list."""
+def score_folds(
+    data: RunCounts, noise: NoiseModel, estimate: NetworkEstimate, networks: Sequence[str], seed: int, n_folds: int
+) -> list[FoldErrors]:
+    """Score raw, smoothers and the named networks.
+
+    An empty list where nothing can be held out: one detector of areas.
+    """
     block = block_size((data.rows_measured, data.shape[1]))
-    pieces = []
+    scored = []
     for window in windows(data):
-        made = count_folds(data, window, folds, seed) if data.kind == "counts" else area_folds(data, window, folds)
-        for index, fold in enumerate(made):
-            pieces.append(Judged(fold, index, block))
-            _judge(pieces[-1], noise, estimate, networks, data.kind)
-    return pieces
+        folds = count_folds(data, window, n_folds, seed) if data.kind == "counts" else area_folds(data, window, n_folds)
+        for index, fold in enumerate(folds):
+            scored.append(_score(FoldErrors(fold, index, block, data.kind), noise, estimate, networks))
+    return scored
 
 
-def _judge(piece: Judged, noise: NoiseModel, estimate: Estimate, networks: Sequence[str], kind: str) -> None:
-    fold = piece.fold
-    raw = piece.errors["raw"] = raw_error(fold, noise, kind, piece.block)
-    found: dict[str, FloatArray] = {}
+def _score(scored: FoldErrors, noise: NoiseModel, estimate: NetworkEstimate, networks: Sequence[str]) -> FoldErrors:
+    seen, first = scored.fold.seen, scored.index == 0
+    scored.errors["raw"] = raw_error(scored.fold, noise, scored.kind, scored.block)
+    rates: dict[str, FloatArray] = {}
     for name in networks:
-        if name == "fine_tuned" and piece.index > 0:
+        if name == "fine_tuned" and not first:
             continue
-        rate, variance = estimate(name, fold.seen)
-        found[name], piece.scales[name] = calibrated(rate, fold.seen)
-        if piece.index == 0 and variance is not None:
-            piece.variances[name] = variance
+        rate, variance = estimate(name, seen)
+        rates[name], scored.scales[name] = calibrated(rate, seen)
+        if first and variance is not None:
+            scored.variances[name] = variance
     for width in WIDTHS:
-        found[str(width)] = np.stack(
-            [smooth(c, e, width) for c, e in zip(fold.seen.counts, fold.seen.exposure, strict=True)]
-        )
-    for name, rate in found.items():
-        piece.errors[name] = error(fold, rate, raw, kind, piece.block)
-    kept = found if piece.index == 0 else {name: found[name] for name in networks if name == CONTROL}
-    piece.rates = {"raw": fold.seen.rate, **kept}
+        lines = zip(seen.counts, seen.exposure, strict=True)
+        rates[str(width)] = np.stack([smooth(counts, exposure, width) for counts, exposure in lines])
+    scored.errors |= {name: scored.error_of(rate) for name, rate in rates.items()}
+    kept = rates if first else {name: rates[name] for name in networks if name == CONTROL}
+    scored.rates = {"raw": seen.rate, **kept}
+    return scored
 
 
-def total(pieces: list[Judged], name: str) -> Blocks:
-    """Sum a candidate's errors over folds; windows stand side by side."""
+def first_folds(folds: Sequence[FoldErrors]) -> list[FoldErrors]:
+    """Return the folds that never train, one for each window."""
+    return [scored for scored in folds if scored.index == 0]
+
+
+def total_error(folds: Sequence[FoldErrors], name: str) -> Blocks:
+    """Sum an estimator's errors over folds, (line, block); windows stand side by side."""
     bands: list[Blocks] = []
-    for piece in pieces:
-        if piece.index == 0:
-            bands.append(piece.errors[name].copy())
+    for scored in folds:
+        if scored.index == 0:
+            bands.append(scored.errors[name].copy())
         else:
-            bands[-1] += piece.errors[name]
+            bands[-1] += scored.errors[name]
     return np.concatenate(bands, 1)
 
 
-def controlled(pieces: list[Judged], name: str, control: str) -> tuple[Blocks, Blocks]:
-    """Return the error over all folds of what may be judged on the first only, and its counting noise.
+def controlled_error(folds: Sequence[FoldErrors], name: str, control: str) -> tuple[Blocks, Blocks]:
+    """Return the error over all folds of an estimator that may be scored on the first only, and its counting noise.
 
-    That is the variance that counting gives the sum, over what it gives to an error judged on all folds, (line,).
+    That is the variance that counting gives the sum, over what it gives to an error scored on all folds, (line,).
 
     The control's error on the other folds stands in, by the share to which the two errors go together block by block
     (a control variate); not at all where the control itself is worse than raw.
     """
-    folds = max(p.index for p in pieces) + 1
-    first = [p for p in pieces if p.index == 0]
-    own, beside, raw = (np.concatenate([p.errors[key] for p in first], 1) for key in (name, control, "raw"))
-    a, b = own - own.mean(1, keepdims=True), beside - beside.mean(1, keepdims=True)
-    share = np.clip((a * b).sum(1) / np.maximum((b * b).sum(1), 1e-12), 0, 1) * (beside.sum(1) < raw.sum(1))
-    errors = folds * own + share[:, None] * (total(pieces, control) - folds * beside)
-    return errors, folds * (1.0 - share) ** 2 + share**2
+    n_folds = max(scored.index for scored in folds) + 1
+    first = first_folds(folds)
+    errors, control_errors, raw = (np.concatenate([f.errors[key] for f in first], 1) for key in (name, control, "raw"))
+    a, b = errors - errors.mean(1, keepdims=True), control_errors - control_errors.mean(1, keepdims=True)
+    share = np.clip((a * b).sum(1) / np.maximum((b * b).sum(1), 1e-12), 0, 1)
+    share = share * (control_errors.sum(1) < raw.sum(1))
+    total = n_folds * errors + share[:, None] * (total_error(folds, control) - n_folds * control_errors)
+    return total, n_folds * (1.0 - share) ** 2 + share**2
 
 
-def best_widths(pieces: list[Judged]) -> list[float]:
+def best_widths(folds: Sequence[FoldErrors]) -> list[float]:
     """Return the smoother's best width of every line; ``inf`` is a constant."""
-    totals = np.stack([total(pieces, str(w)).sum(1) for w in WIDTHS])
+    totals = np.stack([total_error(folds, str(width)).sum(1) for width in WIDTHS])
     return [float(WIDTHS[i]) for i in totals.argmin(0)]
 
 
-def judge_nonlocal(
-    pieces: list[Judged], noise: NoiseModel, guide: str, kind: str, between: Callable[[], object]
+def score_nonlocal_means(
+    folds: Sequence[FoldErrors], noise: NoiseModel, guide: str, yield_callback: Callable[[], object]
 ) -> list[int]:
-    """Judge non-local means on the first fold; return every line's best variant.
+    """Score non-local means on the first fold, in the map of the network ``guide``; return every line's best variant.
 
-    That variant in the pretrained network's map is judged on every fold, as ``alike``: the control of the first.
+    That variant in the control's map is scored on every fold, as `NONLOCAL_CONTROL`.
     """
-    first = [p for p in pieces if p.index == 0]
-    tried = []
-    for piece in first:
-        averages = every_variant(piece.fold.seen, piece.rates[guide], noise, between)
-        tried.append([_missed(piece, rate, kind)[1].sum(1) for rate, _ in averages])
-    best = [int(v) for v in np.sum(tried, 0).argmin(0)]
+    first = first_folds(folds)
+    totals = []
+    for scored in first:
+        averages = every_variant(scored.fold.seen, scored.rates[guide], noise, yield_callback)
+        rates = (calibrated(rate, scored.fold.seen)[0] for rate, _ in averages)
+        totals.append([scored.error_of(rate).sum(1) for rate in rates])
+    variants = [int(v) for v in np.sum(totals, 0).argmin(0)]
 
-    def averaged(piece: Judged, name: str) -> list[tuple[FloatArray, FloatArray]]:
-        looked_at = piece.fold.seen, piece.rates[name], noise
-        return [one_variant(*looked_at, v, j, between) for j, v in enumerate(best)]
+    def averages_of(scored: FoldErrors, name: str) -> tuple[FloatArray, FloatArray, list[Average]]:
+        """Return the calibrated rate, its factors and the averages of every line."""
+        seen, rates = scored.fold.seen, scored.rates[name]
+        made = [one_variant(seen, rates, noise, v, j, yield_callback) for j, v in enumerate(variants)]
+        return *calibrated(np.stack([rate for rate, _ in made]), seen), made
 
-    for piece in first:
-        made = averaged(piece, guide)
-        rate, piece.errors["nonlocal"], piece.scales["nonlocal"] = _missed(piece, np.stack([r for r, _ in made]), kind)
-        piece.rates["nonlocal"] = rate
-        if guide in piece.variances:
-            piece.variances["nonlocal"] = piece.variances[guide]
-        piece.least["nonlocal"] = np.stack([averaged_noise(r, e, noise, j) for j, (r, e) in enumerate(made)])
-    for piece in pieces:
-        piece.errors["alike"] = _missed(piece, np.stack([r for r, _ in averaged(piece, CONTROL)]), kind)[1]
-    return best
-
-
-def _missed(piece: Judged, rate: FloatArray, kind: str) -> tuple[FloatArray, Blocks, FloatArray]:
-    """Return a rate brought to the total of the counts, its error, and the factors (line,)."""
-    rate, scale = calibrated(rate, piece.fold.seen)
-    return rate, error(piece.fold, rate, piece.errors["raw"], kind, piece.block), scale
+    for scored in first:
+        rate, scale, made = averages_of(scored, guide)
+        scored.errors["nonlocal"] = scored.error_of(rate)
+        scored.rates["nonlocal"], scored.scales["nonlocal"] = rate, scale
+        if guide in scored.variances:
+            scored.variances["nonlocal"] = scored.variances[guide]
+        least = [averaged_noise(r, exposure, noise, j) for j, (r, exposure) in enumerate(made)]
+        scored.least_variances["nonlocal"] = np.stack(least)
+    for scored in folds:
+        scored.errors[NONLOCAL_CONTROL] = scored.error_of(averages_of(scored, CONTROL)[0])
+    return variants
 
 
-def judge_combination(
-    pieces: list[Judged], widths: list[float], others: Sequence[str], kind: str
-) -> list[dict[str, float]]:
-    """Fit the combination of raw, smoother and others on the first fold and note its error there.
-
-    Return the weights of every line.
-    """
-    first = [p for p in pieces if p.index == 0]
+def score_combination(folds: Sequence[FoldErrors], widths: Sequence[float], others: Sequence[str]) -> list[Weights]:
+    """Fit and score the combination of raw, smoother and ``others`` on the first fold; return its weights per line."""
+    first = first_folds(folds)
     names = ["raw", "smoother", *(name for name in others if name in first[0].rates)]
-    parts, columns = [], []
-    for piece in first:
-        rates = {name: piece.rates[name] for name in names if name != "smoother"}
-        smoother = np.stack([piece.rates[str(w)][j] for j, w in enumerate(widths)])
-        ordered = {name: smoother if name == "smoother" else rates[name] for name in names}
-        parts.append(cross_errors(piece.fold, ordered, piece.errors["raw"], kind, piece.block))
-        columns.append(-(-piece.fold.seen.counts.shape[2] // piece.block))
-    weights, errors = combine(np.concatenate(parts, 1), columns[0])
+    matrices = []
+    for scored in first:
+        smoother = np.stack([scored.rates[str(width)][j] for j, width in enumerate(widths)])
+        rates = {name: smoother if name == "smoother" else scored.rates[name] for name in names}
+        matrices.append(cross_errors(scored.fold, rates, scored.errors["raw"], scored.kind, scored.block))
+    columns = -(-first[0].fold.seen.counts.shape[2] // first[0].block)
+    weights, errors = combine(np.concatenate(matrices, 1), columns)
     start = 0
-    for piece, part in zip(first, parts, strict=True):
-        piece.errors["combined"] = errors[:, start : start + part.shape[1]]
-        start += part.shape[1]
+    for scored, matrix in zip(first, matrices, strict=True):
+        scored.errors["combined"] = errors[:, start : start + matrix.shape[1]]
+        start += matrix.shape[1]
     return [{name: float(w) for name, w in zip(names, line, strict=True) if w > 0} for line in weights]

@@ -11,7 +11,8 @@ from quietbeam.core.model.evidence import DetectorEvidence, RunEvidence
 from quietbeam_models.weights import Pretrained
 
 from ..data.counts import RunCounts
-from .evaluate import Evaluation, rounded
+from .evaluate import Evaluation
+from .line_evidence import line_evidence, rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def run_evidence(
     """Return the evidence; ``notes`` are added to those of the evaluation."""
     return RunEvidence(
         rows=data.rows_measured,
-        lines=evaluation.line_evidence(data),
+        lines=line_evidence(evaluation, data),
         detectors=_detectors(data),
         kind=data.kind,
         model=weights.name,

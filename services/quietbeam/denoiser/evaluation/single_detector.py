@@ -21,8 +21,8 @@ PERMUTATIONS = 60
 REASON = "One detector of fitted areas: nothing can be held out."
 
 
-def judge_single(data: RunCounts, noise: NoiseModel, seed: int) -> tuple[list[Choice], list[Weights], list[float]]:
-    """Return choice, weights and smoother width of every line.
+def choose_untested(data: RunCounts, noise: NoiseModel, seed: int) -> tuple[list[Choice], list[Weights]]:
+    """Return choice and weights of every line.
 
     A line whose neighbouring pixels are no more alike than those of a shuffled map is a constant; the others get the
     pretrained network, mixed with raw where the finest scale leaves little room for noise.
@@ -31,34 +31,34 @@ def judge_single(data: RunCounts, noise: NoiseModel, seed: int) -> tuple[list[Ch
     choices: list[Choice] = []
     weights: list[Weights] = []
     for j in range(len(data.lines)):
-        lit = sums.exposure[j] > 0
+        valid = sums.exposure[j] > 0
         values = sums.rate[j]
-        if lit.sum() < 16 or not np.ptp(values[lit]):
+        if valid.sum() < 16 or not np.ptp(values[valid]):
             choices.append(not_tested(REASON))
             weights.append({})
             continue
-        if not _is_structured(values, lit, np.random.default_rng([seed, 51, j])):
+        if not _is_structured(values, valid, np.random.default_rng([seed, 51, j])):
             choices.append(not_tested(REASON, "smoother", constant=True))
             weights.append({})
             continue
-        variance = noise.factor[j] * max(float(values[lit].mean()), 0.0) + noise.constant[j]
-        share = float(np.clip(variance / values[lit].var() / NOISY_SHARE, LEAST_NETWORK, 1.0))
+        variance = noise.factor[j] * max(float(values[valid].mean()), 0.0) + noise.constant[j]
+        share = float(np.clip(variance / values[valid].var() / NOISY_SHARE, LEAST_NETWORK, 1.0))
         choices.append(not_tested(REASON, "pretrained" if share == 1.0 else "combined"))
         weights.append({"pretrained": share, **({"raw": 1 - share} if share < 1 else {})})
-    return choices, weights, [float("inf")] * len(data.lines)
+    return choices, weights
 
 
-def _is_structured(values: NDArray[np.floating], lit: BoolArray, rng: np.random.Generator) -> bool:
+def _is_structured(values: NDArray[np.floating], valid: BoolArray, rng: np.random.Generator) -> bool:
     """Return True when smoothing leaves more variance than in nine of ten shuffled maps."""
 
     def left(image: NDArray[np.floating]) -> float:
-        weight = ndimage.gaussian_filter(lit.astype(np.float64), 1.2)
-        return float((ndimage.gaussian_filter(np.where(lit, image, 0), 1.2)[lit] / weight[lit]).var())
+        weight = ndimage.gaussian_filter(valid.astype(np.float64), 1.2)
+        return float((ndimage.gaussian_filter(np.where(valid, image, 0), 1.2)[valid] / weight[valid]).var())
 
-    centred = np.where(lit, values - values[lit].mean(), 0).astype(np.float64)
+    centred = np.where(valid, values - values[valid].mean(), 0).astype(np.float64)
     shuffled = centred.copy()
     chance = []
     for _ in range(PERMUTATIONS):
-        shuffled[lit] = rng.permutation(centred[lit])
+        shuffled[valid] = rng.permutation(centred[valid])
         chance.append(left(shuffled))
     return left(centred) > float(np.quantile(chance, 0.9))
