@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
 from quietbeam.spectra import LineMap, MapInfo
+from quietbeam.spectra.maps import Axes, Order
 
 _LINE = re.compile(r"[A-Z][a-z]?_[KLM][ab]?\d?")
 _UINT32_MAX = 2**32 - 1
@@ -23,10 +24,12 @@ class MapFile:
 
     Attributes
     ----------
-    step
-        Pixel size (row, col) in ``units``, or None.
+    axes
+        Where the pixels lie, or None.
+    order
+        Where the order of the pixels comes from: ``verified``, ``from_positions`` or ``assumed``; empty where unknown.
     remark
-        A sentence for people, where the counts are not what the detectors gave.
+        For people: what was chosen, what was left out and why, and where the counts are not what the detectors gave.
     """
 
     counts: NDArray[Any]
@@ -35,10 +38,30 @@ class MapFile:
     i0: NDArray[Any] | None = None
     live_time_s: NDArray[Any] | None = None
     measured: NDArray[Any] | None = None
-    step: tuple[float, float] | None = None
-    units: str = ""
+    axes: Axes | None = None
+    order: Order = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     remark: str = ""
+
+    @property
+    def origin(self) -> tuple[float, float] | None:
+        """Position (row axis, col axis) of pixel (0, 0) in `units`."""
+        return None if self.axes is None else self.axes.origin
+
+    @property
+    def step(self) -> tuple[float, float] | None:
+        """Pixel size (row, col) in `units`."""
+        return None if self.axes is None else self.axes.step
+
+    @property
+    def units(self) -> str:
+        """Of positions; empty where unknown."""
+        return "" if self.axes is None else self.axes.units
+
+    @property
+    def positions(self) -> NDArray[Any] | None:
+        """(2, row, col) measured positions along the row axis and the col axis."""
+        return None if self.axes is None else self.axes.positions
 
     def select(self, lines: Sequence[str]) -> MapFile:
         """Keep only the named lines.
@@ -53,6 +76,8 @@ class MapFile:
         if missing:
             raise InputError(f"no line {', '.join(missing)} in the file; it has {', '.join(have)}")
         index = [have.index(name) for name in lines]
+        if index == list(range(len(have))):
+            return self
         return replace(self, counts=self.counts[:, index], lines=tuple(lines))
 
     def line_map(self, source: str) -> LineMap:
@@ -83,6 +108,8 @@ class MapFile:
             live_time_s=None if self.live_time_s is None else np.asarray(self.live_time_s, float),
             i0=None if self.i0 is None else np.asarray(self.i0, float),
             dwell_s=self.metadata.get("dwell_s"),
+            axes=self.axes,
+            order=self.order,
         )
         return LineMap(
             info=info, lines=self.lines, counts=values.astype(np.uint32 if whole else np.float32), measured=lit

@@ -6,15 +6,18 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from quietbeam.core.errors import FileFormatError, InputError, QuietbeamError
+from quietbeam.core.hdf5 import open_hdf5
 from quietbeam.spectra import LineMap, spectra_to_lines
 from quietbeam.spectra.fit import fit_lines
 
+from .choice import ReadChoice
 from .map_file import MapFile
 from .readers import own
 from .readers.mda import is_mda
@@ -25,7 +28,15 @@ _DAMAGED = (OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError,
 """What h5py, zarr and zipfile raise on files that are cut or overwritten."""
 
 
-def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = None, *, fit: bool = False) -> MapFile:
+def read_map(
+    path: Path,
+    lines: Sequence[str] = (),
+    calibration: Path | None = None,
+    *,
+    fit: bool = False,
+    choice: ReadChoice | None = None,
+    scan: str = "",
+) -> MapFile:
     """Read a measured map.
 
     Ours (HDF5, zarr, .npz with ``counts``; the raw maps of a NeXus file that we wrote), or spectra and fits of PyXRF,
@@ -39,15 +50,21 @@ def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = N
         JSON with the energy calibration of spectra; see :func:`read_measured`.
     fit
         Fit spectra instead of summing windows; see :func:`quietbeam.spectra.fit.fit_lines`.
+    choice
+        What to take where the file leaves a choice.
+    scan
+        Short for ``choice=ReadChoice(scan=...)``.
 
     Raises
     ------
     FileFormatError
         The file is not there, not readable, or of no known kind.
     InputError
-        A line is not in the file.
+        A line is not in the file, or the choice does not fit it; the message shows what would work.
     """
     path = Path(path)
+    choice = choice or ReadChoice()
+    choice = replace(choice, scan=scan) if scan else choice
     if not path.exists():
         raise FileFormatError(f"{path} does not exist")
     if not os.access(path, os.R_OK):
@@ -55,11 +72,12 @@ def read_map(path: Path, lines: Sequence[str] = (), calibration: Path | None = N
     try:
         found = _own(path)
         if found is None:
-            return _foreign(path, lines, calibration, fit=fit)
+            return _foreign(path, lines, calibration, fit=fit, choice=choice)
     except QuietbeamError:
         raise
     except _DAMAGED as error:
         raise FileFormatError(f"{path} cannot be read (is it whole?): {error or type(error).__name__}") from error
+    choice.refuse_others(path, "a file of quietbeam")
     _no_options_for_spectra(path, fit, calibration)
     return found.select(lines) if lines else found
 
@@ -76,7 +94,7 @@ def _own(path: Path) -> MapFile | None:
                 return None
         return own.read_npz(path)
     if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return own.read_hdf5(path, file)
     if is_mda(path):
         return None
@@ -89,8 +107,8 @@ def _no_options_for_spectra(path: Path, fit: bool, calibration: Path | None) -> 
         raise InputError(f"{path} holds counts or fits of lines, no spectra: leave {option} out")
 
 
-def _foreign(path: Path, lines: Sequence[str], calibration: Path | None, *, fit: bool) -> MapFile:
-    measured = read_measured(path, calibration)
+def _foreign(path: Path, lines: Sequence[str], calibration: Path | None, *, fit: bool, choice: ReadChoice) -> MapFile:
+    measured = read_measured(path, calibration, choice)
     cut = not isinstance(measured, LineMap)
     if isinstance(measured, LineMap):
         _no_options_for_spectra(path, fit, calibration)
@@ -99,6 +117,7 @@ def _foreign(path: Path, lines: Sequence[str], calibration: Path | None, *, fit:
         found = (fit_lines if fit else spectra_to_lines)(measured, list(lines) or None)
     info = found.info
     ours = h5py.is_hdf5(path) and is_our_hdf5(path)
+    remarks = [f"{path.name} is a result of quietbeam: what is denoised once more is its denoised map"] if ours else []
     file = MapFile(
         counts=found.counts,
         lines=found.lines,
@@ -106,7 +125,9 @@ def _foreign(path: Path, lines: Sequence[str], calibration: Path | None, *, fit:
         i0=info.i0,
         live_time_s=info.live_time_s,
         measured=found.measured,
+        axes=info.axes,
+        order=info.order,
         metadata={"source": info.source, **({} if info.dwell_s is None else {"dwell_s": info.dwell_s})},
-        remark=f"{path.name} is a result of quietbeam: what is denoised once more is its denoised map" if ours else "",
+        remark="; ".join((*info.remarks, *remarks)),
     )
     return file if cut or not lines else file.select(lines)

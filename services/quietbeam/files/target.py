@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 
 from quietbeam.core.errors import InputError
+from quietbeam.core.hdf5 import open_hdf5
 
 
 def check_target(path: Path, format: str, source: Path | None = None) -> None:
@@ -65,7 +66,7 @@ def _is_our_zarr(path: Path) -> bool:
 def is_our_hdf5(path: Path) -> bool:
     """Tell a result that quietbeam wrote from any other HDF5 file, such as one of a detector."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if "entry/process/program" in file:
                 return bool(file["entry/process/program"][()] == b"quietbeam")
             return "MAPS/quietbeam" in file or "xrfmap/detsum/xrf_fit_uncertainty" in file

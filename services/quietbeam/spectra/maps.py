@@ -159,10 +159,9 @@ class SpectralMap:
         pixels = np.arange(points) if self.pixels is None else self.pixels
         for start in range(0, points, n):
             stop = min(start + n, points)
-            counts, good, problems = usable_counts(source.read(start, stop))
             placed = pixels[start:stop] >= 0
-            if not placed.all():
-                counts, good = counts[placed], good[placed]
+            values = source.read(start, stop)
+            counts, good, problems = usable_counts(values if placed.all() else values[placed])
             yield Block(pixels=pixels[start:stop][placed], counts=counts, good=good, problems=problems)
 
 

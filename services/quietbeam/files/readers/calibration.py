@@ -4,30 +4,77 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import psutil
 import structlog
 
 from quietbeam.core.errors import FileFormatError
 from quietbeam.spectra import Floats
 
+from ..choice import ReadChoice, command_line
+
 log = structlog.get_logger()
 
-MAX_BYTES = 8 * 2**30
 _CALIBRATION_SUFFIX = "_energy_calibration.json"
+_SHARE_OF_MEMORY = 0.8
+_WIDEST_KEV = 0.2
+"""Of a channel; XRF detectors have 0.002 to 0.1 keV."""
+_NARROWEST_EV = 1.0
+_FARTHEST_KEV = 50.0
 
 
-def calibration_of(path: Path, given: Path | None, detectors: int, header: list[list[float]] | None) -> Floats:
-    """Return (detector, 2): energy of channel 0 and width of a channel, keV."""
-    beside = [p for p in sorted(path.parent.glob(f"*{_CALIBRATION_SUFFIX}")) if _belongs(p, path)]
+class Calibration(NamedTuple):
+    """Energies of the channels.
+
+    Attributes
+    ----------
+    kev
+        (detector, 2): energy of channel 0 and width of a channel, keV.
+    remarks
+        What was assumed.
+    """
+
+    kev: Floats
+    remarks: tuple[str, ...]
+
+
+def calibration_of(
+    path: Path,
+    given: Path | None,
+    detectors: int,
+    header: list[list[float]] | None,
+    choice: ReadChoice | None = None,
+    *,
+    assumed: bool = False,
+) -> Calibration:
+    """Return the calibration: the user's, else one beside the file, else the file's own.
+
+    Energies in eV are recognised by the width of a channel.
+
+    Parameters
+    ----------
+    assumed
+        The header's is a usual one, which the file does not state.
+
+    Raises
+    ------
+    FileFormatError
+        There is none, or it cannot be right.
+    """
+    beside = [p for p in sorted(path.parent.iterdir()) if p.name.endswith(_CALIBRATION_SUFFIX) and _belongs(p, path)]
     source = given or (beside[0] if beside else None)
-    pairs = header if source is None else _from_json(source, path.stem, detectors)
+    chosen = None if choice is None or choice.energy is None else [list(choice.energy)] * detectors
+    pairs = chosen or (header if source is None else _from_json(source, path.stem, detectors))
     if pairs is None:
         raise FileFormatError(
             f"{path} says nothing of energies: give --calibration FILE.json with "
-            f'{{"{path.stem}": [[offset_keV, keV_per_channel], ... {detectors} detectors]}}'
+            f'{{"{path.stem}": [[offset_keV, keV_per_channel], ... {detectors} detectors]}}, or one for all, as in: '
+            f"{command_line(path, '--energy 0,0.01')}"
         )
-    log.info("energy_calibration", source=str(source or "header of the file"), kev=pairs)
+    where = "chosen" if chosen else str(source or ("assumed" if assumed else "header of the file"))
+    log.info("energy_calibration", source=where, kev=pairs)
     try:
         values = np.asarray(pairs, float)
     except (ValueError, TypeError):
@@ -36,7 +83,18 @@ def calibration_of(path: Path, given: Path | None, detectors: int, header: list[
         raise FileFormatError(
             f"calibration of {path} must be one (offset, width > 0) in keV for each of {detectors} detectors"
         )
-    return values
+    remarks: tuple[str, ...] = ()
+    if values[:, 1].min() >= _NARROWEST_EV:
+        values = values / 1000
+        remarks = (f"the energy calibration was taken to be in eV: {values[0, 1]:g} keV per channel",)
+    if values[:, 1].max() > _WIDEST_KEV or np.abs(values[:, 0]).max() > _FARTHEST_KEV:
+        raise FileFormatError(
+            f"calibration of {path} cannot be in keV: channel 0 at {values[0, 0]:g}, {values[0, 1]:g} per channel. "
+            f"Give it in keV, as in: {command_line(path, '--energy 0,0.01')}"
+        )
+    if assumed and where == "assumed":
+        remarks += (f"the file states no energies: {values[0, 0]:g} + {values[0, 1]:g} keV per channel was assumed",)
+    return Calibration(values, remarks)
 
 
 def _belongs(calibration: Path, path: Path) -> bool:
@@ -60,6 +118,10 @@ def _from_json(source: Path, stem: str, detectors: int) -> list[list[float]]:
 
 
 def refuse_giants(path: Path, size: int) -> None:
-    """Refuse before allocation what would not fit."""
-    if size > MAX_BYTES:
-        raise FileFormatError(f"{path} would need {size / 2**30:.0f} GiB: replay holds a map in memory, cut it down")
+    """Refuse before allocation what would not fit into the memory that is free."""
+    free = psutil.virtual_memory().available
+    if size > _SHARE_OF_MEMORY * free:
+        raise FileFormatError(
+            f"{path} would need {size / 2**30:.1f} GiB of the {free / 2**30:.1f} GiB of memory that are free: "
+            "take fewer lines or detectors, or cut it down"
+        )

@@ -7,6 +7,7 @@ Layout of analysed files after XRF-Maps 10 (``MAPS/Spectra``, ``MAPS/XRF_Analyze
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,24 @@ import h5py
 import numpy as np
 
 from quietbeam.core.errors import FileFormatError
-from quietbeam.spectra import Floats, LineMap, MapInfo, SpectralMap
+from quietbeam.core.hdf5 import open_hdf5
+from quietbeam.core.model.not_measured import padding, usable_areas, usable_live_time
+from quietbeam.spectra import LineMap, MapInfo, SpectralMap
+from quietbeam.spectra.maps import Axes
 
+from ..choice import ReadChoice
 from ..names import line_name
 from .calibration import calibration_of, refuse_giants
+from .hdf5_spectra import Hdf5Spectra, OpenedSpectra, open_spectra
+from .monitor import Monitor, choose_i0
+from .points import axes_of
 
 _DETECTORS = "abcdefghijklmnop"
 _SINGLE = re.compile(r"\.h5(\d+)$")
 _SPECTRA = ("MAPS/Spectra/mca_arr", "MAPS/mca_arr")
 _ANALYSED = tuple(f"MAPS/XRF_Analyzed/{method}" for method in ("Fitted", "NNLS", "ROI"))
+_AXES = ("channel", "row", "col")
+_MONITORS = ("US_IC", "UPSTREAM_IONCHAMBER")
 
 
 def is_raw(file: h5py.File) -> bool:
@@ -35,80 +45,116 @@ def is_analysed(file: h5py.File) -> bool:
     return "MAPS" in file and any(name in file for name in (*_SPECTRA, *_ANALYSED, "MAPS/XRF_roi"))
 
 
-def read_raw(path: Path, file: h5py.File, calibration: Path | None) -> SpectralMap:
+def read_raw(path: Path, file: h5py.File, calibration: Path | None, choice: ReadChoice) -> SpectralMap:
     """Read ``MAPS_RAW``: data_a, data_b, ... (channel, row, col), one for each detector."""
+    choice.refuse_others(path, "a file of MAPS", "energy")
     raw = file["MAPS_RAW"]
     names = [f"data_{letter}" for letter in _DETECTORS if f"data_{letter}" in raw]
-    refuse_giants(path, sum(raw[name].nbytes for name in names))
-    spectra = np.stack([raw[name][()] for name in names]).transpose(2, 3, 0, 1)
-    if spectra.dtype.kind not in "iu" or spectra.min() < 0:
-        raise FileFormatError(f"{path}: spectra of type {spectra.dtype}, smallest value {spectra.min()}, are no counts")
+    spectra = open_spectra(path, file, [(f"MAPS_RAW/{name}", _AXES) for name in names])
+    assert spectra.grid is not None
+    refuse_giants(path, 4 * len(names) * len(spectra.there))
     real = raw["realtime"][()].astype(float) if "realtime" in raw else None
+    live, alive = usable_live_time(raw["livetime"][()]) if "livetime" in raw else (None, True)
+    energies = calibration_of(path, calibration, len(names), None, choice)
     info = MapInfo(
         source=path.name,
         detectors=tuple(f"det{d + 1}" for d in range(len(names))),
-        shape=spectra.shape[:2],
-        live_time_s=raw["livetime"][()].astype(float) if "livetime" in raw else None,
+        shape=spectra.grid,
+        live_time_s=live,
         dwell_s=None if real is None else float(np.median(real)),
+        measured=spectra.there.reshape(spectra.grid) & alive,
+        order="assumed",
+        remarks=(*spectra.remarks, *energies.remarks, "maps are not normalised by I0: the file has none"),
     )
-    return SpectralMap(info=info, spectra=spectra, calibration=calibration_of(path, calibration, len(names), None))
+    return SpectralMap(info=info, spectra=spectra.source, calibration=energies.kev)
 
 
 def read_analysed(
     path: Path,
     file: h5py.File,  # noqa: ARG001
     calibration: Path | None,
+    choice: ReadChoice,
 ) -> SpectralMap | LineMap:
     """Read the single-detector files ``stem.h50``, ``stem.h51`` ... that belong to ``path``; else the file alone.
 
     Spectra are taken where every file has them (photon counts), else the fitted areas.
     """
+    choice.refuse_others(path, "a file of XRF-Maps", "i0", "energy")
+    files = _single_files(path) or [path]
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_hdf5(one)) for one in files]
+        if all(_first(one, _SPECTRA) is not None for one in opened):
+            return _spectra(path, opened, calibration, choice)
+        return _areas(path, opened, choice)
+
+
+def _single_files(path: Path) -> list[Path]:
+    """Return the files of single detectors; the names may hold brackets and stars."""
     match = _SINGLE.search(path.name)
     stem = path.name[: match.start()] if match else path.stem
-    singles = sorted(
-        (p for p in path.parent.glob(f"{stem}.h5*") if _SINGLE.search(p.name)),
-        key=lambda p: int(_SINGLE.search(p.name)[1]),  # type: ignore[index]
-    )
-    files = singles or [path]
-    opened = [h5py.File(one, "r") for one in files]
-    try:
-        if all(_first(one, _SPECTRA) is not None for one in opened):
-            return _spectra(path, opened, calibration)
-        return _areas(path, opened)
-    finally:
-        for one in opened:
-            one.close()
+    numbered = {
+        int(number[1]): one
+        for one in path.parent.iterdir()
+        if (number := _SINGLE.search(one.name)) and one.name[: number.start()] == stem
+    }
+    return [numbered[n] for n in sorted(numbered)]
 
 
-def _spectra(path: Path, files: list[h5py.File], calibration: Path | None) -> SpectralMap:
-    arrays: list[Any] = [_first(one, _SPECTRA) for one in files]
-    _same(path, [a.shape for a in arrays])
-    refuse_giants(path, sum(a.nbytes for a in arrays))
-    spectra = np.stack([a[()] for a in arrays]).transpose(2, 3, 0, 1)
-    if spectra.dtype.kind == "f" and np.array_equal(spectra, np.rint(spectra)) and spectra.min() >= 0:
-        spectra = spectra.astype(np.uint32)
-    if spectra.dtype.kind not in "iu" or spectra.min() < 0:
-        raise FileFormatError(f"{path}: spectra of type {spectra.dtype}, smallest value {spectra.min()}, are no counts")
+def _spectra(path: Path, files: list[h5py.File], calibration: Path | None, choice: ReadChoice) -> SpectralMap:
+    opened = [open_spectra(path, one, [(_first(one, _SPECTRA).name, _AXES)]) for one in files]
+    shapes = [(one.source.shape[-1], *(one.grid or ())) for one in opened]
+    _same(path, shapes)
+    spectra = _joined(opened)
+    shape = spectra.grid
+    assert shape is not None
+    refuse_giants(path, 4 * len(files) * len(spectra.there))
     pairs = []
     for one in files:
         found = _first(one, ("MAPS/Spectra/Energy_Calibration", "MAPS/energy_calib"))
         if found is not None:
             pairs.append([float(v) for v in found[:2]])
-    live = [_first(one, ("MAPS/Spectra/Elapsed_Livetime",)) for one in files]
+    times = [_first(one, ("MAPS/Spectra/Elapsed_Livetime",)) for one in files]
+    live, alive = None, np.ones(shape, bool)
+    if all(v is not None for v in times):
+        live, alive = usable_live_time(np.stack([v[()] for v in times]))
     real = _first(files[0], ("MAPS/Spectra/Elapsed_Realtime",))
+    header = pairs if len(pairs) == len(files) else None
+    energies = calibration_of(path, calibration, len(files), header, choice)
+    monitor = _monitor(files[0], shape, choice)
+    measured = spectra.there.reshape(shape) & alive
     info = MapInfo(
         source=path.name,
         detectors=tuple(f"det{d + 1}" for d in range(len(files))),
-        shape=spectra.shape[:2],
-        live_time_s=np.stack([v[()] for v in live]).astype(float) if all(v is not None for v in live) else None,
-        i0=_scaler(files[0]),
+        shape=shape,
+        live_time_s=live,
+        i0=monitor.i0,
         dwell_s=None if real is None else float(np.median(real[()])),
+        measured=measured if monitor.measured is None else measured & monitor.measured,
+        axes=_axes(files[0], shape),
+        order="assumed",
+        remarks=(*spectra.remarks, *energies.remarks, monitor.remark),
     )
-    header = pairs if len(pairs) == len(files) else None
-    return SpectralMap(info=info, spectra=spectra, calibration=calibration_of(path, calibration, len(files), header))
+    return SpectralMap(info=info, spectra=spectra.source, calibration=energies.kev)
 
 
-def _areas(path: Path, files: list[h5py.File]) -> LineMap:
+def _joined(opened: list[OpenedSpectra]) -> OpenedSpectra:
+    """Return the spectra of several files, one detector each, as one source."""
+    first = opened[0]
+    shape = (first.source.shape[0], len(opened), first.source.shape[2])
+    there = np.logical_and.reduce([one.there for one in opened])
+    source = Hdf5Spectra(
+        [part for one in opened for part in one.source.parts],
+        shape,
+        cols=first.source.cols,
+        grain=max(one.source.grain for one in opened),
+        itemsize=max(one.source.itemsize for one in opened),
+        there=there,
+    )
+    remarks = tuple(dict.fromkeys(remark for one in opened for remark in one.remarks))
+    return OpenedSpectra(source=source, there=there, grid=first.grid, remarks=remarks)
+
+
+def _areas(path: Path, files: list[h5py.File], choice: ReadChoice) -> LineMap:
     maps, names = [], []
     for one in files:
         group = _first(one, _ANALYSED)
@@ -118,23 +164,36 @@ def _areas(path: Path, files: list[h5py.File]) -> LineMap:
             values, labels = one["MAPS/XRF_roi"][()], one["MAPS/channel_names"][()]
         else:
             raise FileFormatError(f"{path}: {one.filename} holds neither spectra nor maps of lines")
-        found = {line_name(label): np.asarray(v, np.float32) for label, v in zip(labels, values, strict=False)}
+        found = {line_name(label): np.asarray(v) for label, v in zip(labels, values, strict=False)}
         maps.append({name: value for name, value in found.items() if name})
         names.append(set(maps[-1]))
     lines = [name for name in maps[0] if name and all(name in other for other in names)]
     if not lines:
         raise FileFormatError(f"{path}: no emission line is in all of its {len(files)} detector files")
     _same(path, [m[lines[0]].shape for m in maps])
-    counts = np.stack([[m[line] for line in lines] for m in maps])
+    stacked = np.stack([[m[line] for line in lines] for m in maps])
+    shape = (stacked.shape[2], stacked.shape[3])
+    flat, good, problems = usable_areas(np.moveaxis(stacked, (0, 1), (2, 3)).reshape(-1, *stacked.shape[:2]))
+    counts = np.ascontiguousarray(np.moveaxis(flat.reshape(*shape, *stacked.shape[:2]), (2, 3), (0, 1)))
+    monitor = _monitor(files[0], shape, choice)
+    empty = padding(np.abs(counts).sum((0, 1)))
+    measured = good.reshape(shape) & ~empty
+    if monitor.measured is not None:
+        measured &= monitor.measured
+    remarks = [f"{n} pixels are not measured: {reason}" for reason, n in problems.items()]
+    if empty.any():
+        remarks.append(f"{int(empty.sum())} pixels at the end of the scan are empty, and not measured")
     info = MapInfo(
         source=path.name,
         detectors=tuple(f"det{d + 1}" for d in range(len(files))),
-        shape=(counts.shape[2], counts.shape[3]),
-        i0=_scaler(files[0]),
+        shape=shape,
+        i0=monitor.i0,
+        measured=measured,
+        axes=_axes(files[0], shape),
+        order="assumed",
+        remarks=(*remarks, monitor.remark),
     )
-    return LineMap(
-        info=info, lines=tuple(map(str, lines)), counts=counts, measured=np.asarray(np.isfinite(counts).all((0, 1)))
-    )
+    return LineMap(info=info, lines=tuple(map(str, lines)), counts=counts, measured=measured)
 
 
 def _first(file: h5py.File, names: tuple[str, ...]) -> Any:
@@ -146,11 +205,22 @@ def _same(path: Path, shapes: list[tuple[int, ...]]) -> None:
         raise FileFormatError(f"{path}: its detector files have different shapes: {', '.join(map(str, shapes))}")
 
 
-def _scaler(file: h5py.File) -> Floats | None:
-    """Return the upstream ion chamber (row, col), where there is one."""
+def _monitor(file: h5py.File, shape: tuple[int, int], choice: ReadChoice) -> Monitor:
+    """Return the upstream ion chamber, or the chosen scaler."""
+    scalers: dict[str, Any] = {}
     for names, values in (("MAPS/Scalers/Names", "MAPS/Scalers/Values"), ("MAPS/scaler_names", "MAPS/scalers")):
-        if names in file and values in file:
+        if not scalers and names in file and values in file:
             for name, value in zip(file[names][()], file[values][()], strict=False):
-                if name.decode(errors="replace").strip().upper() in ("US_IC", "UPSTREAM_IONCHAMBER"):
-                    return np.asarray(value, float) if np.nanmin(value) > 0 else None
+                if value.shape == shape:
+                    scalers[name.decode(errors="replace").strip().rstrip("\x00")] = np.asarray(value, float)
+    return choose_i0(scalers, lambda name: name.upper() in _MONITORS, choice.i0)
+
+
+def _axes(file: h5py.File, shape: tuple[int, int]) -> Axes | None:
+    """Return the positions of rows and columns, where the file has them."""
+    for x_name, y_name in (("MAPS/Scan/x_axis", "MAPS/Scan/y_axis"), ("MAPS/x_axis", "MAPS/y_axis")):
+        x, y = file.get(x_name), file.get(y_name)
+        if isinstance(x, h5py.Dataset) and isinstance(y, h5py.Dataset) and (y.size, x.size) == shape:
+            grid = np.meshgrid(np.ravel(y[()]).astype(float), np.ravel(x[()]).astype(float), indexing="ij")
+            return axes_of(np.stack(grid), ("y", "x"))
     return None

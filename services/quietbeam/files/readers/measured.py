@@ -11,11 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from quietbeam.core.errors import FileFormatError
+from quietbeam.core.hdf5 import open_hdf5
+from quietbeam.core.model.not_measured import usable_live_time
+from quietbeam.core.model.types import BoolArray
 from quietbeam.spectra import LineMap, MapInfo, SpectralMap
 
+from ..choice import ReadChoice, command_line
 from . import bliss, maps, mda, own, pyxrf
 from .calibration import calibration_of, refuse_giants
-from .points import cells_of
+from .monitor import choose_i0
+from .points import by_positions, in_order
 from .xmap import xmap_entries
 
 READERS = (
@@ -24,53 +29,63 @@ READERS = (
     (maps.is_analysed, maps.read_analysed),
     (bliss.is_bliss, bliss.read_bliss),
 )
+_MONITORS = ("i0", "I0", "2xfm_scaler3_cts1.B")
+"""The last is the upstream ion chamber at APS 2-ID-E."""
 FORMATS = ("PyXRF (xrfmap)", "MAPS (MAPS_RAW, MAPS)", "BLISS (N.1/measurement)", "MDA")
 
 
-def read_measured(path: Path, calibration: Path | None = None) -> SpectralMap | LineMap:
+def read_measured(
+    path: Path, calibration: Path | None = None, choice: ReadChoice | None = None
+) -> SpectralMap | LineMap:
     """Read a measured map of another program.
 
     ``.npz`` with ``spectra`` (row, col, detector, channel), or (point, detector, channel) with ``pos``; HDF5 of MAPS,
-    PyXRF and BLISS; MDA.
+    PyXRF and BLISS; MDA. Spectra in HDF5 and MDA are read when the map is made, in pieces.
 
     Parameters
     ----------
     calibration
         JSON file, ``{"name": [[offset_keV, keV_per_channel], ...]}`` with one pair per detector. Default: a file
         ``PREFIX_energy_calibration.json`` beside a file called ``PREFIX...``; else what the file itself says.
+    choice
+        What to take where the file leaves a choice.
 
     Raises
     ------
     FileFormatError
         It cannot be used; the message says why and what to do.
     """
+    choice = choice or ReadChoice()
     if path.suffix == ".npz":
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             refuse_giants(path, sum(i.file_size for i in archive.zip.infolist()))
-            return _read_npz(path, own.arrays_of(path, archive), calibration)
+            return _read_npz(path, own.arrays_of(path, archive), calibration, choice)
     if mda.is_mda(path):
-        return mda.read_mda(path, calibration)
-    with h5py.File(path, "r") as file:
+        return mda.read_mda(path, calibration, choice)
+    with open_hdf5(path) as file:
         reader = next((read for is_it, read in READERS if is_it(file)), None)
         if reader is None:
             raise FileFormatError(
                 f"{path} is HDF5, but none of {', '.join(FORMATS)}, and not ours ({own.WANTED}); "
                 f"it holds {_contents(file)}"
             )
-        measured: SpectralMap | LineMap = reader(path, file, calibration)
+        measured: SpectralMap | LineMap = reader(path, file, calibration, choice)
         return measured
 
 
-def _read_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: Path | None) -> SpectralMap:
+def _read_npz(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: Path | None, choice: ReadChoice
+) -> SpectralMap:
     spectra = arrays["spectra"]
-    if spectra.ndim == 3 and spectra.dtype.kind in "iu":
-        return _read_points(path, arrays, calibration)
-    if spectra.ndim != 4 or spectra.dtype.kind not in "iu":
+    if spectra.dtype.kind not in "iu" or spectra.ndim not in (3, 4):
         raise FileFormatError(
             f"{path}: spectra must be integer counts (row, col, detector, channel), not {spectra.dtype} {spectra.shape}"
         )
+    if spectra.ndim == 3:
+        return _read_points(path, arrays, calibration, choice)
+    choice.refuse_others(path, "an .npz file of spectra on a grid", "i0", "energy")
     rows, cols, detectors, _ = spectra.shape
-    live = real = i0 = None
+    live = real = None
     pairs: list[list[float]] | None = None
     if "LIVETIME" in arrays:  # PIXL: times in s, energies in eV, each (row, col, detector)
         live, real = np.moveaxis(arrays["LIVETIME"], -1, 0), np.moveaxis(arrays["REALTIME"], -1, 0)
@@ -79,30 +94,49 @@ def _read_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: P
         ]
     elif xmap := xmap_entries(arrays, detectors):
         live, real, pairs = xmap
-        i0 = arrays.get("2xfm_scaler3_cts1.B")  # upstream ion chamber at APS 2-ID-E
+    scalers = {name: v for name, v in arrays.items() if v.shape == (rows, cols) and v.dtype.kind in "iuf"}
+    monitor = choose_i0(scalers, lambda name: name in _MONITORS, choice.i0)
+    energies = calibration_of(path, calibration, detectors, pairs, choice)
+    live_time, alive = (None, None) if live is None else usable_live_time(live)
     info = MapInfo(
         source=path.name,
         detectors=tuple(f"det{d + 1}" for d in range(detectors)),
         shape=(rows, cols),
-        live_time_s=live,
-        i0=None if i0 is None else i0.astype(float),
+        live_time_s=live_time,
+        i0=monitor.i0,
         dwell_s=None if real is None else float(np.median(real)),
+        measured=_all_of((rows, cols), monitor.measured, alive),
+        order="assumed",
+        remarks=(*energies.remarks, monitor.remark),
     )
-    return SpectralMap(info=info, spectra=spectra, calibration=calibration_of(path, calibration, detectors, pairs))
+    return SpectralMap(info=info, spectra=spectra, calibration=energies.kev)
 
 
-def _read_points(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: Path | None) -> SpectralMap:
+def _all_of(shape: tuple[int, int], *parts: BoolArray | None) -> BoolArray:
+    """Return (row, col) where all of the parts that are there are true."""
+    return np.logical_and.reduce([np.ones(shape, bool), *(part for part in parts if part is not None)])
+
+
+def _read_points(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration: Path | None, choice: ReadChoice
+) -> SpectralMap:
     """Put points with positions on a grid; PIXL names what belongs to a detector ``LIVETIME_A``, ``LIVETIME_B``."""
+    choice.refuse_others(path, "an .npz file of points", "shape", "snake", "energy")
     spectra = arrays["spectra"]
-    if "pos" not in arrays or arrays["pos"].shape != (len(spectra), 2):
+    if choice.shape is not None:
+        placed = in_order(len(spectra), choice.shape, snake=bool(choice.snake))
+    elif "pos" not in arrays or arrays["pos"].shape != (len(spectra), 2):
         raise FileFormatError(
             f"{path} is a list of {len(spectra)} points, not a grid (spectra {spectra.shape}): add their positions as "
-            "'pos' (point, 2), or give spectra as (row, col, detector, channel)"
+            "'pos' (point, 2), or give spectra as (row, col, detector, channel), or say rows x columns, as in: "
+            f"{command_line(path, '--shape 6x8')}"
         )
-    try:
-        cells = cells_of(arrays["pos"].astype(float))
-    except FileFormatError as error:
-        raise FileFormatError(f"{path}: {error}") from error
+    else:
+        try:
+            fast, slow = arrays["pos"].astype(float).T
+            placed = by_positions(slow, fast)
+        except FileFormatError as error:
+            raise FileFormatError(f"{path}: {error}") from error
     letters = "ABCDEFGHIJKLMNOP"[: spectra.shape[1]]
 
     def each(name: str) -> list[npt.NDArray[Any]] | None:
@@ -113,19 +147,22 @@ def _read_points(path: Path, arrays: Mapping[str, npt.NDArray[Any]], calibration
     pairs = None
     if offsets is not None and widths is not None:
         pairs = [[1e-3 * float(o[0]), 1e-3 * float(w[0])] for o, w in zip(offsets, widths, strict=True)]
+    energies = calibration_of(path, calibration, spectra.shape[1], pairs, choice)
+    live_time, alive = None, None
+    if live is not None:
+        live_time, alive = usable_live_time(np.stack([placed.sum(one) for one in live]))
     info = MapInfo(
         source=path.name,
         detectors=tuple(f"det{d + 1}" for d in range(spectra.shape[1])),
-        shape=cells.shape,
-        live_time_s=None if live is None else np.stack([cells.sum(one) for one in live]),
+        shape=placed.shape,
+        live_time_s=live_time,
         dwell_s=None if real is None else float(np.median(real)),
-        measured=cells.measured,
+        measured=_all_of(placed.shape, placed.measured, alive),
+        axes=placed.axes,
+        order=placed.order,
+        remarks=(*placed.remarks, *energies.remarks, "maps are not normalised by I0: the file has none"),
     )
-    return SpectralMap(
-        info=info,
-        spectra=cells.sum(spectra),
-        calibration=calibration_of(path, calibration, spectra.shape[1], pairs),
-    )
+    return SpectralMap(info=info, spectra=spectra, calibration=energies.kev, pixels=placed.pixels)
 
 
 def _contents(file: h5py.File) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quietbeam.core.errors import FileFormatError, InputError
+from quietbeam.core.hdf5 import gaps, refuse_missing_filters
+from quietbeam.core.model.not_measured import usable_live_time
 from quietbeam.core.model.rows import validate_rows
+from quietbeam.spectra.maps import Axes
 
 from ..map_file import MapFile
+from .counts import usable_lines
+from .monitor import choose_i0
+from .points import axes_of
 
 WANTED = (
     "it must hold `counts` with axes (detector, line, row, col), "
     "and may hold `lines`, `detectors`, `i0`, `live_time_s`, `measured`"
 )
+
+_BESIDE = ("counts", "lines", "detectors", "i0", "live_time_s", "measured", "positions", "dwell_s")
+_DEEPEST = 8
+"""Groups in groups that are searched: links may lead in a circle."""
 
 
 def read_npz(path: Path) -> MapFile:
@@ -56,8 +67,17 @@ def read_hdf5(path: Path, file: h5py.File) -> MapFile | None:
     group = _find(file)
     if group is None:
         return None
-    arrays = {k: v[()] for k, v in group.items() if isinstance(v, h5py.Dataset)}
-    return _from_arrays(arrays, {**group.attrs, **group["counts"].attrs}, path)
+    refuse_missing_filters(path, group["counts"])
+    arrays = {name: group[name][()] for name in _BESIDE if isinstance(group.get(name), h5py.Dataset)}
+    map_file = _from_arrays(arrays, {**group.attrs, **group["counts"].attrs}, path)
+    missing = gaps(group["counts"])
+    if not missing:
+        return map_file
+    there = np.ones(map_file.counts.shape[2:], bool) if map_file.measured is None else map_file.measured.copy()
+    for gap in missing:
+        there[gap.begin[2] : gap.end[2], gap.begin[3] : gap.end[3]] = False
+    said = f"pixels are not measured, because data are missing: {'; '.join(dict.fromkeys(g.source for g in missing))}"
+    return replace(map_file, measured=there, remark="; ".join(filter(None, (map_file.remark, said))))
 
 
 def read_zarr(path: Path) -> MapFile:
@@ -74,7 +94,7 @@ def read_zarr(path: Path) -> MapFile:
     if "counts" not in group:
         raise FileFormatError(f"{path} holds no array `counts` but {', '.join(group) or 'nothing'}; {WANTED}")
     attributes |= attributes.pop("info", {})
-    names = [n for n in ("counts", "lines", "detectors", "i0", "live_time_s", "measured") if n in group]
+    names = [n for n in _BESIDE if n in group]
     if attributes.get("has_i0") is False and "i0" in names:
         names.remove("i0")
     if attributes.get("has_live_time") is False and "live_time_s" in names:
@@ -104,13 +124,14 @@ def published(
     return MapFile(counts=counts, lines=lines, detectors=("sum",), measured=measured, remark=remark)
 
 
-def _find(group: h5py.Group) -> h5py.Group | None:
+def _find(group: h5py.Group, depth: int = 0) -> h5py.Group | None:
     """Return the first group, from the root down, that holds ``counts`` with four axes."""
     counts = group.get("counts")
     if isinstance(counts, h5py.Dataset) and counts.ndim == 4:
         return group
-    for child in group.values():
-        if isinstance(child, h5py.Group) and (found := _find(child)) is not None:
+    for name in group if depth < _DEEPEST else ():
+        child = group.get(name)  # None for a link that leads nowhere
+        if isinstance(child, h5py.Group) and (found := _find(child, depth + 1)) is not None:
             return found
     return None
 
@@ -120,6 +141,9 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
         raise FileFormatError(f"{path} holds no `counts` but {', '.join(sorted(arrays)) or 'nothing'}; {WANTED}")
     keep = ("uid", "run_uid", "scan_id", "plan", "step", "units", "source", "dwell_s")
     counts = np.asarray(arrays["counts"])
+    usable, remarks = None, ()
+    if counts.ndim == 4 and counts.size and counts.dtype.kind in "iuf":
+        counts, usable, remarks = usable_lines(path, counts)
     try:
         validate_rows(counts)
     except InputError as error:
@@ -134,15 +158,45 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
     known = {k: v for k, v in attributes.items() if k in keep and v is not None}
     if "dwell_s" in arrays:
         known["dwell_s"] = float(arrays["dwell_s"])
+    there = [] if measured is None else [measured.astype(bool)]
+    if usable is not None:
+        there.append(usable)
+    if i0 is not None:
+        monitor = choose_i0({"i0": i0}, lambda _: True, there=there[0] if there else None)
+        i0, known["i0"] = monitor.i0, "i0" if monitor.i0 is not None else "none"
+        if monitor.measured is not None and not monitor.measured.all():
+            remarks += (monitor.remark,)
+            there.append(monitor.measured)
+        elif monitor.i0 is None:
+            remarks += (monitor.remark,)
+    if live is not None:
+        live, alive = usable_live_time(np.broadcast_to(live, full))
+        if not alive.any():
+            live, remarks = None, (*remarks, "live times are nowhere positive, and were left out")
+        elif not alive.all():
+            there.append(alive)
     return MapFile(
         counts=counts,
         lines=lines,
         detectors=_strings(arrays.get("detectors", attributes.get("detectors"))),
         i0=i0,
-        live_time_s=None if live is None else np.broadcast_to(live, full),
-        measured=None if measured is None else measured.astype(bool),
+        live_time_s=live,
+        measured=np.logical_and.reduce(there) if there else None,
         metadata=known,
+        remark="; ".join(remarks),
+        axes=_axes(arrays, attributes, (pixels[0], pixels[1])),
     )
+
+
+def _axes(arrays: Mapping[str, Any], attributes: Mapping[str, Any], shape: tuple[int, int]) -> Axes | None:
+    """Return where the pixels lie, from ``positions`` (2, row, col) or from ``origin`` and ``step``."""
+    units = str(attributes.get("units") or "")
+    positions = arrays.get("positions")
+    if positions is not None and np.shape(positions) == (2, *shape):
+        return axes_of(np.asarray(positions, float), units=units)
+    pairs = [attributes.get(name) for name in ("origin", "step")]
+    origin, step = ((float(p[0]), float(p[1])) if p is not None and np.shape(p) == (2,) else None for p in pairs)
+    return Axes(origin=origin, step=step, units=units) if origin or step else None
 
 
 def _pixels(path: Path, name: str, arrays: Mapping[str, Any], *shapes: tuple[int, ...]) -> Any:
