@@ -61,7 +61,7 @@ def test_a_bad_i0_costs_its_pixels(tmp_path: Path, kind: str, value: float) -> N
     assert file.i0 is not None and np.allclose(file.i0[lit(file)], i0[lit(file)])
     assert "not positive in 1 pixels" in file.remark
     quietbeam.denoise(
-        file.counts, file.lines, i0=file.i0, measured=file.measured, fine_tune=False, options=DenoiseOptions(threads=1)
+        file.counts, file.lines, i0=file.i0, measured=file.measured, options=DenoiseOptions(threads=1, fine_tune=False)
     )
 
 
@@ -115,7 +115,7 @@ def test_a_lines_file_with_one_odd_row_is_read(tmp_path: Path, dtype: str) -> No
         assert np.isnan(file.counts[0, 1, 3]).all() and np.isfinite(file.counts).sum() == counts.size - COLS
     else:
         assert not lit(file)[3].any() and lit(file).sum() == 35 and line_map.counts[:, :, 3].max() == 0
-    out = quietbeam.denoise(file.counts, measured=file.measured, fine_tune=False, options=DenoiseOptions(threads=1))
+    out = quietbeam.denoise(file.counts, measured=file.measured, options=DenoiseOptions(threads=1, fine_tune=False))
     assert out.evidence.kind == "counts"
 
 

@@ -141,7 +141,8 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
         raise FileFormatError(f"{path} holds no `counts` but {', '.join(sorted(arrays)) or 'nothing'}; {WANTED}")
     keep = ("uid", "run_uid", "scan_id", "plan", "step", "units", "source", "dwell_s")
     counts = np.asarray(arrays["counts"])
-    usable, remarks = None, ()
+    usable: NDArray[np.bool_] | None = None
+    remarks: tuple[str, ...] = ()
     if counts.ndim == 4 and counts.size and counts.dtype.kind in "iuf":
         counts, usable, remarks = usable_lines(path, counts)
     try:
@@ -164,17 +165,12 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
     if i0 is not None:
         monitor = choose_i0({"i0": i0}, lambda _: True, there=there[0] if there else None)
         i0, known["i0"] = monitor.i0, "i0" if monitor.i0 is not None else "none"
-        if monitor.measured is not None and not monitor.measured.all():
+        if monitor.measured is None or not monitor.measured.all():
             remarks += (monitor.remark,)
-            there.append(monitor.measured)
-        elif monitor.i0 is None:
-            remarks += (monitor.remark,)
+            there += [] if monitor.measured is None else [monitor.measured]
     if live is not None:
-        live, alive = usable_live_time(np.broadcast_to(live, full))
-        if not alive.any():
-            live, remarks = None, (*remarks, "live times are nowhere positive, and were left out")
-        elif not alive.all():
-            there.append(alive)
+        live, alive, said = _live_time(np.broadcast_to(live, full))
+        there, remarks = [*there, alive] if not alive.all() else there, remarks + said
     return MapFile(
         counts=counts,
         lines=lines,
@@ -186,6 +182,14 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
         remark="; ".join(remarks),
         axes=_axes(arrays, attributes, (pixels[0], pixels[1])),
     )
+
+
+def _live_time(live: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.bool_], tuple[str, ...]]:
+    """Return live times (detector, row, col), where a detector was alive, and a remark if none ever was."""
+    values, alive = usable_live_time(live)
+    if alive.any():
+        return values, alive, ()
+    return None, np.ones_like(alive), ("live times are nowhere positive, and were left out",)
 
 
 def _axes(arrays: Mapping[str, Any], attributes: Mapping[str, Any], shape: tuple[int, int]) -> Axes | None:
