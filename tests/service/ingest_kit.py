@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -263,7 +262,7 @@ class Pipe:
 
     def die(self) -> None:
         """Abandon the stage as a kill would: nothing is flushed, nothing acknowledged; the lock goes."""
-        os.close(self.stage._lock)
+        self.stage._lock.release()
 
     def again(self) -> Pipe:
         """Return a new stage on the same data; the source delivers again what was not acknowledged."""

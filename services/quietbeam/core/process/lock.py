@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def acquire(path: Path) -> FileLock:
         lock.acquire(blocking=False)
     except Timeout:
         raise HeldError(path, path.read_text().strip() or "?") from None
-    path.write_text(f"{os.getpid()}\n")
+    with contextlib.suppress(OSError):  # a full disk keeps nobody from the lock
+        path.write_text(f"{os.getpid()}\n")
     return lock
 
 

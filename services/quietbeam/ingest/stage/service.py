@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from collections.abc import Sequence
 import redis
 import structlog
 
-from quietbeam.core.errors import DocumentError
+from quietbeam.core.errors import DocumentError, ServiceError
 from quietbeam.core.model.types import RunState
+from quietbeam.core.process.lock import HeldError, acquire
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import bus, keys, runs
 from quietbeam.core.wire.bus import Connection
@@ -30,7 +30,6 @@ from .quarantine import Quarantine
 from .recovery import show_buffers, unended_runs
 from .registry import MAX_OPEN_RUNS, OpenRun, RunRegistry
 from .retention import Retention
-from .single_writer import lock_data_dir
 from .status import StatusWriter
 from .strays import StrayDocuments
 
@@ -65,7 +64,13 @@ class IngestStage:
     ) -> None:
         self._settings, self._redis = settings, connection
         settings.runs_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_data_dir(settings)
+        try:
+            self._lock = acquire(settings.data_dir / "ingest.lock")
+        except HeldError as error:
+            raise ServiceError(
+                f"another ingest (process {error.pid}) writes to {settings.data_dir}",
+                remedy="stop it, or give this one its own data_dir",
+            ) from error
         self._sources = list(sources or (make_source(url, settings, connection) for url in settings.ingest.sources))
         self._contexts = ContextStore(connection)
         self._runs = RunRegistry(settings, self._contexts)
@@ -80,7 +85,11 @@ class IngestStage:
         self._refused: deque[Refused] = deque()
         self._acknowledged: list[Pending] = []
         self._next_trim = 0.0
-        self._restore()
+        self._restored = False
+        try:
+            self._restore()
+        except OSError as error:
+            self._back_off_from(error)
 
     # --- the stage ----------------------------------------------------------------------------------------------
 
@@ -91,6 +100,8 @@ class IngestStage:
             return False
         worked = False
         try:
+            if not self._restored:
+                self._restore()
             if not self._backoff.seconds and not self._inbox:
                 self._receive()
             worked = bool(self._inbox)
@@ -104,10 +115,7 @@ class IngestStage:
             if self._backoff.succeeded():
                 log.info("ingest_backoff_ended")
         except OSError as error:
-            if error.errno not in _DISK_ERRORS:
-                raise
-            where = self._settings.data_dir
-            self._back_off(f"cannot write to {where} ({error.strerror}); free disk space, ingest retries by itself")
+            self._back_off_from(error)
         except redis.OutOfMemoryError:
             self._back_off("Redis is full; raise its maxmemory")
         self._announce()
@@ -143,7 +151,7 @@ class IngestStage:
             for source in self._sources:
                 source.close()
             self._runs.close()
-            os.close(self._lock)
+            self._lock.release()
 
     # --- documents ----------------------------------------------------------------------------------------------
 
@@ -276,6 +284,7 @@ class IngestStage:
             elif self._runs.get(uid) is None and self._contexts.exists(uid):
                 self._open(uid, self._sources[0].name if self._sources else "")
         self._redis.setnx(keys.EPOCH, time.time())
+        self._restored = True
 
     # --- Redis --------------------------------------------------------------------------------------------------
 
@@ -303,6 +312,13 @@ class IngestStage:
             bus.trim_acknowledged(self._redis, keys.DOCS)
         bus.trim_older(self._redis, keys.ROWS)
         bus.trim_older(self._redis, keys.EVENTS)
+
+    def _back_off_from(self, error: OSError) -> None:
+        """Wait for a disk that cannot be written; raise every other error."""
+        if error.errno not in _DISK_ERRORS:
+            raise error
+        where = self._settings.data_dir
+        self._back_off(f"cannot write to {where} ({error.strerror}); free disk space, ingest retries by itself")
 
     def _back_off(self, reason: str) -> None:
         if self._backoff.failed():
