@@ -23,7 +23,9 @@ from quietbeam.core import codec
 from quietbeam.core.errors import DocumentError, FileFormatError, InputError
 from quietbeam.core.process.stop import StopRequest
 
-Recorded = tuple[str, dict[str, Any]]
+from .relocate import Recorded
+from .relocate import relocate as relocate
+
 Timed = tuple[str, Any, float]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".msgpack", ".msgpack.gz")
 _LONGEST_PAUSE_S = 3600.0
@@ -226,29 +228,6 @@ def _json_lines(data: bytes) -> Iterator[Any]:
 def _packed(data: bytes) -> Iterator[Any]:
     for entry in msgpack.Unpacker(io.BytesIO(data), raw=False, strict_map_key=False):
         yield codec.unpack(msgpack.packb(entry))  # arrays in their safe form
-
-
-def relocate(recorded: Sequence[Recorded], folders: Sequence[Path]) -> list[Recorded]:
-    """Point documents at files below `folders` where the file is not at its recorded place any more."""
-    there = {
-        path.name: path for folder in folders for path in folder.rglob("*") if path.suffix in (".h5", ".hdf5", ".nxs")
-    }
-
-    def moved(name: str, doc: dict[str, Any]) -> dict[str, Any]:
-        if name == "stream_resource" and "uri" in doc:
-            path = Path(str(doc["uri"]).partition("://")[2].partition("/")[2])
-            new = there.get(path.name)
-            return (
-                doc if Path("/", path).exists() or new is None else {**doc, "uri": f"file://localhost{new.resolve()}"}
-            )
-        if name in ("resource", "stream_resource") and "resource_path" in doc:
-            path = Path(str(doc.get("root") or "/"), str(doc["resource_path"]))
-            new = there.get(path.name)
-            if not path.exists() and new is not None:
-                return {**doc, "root": str(new.resolve().parent), "resource_path": new.name}
-        return doc
-
-    return [(name, moved(name, doc)) for name, doc in recorded]
 
 
 def paced(documents: Sequence[Recorded], arrived: Sequence[float | None]) -> Iterator[Timed]:
