@@ -40,7 +40,7 @@ _SAME_NAME = {
     },
     "serve": {
         "serve.metrics": "readings observe",
-        "serve.live": "events streams",
+        "serve.live": "streams",
         "serve.state": "catalog maps",
         "serve.render": "formats slices statistics hdf5 colormaps",
     },
@@ -72,6 +72,7 @@ _RENAMED = {
     "ingest.stack": "ingest.run.maps",
     "ingest.series": "ingest.frames.split_streams",
     "ingest.tiled_run": "ingest.documents.from_tiled",
+    "serve.events": "serve.live.hub",
     "ingest.transports.tiled_run": "ingest.transports.tiled_reader",
 }
 MOVED = {

@@ -15,7 +15,10 @@ from browser.synthetic_run import SyntheticRun
 from quietbeam.cli import app
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.wire.bus import Connection
+from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve import create_app
+from quietbeam.serve.report import writer
+from quietbeam.serve.state.maps import MapReader
 
 KEY = "key-of-the-test"
 LINES = ("Ca_Ka", "Fe_Ka", "Zn_Ka")
@@ -78,6 +81,37 @@ def test_it_is_written_when_the_final_maps_are_there(settings: Settings, run: Sy
 
         wait_for(written)
     check(path.read_text())
+
+
+def test_a_report_that_fails_is_counted_and_ends_no_other(
+    settings: Settings, run: SyntheticRun, redis: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = SyntheticRun(settings.runs_dir, redis, uid="broken", shape=(4, 5), lines=LINES)
+    broken.add_rows(4)
+    make = writer.make_report
+
+    def fail(status: RunStatus, maps: MapReader) -> str:
+        if status.uid == "broken":
+            raise ArithmeticError("a bug")
+        return make(status, maps)
+
+    monkeypatch.setattr(writer, "make_report", fail)
+    with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        broken.denoise(final=True)
+        wait_for(lambda: "quietbeam_report_failures_total 1.0" in client.get("/metrics").text)
+        run.add_rows(4)
+        run.denoise(final=True)
+        wait_for((settings.data_dir / "reports" / "run-1.html").exists)
+    assert not (settings.data_dir / "reports" / "broken.html").exists()
+
+
+def test_a_start_time_that_is_no_date_is_said_to_be_unusable(settings: Settings, redis: Connection) -> None:
+    run = SyntheticRun(settings.runs_dir, redis, uid="in-ms", shape=(4, 4), lines=("Fe_Ka",), time_start=1.7e15)
+    run.add_rows(4)
+    run.denoise()
+    with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:
+        assert "started at an unusable time (1.7e+15 s" in client.get("/api/v1/runs/in-ms/report").text
 
 
 def test_text_from_outside_is_text(settings: Settings, run: SyntheticRun, redis: Connection) -> None:

@@ -19,7 +19,7 @@ from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import Connection, connect, emit
-from quietbeam.serve.live import events
+from quietbeam.serve.live import hub
 from quietbeam.serve.server import Server, bind, make_server
 
 KEY = "key-of-the-test"
@@ -33,7 +33,7 @@ class Running:
     url: str
 
     @property
-    def hub(self) -> events.EventHub:
+    def hub(self) -> hub.EventHub:
         app: Any = self.server.config.app
         return app.state.services.hub
 
@@ -153,7 +153,7 @@ async def test_a_viewer_whose_events_are_gone_is_told_to_read_the_states(service
     newest = redis.xrevrange(keys.EVENTS, count=1)[0][0].decode()
     await asyncio.to_thread(until, lambda: str(service.hub._newest) == newest, "all events read")
     redis.xtrim(keys.EVENTS, maxlen=2, approximate=False)
-    service.hub._kept.clear()
+    service.hub._recent.clear()
     service.hub._floor = service.hub._newest  # as after a restart of the service
     async with stream(service.url, last_id=first) as frames:
         got = await take(frames, 2)
@@ -174,7 +174,7 @@ async def test_a_stream_of_one_run_holds_that_run_only(service: Running, setting
 
 
 async def test_heartbeats_tell_that_nothing_happened(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(hub, "HEARTBEAT_S", 0.05)
     async with stream(service.url) as frames:
         got = await take(frames, 3)
     assert [kind for kind, _, _ in got] == ["hello", "heartbeat", "heartbeat"]
@@ -191,7 +191,7 @@ def test_a_bad_last_event_id_is_refused(service: Running, last_id: str) -> None:
 async def test_a_viewer_that_never_reads_is_dropped_and_harms_nobody(
     service: Running, redis: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "SEND_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(hub, "SEND_TIMEOUT_S", 0.3)
     port = int(service.url.rsplit(":", 1)[1])
     lazy = socket.socket()
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -210,13 +210,13 @@ async def test_a_viewer_that_never_reads_is_dropped_and_harms_nobody(
             got = await take(frames, 100)
             assert [kind for kind, _, _ in got] == ["row"] * 100
             assert sent < 50_000, "the lazy viewer was never dropped"
-        assert len(service.hub._kept) <= events.KEPT
+        assert len(service.hub._recent) <= hub.RECENT
     lazy.close()
     await asyncio.to_thread(until, lambda: service.hub.viewers == 0, "every viewer gone")
 
 
 def test_there_is_a_limit_of_viewers(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "MAX_VIEWERS", 0)
+    monkeypatch.setattr(hub, "MAX_VIEWERS", 0)
     answer = httpx.get(f"{service.url}/api/v1/events", headers=HEADER)
     assert answer.status_code == 503
     assert "viewers" in answer.json()["detail"]

@@ -25,7 +25,7 @@ from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection, emit
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore
-from quietbeam.serve.live import streams
+from quietbeam.serve.live import hub, streams
 from quietbeam.serve.routes import streams as routes
 
 HEADER = {"Authorization": f"Apikey {KEY}"}
@@ -314,7 +314,7 @@ def test_a_map_too_large_for_json_is_refused_with_the_remedy(host: str, monkeypa
 
 
 def test_too_many_viewers_are_told_so(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MAX_VIEWERS", 0)
+    monkeypatch.setattr(hub, "MAX_VIEWERS", 0)
     assert refused(host)["status"] == 503
 
 

@@ -18,7 +18,8 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.settings import ServeSettings
 from quietbeam.serve.access import check_bind, identity, session
 from quietbeam.serve.app import openapi_json
-from quietbeam.serve.live.events import Event, EventId
+from quietbeam.serve.live.server_events import EventId, ServerEvent
+from quietbeam.serve.live.sse import frame
 from quietbeam.serve.render import formats
 from quietbeam.serve.render.colormaps import DASHBOARD, NOT_MEASURED_RGB, Colouring, draw_png, lookup_tables
 from quietbeam.serve.render.slices import parse_slice
@@ -191,17 +192,17 @@ def test_event_ids_are_ordered_as_numbers() -> None:
 
 def test_an_event_cannot_break_out_of_its_frame() -> None:
     entry = {b"type": b"map\ndata: x", b"run": b"r\n\nevent: y", b"data": b'{"a": "1\\n\\n2"}'}
-    frame = Event.from_entry(b"5-1", entry).frame.decode()
-    assert frame.endswith("\n\n")
-    lines = frame.rstrip("\n").split("\n")
+    sent = frame(ServerEvent.from_entry(b"5-1", entry)).decode()
+    assert sent.endswith("\n\n")
+    lines = sent.rstrip("\n").split("\n")
     assert [line.split(":")[0] for line in lines] == ["id", "event", "data"]
     assert json.loads(lines[2].removeprefix("data: "))["run"] == "r\n\nevent: y"
 
 
 @pytest.mark.parametrize("data", [b"not json", b"[1]", b""])
 def test_an_event_with_bad_data_is_still_an_object(data: bytes) -> None:
-    event = Event.from_entry(b"5-1", {b"type": b"run", b"run": b"u", b"data": data})
-    assert json.loads(event.frame.split(b"data: ")[1])["run"] == "u"
+    event = ServerEvent.from_entry(b"5-1", {b"type": b"run", b"run": b"u", b"data": data})
+    assert json.loads(frame(event).split(b"data: ")[1])["run"] == "u"
 
 
 def test_the_kept_openapi_document_is_the_one_that_is_served() -> None:

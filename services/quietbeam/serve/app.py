@@ -26,10 +26,10 @@ from . import problems
 from .access import Authenticator, BodyLimit, Guard, SafeHeaders, closed_by_default, declared_scopes
 from .access.api_keys import KeyStore
 from .access.oidc import Issuer
-from .live.events import EventHub
+from .live.hub import EventHub
 from .metrics.observe import Observe, RequestMetrics
 from .openapi import make_document
-from .report.page import write_reports
+from .report.writer import ReportWriter
 from .routes import about, actions, auth, dashboard, events, evidence, health, maps, report, runs, streams, values
 from .services import API, API_VERSION, Services
 from .state.catalog import RunCatalog
@@ -69,8 +69,9 @@ def create_app(settings: Settings) -> FastAPI:
         tasks = [asyncio.create_task(_beat(connection), name="heartbeat")]
         if settings.serve.reports:
             folder = settings.data_dir / "reports"
-            writer = write_reports(hub, catalog.status, services.maps, folder)
-            tasks.append(asyncio.create_task(writer, name="reports"))
+            failed = services.requests.report_failures.inc
+            writer = ReportWriter(hub, catalog.status, services.maps, folder, failed)
+            tasks.append(asyncio.create_task(writer.run(), name="reports"))
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from quietbeam.core.settings import Settings
 from quietbeam.core.wire.bus import Connection
 
 from .access import Authenticator
-from .live.events import EventHub
+from .live.hub import EventHub
 from .metrics.observe import RequestMetrics
 from .state.catalog import RunCatalog
 from .state.maps import MapReader

@@ -17,19 +17,16 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 import orjson
-import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from quietbeam.core.errors import NotMeasuredError, ServiceError
+from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.wire.runs import RunStatus
 
 from ..render.formats import MIME, guard_size, json_values
 from ..state.catalog import RunCatalog
 from ..state.maps import MapKind, MapReader
-from .events import MAX_VIEWERS, SEND_TIMEOUT_S, EventHub
-
-log = structlog.get_logger()
+from .hub import SEND_TIMEOUT_S, EventHub
 
 Envelope = Literal["json", "msgpack"]
 ENDED, RESTARTS, TOO_SLOW = 1000, 1012, 1013
@@ -66,32 +63,29 @@ class MapStream:
         shape = info.shape if self.kind == "measured" else (len(info.lines), *info.shape)
         form = "json" if self.envelope == "json" else "octet-stream"
         guard_size(shape, 1 if self.kind == "measured" else 4, form)
-        if self.hub.viewers >= MAX_VIEWERS:
-            raise ServiceError(f"{MAX_VIEWERS} viewers follow already; close some pages or retry later")
+        self.hub.check_capacity()
 
     async def serve(self, websocket: WebSocket) -> None:
         """Send until the run has its final maps, the viewer leaves or stops reading, or the service stops."""
-        self.hub.viewers += 1
-        gone = asyncio.create_task(_left(websocket), name="viewer-left")
-        sending = asyncio.create_task(self._send_all(websocket), name="viewer-sending")
-        try:
-            await asyncio.wait({gone, sending}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done() and not gone.done():
-                code, reason = sending.result()
-                await websocket.close(code, reason)
-        except TimeoutError:
-            self.hub.dropped += 1
-            log.warning("viewer_dropped", reason="it did not read for a while", seconds=SEND_TIMEOUT_S)
-            with suppress(RuntimeError, TimeoutError):
-                async with asyncio.timeout(1):
-                    await websocket.close(TOO_SLOW, "too slow: nothing was read for a while")
-        except (WebSocketDisconnect, RuntimeError):  # it left while a message was under way
-            pass
-        finally:
-            self.hub.viewers -= 1
-            for task in (gone, sending):
-                task.cancel()
-            await asyncio.gather(gone, sending, return_exceptions=True)
+        with self.hub.viewer():
+            gone = asyncio.create_task(_left(websocket), name="viewer-left")
+            sending = asyncio.create_task(self._send_all(websocket), name="viewer-sending")
+            try:
+                await asyncio.wait({gone, sending}, return_when=asyncio.FIRST_COMPLETED)
+                if sending.done() and not gone.done():
+                    code, reason = sending.result()
+                    await websocket.close(code, reason)
+            except TimeoutError:
+                with suppress(RuntimeError, TimeoutError):
+                    async with asyncio.timeout(1):
+                        await websocket.close(TOO_SLOW, "too slow: nothing was read for a while")
+                raise
+            except (WebSocketDisconnect, RuntimeError):  # it left while a message was under way
+                pass
+            finally:
+                for task in (gone, sending):
+                    task.cancel()
+                await asyncio.gather(gone, sending, return_exceptions=True)
 
     async def _send_all(self, websocket: WebSocket) -> tuple[int, str]:
         """Send what there is and what comes; return why it ended."""

@@ -8,11 +8,11 @@ import uuid
 from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..live.events import EventHub
+from ..live.hub import EventHub
 from ..state.catalog import RunCatalog
 from .readings import Readings
 
@@ -30,6 +30,11 @@ class RequestMetrics:
             ("method", "code", "endpoint"),
             registry=self.registry,
             buckets=(0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
+        )
+        self.report_failures = Counter(
+            "quietbeam_report_failures",
+            "Reports that could not be written. Growing: read report_failed in the log of serve.",
+            registry=self.registry,
         )
         self.registry.register(Readings(catalog, hub, folder))
 

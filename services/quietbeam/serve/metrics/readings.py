@@ -17,7 +17,7 @@ from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.core.wire.bus import Connection
 from quietbeam.core.wire.runs import RunStatus
 
-from ..live.events import EventHub
+from ..live.hub import EventHub
 from ..state.catalog import RunCatalog
 
 STAGES = ("ingest", "worker", "publish", "serve")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Response
 
 from quietbeam.serve.access import Scope
-from quietbeam.serve.live.events import EventStream
+from quietbeam.serve.live.sse import EventStream
 from quietbeam.serve.services import Shared
 
 from .envelope import ERRORS
