@@ -59,7 +59,9 @@ endif
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+ifdef NPM
 	@[ ! -d $(JS)/node_modules ] || npm --prefix $(JS) run --silent format
+endif
 
 constraints: install
 	$(BIN)/python deploy/install.py --freeze > constraints.new && mv constraints.new constraints.txt

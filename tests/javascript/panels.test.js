@@ -40,10 +40,23 @@ test("the slowest line decides; lines without an estimate are named", () => {
   assert.equal(summary({ snr: 10, lines: [] }, 60), "Too few counts for an estimate.");
 });
 
+const health = (gain, excluded = null) => ({ gain, excluded });
 const DETECTORS = [
-  { name: "det1", total_counts: 300, drift: 0.01, lines: { Fe_Ka: { gain: 1 }, Ni_Ka: { gain: 2 } } },
-  { name: "det2", total_counts: 100, lines: { Fe_Ka: { gain: 3 }, Ni_Ka: { gain: 2, excluded: "no peak" } } },
-  { name: "det3", total_counts: 0, lines: { Fe_Ka: { gain: null, excluded: "dead" }, Ni_Ka: { excluded: "dead" } } },
+  { name: "det1", total_counts: 300, drift: 0.01, position: null, lines: { Fe_Ka: health(1), Ni_Ka: health(2) } },
+  {
+    name: "det2",
+    total_counts: 100,
+    drift: null,
+    position: null,
+    lines: { Fe_Ka: health(3), Ni_Ka: health(2, "no peak") },
+  },
+  {
+    name: "det3",
+    total_counts: 0,
+    drift: null,
+    position: null,
+    lines: { Fe_Ka: health(null, "dead"), Ni_Ka: health(null, "dead") },
+  },
 ];
 
 test("the health of detectors for one line: gains relative to their mean, why one is left out", () => {
@@ -61,9 +74,14 @@ test("for all lines: the range of gains, one reason where it is the same for all
   assert.deepEqual([third.excluded, third.leftOut], [["all lines: dead"], true]);
 });
 
-test("detectors without counts or lines have no share and no gain", () => {
-  const [health] = healthOf([{ name: "det1" }], "");
-  assert.deepEqual([health.share, health.gain, health.mean, health.leftOut], [null, "–", null, false]);
+test("detectors whose counts are not known have no share, those without lines no gain", () => {
+  const unknown = { name: "det4", total_counts: null, drift: null, position: null, lines: {} };
+  const [alone] = healthOf([unknown], "");
+  assert.deepEqual([alone.share, alone.gain, alone.mean, alone.leftOut], [null, "–", null, false]);
+  assert.deepEqual(
+    healthOf([...DETECTORS, unknown], "").map(({ share }) => share),
+    [0.75, 0.25, 0, null],
+  );
   assert.deepEqual(healthOf([], ""), []);
 });
 

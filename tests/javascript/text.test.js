@@ -52,7 +52,7 @@ test("two digits, signs and units", () => {
   assert.equal(twoDigits(1234), "1,200");
   assert.equal(twoDigits(0.0123), "0.01");
   assert.deepEqual([1.26, -1.26, 0].map(signed), ["+1.3", "−1.3", "0.0"]);
-  assert.deepEqual(["um", "mm", ""].map(unitName), ["µm", "mm", ""]);
+  assert.deepEqual(["um", "mm", "", null].map(unitName), ["µm", "mm", "", ""]);
 });
 
 test("durations are seconds, minutes, or hours", () => {

@@ -109,7 +109,7 @@ interface Run extends RunSummary {
   /** Length of a step along rows and columns, in `units`. */
   step: [number, number] | null;
   origin: [number, number] | null;
-  units: string;
+  units: string | null;
   dwell_s: number | null;
   publish?: Publish;
   evidence: RunEvidence | null;
@@ -161,10 +161,11 @@ interface MapState {
 
 interface Detector {
   name: string;
-  total_counts?: number;
-  drift?: number | null;
-  position?: [number, number] | null;
-  lines?: Record<string, { gain?: number | null; excluded?: string }>;
+  total_counts: number | null;
+  drift: number | null;
+  position: [number, number] | null;
+  /** Gain and why the detector is left out (null: it is used), by line. */
+  lines: Record<string, { gain: number | null; excluded: string | null }>;
 }
 
 type ConnectionState = "connecting" | "live" | "stalled" | "lost";

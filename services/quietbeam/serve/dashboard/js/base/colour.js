@@ -140,13 +140,22 @@ export function paint(values, low, high, table, pixels) {
 }
 
 /**
- * Values spread evenly over a large map; all values of a small one.
+ * Values spread evenly over large maps, all values of small ones; those that are not measured are left out.
  * Steps of the golden ratio meet every column: steps of whole pixels meet few where they share a factor with the width.
- * @param {Float32Array} values
+ * @param {Float32Array[]} maps
  */
-function sampleOf(values) {
-  if (values.length <= 2 * SAMPLE) return values;
-  return Float32Array.from({ length: SAMPLE }, (_, k) => values[Math.floor(((k * GOLDEN) % 1) * values.length)]);
+function sampleOf(maps) {
+  const sizes = maps.map(({ length }) => (length > 2 * SAMPLE ? SAMPLE : length));
+  const sample = new Float32Array(sizes.reduce((sum, size) => sum + size, 0));
+  let count = 0;
+  maps.forEach((values, n) => {
+    const size = sizes[n];
+    for (let k = 0; k < size; k++) {
+      const value = values[size === values.length ? k : Math.floor(((k * GOLDEN) % 1) * values.length)];
+      if (!Number.isNaN(value)) sample[count++] = value;
+    }
+  });
+  return sample.subarray(0, count);
 }
 
 /**
@@ -156,9 +165,8 @@ function sampleOf(values) {
  * @returns {ValueRange}
  */
 export function rangeOf(maps, clip) {
-  const sample = maps.flatMap((values) => [...sampleOf(values)].filter((value) => !Number.isNaN(value)));
-  if (!sample.length) return [0, 1];
-  const sorted = Float32Array.from(sample).sort();
+  const sorted = sampleOf(maps).sort();
+  if (!sorted.length) return [0, 1];
   const last = sorted.length - 1;
   const quantile = (/** @type {number} */ part) => sorted[Math.min(last, Math.max(0, Math.round(part * last)))];
   const low = Math.min(0, quantile(clip / 100));

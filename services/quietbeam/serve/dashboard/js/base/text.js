@@ -68,11 +68,11 @@ export function isNumber(value) {
 }
 
 /**
- * The unit of a run's steps as it is printed.
- * @param {string} units
+ * The unit of a run's steps as it is printed; empty where it is not known.
+ * @param {string | null} units
  */
 export function unitName(units) {
-  return units === "um" ? "µm" : units;
+  return units === "um" ? "µm" : (units ?? "");
 }
 
 /**

@@ -20,9 +20,9 @@ import { isNumber, lineName } from "../base/text.js";
  * @returns {DetectorHealth[]}
  */
 export function healthOf(detectors, line) {
-  const total = detectors.reduce((sum, { total_counts: counts = 0 }) => sum + counts, 0);
+  const total = detectors.reduce((sum, { total_counts: counts }) => sum + (counts ?? 0), 0);
   const means = meanGains(detectors);
-  return detectors.map(({ name, position = null, drift = null, total_counts: counts = 0, lines = {} }) => {
+  return detectors.map(({ name, position, drift, total_counts: counts, lines }) => {
     const chosen = Object.entries(lines).filter(([known]) => !line || known === line);
     const gains = chosen.flatMap(([known, { gain, excluded }]) =>
       isNumber(gain) && !excluded ? [gain / (means.get(known) ?? NaN)] : [],
@@ -30,7 +30,7 @@ export function healthOf(detectors, line) {
     const excluded = reasonsOf(chosen, line !== "");
     return {
       ...{ name, position, drift, excluded, gain: gainText(gains) },
-      share: total > 0 ? counts / total : null,
+      share: total > 0 && counts !== null ? counts / total : null,
       mean: gains.length ? mean(gains) : null,
       leftOut: chosen.length > 0 && chosen.every(([, health]) => health.excluded),
     };
@@ -44,7 +44,7 @@ export function healthOf(detectors, line) {
 function meanGains(detectors) {
   /** @type {Map<string, number[]>} */
   const gains = new Map();
-  for (const { lines = {} } of detectors) {
+  for (const { lines } of detectors) {
     for (const [line, { gain }] of Object.entries(lines)) {
       if (isNumber(gain)) gains.set(line, [...(gains.get(line) ?? []), gain]);
     }
@@ -54,7 +54,7 @@ function meanGains(detectors) {
 
 /**
  * Why a detector is left out; one sentence for all lines where there is one reason for all of several.
- * @param {[line: string, health: {excluded?: string}][]} chosen
+ * @param {[line: string, health: {excluded: string | null}][]} chosen
  * @param {boolean} isOneLine
  */
 function reasonsOf(chosen, isOneLine) {

@@ -151,5 +151,5 @@ function stepOf(run, [a, b], n) {
   if (!run.step) return { step: 1, unit: "pixels", csvUnit: "pixels" };
   const length = Math.hypot((b.row - a.row) * run.step[0], (b.col - a.col) * run.step[1]);
   const step = length / Math.max(1, n - 1) || Math.abs(run.step[1]);
-  return { step, unit: unitName(run.units), csvUnit: run.units };
+  return { step, unit: unitName(run.units), csvUnit: run.units ?? "unknown_unit" };
 }
