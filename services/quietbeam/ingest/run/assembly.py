@@ -123,7 +123,8 @@ class RunAssembly:
         except DocumentError as error:
             raise DocumentError(f"run {self.uid}: {error}") from error
         finally:
-            self._reopen_if_changed()
+            if self.phase is Phase.ENDED and self._rows.dirty:
+                self.phase = Phase.OPEN
 
     def handle_stop(self, stop: Stop) -> None:
         """No more documents are expected; the first stop document counts."""
@@ -150,7 +151,8 @@ class RunAssembly:
             return PollResult()
         if self._intake.awaits_data:
             self._result.refused.extend(self._intake.poll(now))
-            self._reopen_if_changed()
+            if self.phase is Phase.ENDED and self._rows.dirty:
+                self.phase = Phase.OPEN
         stopped = self.stop is not None and not more_held
         everything = (stopped and not self._intake.awaits_data) or self.condition.state is RunState.STALE
         self._result.rows_written.extend(self._flush(now, everything=everything))
@@ -192,10 +194,6 @@ class RunAssembly:
                 last_document=self.condition.last_document,
             )
         ]
-
-    def _reopen_if_changed(self) -> None:
-        if self.phase is Phase.ENDED and self._rows.dirty:
-            self.phase = Phase.OPEN
 
     def _end(self) -> None:
         assert self.stop is not None

@@ -88,7 +88,6 @@ class Intake:
                 problems.append(str(error))
         else:
             for event in document.events() if isinstance(document, EventPage) else (document,):
-                self._datums.bind(event.data, pending)
                 self._handle_event(event, pending, now, problems)
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -113,6 +112,7 @@ class Intake:
         DocumentError
             It cannot be used, or some of its frames cannot; the others were.
         """
+        self._datums.bind(event.data, pending)
         datums = {
             key: uid
             for key in self._layout.event_keys

@@ -58,6 +58,8 @@ class RunMaps:
         source: str,
     ) -> None:
         self._split = MapSplit(start, layout)
+        self.single = self._split.maps == 1
+        """True when the run holds one map, which has the run's own uid and condition."""
         self._condition, self._files, self._datums = condition, files, datums
         self._settings, self._source = settings, source
         self._maps: dict[int, RunAssembly] = {}
@@ -69,11 +71,6 @@ class RunMaps:
 
     def __iter__(self) -> Iterator[RunAssembly]:
         return iter(list(self._maps.values()))
-
-    @property
-    def single(self) -> bool:
-        """True when the run holds one map, which has the run's own uid and condition."""
-        return self._split.maps == 1
 
     @property
     def idle(self) -> bool:
@@ -90,6 +87,9 @@ class RunMaps:
         OSError
             The disk cannot be read or written; give the document again later.
         """
+        if self.single:
+            self._maps[0].handle_data(document, pending, now)
+            return
         problems: list[DocumentError] = []
         for number, part in self._split.parts(document):
             try:

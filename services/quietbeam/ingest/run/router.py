@@ -163,7 +163,8 @@ class RunRouter:
             self._hold(document, pending, now)
         else:
             self._handle_begun(document, pending, now)
-        self._replay_held(now)
+        if self.phase is not Phase.AWAITING_START and self._held.any_usable(self._descriptors):
+            self._replay_held(now)
 
     def _handle_begun(self, document: Document, pending: Pending, now: float) -> None:
         """Use a document of a run whose start document is there."""
@@ -285,11 +286,6 @@ class RunRouter:
         self._held.hold(document, pending, now)
 
     def _replay_held(self, now: float, *, without_descriptor: bool = False) -> None:
-        if not len(self._held) or self.phase is Phase.AWAITING_START:
-            return
-        if not without_descriptor and not self._held.any_usable(self._descriptors):
-            return
-
         def handle(document: Document, pending: Pending) -> None:
             if without_descriptor and isinstance(document, Event | EventPage):
                 self._handle_without_descriptor(document, pending, now)

@@ -19,7 +19,7 @@ from quietbeam.core.wire.bus import Connection
 
 from ..documents import model as documents
 from ..documents.delivery import Deliveries, Pending
-from ..documents.model import Document, Start
+from ..documents.model import Start
 from ..run.results import PollResult, Refused
 from ..run.router import ORPHAN_S
 from ..transports import DocumentSource, ReceivedDocument, make_source
@@ -106,9 +106,10 @@ class IngestStage:
                 self._receive()
             worked = bool(self._inbox)
             while self._inbox:
-                self._handle(*self._inbox[0])
+                if not self._handle(*self._inbox[0]):
+                    self._strays.add(now, *self._inbox[0])
                 self._inbox.popleft()
-            self._strays.retry(now, ORPHAN_S, self._handle_stray, self._give_up_stray)
+            self._strays.retry(now, ORPHAN_S, self._handle, self._give_up_stray)
             worked |= self._poll_runs(now)
             self._quarantine_refused()
             worked |= self._retention.poll()
@@ -163,8 +164,8 @@ class IngestStage:
             self._inbox.extend((number, document) for document in received)
             self._announcer.count("quietbeam_documents_received_total", len(received))
 
-    def _handle(self, source: int, received: ReceivedDocument) -> None:
-        """Decode a document and give it to its run.
+    def _handle(self, source: int, received: ReceivedDocument) -> bool:
+        """Decode a document and give it to its run; False when its run is not known.
 
         Raises
         ------
@@ -178,13 +179,9 @@ class IngestStage:
         except DocumentError as error:
             self._refuse(received, uid, str(error))
             self._deliveries.deliver(uid, source, received.token).release()
-            return
-        if uid:
-            self._handle_decoded(uid, source, document, received)
-        else:
-            self._strays.add(time.monotonic(), source, received)
-
-    def _handle_decoded(self, uid: str, source: int, document: Document, received: ReceivedDocument) -> None:
+            return True
+        if not uid:
+            return False
         pending = self._deliveries.deliver(uid, source, received.token)
         try:
             run = self._runs.get(uid) or self._open(uid, self._sources[source].name)
@@ -201,6 +198,7 @@ class IngestStage:
             log.exception("document_failed", run=uid, name=received.name)
             self._refuse_delivered(uid, pending, received, f"internal error: {type(error).__name__}: {error}")
         pending.release()
+        return True
 
     def _refuse_delivered(self, uid: str, pending: Pending, received: ReceivedDocument, reason: str) -> None:
         try:
@@ -216,13 +214,6 @@ class IngestStage:
             run.router.condition.count_refused(reason)
         self._announcer.count("quietbeam_documents_quarantined_total")
         self._quarantine.add(received, uid, reason)
-
-    def _handle_stray(self, source: int, received: ReceivedDocument) -> bool:
-        document = documents.decode(received.name, received.payload)
-        uid = self._runs.uid_of(document, "")
-        if uid:
-            self._handle_decoded(uid, source, document, received)
-        return bool(uid)
 
     def _give_up_stray(self, source: int, received: ReceivedDocument) -> bool:
         self._refuse(received, "", f"{received.name} of a run whose descriptor was not seen")
