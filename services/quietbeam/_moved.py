@@ -73,7 +73,8 @@ _RENAMED = {
     "ingest.series": "ingest.frames.split_streams",
     "ingest.tiled_run": "ingest.documents.from_tiled",
     "serve.events": "serve.live.hub",
-    "ingest.transports.tiled_run": "ingest.transports.tiled_reader",
+    "ingest.transports.tiled_run": "ingest.transports.tiled.reader",
+    "ingest.transports.tiled_stream": "ingest.transports.tiled.websocket",
 }
 MOVED = {
     f"quietbeam.{old}.{name}": f"quietbeam.{new}.{name}"

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import NetworkSettings
 from quietbeam.core.wire.web import tls_context
-from quietbeam.ingest.transports.tiled_reader import TiledAddress, TiledReader
+from quietbeam.ingest.transports.tiled.reader import TiledAddress, TiledReader
 from quietbeam.publish.tiled_api import TiledApi
 
 

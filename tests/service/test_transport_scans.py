@@ -231,7 +231,7 @@ def test_runs_in_tiled_are_followed_by_websocket(
 ) -> None:
     """It is never asked again for want of news, so what comes has been told by the websocket."""
     for pause in ("_CHECK_S", "_INTERVAL_S"):
-        monkeypatch.setattr(f"quietbeam.ingest.transports.tiled.{pause}", 3600.0)
+        monkeypatch.setattr(f"quietbeam.ingest.transports.tiled.source.{pause}", 3600.0)
     scan = Scan(3, 4)
     docs = scan.docs()
     url = writes(tiled, [], "followed")

@@ -41,7 +41,7 @@ from quietbeam.ingest.transports import (
     ZmqSource,
 )
 from quietbeam.ingest.transports.kafka import KafkaAddress
-from quietbeam.ingest.transports.tiled_reader import TiledAddress
+from quietbeam.ingest.transports.tiled.reader import TiledAddress
 from quietbeam.ingest.transports.zmq import load_keys
 
 

@@ -14,8 +14,7 @@ from .kafka import KafkaAddress, KafkaSource
 from .memory import MemorySource
 from .redis_stream import RedisSource, RedisTap
 from .source import DocumentSource, Probe, ReceivedDocument
-from .tiled import TiledSource
-from .tiled_reader import TiledAddress
+from .tiled import TiledAddress, TiledSource
 from .zmq import CurveKeys, ZmqSource
 
 __all__ = [

@@ -25,7 +25,7 @@ from websockets.exceptions import WebSocketException
 from quietbeam.core.settings import NetworkSettings
 from quietbeam.core.wire.web import tls_context
 
-from .tiled_reader import ARROW, Rows, TiledAddress, TiledReader, table_rows
+from .reader import ARROW, Rows, TiledAddress, TiledReader, table_rows
 
 log = structlog.get_logger()
 

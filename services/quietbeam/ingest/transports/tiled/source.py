@@ -17,9 +17,9 @@ from quietbeam.core import codec
 from quietbeam.core.errors import DocumentError, ServiceError
 from quietbeam.core.settings import NetworkSettings
 
-from .source import Probe, ReceivedDocument
-from .tiled_reader import Doc, RunReader, TiledAddress, TiledReader
-from .tiled_stream import LiveReader
+from ..source import Probe, ReceivedDocument
+from .reader import Doc, RunReader, TiledAddress, TiledReader
+from .websocket import LiveReader
 
 log = structlog.get_logger()
 
