@@ -43,7 +43,8 @@ from quietbeam.ingest.transports import (
     make_tap,
     probe_source,
 )
-from quietbeam.ingest.transports.kafka import KafkaAddress, _Partition
+from quietbeam.ingest.transports.kafka import KafkaAddress
+from quietbeam.ingest.transports.kafka_offsets import PartitionOffsets
 from quietbeam.ingest.transports.zmq import load_keys
 from quietbeam.runengine.publisher import zmq_publisher
 
@@ -343,13 +344,13 @@ def test_a_broker_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_log_that_began_again_is_another_log() -> None:
     """Brokers that lost a topic number it from 0 again; acknowledgements of the old one mean nothing then."""
-    one = _Partition(0)
-    assert all(one.delivered(offset) for offset in range(5))
+    offsets = PartitionOffsets(0)
+    assert all(offsets.deliver(offset) for offset in range(5))
     for offset in (3, 0, 1):
-        one.acknowledge(offset)
-    assert one.position == one.rewind() == 2
-    assert [offset for offset in range(2, 5) if one.delivered(offset)] == [2, 4] and one.log == 0
-    assert one.delivered(0) and one.log == 1 and one.position == 0
+        offsets.acknowledge(offset)
+    assert offsets.position == offsets.rewind() == 2
+    assert [offset for offset in range(2, 5) if offsets.deliver(offset)] == [2, 4] and offsets.generation == 0
+    assert offsets.deliver(0) and offsets.generation == 1 and offsets.position == 0
 
 
 def test_kafka_is_probed(broker: Broker) -> None:

@@ -1,10 +1,9 @@
-"""Kafka, as bluesky-kafka and nslsii publish: durable. The client library is the extra ``quietbeam[kafka]``."""
+"""Kafka, as bluesky-kafka and nslsii publish. Durable; the client library is the extra ``quietbeam[kafka]``."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import structlog
 
 from quietbeam.core.errors import InputError
 
+from .kafka_offsets import PartitionOffsets
 from .source import Probe, ReceivedDocument
 
 if TYPE_CHECKING:
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_LOOK_S = 30.0
+_DISCOVER_S = 30.0
+"""Interval of the search for new partitions, and (`_RETRY_S`) for the first ones."""
 _RETRY_S = 5.0
 _COMMIT_S = 0.5
 _LAST_COMMIT_S = 2.0
-_LEAVE_S = 4.0
+_CLOSE_S = 4.0
 _STARTS = ("latest", "earliest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaAddress:
-    """What a URL ``kafka://BROKER,BROKER/TOPIC?group=NAME&start=latest`` says."""
+    """A URL ``kafka://BROKER,BROKER/TOPIC?group=NAME&start=latest`` in parts."""
 
     brokers: str
     topic: str
@@ -46,7 +47,7 @@ class KafkaAddress:
         Raises
         ------
         InputError
-            It is none.
+            Not such a URL.
         """
         where, _, query = url.partition("://")[2].partition("?")
         brokers, _, topic = where.partition("/")
@@ -58,47 +59,6 @@ class KafkaAddress:
                 "(or start=earliest)"
             )
         return cls(brokers=brokers, topic=topic, **options)
-
-
-class _Partition:
-    """Where one partition of the topic is: what was delivered, and what of it is acknowledged."""
-
-    def __init__(self, start: int) -> None:
-        self.next = start
-        self.committed: int | None = None
-        self.log = 0
-        self._open: deque[int] = deque()
-        self._done: set[int] = set()
-
-    def delivered(self, offset: int) -> bool:
-        """Note a message; False when it has been acknowledged before."""
-        if offset < self.next:  # the brokers lost the topic and began again
-            self.log += 1
-            self._open.clear()
-            self._done.clear()
-        self.next = offset + 1
-        if offset in self._done:
-            return False
-        self._open.append(offset)
-        return True
-
-    def acknowledge(self, offset: int) -> None:
-        if offset >= self.position:
-            self._done.add(offset)
-        while self._open and self._open[0] in self._done:
-            self._done.discard(self._open.popleft())
-
-    @property
-    def position(self) -> int:
-        """The first message that is not acknowledged: what a group's offset means."""
-        return self._open[0] if self._open else self.next
-
-    def rewind(self) -> int:
-        """Forget what was delivered and not acknowledged; return where to read again."""
-        self.next = self.position
-        self._done = {offset for offset in self._done if offset > self.next}
-        self._open.clear()
-        return self.next
 
 
 class KafkaSource:
@@ -114,45 +74,45 @@ class KafkaSource:
     options
         More settings of librdkafka, such as ``security.protocol`` and ``sasl.password``.
     commit
-        False: only listen; the group's offsets are neither read nor written.
+        False for a listener: the group's offsets are neither read nor written.
     """
 
     name = "kafka"
 
     def __init__(self, address: KafkaAddress, options: Mapping[str, str], *, commit: bool = True) -> None:
         self.address, self._commits = address, commit
-        self._consumer = _consumer(address, options, self._error, self._committed)
-        self._partitions: dict[int, _Partition] = {}
-        self._look_at = self._commit_at = 0.0
-        self._in_flight = False
-        self._troubles: set[str] = set()  # said once, until documents come again
+        self._consumer = _consumer(address, options, self._on_error, self._on_commit)
+        self._partitions: dict[int, PartitionOffsets] = {}
+        self._discover_at = self._commit_at = 0.0
+        self._committing = False
+        self._reported: set[str] = set()  # errors that were logged since the last documents
 
     def receive(self, timeout_s: float) -> list[ReceivedDocument]:
         """Return up to a batch of documents."""
-        if time.monotonic() >= self._look_at:
-            self._look()
+        if time.monotonic() >= self._discover_at:
+            self._discover_partitions()
         self._commit()
         documents = []
         for message in self._consumer.consume(512, timeout_s):
             error, partition, offset = message.error(), message.partition(), message.offset()
             if error is not None:
-                self._error(error)
-            elif partition is not None and offset is not None and self._partitions[partition].delivered(offset):
+                self._on_error(error)
+            elif partition is not None and offset is not None and self._partitions[partition].deliver(offset):
                 name, payload = split(message.value() or b"")
-                token = b"%d:%d:%d" % (partition, self._partitions[partition].log, offset)
+                token = b"%d:%d:%d" % (partition, self._partitions[partition].generation, offset)
                 documents.append(ReceivedDocument(token=token, name=name, run="", payload=payload))
-        if documents and self._troubles:
-            log.info("kafka_back", topic=self.address.topic)
-            self._troubles.clear()
+        if documents and self._reported:
+            log.info("kafka_recovered", topic=self.address.topic)
+            self._reported.clear()
         return documents
 
     def acknowledge(self, tokens: Sequence[bytes]) -> None:
-        """Count them; offsets are committed twice a second and at the end."""
+        """Acknowledge documents; their offsets are committed twice a second and in :meth:`close`."""
         for token in tokens:
-            partition, began, offset = map(int, token.split(b":"))
-            known = self._partitions[partition]
-            if began == known.log:
-                known.acknowledge(offset)
+            partition, generation, offset = map(int, token.split(b":"))
+            offsets = self._partitions[partition]
+            if generation == offsets.generation:
+                offsets.acknowledge(offset)
         self._commit()
 
     def reset(self) -> None:
@@ -160,40 +120,40 @@ class KafkaSource:
         from confluent_kafka import TopicPartition
 
         self._consumer.assign(
-            [TopicPartition(self.address.topic, n, known.rewind()) for n, known in self._partitions.items()]
+            [TopicPartition(self.address.topic, n, offsets.rewind()) for n, offsets in self._partitions.items()]
         )
 
     def close(self) -> None:
-        """Commit what is acknowledged; leave."""
+        """Commit what is acknowledged and close the connections."""
         self._commit_at = 0.0
         self._commit()
         self._consumer.unassign()
         deadline = time.monotonic() + _LAST_COMMIT_S
-        while self._in_flight and time.monotonic() < deadline:
+        while self._committing and time.monotonic() < deadline:
             self._consumer.poll(0.05)
-        _leave(self._consumer)
+        _close(self._consumer)
 
-    def _look(self) -> None:
-        """Take in partitions that are new: at the start all of them."""
+    def _discover_partitions(self) -> None:
+        """Read new partitions too: at the start all of them."""
         from confluent_kafka import KafkaException, TopicPartition
 
-        self._look_at = time.monotonic() + (_LOOK_S if self._partitions else _RETRY_S)
+        self._discover_at = time.monotonic() + (_DISCOVER_S if self._partitions else _RETRY_S)
         topic = self.address.topic
         try:
             found = self._consumer.list_topics(topic, timeout=1.0).topics[topic]
             if found.error is not None:
-                self._error(found.error)
+                self._on_error(found.error)
                 return
             new = [TopicPartition(topic, n) for n in found.partitions if n not in self._partitions]
             starts = {part.partition: self._start(part) for part in self._stored(new)}
         except KafkaException as error:
-            self._error(error.args[0])
+            self._on_error(error.args[0])
             return
         if starts:
-            self._partitions |= {n: _Partition(start) for n, start in starts.items()}
-            self._consumer.assign([TopicPartition(topic, n, known.next) for n, known in self._partitions.items()])
+            self._partitions |= {n: PartitionOffsets(start) for n, start in starts.items()}
+            self._consumer.assign([TopicPartition(topic, n, offsets.next) for n, offsets in self._partitions.items()])
             log.info("kafka_connected", topic=topic, group=self.address.group, partitions=len(self._partitions))
-            self._troubles.clear()
+            self._reported.clear()
 
     def _stored(self, new: list[TopicPartition]) -> list[TopicPartition]:
         return self._consumer.committed(new, timeout=2.0) if new and self._commits else new
@@ -206,41 +166,41 @@ class KafkaSource:
         return ends[1 if self.address.start == "latest" and not self._partitions else 0]
 
     def _commit(self) -> None:
-        """Commit what is new, the place where a new group began included: a restart goes on from there."""
+        """Commit new offsets. For a new group also where it began, so that a restart continues there."""
         from confluent_kafka import KafkaException, TopicPartition
 
-        if not self._commits or self._in_flight or time.monotonic() < self._commit_at:
+        if not self._commits or self._committing or time.monotonic() < self._commit_at:
             return
         self._commit_at = time.monotonic() + _COMMIT_S
-        behind = [
-            TopicPartition(self.address.topic, n, known.position)
-            for n, known in self._partitions.items()
-            if known.position != known.committed
+        uncommitted = [
+            TopicPartition(self.address.topic, n, offsets.position)
+            for n, offsets in self._partitions.items()
+            if offsets.position != offsets.committed
         ]
         try:
-            if behind:
-                self._consumer.commit(offsets=behind)
-                self._in_flight = True
+            if uncommitted:
+                self._consumer.commit(offsets=uncommitted)
+                self._committing = True
         except KafkaException as error:
-            self._error(error.args[0])
+            self._on_error(error.args[0])
 
-    def _committed(self, error: KafkaError | None, parts: list[TopicPartition]) -> None:
-        self._in_flight = False
+    def _on_commit(self, error: KafkaError | None, parts: list[TopicPartition]) -> None:
+        self._committing = False
         if error is not None:
-            self._error(error)
+            self._on_error(error)
             return
         for part in parts:
             if part.partition in self._partitions:
                 self._partitions[part.partition].committed = part.offset
 
-    def _error(self, error: KafkaError) -> None:
-        if error.name() not in self._troubles:
+    def _on_error(self, error: KafkaError) -> None:
+        if error.name() not in self._reported:
             log.warning("kafka_error", brokers=self.address.brokers, topic=self.address.topic, error=error.str())
-        self._troubles.add(error.name())
+        self._reported.add(error.name())
 
 
 def split(value: bytes) -> tuple[str, bytes]:
-    """Return name and undecoded document of a message; garbage comes back whole, for the quarantine."""
+    """Return name and undecoded document of a message; ('', message) for one that is not a document."""
     reader = msgpack.Unpacker(max_buffer_size=0)
     reader.feed(value)
     try:
@@ -257,19 +217,19 @@ def probe(address: KafkaAddress, options: Mapping[str, str], timeout_s: float = 
     """Look for the brokers and the topic."""
     from confluent_kafka import KafkaException
 
-    said: list[str] = []
-    consumer = _consumer(address, options, lambda error: said.append(error.str()))
+    errors: list[str] = []
+    consumer = _consumer(address, options, lambda error: errors.append(error.str()))
     try:
         found = consumer.list_topics(address.topic, timeout=timeout_s).topics[address.topic]
     except KafkaException as error:
         consumer.poll(0)
         return Probe(
             verdict="failure",
-            found=said[0] if said else error.args[0].str(),
+            found=errors[0] if errors else error.args[0].str(),
             remedy="start the brokers, or correct ingest.sources and ingest.kafka; documents wait in Kafka meanwhile",
         )
     finally:
-        _leave(consumer)
+        _close(consumer)
     if found.error is not None:
         return Probe(
             verdict="warning",
@@ -280,13 +240,13 @@ def probe(address: KafkaAddress, options: Mapping[str, str], timeout_s: float = 
     return Probe(verdict="ok", found=f"the topic is there, {n} partition{'' if n == 1 else 's'}")
 
 
-def _leave(consumer: Consumer) -> None:
-    """Close, but wait only so long: librdkafka may wait for minutes for brokers that are away."""
+def _close(consumer: Consumer) -> None:
+    """Close, but wait a few seconds only: librdkafka may wait minutes for unreachable brokers."""
     thread = threading.Thread(target=consumer.close, name="quietbeam-kafka-close", daemon=True)
     thread.start()
-    thread.join(_LEAVE_S)
+    thread.join(_CLOSE_S)
     if thread.is_alive():
-        log.warning("kafka_left", reason="the brokers are away; what they do not know as acknowledged comes again")
+        log.warning("kafka_close_timeout", reason="brokers unreachable; uncommitted documents will be delivered again")
 
 
 def _consumer(address: KafkaAddress, options: Mapping[str, str], on_error: Any, on_commit: Any = None) -> Consumer:
@@ -299,8 +259,8 @@ def _consumer(address: KafkaAddress, options: Mapping[str, str], on_error: Any, 
         "group.id": address.group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "auto.offset.reset": "earliest",  # only when the brokers have dropped what comes next
-        "session.timeout.ms": 6000,  # nobody joins the group: how long a commit waits for brokers that are away
+        "auto.offset.reset": "earliest",  # only when the brokers have dropped the next message
+        "session.timeout.ms": 6000,  # nobody joins the group: how long a commit waits for unreachable brokers
         "log_level": 2,
         "error_cb": on_error,
         **({"on_commit": on_commit} if on_commit else {}),
