@@ -301,10 +301,10 @@ def test_tiled_is_probed(tiled: TiledProcess, settings: Settings) -> None:
 def test_tiled_that_is_away_is_waited_for(settings: Settings, redis: Connection) -> None:
     with capture_logs() as logs:
         source = make_source("tiled+http://127.0.0.1:1/raw", settings, redis)
-        wait_until(lambda: any(e["event"] == "tiled_source_waits" for e in logs), 30)
+        wait_until(lambda: any(e["event"] == "tiled_unavailable" for e in logs), 30)
         assert source.receive(0.05) == []
         source.close()
-    assert len([e for e in logs if e["event"] == "tiled_source_waits"]) == 1, "said once"
+    assert len([e for e in logs if e["event"] == "tiled_unavailable"]) == 1, "said once"
 
 
 def test_a_damaged_memory_of_tiled_is_named(settings: Settings, redis: Connection) -> None:

@@ -18,7 +18,8 @@ from quietbeam.core.errors import DocumentError, ServiceError
 from quietbeam.core.settings import NetworkSettings
 
 from ..source import Probe, ReceivedDocument
-from .reader import Doc, RunReader, TiledAddress, TiledReader
+from .documents import Doc, RunReader
+from .reader import TiledAddress, TiledReader
 from .websocket import LiveReader
 
 log = structlog.get_logger()
@@ -31,19 +32,19 @@ _CHECK_S = 30.0
 
 
 class TiledSource:
-    """A catalog of runs. A run's documents come again, from its start, until its stop document is acknowledged.
+    """A catalog of runs. A run's documents are delivered again, from its start, until its stop is acknowledged.
 
-    What has changed is asked for when Tiled's websocket says so. A server without streaming cache is asked every
-    half second, more slowly where it takes long to answer.
+    Changed nodes are requested when Tiled's websocket notifies of them. A server without streaming cache is polled
+    every half second, and less often when its answers take long.
 
     Parameters
     ----------
     address
-        Where the runs are, and whether to begin with those that are there already.
+        Where the runs are, and whether to begin with those that exist already.
     key
         API key with the scopes ``read:metadata`` and ``read:data``.
     state
-        File that remembers which runs are done; None: only listen.
+        File with the runs that are done; None for a listener, which has none.
     network
         Certificates and proxy.
     """
@@ -60,14 +61,14 @@ class TiledSource:
         self._lock = threading.Lock()
         self._done: dict[str, float] = {}
         self._since = 0.0
-        self._looked = self._recall()
+        self._has_state = self._load_state()
         self._started: dict[str, float] = {}
         self._runs: dict[str, RunReader] = {}
-        self._told: set[str] = set()
+        self._delivered: set[str] = set()
         self._open: dict[str, dict[str, Any]] = {}
         self._round = self._searched = 0
         self._queue: queue.Queue[tuple[int, ReceivedDocument]] = queue.Queue(20_000)
-        self._trouble = ""
+        self._problem = ""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="quietbeam-tiled", daemon=True)
         self._thread.start()
@@ -86,20 +87,20 @@ class TiledSource:
         return documents
 
     def acknowledge(self, tokens: Sequence[bytes]) -> None:
-        """Remember the runs whose end is acknowledged."""
+        """Save the runs whose stop document is acknowledged."""
         ended = [token.decode() for token in tokens if token]
         if not ended:
             return
         with self._lock:
             self._done |= {uid: self._started.pop(uid, time.time()) for uid in ended}
-            self._keep()
+            self._save_state()
 
     def reset(self) -> None:
-        """Tell every run that is not done from its start."""
+        """Deliver every run that is not done again, from its start."""
         with self._lock:
             self._round += 1
             self._runs.clear()
-            self._told.clear()
+            self._delivered.clear()
         self._wake.set()
 
     def close(self) -> None:
@@ -116,35 +117,35 @@ class TiledSource:
             before = time.monotonic()
             if before > checked + _CHECK_S:
                 checked = before
-                self._live.doubt()
+                self._live.recheck_quiet()
             self._wake.clear()
-            self._live.begin()
+            self._live.begin_round()
             try:
-                self._look()
-                if self._trouble:
-                    log.info("tiled_back", uri=self.address.base)
-                self._trouble = ""
+                self._poll()
+                if self._problem:
+                    log.info("tiled_reconnected", uri=self.address.base)
+                self._problem = ""
             except ServiceError as error:
-                if str(error) != self._trouble:
-                    log.warning("tiled_source_waits", reason=str(error))
-                self._trouble = str(error)
+                if str(error) != self._problem:
+                    log.warning("tiled_unavailable", reason=str(error))
+                self._problem = str(error)
             except Exception:
                 if not self._closing.is_set():
                     log.exception("tiled_source_failed", uri=self.address.base)
             took = time.monotonic() - before
-            if self._live.live and not self._trouble:
+            if self._live.live and not self._problem:
                 self._closing.wait(min(took, _INTERVAL_S))
                 self._wake.wait(_CHECK_S)
             else:
                 self._closing.wait(max(_INTERVAL_S, _IDLE_SHARE * took))
 
-    def _look(self) -> None:
-        """Tell the news of every run that is not done; one that cannot be read does not stop the others."""
+    def _poll(self) -> None:
+        """Deliver the new documents of every run that is not done; an error of one does not stop the others."""
         self._search()
         failed: ServiceError | None = None
         for node, metadata in list(self._open.items()):
             try:
-                if self._tell(node, metadata):
+                if self._deliver(node, metadata):
                     del self._open[node]
             except ServiceError as error:
                 failed = failed or error
@@ -154,7 +155,7 @@ class TiledSource:
             raise failed
 
     def _search(self) -> None:
-        """Find the runs that are not done, if there can be others than before."""
+        """Find the runs that are not done, when the catalog has changed."""
         with self._lock:
             number = self._round
         if not self._live.changed(self.address.path) and self._searched == number:
@@ -165,22 +166,22 @@ class TiledSource:
                 metadata = node["attributes"]["metadata"]
                 uid = str(metadata["start"].get("uid", ""))
                 with self._lock:
-                    if not self._looked and self.address.start == "latest" and metadata.get("stop"):
+                    if not self._has_state and self.address.start == "latest" and metadata.get("stop"):
                         self._done[uid] = float(metadata["start"]["time"])
-                    if uid and uid not in self._done and uid not in self._told:
+                    if uid and uid not in self._done and uid not in self._delivered:
                         found[node["id"]] = metadata
         except BaseException:
-            self._live.leave(self.address.path)
+            self._live.unfollow(self.address.path)
             raise
         with self._lock:
             self._since = max(self._since, time.time() - _KEPT_S)
-            if not self._looked:
-                self._looked = True
-                self._keep()
+            if not self._has_state:
+                self._has_state = True
+                self._save_state()
         self._open, self._searched = found, number
 
-    def _tell(self, node: str, metadata: dict[str, Any]) -> bool:
-        """Tell what is new of a run; return whether that was its end."""
+    def _deliver(self, node: str, metadata: dict[str, Any]) -> bool:
+        """Deliver the new documents of a run; return whether its stop document was among them."""
         uid = str(metadata["start"]["uid"])
         path = f"{self.address.path}/{node}" if self.address.path else node
         with self._lock:
@@ -188,15 +189,15 @@ class TiledSource:
             self._started[uid] = float(metadata["start"]["time"])
             run = self._runs.setdefault(uid, RunReader(path))
         if metadata.get("stop"):
-            self._live.leave(path)
-        docs = run.news(self._reader if metadata.get("stop") else self._live, metadata)
+            self._live.unfollow(path)
+        docs = run.new_documents(self._reader if metadata.get("stop") else self._live, metadata)
         for name, doc in docs:
             self._put(number, uid, name, doc)
         if not docs or docs[-1][0] != "stop":
             return False
         with self._lock:
             if number == self._round:
-                self._told.add(uid)
+                self._delivered.add(uid)
                 self._runs.pop(uid, None)
         return True
 
@@ -215,22 +216,22 @@ class TiledSource:
                 continue
             return
 
-    def _recall(self) -> bool:
-        """Read what is done; False at the very first start."""
+    def _load_state(self) -> bool:
+        """Read which runs are done; return False at the very first start."""
         if self._state_file is not None and self._state_file.exists():
             try:
                 kept = json.loads(self._state_file.read_text())
                 self._since, self._done = float(kept["since"]), dict(kept["done"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ServiceError(
-                    f"{self._state_file} is damaged: delete it; the catalog is then taken up as at the first start"
+                    f"{self._state_file} is damaged: delete it; the catalog is then read as at the first start"
                 ) from error
             return True
         if self.address.start == "latest":
             self._since = time.time() - _DAY_S
         return False
 
-    def _keep(self) -> None:
+    def _save_state(self) -> None:
         if self._state_file is None:
             return
         self._done = {uid: began for uid, began in self._done.items() if began >= self._since}
@@ -240,7 +241,7 @@ class TiledSource:
 
 
 def state_file(folder: Path, url: str) -> Path:
-    """Return where the source of this URL remembers what is done."""
+    """Return the file in which the source of this URL saves which runs are done."""
     return folder / f"tiled-source-{hashlib.sha256(url.encode()).hexdigest()[:12]}.json"
 
 
@@ -250,20 +251,20 @@ def read_run(address: TiledAddress, key: str, network: NetworkSettings | None = 
     Raises
     ------
     ServiceError
-        Tiled is away or refuses, or there is no run.
+        Tiled cannot be reached or sends an error, or the node is not a run.
     """
     reader = TiledReader(address, key, network)
     try:
         metadata = reader.node(address.path)["attributes"]["metadata"]
         if "uid" not in (metadata.get("start") or {}):
             raise ServiceError(f"{address.path or address.base} is no run of bluesky: give CATALOG/UID")
-        return RunReader(address.path).news(reader, metadata)
+        return RunReader(address.path).new_documents(reader, metadata)
     finally:
         reader.close()
 
 
 def probe(address: TiledAddress, key: str, network: NetworkSettings | None = None) -> Probe:
-    """Ask for the catalog."""
+    """Search the catalog once."""
     reader = TiledReader(address, key, network)
     try:
         next(reader.runs(time.time()), None)

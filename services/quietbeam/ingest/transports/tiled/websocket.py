@@ -1,8 +1,8 @@
-"""Tiled's websocket: it says which answers of the server are still true, and brings the rows that are added to tables.
+"""Tiled's websocket: notifies of changed nodes, and brings the rows that are appended to tables.
 
-Tiled sends rows before it keeps them, forgets what it has sent, and may lose a message. What was missed is found by
-asking, at the latest when the run ends. A table is read as seldom as can be: reading it while TiledWriter appends makes
-either of them fail now and then (Tiled 0.2.20 with DuckDB).
+Tiled sends rows before it stores them, does not keep what it has sent, and may lose a message. Lost messages are found
+by requests, at the latest when the run ends. A table is requested as rarely as possible: a request while TiledWriter
+appends makes either of them fail at times (Tiled 0.2.20 with DuckDB).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from websockets.exceptions import WebSocketException
 from quietbeam.core.settings import NetworkSettings
 from quietbeam.core.wire.web import tls_context
 
-from .reader import ARROW, Rows, TiledAddress, TiledReader, table_rows
+from .reader import ARROW, TiledAddress, TiledReader, UniqueRows, table_rows
 
 log = structlog.get_logger()
 
@@ -39,11 +39,29 @@ _ROUNDS = 3
 
 
 class _Node:
-    """One node that is listened to; `above` is the container whose answer holds this node's structure."""
+    """A node with its websocket.
 
-    def __init__(self, above: _Node | None) -> None:
-        self.above = above
-        self.heard = threading.Event()
+    Attributes
+    ----------
+    parent
+        The container whose children have this node's structure, for a file that an external program writes.
+    answered
+        Set when the websocket is connected, or cannot be.
+    live, ended
+        True while the websocket is connected; True when the server closed it because the node is complete.
+    quiet
+        True when no message came since the last call of `recheck_quiet`.
+    changed
+        True when the node must be requested again.
+    first, rows
+        Number of the first row kept here, and the rows from there on.
+    sequence
+        Number of the last message in `rows`.
+    """
+
+    def __init__(self, parent: _Node | None) -> None:
+        self.parent = parent
+        self.answered = threading.Event()
         self.live = self.ended = self.quiet = False
         self.changed = True
         self.children: dict[str, dict[str, Any]] = {}
@@ -51,12 +69,12 @@ class _Node:
         self.sequence: int | None = None
         self.rows: list[dict[str, Any]] = []
         self.first = 0
-        self.known = Rows()
+        self.unique = UniqueRows()
         self.task: Future[None] | None = None
 
 
 class LiveReader(TiledReader):
-    """A `TiledReader` that asks only for what has changed, as long as the server's websocket says so.
+    """A `TiledReader` that requests only what has changed, while the server's websocket notifies of changes.
 
     Parameters
     ----------
@@ -66,7 +84,7 @@ class LiveReader(TiledReader):
     Attributes
     ----------
     live
-        False when a question since `begin` had to be asked without a websocket: it must be asked again in time.
+        False when a request since `begin_round` was for a node without a websocket: it must be repeated in time.
     """
 
     def __init__(
@@ -83,18 +101,18 @@ class LiveReader(TiledReader):
         self._wake = wake
         self._nodes: dict[str, _Node] = {}
         self._not_before = 0.0
-        self._trouble = ""
+        self._problem = ""
         self.live = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="quietbeam-tiled-sockets", daemon=True)
         self._thread.start()
 
-    def begin(self) -> None:
-        """Begin a round of questions."""
+    def begin_round(self) -> None:
+        """Begin a round of requests."""
         self.live = True
 
     def changed(self, path: str) -> bool:
-        """Say whether children of a container have come or changed since this was asked the last time."""
+        """Return whether children of a container are new or changed since the last call."""
         node = self._follow(path)
         if node is None or node.changed:
             if node is not None:
@@ -120,7 +138,7 @@ class LiveReader(TiledReader):
             new = [name for name in files if name not in self._nodes or not self._nodes[name].live]
             for name in new:
                 self._follow(name, node)
-            node.changed |= bool(new)  # what came before a socket was open; asked for again where there is none
+            node.changed |= bool(new)  # they may have changed before their websocket was connected
         return node.children
 
     def rows(self, path: str, columns: Sequence[str], first: int) -> list[dict[str, Any]]:
@@ -130,42 +148,42 @@ class LiveReader(TiledReader):
             self.live = False
             return super().rows(path, columns, first)
         messages = [node.messages.popleft() for _ in range(len(node.messages))]
-        if node.changed or first < node.first or not _follow_each_other(node.sequence, messages):
+        if node.changed or first < node.first or not _is_complete(node.sequence, messages):
             try:
-                node.known, node.first, node.changed = Rows(), 0, False
-                node.rows = node.known.new(self.table(path))
+                node.unique, node.first, node.changed = UniqueRows(), 0, False
+                node.rows = node.unique.add(self.table(path))
             except BaseException:
-                self.leave(path)
+                self.unfollow(path)
                 raise
         for message in messages:
             node.sequence = message["sequence"]
             if message.get("payload") and message["mimetype"] == ARROW:
-                node.rows += node.known.new(table_rows(message["payload"]))
+                node.rows += node.unique.add(table_rows(message["payload"]))
         node.rows, node.first = node.rows[first - node.first :], first
         return list(node.rows)
 
-    def doubt(self) -> None:
-        """Ask again for everything of which no news came since this was called the last time."""
+    def recheck_quiet(self) -> None:
+        """Request every node again from which no message came since the last call."""
         for node in self._nodes.values():
             node.changed |= node.quiet
             node.quiet = True
 
-    def leave(self, path: str) -> None:
-        """Listen no more to a node and what is below it."""
+    def unfollow(self, path: str) -> None:
+        """Close the websockets of a node and of all nodes below it."""
         for name, node in self._below(path).items():
             self._drop(name, node)
 
     def close(self) -> None:
         """Close all connections."""
-        self.leave("")
-        pending = asyncio.run_coroutine_threadsafe(self._settle(), self._loop)
+        self.unfollow("")
+        pending = asyncio.run_coroutine_threadsafe(self._finish_tasks(), self._loop)
         pending.result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
         super().close()
 
-    async def _settle(self) -> None:
+    async def _finish_tasks(self) -> None:
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         await asyncio.gather(*others, return_exceptions=True)
 
@@ -177,21 +195,21 @@ class LiveReader(TiledReader):
         if node.task is not None:
             node.task.cancel()
 
-    def _follow(self, path: str, above: _Node | None = None, *, replay: bool = False) -> _Node | None:
-        """Return a node that is listened to; None where that cannot be.
+    def _follow(self, path: str, parent: _Node | None = None, *, replay: bool = False) -> _Node | None:
+        """Return a node with a connected websocket; None when there is none.
 
-        With `replay` its messages begin with those that the server still has: a row may be sent and not yet kept.
+        With `replay` its messages begin with those that the server still has: a row may be sent and not yet stored.
         """
         node = self._nodes.get(path)
         if node is not None and not node.live:
             self._drop(path, node)
             if not node.ended:
                 self._not_before = time.monotonic() + _RETRY_S
-            above, node = node.above, None
+            parent, node = node.parent, None
         if node is None and len(self._nodes) < _MOST_SOCKETS and time.monotonic() >= self._not_before:
-            node = self._nodes[path] = _Node(above)
+            node = self._nodes[path] = _Node(parent)
             node.task = asyncio.run_coroutine_threadsafe(self._listen(path, node, replay), self._loop)
-            node.heard.wait(_CONNECT_S)
+            node.answered.wait(_CONNECT_S)
             if not node.live:
                 self._drop(path, node)
                 self._not_before = time.monotonic() + _RETRY_S
@@ -208,43 +226,44 @@ class LiveReader(TiledReader):
                 uri, additional_headers=self._headers, max_size=_MAX_BYTES, compression=None, **self._connection
             ) as socket:
                 async for frame in socket:
-                    self._take(node, msgpack.unpackb(frame))
+                    self._on_message(node, msgpack.unpackb(frame))
             node.ended = socket.close_code == _ENDED
         except (OSError, WebSocketException) as error:
-            self._say(f"{type(error).__name__}: {error}" if node.live else f"no websocket at {uri}: {error}")
+            self._report(f"{type(error).__name__}: {error}" if node.live else f"no websocket at {uri}: {error}")
         except Exception:
             log.exception("tiled_stream_failed", uri=uri)
         finally:
             node.live = False
-            (node.above or node).changed = True
-            node.heard.set()
+            (node.parent or node).changed = True
+            node.answered.set()
             self._wake()
 
-    def _take(self, node: _Node, message: dict[str, Any]) -> None:
+    def _on_message(self, node: _Node, message: dict[str, Any]) -> None:
         kind, node.quiet = str(message["type"]), False
         if kind.endswith("-schema"):
             node.live = True
-            node.heard.set()
-            self._say("")
+            node.answered.set()
+            self._report("")
             return
         if kind == "table-data":
             node.messages.append(message)
         else:
-            (node.above or node).changed = True
+            (node.parent or node).changed = True
         self._wake()
 
-    def _say(self, trouble: str) -> None:
-        if trouble and trouble != self._trouble:
-            log.warning("tiled_not_streaming", reason=trouble, remedy="it is asked for news instead, which is slower")
-        self._trouble = trouble
+    def _report(self, problem: str) -> None:
+        """Log a problem once; '' when there is none any more."""
+        if problem and problem != self._problem:
+            log.warning("tiled_not_streaming", reason=problem, remedy="Tiled is polled instead, which is slower")
+        self._problem = problem
 
 
 def _external(child: dict[str, Any]) -> bool:
     return any(source.get("management") == "external" for source in child.get("data_sources") or [])
 
 
-def _follow_each_other(sequence: int | None, messages: Sequence[dict[str, Any]]) -> bool:
-    """Say whether messages continue what is known, none missing; those that do not append are no continuation."""
+def _is_complete(sequence: int | None, messages: Sequence[dict[str, Any]]) -> bool:
+    """Return whether messages all append, with none missing among them and after message number `sequence`."""
     numbers = [*([] if sequence is None else [sequence]), *(message["sequence"] for message in messages)]
-    whole = all(message["append"] and message.get("payload") for message in messages)
-    return whole and all(after == before + 1 for before, after in pairwise(numbers))
+    appending = all(message["append"] and message.get("payload") for message in messages)
+    return appending and all(after == before + 1 for before, after in pairwise(numbers))
