@@ -56,12 +56,12 @@ def make_source(url: str, settings: Settings, connection: Connection) -> Documen
 
 
 def make_tap(url: str, settings: Settings, connection: Connection, *, history: bool = False) -> DocumentSource:
-    """Return a source that only listens: ingest gets every document as well, and nothing is acknowledged.
+    """Return a source that only listens: ingest receives every document as well, and nothing is acknowledged.
 
     Parameters
     ----------
     history
-        Begin with what the transport still holds, where it holds anything.
+        Begin with the documents that the transport still has, if it stores any.
     """
     match _scheme(url):
         case "redis":
@@ -77,7 +77,7 @@ def make_tap(url: str, settings: Settings, connection: Connection, *, history: b
 
 
 def probe_source(url: str, settings: Settings) -> Probe:
-    """Look whether a source can be reached and takes our keys; 'redis' is looked at by itself."""
+    """Test whether a source can be reached and accepts the configured keys; not for 'redis'."""
     match _scheme(url):
         case "kafka":
             return kafka.probe(KafkaAddress.parse(url), _kafka(settings))
@@ -93,14 +93,14 @@ def read_tiled(url: str, settings: Settings) -> tuple[list[tuple[str, dict[str, 
     Raises
     ------
     QuietbeamError
-        No such URL or run, or Tiled is away or refuses.
+        No such URL or run, or Tiled cannot be reached or sends an error.
     """
     documents = tiled.read_run(TiledAddress.parse(url), tiled_key(settings, url), settings.network)
-    return documents, "" if documents[-1][0] == "stop" else "the run is not over; what is there was taken"
+    return documents, "" if documents[-1][0] == "stop" else "the run is not over; its documents so far are used"
 
 
 def tiled_key(settings: Settings, url: str) -> str:
-    """Return the key for a Tiled to read runs from: its own, or ours where it is the Tiled that gets the maps."""
+    """Return the key for reading runs: ``ingest.tiled_api_key``, or the publishing key when it is the same Tiled."""
     if settings.ingest.tiled_api_key is not None:
         return settings.ingest.tiled_api_key.get_secret_value()
     same = TiledAddress.parse(url).base == settings.tiled_uri.rstrip("/").removesuffix("/api/v1") + "/api/v1/"

@@ -1,4 +1,4 @@
-"""The twin that tests feed."""
+"""A source in memory, for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .source import ReceivedDocument
 
 
 class MemorySource:
-    """Twin for tests: delivers what :meth:`send` gave it, again after :meth:`reset` unless acknowledged."""
+    """Delivers the documents given to :meth:`send`; after :meth:`reset` again, unless acknowledged."""
 
     name = "memory"
 
@@ -35,7 +35,7 @@ class MemorySource:
         return len(self._delivered)
 
     def receive(self, timeout_s: float) -> list[ReceivedDocument]:
-        """Return what waits."""
+        """Return up to a batch of documents."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
             while not self._waiting and (left := deadline - time.monotonic()) > 0:
@@ -45,7 +45,7 @@ class MemorySource:
         return documents
 
     def acknowledge(self, tokens: Sequence[bytes]) -> None:
-        """Forget these."""
+        """Acknowledge documents."""
         for token in tokens:
             self._delivered.pop(token, None)
 
@@ -56,4 +56,4 @@ class MemorySource:
             self._delivered.clear()
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""

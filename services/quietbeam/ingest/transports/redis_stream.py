@@ -1,4 +1,4 @@
-"""Redis Streams: the durable transport of a machine of its own."""
+"""Redis Streams: the durable transport."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RedisSource:
     name = "redis"
 
     def __init__(self, connection: Connection, *, stream: str = keys.DOCS, batch: int = 512) -> None:
-        # One consumer reads all documents of a run, in order; nothing may be claimed while it lives.
+        # One consumer reads all documents of a run, in order; no other may claim them while it runs.
         self._reader = GroupReader(connection, stream, GROUP, "ingest", idle_ms=3_600_000)
         self._batch = batch
 
@@ -38,15 +38,15 @@ class RedisSource:
             self._reader.acknowledge(list(tokens))
 
     def reset(self) -> None:
-        """Read pending entries again; make the group again when Redis lost it."""
+        """Read pending entries again; create the consumer group again when Redis lost it."""
         self._reader.restart()
 
     def close(self) -> None:
-        """Nothing to release: the connection belongs to the stage."""
+        """Do nothing: the connection belongs to the stage."""
 
 
 class RedisTap:
-    """The stream ``qb:docs`` read beside ingest, in a group of its own: nothing is trimmed before the tap has read it.
+    """Listens to the stream ``qb:docs`` in its own consumer group: no document is trimmed before the tap has read it.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class RedisTap:
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-            self.reset()  # Redis lost the group, and the stream with it
+            self.reset()  # Redis lost the group together with the stream
             return []
         messages = [message for _, message in entries(reply)]
         if messages:
@@ -80,17 +80,17 @@ class RedisTap:
         return [_received(message) for message in messages]
 
     def acknowledge(self, tokens: Sequence[bytes]) -> None:
-        """Nothing to acknowledge: the group of ingest is another's."""
+        """Do nothing: the tap's group keeps no pending documents."""
 
     def reset(self) -> None:
-        """Make the group again, behind the last document that was read."""
+        """Create the consumer group again, behind the last document that was read."""
         with suppress(redis.ResponseError):  # the group exists
             self._redis.xgroup_create(keys.DOCS, self._group, id=self._last, mkstream=True)
         self._redis.xgroup_createconsumer(keys.DOCS, self._group, "tap")
 
     def close(self) -> None:
         """Remove the group. The connection belongs to the caller."""
-        with suppress(redis.RedisError):  # ingest removes it in time
+        with suppress(redis.RedisError):  # ingest removes abandoned groups
             self._redis.xgroup_destroy(keys.DOCS, self._group)
 
 

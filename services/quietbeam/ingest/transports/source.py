@@ -1,4 +1,4 @@
-"""What every transport of documents promises."""
+"""The protocol of a transport of documents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedDocument:
-    """One document as it came: undecoded. `run` is '' when the transport does not say."""
+    """One undecoded document. `run` is '' when the transport does not have it."""
 
     token: bytes
     name: str
@@ -20,18 +20,18 @@ class ReceivedDocument:
 class DocumentSource(Protocol):
     """A transport of documents.
 
-    Documents keep the order of one RunEngine. A durable source delivers again what was not acknowledged: after
-    `reset`, and to the next process.
+    Documents of one RunEngine are received in its order. A durable source delivers unacknowledged documents again:
+    after `reset`, and to the next process.
     """
 
     name: str
 
     def receive(self, timeout_s: float) -> list[ReceivedDocument]:
-        """Return what is there; wait at most `timeout_s` for the first document."""
+        """Return up to a batch of documents; wait at most `timeout_s` for the first one."""
         ...
 
     def acknowledge(self, tokens: Sequence[bytes]) -> None:
-        """The effect of these documents is on disk."""
+        """Acknowledge documents: their effect is on disk."""
         ...
 
     def reset(self) -> None:
@@ -45,7 +45,7 @@ class DocumentSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """How a transport looks from here, for `quietbeam doctor`; `remedy` is empty when there is nothing to do."""
+    """Result of a connection test, for `quietbeam doctor`; `remedy` is empty when nothing needs to be done."""
 
     verdict: Literal["ok", "warning", "failure"]
     found: str

@@ -88,7 +88,7 @@ def _checked(text: str, name: str) -> bytes:
 
 
 class ZmqSource:
-    """Out side of a bluesky 0MQ proxy, msgpack only. Best effort: what 0MQ drops is lost, what overflows is counted.
+    """Outgoing side of a bluesky 0MQ proxy, msgpack only. Best effort: 0MQ may drop documents, overflow is counted.
 
     Parameters
     ----------
@@ -119,10 +119,10 @@ class ZmqSource:
         self._context = zmq.Context()
         self._closing = threading.Event()
         self._retry_at = float("inf")
-        self._thread = threading.Thread(target=self._work, name="quietbeam-zmq", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="quietbeam-zmq", daemon=True)
         self._thread.start()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         socket = _subscriber(self._context, self._keys)
         monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _REFUSALS)
         socket.connect(self.address)
@@ -133,10 +133,10 @@ class ZmqSource:
             try:
                 ready = dict(poller.poll(100))
                 if monitor in ready:
-                    self._hear(recv_monitor_message(monitor))
+                    self._on_monitor_event(recv_monitor_message(monitor))
                 if socket in ready:
-                    self._take(socket.recv_multipart(zmq.NOBLOCK))
-                if time.monotonic() > self._retry_at:  # libzmq does not try again when it was refused
+                    self._on_message(socket.recv_multipart(zmq.NOBLOCK))
+                if time.monotonic() > self._retry_at:  # libzmq does not reconnect after a refusal
                     self._retry_at = float("inf")
                     socket.disconnect(self.address)
                     socket.connect(self.address)
@@ -149,7 +149,7 @@ class ZmqSource:
         monitor.close()
         socket.close()
 
-    def _hear(self, event: Mapping[str, Any]) -> None:
+    def _on_monitor_event(self, event: Mapping[str, Any]) -> None:
         if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.refused, self._retry_at = "", float("inf")
             log.info("zmq_connected", address=self.address, curve=self._keys is not None)
@@ -159,7 +159,7 @@ class ZmqSource:
             log.error("zmq_refused", address=self.address, reason=reason, remedy=remedy)
         self.refused, self._retry_at = reason, time.monotonic() + _RETRY_S
 
-    def _take(self, parts: list[bytes]) -> None:
+    def _on_message(self, parts: list[bytes]) -> None:
         if len(parts) != 1:
             parts = [b" ".join(parts)]
         prefix, found, rest = parts[0].partition(b" ")
@@ -177,7 +177,7 @@ class ZmqSource:
         self._queue.put_nowait(ReceivedDocument(token=b"", name=text, run="", payload=payload))
 
     def receive(self, timeout_s: float) -> list[ReceivedDocument]:
-        """Return what has arrived."""
+        """Return up to a batch of documents."""
         documents: list[ReceivedDocument] = []
         try:
             documents.append(self._queue.get(timeout=timeout_s) if timeout_s > 0 else self._queue.get_nowait())
@@ -190,10 +190,10 @@ class ZmqSource:
         return documents
 
     def acknowledge(self, tokens: Sequence[bytes]) -> None:
-        """0MQ knows no acknowledgement."""
+        """Do nothing: 0MQ has no acknowledgement."""
 
     def reset(self) -> None:
-        """0MQ does not deliver again."""
+        """Do nothing: 0MQ does not deliver again."""
 
     def close(self) -> None:
         """Stop the thread, close the socket."""
@@ -203,7 +203,7 @@ class ZmqSource:
 
 
 def probe(url: str, keys: CurveKeys | None, timeout_s: float = 3.0) -> Probe:
-    """Shake hands with the proxy and say how it went."""
+    """Connect to the proxy and return how the handshake ended."""
     with zmq.Context() as context, _subscriber(context, keys) as socket:
         monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _REFUSALS)
         socket.connect(_tcp(url))
@@ -213,7 +213,7 @@ def probe(url: str, keys: CurveKeys | None, timeout_s: float = 3.0) -> Probe:
     if event is None:
         return Probe(
             verdict="warning",
-            found="nobody listens; what is sent meanwhile is lost",
+            found="no proxy answers; documents sent meanwhile are lost",
             remedy="start the 0MQ proxy (ingest connects when it is there), or correct ingest.sources",
         )
     if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -228,7 +228,7 @@ def _tcp(url: str) -> str:
 
 def _subscriber(context: zmq.Context[Any], keys: CurveKeys | None) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.SUB)
-    socket.setsockopt(zmq.RCVHWM, 0)  # our own bound counts what it drops, 0MQ's does not
+    socket.setsockopt(zmq.RCVHWM, 0)  # this class has its own limit and counts what it drops; 0MQ's limit does not
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_DOCUMENT_BYTES)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
