@@ -8,14 +8,13 @@ import stat
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from quietbeam.core.errors import DataNotReadyError, DocumentError
+from quietbeam.core.model.types import NumericArray
 
 from ..documents.model import Resource, StreamResource
 from ..profile.sections import Dataset
@@ -26,14 +25,14 @@ _OPEN_FILES = 32
 
 
 class DetectorFiles:
-    """Reads announced ranges; opens files only below `roots`, keeps few open.
+    """Reads ranges of arrays; opens files only below `roots`, and keeps at most 32 of them open.
 
     Parameters
     ----------
     roots
         Folders below which files may be opened (after resolving links).
     max_bytes
-        Most bytes read at once.
+        Largest number of bytes in one read.
     """
 
     def __init__(self, roots: Sequence[Path], *, max_bytes: int) -> None:
@@ -70,24 +69,24 @@ class DetectorFiles:
 
     def read(
         self, resource: StreamResource, dataset: Dataset, first: int, stop: int, *, per_index: int = 1
-    ) -> npt.NDArray[Any]:
-        """Return the frames of entries ``[first, stop)``: (frame, detector, line or channel) as far as there are.
+    ) -> NumericArray:
+        """Return the frames of indices ``[first, stop)``: (frame, detector, line or channel), without missing axes.
 
         Parameters
         ----------
         resource, dataset
-            The file and how the profile reads it.
+            The file, and the axes of its array in the beamline profile.
         first, stop
             Range of indices.
         per_index
-            Frames that an index stands for.
+            Frames per index.
 
         Raises
         ------
         DataNotReadyError
-            The file or the range is not there yet.
+            The file or the range is not written yet.
         DocumentError
-            The array can never be used: wrong place, wrong shape, too large.
+            The array can never be used: not below `roots`, wrong shape, too large.
         """
         array = self.array(resource, _name_in(resource))
         stacked = per_index > 1 and array.ndim == len(dataset.axes) + 1 and array.shape[1] == per_index
@@ -97,17 +96,20 @@ class DetectorFiles:
             values = values.reshape(-1, *values.shape[2:])
         return arrange(values, dataset.axes, f"{resource.uri}: {array.name} of shape {array.shape}")
 
-    def part(self, resource: StreamResource | Resource, array: h5py.Dataset, *index: int) -> npt.NDArray[Any]:
-        """Return entries ``[first, stop)`` of an array's first axis; without `index` all that are there.
+    def part(
+        self, resource: StreamResource | Resource, array: h5py.Dataset, first: int = 0, stop: int | None = None
+    ) -> NumericArray:
+        """Return entries ``[first, stop)`` of an array's first axis; without `stop` up to its present end.
 
         Raises
         ------
         DataNotReadyError
-            The range is not there yet.
+            The range is not written yet.
         DocumentError
             Not numbers, or too many bytes.
         """
-        first, stop = index or (0, array.shape[0])
+        length = array.shape[0]
+        stop = length if stop is None else stop
         what = f"{self.path_of(resource)}: {array.name}"
         if array.dtype.kind not in "iuf":
             raise DocumentError(f"{what} is {array.dtype}, not numbers")
@@ -116,11 +118,10 @@ class DetectorFiles:
             raise DocumentError(
                 f"{what}: entries {first} to {stop} are {wanted} bytes, more than ingest.max_spectrum_bytes"
             )
-        there = array.shape[0]
-        if there < stop or stop == 0:
-            if not array.file.swmr_mode:  # opened before its writer let others read on
+        if length < stop or stop == 0:
+            if not array.file.swmr_mode:  # opened before its writer allowed readers
                 self._forget(resource)
-            raise DataNotReadyError(f"{what} has {there} entries, {max(stop, 1)} are announced")
+            raise DataNotReadyError(f"{what} has {length} entries, {max(stop, 1)} are announced")
         try:
             return np.asarray(array[first:stop])
         except OSError as error:
@@ -133,9 +134,9 @@ class DetectorFiles:
         Raises
         ------
         DataNotReadyError
-            The file or the array is not there yet.
+            The file or the array is not written yet.
         DocumentError
-            It would lead to other files, or is no array.
+            The array refers to other files, or is no array.
         """
         path = self.path_of(resource)
         try:

@@ -1,4 +1,4 @@
-"""Announced frames of one run that are still to be read from detector files."""
+"""Frames that stream documents announce, read from detector files as soon as they are written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Announced:
 
 
 class FileFrames:
-    """Reads what stream documents announce, as soon as it is in its file; waits for nothing.
+    """Reads announced frames of one run from detector files; never blocks.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ class FileFrames:
         self._resources: dict[str, StreamResource] = {}
         self._waiting: list[_Announced] = []
 
-    def sharing(self) -> FileFrames:
-        """Return another one that knows the same resources."""
+    def with_same_resources(self) -> FileFrames:
+        """Return another reader, for another map of the run, with the same resources."""
         other = FileFrames(self._files, self._timeout_s)
         other._resources = self._resources
         return other
@@ -51,16 +51,16 @@ class FileFrames:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def know(self, resource: StreamResource) -> None:
-        """Remember a resource; the first of a uid counts."""
+    def add_resource(self, resource: StreamResource) -> None:
+        """Add a resource; a second one of the same uid is ignored."""
         self._resources.setdefault(resource.uid, resource)
 
     def announce(self, datum: StreamDatum, pending: Pending, now: float) -> None:
-        """Keep a datum until it is read or given up."""
+        """Add a datum; its document is retained until the frames are read or given up."""
         pending.retain()
         self._waiting.append(_Announced(datum, pending, now + self._timeout_s, datum.first))
 
-    def turn(self, layout: Layout, put: Put, now: float) -> Iterator[str]:
+    def poll(self, layout: Layout, put: Put, now: float) -> Iterator[str]:
         """Read the announced frames that are in their files; yield why others were given up.
 
         Raises

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from quietbeam.core.errors import DocumentError, InputError
+from quietbeam.core.model.types import NumericArray
 from quietbeam.spectra import window
 from quietbeam.spectra.fit import LinearFit, linear_fit
 from quietbeam.spectra.windows import strongest_peaks
@@ -16,7 +14,7 @@ from ..profile.layout import Layout
 from ..profile.spectra_layout import Spectra
 
 
-def counts_of_lines(spectra: npt.NDArray[Any], layout: Layout) -> npt.NDArray[Any]:
+def counts_of_lines(spectra: NumericArray, layout: Layout) -> NumericArray:
     """Return (frame, detector, line) counts in the windows of the run's lines, or their fitted areas.
 
     Parameters
@@ -60,17 +58,17 @@ def _fit(lines: tuple[str, ...], spectra: Spectra, channels: int) -> LinearFit:
     return spectra.fits[channels]
 
 
-def judge_spectra(layout: Layout, *, least: float = 1000.0) -> str:
-    """Return a sentence when the windows hold next to nothing of the counts, with the peaks that are there.
+def check_windows(layout: Layout, *, least: float = 1000.0) -> str:
+    """Return a warning with the peaks that were found when the windows hold less than 1 % of the counts.
 
-    Judged once, when `least` counts have come.
+    The check is made once, as soon as `least` counts have come; the result is '' otherwise.
     """
-    if layout.spectra is None or layout.spectra.sums.judged or layout.spectra.sums.counts is None:
+    if layout.spectra is None or layout.spectra.sums.checked or layout.spectra.sums.counts is None:
         return ""
     sums, calibration = layout.spectra.sums.counts, layout.spectra.calibration
     if sums.sum() < least:
         return ""
-    layout.spectra.sums.judged = True
+    layout.spectra.sums.checked = True
     inside = 0.0
     for spectrum, pair in zip(sums, calibration, strict=True):
         inside += sum(spectrum[slice(*window(line, pair, len(spectrum)))].sum() for line in layout.lines)

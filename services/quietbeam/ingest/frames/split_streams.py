@@ -1,12 +1,12 @@
-"""Counts whose keys come in streams of their own, such as monitored time series: put together by pixel.
+"""Counts whose keys come in separate streams, such as monitored time series, are joined by pixel.
 
 SRX monitors ``xs_channel01_mcaroi01_ts_total`` and the like: each signal has a stream ``DONOTSAVE_..._monitor``, whose
-event pages hold the new values of the row with ``reset_count`` (the row) and ``index_count`` (the place in it).
+event pages hold the new values of the row with ``reset_count`` (the row) and ``index_count`` (the column).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,15 @@ from ..profile.sections import IndexSection
 MAX_OPEN = 200_000
 
 
-class Series:
-    """Values by pixel until all keys of the layout are there.
+class SplitStreams:
+    """Values by pixel until a pixel has all keys of the layout.
 
     Parameters
     ----------
     layout
-        Of the run; its keys are awaited.
+        Of the run; a pixel needs its keys of counts and live times.
     index
-        The keys that say row and column.
+        The keys that give row and column.
     """
 
     def __init__(self, layout: Layout, index: IndexSection) -> None:
@@ -42,47 +42,47 @@ class Series:
         return len(self._open)
 
     def add(self, document: Event | EventPage, pending: Pending) -> Iterator[Event]:
-        """Add the values of a document; yield every pixel that is whole now as an event numbered in scan order.
+        """Add the values of a document; yield every pixel that is complete now as an event numbered in scan order.
 
-        The pixel and its documents stay here until the caller has put the event in its row (:meth:`placed`), so that a
-        disk error on the way loses nothing.
+        The pixel and its documents stay here until the caller has put the event in its row and calls :meth:`forget`,
+        so that a disk error before that loses nothing.
 
         Raises
         ------
         DocumentError
-            The place of an event is missing or wrong, or too many pixels are incomplete.
+            The pixel of an event is missing or wrong, or too many pixels are incomplete.
         """
         for event in document.events() if isinstance(document, EventPage) else [document]:
-            place = self._place(event)
+            pixel = self._pixel(event)
             values = {key: event.data[key] for key in self._keys if key in event.data}
             if not values:
                 continue
-            if place not in self._open and len(self._open) >= MAX_OPEN:
-                raise DocumentError(f"event {event.seq_num}: too many pixels wait for their other series")
-            self._open.setdefault(place, {}).update(values)
-            self._documents.setdefault(place, Retained()).add(pending)
-            if len(self._open[place]) == len(self._keys):
-                data: Mapping[str, Any] = self._open[place]
-                yield Event(descriptor=event.descriptor, seq_num=place + 1, data=data)
+            if pixel not in self._open and len(self._open) >= MAX_OPEN:
+                raise DocumentError(f"event {event.seq_num}: too many pixels wait for values of other streams")
+            self._open.setdefault(pixel, {}).update(values)
+            self._documents.setdefault(pixel, Retained()).add(pending)
+            if len(self._open[pixel]) == len(self._keys):
+                yield Event(descriptor=event.descriptor, seq_num=pixel + 1, data=self._open[pixel])
 
-    def placed(self, event: Event, pending: Pending) -> None:
-        """Forget a whole pixel; the documents of its parts are acknowledged only after the one that completed it."""
+    def forget(self, event: Event, pending: Pending) -> None:
+        """Forget a complete pixel; its other documents are acknowledged only after the one that completed it."""
         self._open.pop(event.seq_num - 1, None)
         self._documents.pop(event.seq_num - 1, Retained()).release(follow=pending)
 
-    def _place(self, event: Event) -> int:
+    def _pixel(self, event: Event) -> int:
+        """Return the number of the pixel, row by row."""
         try:
             row, col = (int(np.asarray(event.data[key])) for key in (self._index.row, self._index.col))
         except (KeyError, TypeError, ValueError) as error:
-            raise DocumentError(f"event {event.seq_num} does not say its place: {error} (counts.index)") from error
+            raise DocumentError(f"event {event.seq_num} does not give its pixel: {error} (counts.index)") from error
         if row < 0 or not 0 <= col < self._width:
             raise DocumentError(
-                f"event {event.seq_num}: place {col} of row {row} is outside a row of {self._width} pixels"
+                f"event {event.seq_num}: column {col} of row {row} is outside a row of {self._width} pixels"
             )
         return row * self._width + col
 
     def give_up(self) -> int:
-        """Release what waits for values that never came; return how many pixels that is."""
+        """Release the documents of incomplete pixels; return the number of these pixels."""
         n = len(self._open)
         for documents in self._documents.values():
             documents.release()

@@ -22,7 +22,7 @@ class SpectrumSums:
     """The sum spectra (detector, channel) of all frames so far; None before the first."""
 
     counts: Float64Array | None = None
-    judged: bool = False
+    checked: bool = False
 
     def add(self, spectra: NumericArray) -> None:
         """Add (frame, detector, channel)."""

@@ -16,7 +16,7 @@ from ..documents.delivery import Pending
 from ..documents.model import Event, EventPage, Start, Stop, StreamDatum
 from ..frames.file_frames import FileFrames
 from ..frames.legacy_datums import DatumStore
-from ..frames.line_counts import judge_spectra
+from ..frames.line_counts import check_windows
 from ..profile.layout import Layout
 from ..rows.grid import assembler_of
 from .admission import admit, run_info
@@ -156,7 +156,7 @@ class RunAssembly:
         stopped = self.stop is not None and not more_held
         everything = (stopped and not self._intake.awaits_data) or self.condition.state is RunState.STALE
         self._result.rows_written.extend(self._flush(now, everything=everything))
-        if sentence := judge_spectra(self.layout):
+        if sentence := check_windows(self.layout):
             self.condition.warn(sentence)
         if stopped and self.phase is Phase.OPEN and self.idle:
             self._end()

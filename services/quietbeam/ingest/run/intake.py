@@ -11,7 +11,7 @@ from ..documents.model import Event, EventPage, StreamDatum
 from ..frames.event_values import frames_of
 from ..frames.file_frames import FileFrames
 from ..frames.legacy_datums import DatumStore
-from ..frames.split_streams import Series
+from ..frames.split_streams import SplitStreams
 from ..frames.values import Frames
 from ..profile.layout import Layout
 from ..rows.assembler import RowAssembler
@@ -55,7 +55,7 @@ class Intake:
     ) -> None:
         self._layout, self._rows, self._files, self._datums = layout, rows, files, datums
         self._condition, self._timeout_s = condition, timeout_s
-        self._series = Series(layout, layout.index) if layout.index is not None else None
+        self._split = SplitStreams(layout, layout.index) if layout.index is not None else None
         self._without_data: list[_EventWithoutData] = []
         self._refused: list[Refused] = []
         self.frames_per_event = 1
@@ -79,11 +79,11 @@ class Intake:
             self._files.announce(document, pending, now)
             return
         problems: list[str] = []
-        if self._series is not None:
+        if self._split is not None:
             try:
-                for event in self._series.add(document, pending):
+                for event in self._split.add(document, pending):
                     self._handle_event(event, pending, now, problems)
-                    self._series.placed(event, pending)
+                    self._split.forget(event, pending)
             except DocumentError as error:
                 problems.append(str(error))
         else:
@@ -186,7 +186,7 @@ class Intake:
             if frames.problems:
                 self._refuse("stream_datum", self._mask_problem(subject, index, frames))
 
-        for problem in self._files.turn(self._layout, put, now):
+        for problem in self._files.poll(self._layout, put, now):
             self._refuse("stream_datum", problem)
 
     def _refuse(self, name: str, reason: str) -> None:
@@ -194,6 +194,6 @@ class Intake:
 
     def end(self) -> None:
         """Release the documents of pixels that lack a part: no more documents will come."""
-        lost = self._series.give_up() if self._series is not None else 0
+        lost = self._split.give_up() if self._split is not None else 0
         if lost:
             self._condition.warn(f"{lost} pixels lack some of their series and are not measured")

@@ -172,7 +172,7 @@ class RunMaps:
                 self._split.start(number),
                 self._split.layout(),
                 condition,
-                self._files.sharing(),
+                self._files.with_same_resources(),
                 self._datums,
                 self._settings,
                 self._source,

@@ -174,14 +174,14 @@ class RunRouter:
             case Descriptor():
                 self._handle_descriptor(document)
             case StreamResource():
-                self._files.know(document)
+                self._files.add_resource(document)
             case Resource():
-                self._datums.know(document)
+                self._datums.add_resource(document)
             case Stop():
                 self._handle_stop(document)
             case Datums():
                 if self.maps is not None or self.condition.state is not RunState.UNUSABLE:
-                    self._datums.keep(document, pending)
+                    self._datums.add_datums(document, pending)
 
     def _handle_start(self, start: Start) -> None:
         if self.start is not None:
