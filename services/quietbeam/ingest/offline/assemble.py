@@ -46,7 +46,7 @@ def map_of_documents(
     with tempfile.TemporaryDirectory(prefix="quietbeam-offline-") as scratch:
         run, refused = ingest_recorded(recorded, uid, profiles, folders, Path(scratch))
         if run.holds_several_maps:
-            raise InputError(f"run {uid} is a stack of maps: send it through ingest, which makes a run of each map")
+            raise InputError(f"run {uid} is a series of maps: send it through ingest, which makes a run of each map")
         if run.assembly is None or not run.assembly.buffer.measured().any():
             reasons = "; ".join(reason for reason, _ in refused.most_common(2))
             why = run.condition.reason or reasons or "no pixel was measured"

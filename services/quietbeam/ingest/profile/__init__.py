@@ -1,4 +1,4 @@
-"""How a beamline's keys are read: a profile (YAML) is resolved for a run's start document, then for its descriptor."""
+"""Beamline profiles (YAML) and their resolution, at a run's start document and at its descriptor."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""A first profile for an unknown run: what its documents suggest, as YAML with a word on every guess."""
+"""A first beamline profile for an unknown run, guessed from its documents: YAML with a comment on every guess."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .source import MISSING, lookup
 
 Recorded = tuple[str, dict[str, Any]]
 _CHANNELS = 256
-"""An axis at least so long is taken for the channels of a spectrum."""
+"""An axis of at least this length is taken to be the channels of a spectrum."""
 _SHAPES = (("shape", "slow_fast"), ("scan.shape", "fast_slow"))
 _I0 = re.compile(r"(^|_)(i0|ion|ic\d?|sclr\d_ch4|monitor)(_|$)|us_ic", re.IGNORECASE)
 _LIVE = re.compile(r"live", re.IGNORECASE)
@@ -35,7 +35,7 @@ def draft_profile(recorded: Sequence[Recorded]) -> str:
     streams = _streams(recorded, str(start.get("uid", "")) if start else "")
     if start is None or not streams:
         raise InputError("a draft needs a recording with a start document and at least one descriptor")
-    stream, keys = max(streams.items(), key=lambda item: _promise(item[1]))
+    stream, keys = max(streams.items(), key=lambda item: _likelihood(item[1]))
     counts, notes = _counts(keys)
     profile: dict[str, Any] = {
         "name": "draft",
@@ -69,8 +69,8 @@ def _streams(recorded: Sequence[Recorded], uid: str) -> dict[str, dict[str, Any]
     return {name: keys for name, keys in found.items() if name != "baseline" and keys}
 
 
-def _promise(keys: Mapping[str, Any]) -> tuple[bool, int]:
-    """Return how much a stream looks like one with counts."""
+def _likelihood(keys: Mapping[str, Any]) -> tuple[bool, int]:
+    """Return a sort key: larger for a stream that is more likely to have counts."""
     return any(_is_spectrum(entry) for entry in keys.values()) or bool(_regions(list(keys))[0]), len(keys)
 
 
@@ -121,7 +121,7 @@ def _counts(keys: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _regions(keys: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Return the pattern of most keys that name a detector and a line (or a numbered region), and names to fill in."""
+    """Return the pattern that most keys of a detector and a line (or numbered region) match, and regions to name."""
     with_element: Counter[str] = Counter()
     numbered: dict[str, set[str]] = defaultdict(set)
     size: Counter[str] = Counter()
@@ -179,7 +179,7 @@ def _match(start: Mapping[str, Any]) -> dict[str, Any]:
 def _geometry(start: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     found: dict[str, Any] = {}
     notes: list[str] = []
-    # A plan that gives scan.shape gives it as the beamline's own plans do; Bluesky's own plans give `shape`.
+    # Plans of beamlines give scan.shape, Bluesky's own plans give `shape`.
     shapes = [(path, order) for path, order in reversed(_SHAPES) if lookup(start, path) is not MISSING]
     if shapes:
         path, order = shapes[0]
@@ -193,9 +193,9 @@ def _geometry(start: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         ("extents", ("extents", "scan_range")),
         ("dwell_s", ("dwell_s", "dwell", "scan.dwell", "exposure_time")),
     ):
-        there = [path for path in paths if lookup(start, path) is not MISSING]
-        if there:
-            found[name] = {"start": there[0]}
+        given = [path for path in paths if lookup(start, path) is not MISSING]
+        if given:
+            found[name] = {"start": given[0]}
     if isinstance(lookup(start, "scan.scan_input.5"), int | float) and "extents" not in found:
         fast, slow = ([{"start": f"scan.scan_input.{i}"} for i in pair] for pair in ((0, 1), (3, 4)))
         found["extents"] = [fast, slow]

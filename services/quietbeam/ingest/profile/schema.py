@@ -1,4 +1,4 @@
-"""Beamline profiles: which runs, which keys hold counts of which (detector, line), which geometry. YAML, no code."""
+"""Beamline profiles (YAML): which runs, which data keys have the counts of which detector and line, which geometry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .source import MISSING, Section, lookup
 
 
 class BeamlineProfile(Section):
-    """One beamline's way of writing documents."""
+    """How the documents of one beamline are read."""
 
     name: str
     description: str = ""
@@ -32,7 +32,7 @@ class BeamlineProfile(Section):
     geometry: GeometrySection
     detector_positions: Mapping[str, tuple[float, float]] = Field(
         default_factory=dict,
-        description="Where each detector sits: [x, y] seen from the sample, y upwards, any unit. For the dashboard.",
+        description="[x, y] of each detector seen from the sample, y upwards, any unit. For the dashboard.",
     )
 
     @model_validator(mode="after")
@@ -48,7 +48,7 @@ class BeamlineProfile(Section):
         return pattern
 
     def mismatch(self, start: Mapping[str, Any]) -> str:
-        """Return why a start document does not belong to this profile; '' when it does."""
+        """Return why this profile is not for a run with this start document; '' when it is."""
         for path, wanted in self.match.items():
             found = lookup(start, path)
             if found is MISSING:
@@ -70,7 +70,7 @@ _ELEMENT = re.compile(r"^([A-Z][a-z]?)(?:_?([KLM])([a-z]\d?)?)?$")
 
 
 def spell_line(text: str) -> str:
-    """Spell a line as quietbeam does: ``Fe``, ``Fe_ka`` give ``Fe_Ka``; ``Pt_L`` ``Pt_La``; ``01`` ``roi01``."""
+    """Return the standard spelling: ``Fe``, ``Fe_ka`` give ``Fe_Ka``; ``Pt_L`` ``Pt_La``; ``01`` ``roi01``."""
     if text.isdigit():
         return f"roi{text}"
     normal = re.sub(r"_([klm])", lambda m: "_" + m[1].upper(), text)
@@ -79,13 +79,13 @@ def spell_line(text: str) -> str:
 
 
 def shipped_profiles() -> list[str]:
-    """Return the names of all shipped profiles, the one that takes every run last."""
+    """Return the names of all shipped profiles; the one that matches every run is last."""
     names = sorted(path.stem for path in (configs_dir() / "beamlines").glob("*.yaml"))
     return sorted(names, key=lambda name: name == "generic")
 
 
 def load_profile(name_or_path: str | Path) -> BeamlineProfile:
-    """Read a profile: a name in ``configs/beamlines`` or the path of a YAML file.
+    """Read a beamline profile: a name in ``configs/beamlines`` or the path of a YAML file.
 
     Raises
     ------

@@ -15,9 +15,9 @@ Axis = Literal["frame", "row", "col", "detector", "line", "channel"]
 
 
 class Dataset(Section):
-    """One array with several detectors (or pixels): in an Event, behind a datum, or announced by stream documents.
+    """An array with several detectors or pixels: in an Event, or in the file of a datum or stream_resource.
 
-    With the axis ``channel`` instead of ``line`` it holds spectra.
+    An array with the axis ``channel`` instead of ``line`` has spectra.
     """
 
     data_key: str
@@ -52,9 +52,9 @@ def check_groups(patterns: tuple[str, ...], groups: Iterable[str]) -> None:
 
 
 class SpectraSection(Section):
-    """How spectra become counts of lines: windows, or a fit, in each detector's own energy calibration."""
+    """How spectra become counts of lines: by windows or a fit, with the energy calibration of each detector."""
 
-    lines: Source = Field(description="Wanted lines, e.g. [P_Ka, Fe_Ka]; for a fit all that the sample has.")
+    lines: Source = Field(description="Emission lines, e.g. [P_Ka, Fe_Ka]; for a fit all lines of the sample.")
     method: Literal["windows", "fit"] = Field(
         default="windows",
         description="Sum windows (counts), or fit peaks and background (areas: kind of the profile); needs PyMca.",
@@ -74,17 +74,17 @@ class SpectraSection(Section):
 
 
 class IndexSection(Section):
-    """Keys that say where a value belongs, when every key has a stream of its own (time series that are monitored)."""
+    """Keys of the row and column of a value, when every key has its own stream (monitored time series)."""
 
     row: str = "reset_count"
     col: str = "index_count"
 
 
 class CountsSection(Section):
-    """Where counts are."""
+    """Data keys of the counts."""
 
     keys: tuple[str, ...] = Field(
-        default=(), description="Patterns of data keys, named groups detector and line (spectra: detector only)."
+        default=(), description="Patterns of data keys with named groups detector and line (spectra: detector only)."
     )
     line_names: Mapping[str, str] = Field(
         default_factory=dict, description="Names of lines for what the group `line` matched, e.g. {'01': Fe_Ka}."
@@ -113,19 +113,19 @@ class CountsSection(Section):
 
 
 class I0Section(Section):
-    """Where the incident flux is."""
+    """Data key of the incident flux."""
 
     key: str | None = None
     dataset: Dataset | None = None
 
 
 class LiveTimeSection(Section):
-    """Where the live time per detector is, or what gives it: dead-time percentages, output and input count rates."""
+    """Data keys of each detector's live time, or of its dead time, or of its output and input count rates."""
 
     keys: tuple[str, ...] = ()
     dataset: Dataset | None = None
     reading: Literal["time", "live_fraction", "dead_percent"] = Field(
-        default="time", description="What the keys hold; fractions are of the dwell (of 1 s where that is unknown)."
+        default="time", description="Unit of the values; fractions are of the dwell (of 1 s where it is unknown)."
     )
     over: tuple[str, ...] = Field(
         default=(), description="Patterns of keys to divide by: keys are output count rates, these the input ones."
@@ -143,7 +143,7 @@ class LiveTimeSection(Section):
 
 
 class AxisPosition(Section):
-    """Where the measured position of one axis is."""
+    """Data key of the measured position of one axis."""
 
     key: str | None = None
     dataset: Dataset | None = None
@@ -162,13 +162,13 @@ class AxisPosition(Section):
 
 
 class PositionsSection(Section):
-    """Measured positions: samples are summed in the cells of a grid (encoders, spirals, points in any order)."""
+    """Measured positions: samples are summed per cell of a grid (encoders, spirals, points in any order)."""
 
     slow: AxisPosition
     fast: AxisPosition
     step: Source | None = Field(
         default=None,
-        description="Size of a cell, one number or [slow, fast]; default: what `shape` or the points give.",
+        description="Size of a cell, one number or [slow, fast]; default: from `shape`, or about one cell per point.",
     )
 
 
@@ -177,9 +177,9 @@ class GeometrySection(Section):
 
     shape: Source | None = None
     most_rows: int | None = Field(
-        default=None, gt=0, description="Rows of the map where the plan does not know how many there will be."
+        default=None, gt=0, description="Upper limit of the rows, for plans that do not announce their number."
     )
-    more_rows: int = Field(default=0, ge=0, description="Rows that a plan may add to those that it announces.")
+    more_rows: int = Field(default=0, ge=0, description="Rows that a plan may add to the announced ones.")
     order: Literal["slow_fast", "fast_slow"] = "slow_fast"
     snake: Source | None = None
     extents: Source | None = None
@@ -187,7 +187,8 @@ class GeometrySection(Section):
     dwell_s: Source | None = None
     positions: PositionsSection | None = None
     repeat: Literal["replace", "add"] = Field(
-        default="replace", description="What pixels do that are measured again after the last one: replace, or add."
+        default="replace",
+        description="Pixels measured again after the last pixel: replace the earlier counts, or add.",
     )
 
     @model_validator(mode="after")
