@@ -269,9 +269,8 @@ def probe(address: TiledAddress, key: str, network: NetworkSettings | None = Non
     try:
         next(reader.runs(time.time()), None)
     except ServiceError as error:
-        found, _, remedy = str(error).partition(": set ")
-        remedy = f"set {remedy}" if remedy else "start it, or correct ingest.sources; runs wait in Tiled meanwhile"
-        return Probe(verdict="failure", found=found, remedy=remedy)
+        remedy = error.remedy or "start it, or correct ingest.sources; runs wait in Tiled meanwhile"
+        return Probe(verdict="failure", found=error.message, remedy=remedy)
     finally:
         reader.close()
     return Probe(verdict="ok", found="the catalog can be searched" + (" with the key" if key else " without a key"))
