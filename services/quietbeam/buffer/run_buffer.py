@@ -6,6 +6,7 @@ array                          axes                     dtype      writer
 ``counts``                     detector, line, row, col u4 or f4   ingest; one file a row
 ``i0``                         row, col                 f4         ingest
 ``live_time_s``                detector, row, col       f4         ingest
+``positions``                  slow/fast, row, col      f8         ingest, where motors are read
 ``measured``                   row, col                 bool       ingest, last: the commit mark of a row
 ``raw, denoised, uncertainty`` line, row, col           f4         denoise
 ``chi2``                       line, row, col           f4         denoise
@@ -28,7 +29,7 @@ from zarr.codecs import BloscCodec
 
 from quietbeam.core.errors import BufferConflictError, InputError, NotMeasuredError
 from quietbeam.core.model.evidence import RunEvidence
-from quietbeam.core.model.types import BoolArray, FloatArray, RowBlock, RunInfo
+from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray, RowBlock, RunInfo
 
 MapKind = Literal["raw", "denoised", "uncertainty", "chi2"]
 MAP_KINDS: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty", "chi2")
@@ -98,14 +99,14 @@ class RunBuffer:
         group = zarr.open_group(path, mode="a", zarr_format=3)
         codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
 
-        def array(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> None:
+        def array(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, fill: float = 0) -> None:
             group.create_array(
                 name,
                 shape=shape,
                 chunks=chunks,
                 dtype=dtype,
                 compressors=[codec],
-                fill_value=False if dtype == "bool" else 0,
+                fill_value=False if dtype == "bool" else fill,
                 config=_CONFIG,
                 overwrite=True,
             )
@@ -118,6 +119,8 @@ class RunBuffer:
         )
         array("i0", (rows, cols), (1, cols), "float32")
         array("live_time_s", (n_det, rows, cols), (n_det, 1, cols), "float32")
+        if info.has_positions:
+            array("positions", (2, rows, cols), (2, 1, cols), "float64", np.nan)
         for kind in MAP_KINDS:
             array(kind, (n_line, rows, cols), (n_line, min(_MAP_ROWS, rows), cols), "float32")
         array("measured", (rows, cols), (1, cols), "bool")
@@ -175,7 +178,14 @@ class RunBuffer:
             self._array("i0")[row] = block.i0
         if block.live_time_s is not None:
             self._array("live_time_s")[:, row] = block.live_time_s
+        if block.positions is not None and self.info.has_positions:
+            self._array("positions")[:, row] = block.positions
         self._array("measured")[row] = block.measured
+
+    def update_info(self, info: RunInfo) -> None:
+        """Replace what is known of the run; shape, lines and detectors stay."""
+        self._group.attrs.update({"info": info.to_dict()})
+        self.info = info
 
     def update_state(self, values: Mapping[str, Any]) -> None:
         """Keep ingest's state of the run beside its data (survives the loss of Redis)."""
@@ -199,7 +209,12 @@ class RunBuffer:
             counts=np.asarray(self._array("counts")[:, :, row, :]),
             i0=np.asarray(self._array("i0")[row]) if self.info.has_i0 else None,
             live_time_s=np.asarray(self._array("live_time_s")[:, row]) if self.info.has_live_time else None,
+            positions=np.asarray(self._array("positions")[:, row]) if self.info.has_positions else None,
         )
+
+    def read_positions(self) -> Float64Array | None:
+        """Return the measured (slow or fast, row, col) positions, NaN where unknown; None when the run has none."""
+        return np.asarray(self._array("positions")[:]) if self.info.has_positions else None
 
     def read_counts(self) -> np.ndarray[Any, Any]:
         """Return all counts (detector, line, row, col)."""

@@ -47,9 +47,23 @@ class RunState(StrEnum):
         }
 
 
+class PixelOrder(StrEnum):
+    """How the order of a run's pixels is known."""
+
+    ASSUMED = "assumed"
+    """The plan announces it; no measured positions came."""
+    VERIFIED = "verified"
+    """The plan announces it, and the measured positions agree."""
+    FROM_POSITIONS = "from_positions"
+    """The measured positions contradict the plan: each pixel lies where it was measured."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What is known of a run when its buffer is made; never changes afterwards.
+    """What is known of a run when its buffer is made.
+
+    `order`, `step`, `origin` and the positions of rows and columns follow the readbacks of the motors once these came;
+    everything else never changes.
 
     Attributes
     ----------
@@ -67,6 +81,15 @@ class RunInfo:
         Position (row, col) of pixel (0, 0) in `units`.
     snake
         True when odd rows are scanned backwards.
+    order
+        How the order of the pixels is known.
+    axes
+        Names of the (row, col) motors; () when unknown.
+    row_positions, col_positions
+        Measured positions of rows and columns in `units` where they are not evenly spaced (else `origin` and `step`
+        say them); None otherwise.
+    has_positions
+        True when the buffer keeps the measured position of every pixel.
     dwell_s
         Nominal dwell per pixel in seconds, or None.
     time_start
@@ -89,6 +112,11 @@ class RunInfo:
     origin: tuple[float, float] | None = None
     units: str = "um"
     snake: bool = False
+    order: PixelOrder = PixelOrder.ASSUMED
+    axes: tuple[str, str] | tuple[()] = ()
+    row_positions: tuple[float, ...] | None = None
+    col_positions: tuple[float, ...] | None = None
+    has_positions: bool = False
     dwell_s: float | None = None
     time_start: float = 0.0
     source: str = ""
@@ -113,10 +141,11 @@ class RunInfo:
     def from_dict(cls, data: Mapping[str, Any]) -> RunInfo:
         """Build from :meth:`to_dict`; unknown keys of newer versions are ignored."""
         known = {f.name for f in fields(cls)}
-        tuples = {"lines", "detectors", "shape", "step", "origin"}
+        tuples = {"lines", "detectors", "shape", "step", "origin", "axes", "row_positions", "col_positions"}
         values: dict[str, Any] = {
             k: tuple(v) if k in tuples and v is not None else v for k, v in data.items() if k in known
         }
+        values["order"] = PixelOrder(values.get("order", PixelOrder.ASSUMED))
         places = values.get("detector_positions") or {}
         values["detector_positions"] = {name: (float(x), float(y)) for name, (x, y) in places.items()}
         return cls(**values)
@@ -137,7 +166,7 @@ class RowBlock:
     live_time_s
         (detector, col) float32 in seconds, or None.
     positions
-        (2, col) float64 measured (slow, fast) positions, or None: only samples that are to be put on a grid have them.
+        (2, col) float64 measured (slow, fast) positions, NaN where unknown; None when the run has none.
     """
 
     counts: npt.NDArray[Any]

@@ -40,7 +40,27 @@ def frames_of(layout: Layout, event: Event) -> Frames:
             parts[role] = _array(layout, event, key, role, dataset)
     if not parts:
         return Frames(good=np.ones(0, bool))
-    return combine(layout, _same_length(parts, event))
+    parts = _same_length(parts, event)
+    if layout.motors.keys:
+        n = len(next(iter(parts.values())))
+        for role, key in zip(("slow", "fast"), layout.motors.keys, strict=True):
+            parts[role] = _readback(event.data.get(key), n, repeat=role == "slow")
+    return combine(layout, parts)
+
+
+def _readback(value: Any, n: int, *, repeat: bool) -> NumericArray:
+    """Return (frame,) readings of a motor, NaN where a frame has none; `repeat`: one reading is that of all frames."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if n == 1:
+            return np.array([value], np.float64)
+        return np.full(n, value if repeat else np.nan)
+    try:
+        values = np.asarray(value, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        values = np.full(1, np.nan)
+    if len(values) == 1 and (n == 1 or repeat):
+        return np.repeat(values, n)
+    return values if len(values) == n else np.full(n, np.nan)
 
 
 def _counts(layout: Layout, event: Event) -> NumericArray | None:

@@ -84,6 +84,9 @@ def _exact(layout: Layout, role: str, part: NumericArray) -> tuple[NumericArray,
         return exact_live_time(layout.live_time_unit.seconds(part))
     if role == "i0":
         return exact_i0(part.reshape(-1))
+    if layout.motors.keys:
+        scale = layout.motors.scale[0 if role == "slow" else 1]
+        return part * scale, np.ones(len(part), bool), {}  # NaN: nothing is known, and nothing is checked
     slow, fast = layout.position_scale
     return exact_position(part.reshape(-1), slow if role == "slow" else fast)
 

@@ -6,12 +6,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from quietbeam.buffer import RunBuffer
 from quietbeam.core import codec
 from quietbeam.core.errors import DocumentError, InputError
+from quietbeam.core.model.types import RunInfo, RunState
 from quietbeam.core.settings import IngestSettings, Settings
 from quietbeam.files import MapFile, read_map
 
@@ -23,6 +25,39 @@ from ..profile.schema import BeamlineProfile
 from ..run.router import RunRouter
 
 _LONGEST_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """A run that went through ingest: what has become of it."""
+
+    router: RunRouter
+
+    @property
+    def buffer(self) -> RunBuffer | None:
+        """The buffer of its map; None when it has none, or several maps."""
+        assembly = self.router.assembly
+        return assembly.buffer if assembly is not None else None
+
+    @property
+    def info(self) -> RunInfo | None:
+        """What is known of the map."""
+        return self.buffer.info if self.buffer is not None else None
+
+    @property
+    def state(self) -> RunState:
+        """State of the run."""
+        return self.router.condition.state
+
+    @property
+    def reason(self) -> str:
+        """Why it has that state."""
+        return self.router.condition.reason
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for people."""
+        return self.router.condition.warnings
 
 
 def map_of_documents(
@@ -45,19 +80,19 @@ def map_of_documents(
         raise InputError("there is no start document: the recording began in the middle of a run")
     with tempfile.TemporaryDirectory(prefix="quietbeam-offline-") as scratch:
         run, refused = ingest_recorded(recorded, uid, profiles, folders, Path(scratch))
-        if run.holds_several_maps:
+        if run.router.holds_several_maps:
             raise InputError(f"run {uid} is a series of maps: send it through ingest, which makes a run of each map")
-        if run.assembly is None or not run.assembly.buffer.measured().any():
+        if run.buffer is None or not run.buffer.measured().any() or run.state is RunState.UNUSABLE:
             reasons = "; ".join(reason for reason, _ in refused.most_common(2))
-            why = run.condition.reason or reasons or "no pixel was measured"
+            why = run.reason or reasons or "no pixel was measured"
             raise InputError(why if uid in why else f"run {uid}: {why}")
-        file = read_map(run.assembly.buffer.path)
+        file = read_map(run.buffer.path)
     return replace(file, metadata={**file.metadata, "source": uid})
 
 
 def ingest_recorded(
     recorded: Sequence[Recorded], uid: str, profiles: Sequence[BeamlineProfile], folders: Sequence[Path], scratch: Path
-) -> tuple[RunRouter, Counter[str]]:
+) -> tuple[RecordedRun, Counter[str]]:
     """Give the documents of one run to ingest, its buffer below `scratch`; return it and why documents were refused."""
     limits = IngestSettings(data_roots=tuple(folders), file_timeout=timedelta(seconds=1))
     settings = Settings(data_dir=scratch, ingest=limits)
@@ -84,4 +119,4 @@ def ingest_recorded(
         time.sleep(0.01)
     run.flush()
     files.close()
-    return run, refused
+    return RecordedRun(run), refused

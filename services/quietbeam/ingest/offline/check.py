@@ -67,7 +67,8 @@ def check(recorded: Sequence[Recorded], profiles: Sequence[BeamlineProfile], fol
     if len(starts) > 1:
         result.add("ok", "runs", f"{len(starts)} in the recording, the first is looked at")
     with tempfile.TemporaryDirectory(prefix="quietbeam-check-") as scratch:
-        run, refused = ingest_recorded(recorded, str(starts[0].get("uid", "")), profiles, folders, Path(scratch))
+        found, refused = ingest_recorded(recorded, str(starts[0].get("uid", "")), profiles, folders, Path(scratch))
+        run = found.router
         for reason, n in refused.most_common(5):
             if reason != run.condition.reason:
                 result.add("wrong", "not used", reason if n == 1 else f"{reason} ({n} times)")

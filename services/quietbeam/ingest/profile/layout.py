@@ -22,6 +22,7 @@ from .data_keys import (
     no_counts,
 )
 from .geometry import Geometry
+from .motors import Motors, motors_of
 from .resolve import ResolvedProfile
 from .schema import BeamlineProfile
 from .sections import Dataset, IndexSection, LiveTimeSection
@@ -78,6 +79,8 @@ class Layout:
         Of the values of `live_time_keys`, or of their quotient with `input_rate_keys`.
     position_scale
         Factors of the (slow, fast) position to the units of the geometry.
+    motors
+        Names, data keys and units of the (slow, fast) motor.
     datasets
         Arrays with several detectors by data key, each with its role: ``counts``, ``i0``, ``live_time_s``, ``slow`` or
         ``fast``.
@@ -106,6 +109,7 @@ class Layout:
     live_time_unit: LiveTimeUnit = LiveTimeUnit()
     position_keys: tuple[str, str] | tuple[()] = ()
     position_scale: tuple[float, float] = (1.0, 1.0)
+    motors: Motors = field(default_factory=Motors)
     datasets: Mapping[str, tuple[str, Dataset]] = field(default_factory=dict)
     per_index: Mapping[str, int] = field(default_factory=dict)
     spectra: Spectra | None = None
@@ -173,6 +177,7 @@ def _layout(resolved: ResolvedProfile, descriptor: Descriptor) -> Layout:
     i0_key = (profile.i0.key or "") if profile.i0 is not None else ""
     positions = profile.geometry.positions
     datasets = _datasets(profile, descriptor)
+    motors = motors_of(resolved.motors, data_keys) if positions is None else Motors()
     return Layout(
         profile_name=profile.name,
         profile_description=profile.description,
@@ -189,12 +194,13 @@ def _layout(resolved: ResolvedProfile, descriptor: Descriptor) -> Layout:
         live_time_unit=LiveTimeUnit.of(profile.live_time_s or LiveTimeSection(), resolved.geometry.dwell_s),
         position_keys=_position_keys(profile, descriptor),
         position_scale=(positions.slow.scale, positions.fast.scale) if positions is not None else (1.0, 1.0),
+        motors=motors,
         datasets=datasets,
         per_index=_per_index(datasets, descriptor, len(counts.detectors)),
         spectra=counts.spectra,
         index=profile.counts.index,
         external=frozenset(key for key, entry in data_keys.items() if _is_external(entry)),
-        notes=counts.notes,
+        notes=(*counts.notes, *motors.notes),
     )
 
 

@@ -9,6 +9,7 @@ from quietbeam.core.errors import ProfileError
 
 from ..documents.model import Start
 from .geometry import Geometry, geometry_of
+from .motors import motor_names
 from .schema import BeamlineProfile
 from .source import Setting
 
@@ -23,6 +24,8 @@ class ResolvedProfile:
         The entries that are the same for every run: data keys and patterns.
     geometry
         Shape and scan order of the map.
+    motors
+        Names of the slow and the fast motor; () where the plan does not announce them.
     detectors, lines
         Names along the axes of the counts; None where the data keys (or the shape of the array) give them.
     calibration, incident_energy_kev
@@ -31,6 +34,7 @@ class ResolvedProfile:
 
     profile: BeamlineProfile
     geometry: Geometry
+    motors: tuple[str, str] | tuple[()] = ()
     detectors: Setting | None = None
     lines: Setting | None = None
     calibration: Setting | None = None
@@ -76,7 +80,9 @@ def resolve(profile: BeamlineProfile, start: Start) -> ResolvedProfile:
             "incident_energy_kev": spectra.incident_energy_kev,
         }
     settings = {name: source.resolve(start.doc) for name, source in sources.items() if source is not None}
-    return ResolvedProfile(profile=profile, geometry=geometry_of(profile, start.doc), **settings)
+    geometry = geometry_of(profile, start.doc)
+    motors = motor_names(start.doc, geometry.maps)
+    return ResolvedProfile(profile=profile, geometry=geometry, motors=motors, **settings)
 
 
 def choose(profiles: Sequence[BeamlineProfile], start: Start) -> list[ResolvedProfile]:

@@ -166,8 +166,12 @@ class RowAssembler:
         written, self._written = self._written, []
         return written
 
+    def _block_of(self, _number: int, row: OpenRow) -> RowBlock:
+        """Return a row as it is written."""
+        return row.to_block()
+
     def _write(self, number: int, row: OpenRow, *, final: bool) -> None:
-        block = row.to_block()
+        block = self._block_of(number, row)
         self._buffer.write_row(number, block)
         self.pixels_measured += int(np.count_nonzero(block.measured)) - int(np.count_nonzero(self.measured[number]))
         self.measured[number] = block.measured

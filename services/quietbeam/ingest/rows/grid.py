@@ -20,9 +20,9 @@ from quietbeam.core.model.types import RowBlock
 from ..documents.delivery import Pending
 from ..frames.values import SHORT, Frames
 from ..profile.geometry import Geometry
-from ..profile.layout import Layout
 from .assembler import RowAssembler
 from .cell_sums import Cells, CellSamples, CellSums, locate
+from .level_grid import LevelGrid
 from .sample_buffer import SampleBuffer
 
 CACHED_BYTES = 256 * 2**20
@@ -46,6 +46,10 @@ class GridAssembler:
         True when samples have live times of their own; otherwise each lasts one dwell.
     max_samples
         Largest number of samples.
+    levels
+        Finds the cells from all positions together; None: from origin and step of the geometry.
+    fresh
+        Begin without the samples that are on disk.
 
     Attributes
     ----------
@@ -53,8 +57,18 @@ class GridAssembler:
         (row, col) bool: cells with samples, as on disk.
     """
 
-    def __init__(self, buffer: RunBuffer, geometry: Geometry, *, has_live_time: bool, max_samples: int) -> None:
+    def __init__(
+        self,
+        buffer: RunBuffer,
+        geometry: Geometry,
+        *,
+        has_live_time: bool,
+        max_samples: int,
+        levels: LevelGrid | None = None,
+        fresh: bool = False,
+    ) -> None:
         self._buffer, self._geometry, self._max = buffer, geometry, max_samples
+        self._levels, self._relocate = levels, False
         self._info = replace(buffer.info, has_live_time=has_live_time)
         self.measured = buffer.measured()
         self.pixels_measured = int(np.count_nonzero(self.measured))
@@ -62,10 +76,12 @@ class GridAssembler:
         self._cached: OrderedDict[int, RowBlock] = OrderedDict()
         self._changed_rows: set[int] = set()
         self._new_blocks: list[int] = []
+        if levels is not None:  # rows of before the samples: written in the announced order
+            self._changed_rows |= {int(row) for row in np.flatnonzero(self.measured.any(axis=1))}
         self._next_sum = 0.0
         self._store: SampleBuffer | None = None
         self._samples: _Samples | None = None
-        if SampleBuffer.exists(buffer.path):
+        if not fresh and SampleBuffer.exists(buffer.path):
             self._begin(0)
             assert self._samples is not None
             for block in np.flatnonzero(self._samples.measured.any(axis=1)):
@@ -94,7 +110,9 @@ class GridAssembler:
     @property
     def dirty(self) -> bool:
         """True when something is not yet on disk."""
-        return bool(self._changed_rows or self._new_blocks) or (self._samples is not None and self._samples.dirty)
+        return bool(self._changed_rows or self._new_blocks or self._relocate) or (
+            self._samples is not None and self._samples.dirty
+        )
 
     def stride(self, n: int) -> int:
         """Return the distance between the first samples of two events; the first event of a run decides.
@@ -125,18 +143,36 @@ class GridAssembler:
         assert self._samples is not None
         self._samples.put(index, frames, pending, now)
 
+    def put_stored(self, index: int, frames: Frames, now: float) -> None:
+        """Put samples whose documents need not be retained: the samples are on disk in another form."""
+        self.put(index, frames, Pending(0, b""), now)
+
+    def store(self, now: float) -> None:
+        """Write all samples, but no row of the map."""
+        if self._samples is not None:
+            self._take_in(self._samples.flush(now, everything=True))
+        self._changed_rows |= set(range(self._geometry.shape[0]))
+
+    def _take_in(self, blocks: list[int]) -> None:
+        """Find the cells of blocks that were written."""
+        self._new_blocks += blocks
+        while self._new_blocks:
+            self._locate(self._new_blocks[-1])
+            self._new_blocks.pop()
+
     def flush(self, now: float, *, everything: bool = False) -> list[int]:
         """Write the samples that are due, then the rows of the map that they change."""
         if self._samples is None:
             return []
-        self._new_blocks += self._samples.flush(now, everything=everything)
-        while self._new_blocks:
-            self._locate(self._new_blocks[-1])
-            self._new_blocks.pop()
-        if not self._changed_rows or (now < self._next_sum and not everything):
+        self._take_in(self._samples.flush(now, everything=everything))
+        if not (self._changed_rows or self._relocate) or (now < self._next_sum and not everything):
             return []
         started = time.monotonic()
+        if self._relocate:
+            self._locate_all()
         rows = sorted(self._changed_rows)
+        if not rows:
+            return []
         self._sum(rows)
         self._next_sum = now + SHARE * (time.monotonic() - started)
         return rows
@@ -154,9 +190,27 @@ class GridAssembler:
     def _locate(self, number: int) -> None:
         """Find the cells of a block that was written."""
         self._cached.pop(number, None)
+        if self._levels is not None:
+            block = self._block(number)
+            assert block.positions is not None
+            self._levels.put(number, block.positions, block.measured)
+            self._relocate = True
+            return
         before = self._cells.get(number)
         cells = self._cells[number] = locate(self._block(number), number, self._geometry)
         self._changed_rows |= cells.map_rows | (before.map_rows if before is not None else set())
+
+    def _locate_all(self) -> None:
+        """Find the cells of all blocks again: the levels of the grid may have changed."""
+        assert self._levels is not None
+        for number, cells in self._levels.cells().items():
+            before = self._cells.get(number)
+            if before is None or not (
+                np.array_equal(before.rows, cells.rows) and np.array_equal(before.cols, cells.cols)
+            ):
+                self._changed_rows |= cells.map_rows | (before.map_rows if before is not None else set())
+            self._cells[number] = cells
+        self._relocate = False
 
     def _sum(self, rows: list[int]) -> None:
         """Sum the samples of these rows and write them."""
@@ -170,16 +224,11 @@ class GridAssembler:
             self._changed_rows.discard(row)
 
     def _write(self, row: int, block: RowBlock) -> None:
+        if self._levels is not None:
+            block = replace(block, positions=self._levels.positions_of(row))
         self._buffer.write_row(row, block)
         self.pixels_measured += int(np.count_nonzero(block.measured)) - int(np.count_nonzero(self.measured[row]))
         self.measured[row] = block.measured
-
-
-def assembler_of(buffer: RunBuffer, layout: Layout, max_samples: int) -> RowAssembler | GridAssembler:
-    """Return what makes the rows of a run: its pixels, or sums of its samples."""
-    if not layout.geometry.sums:
-        return RowAssembler(buffer, layout.geometry)
-    return GridAssembler(buffer, layout.geometry, has_live_time=layout.has_live_time, max_samples=max_samples)
 
 
 class _Samples(RowAssembler):

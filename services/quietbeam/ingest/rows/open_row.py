@@ -82,7 +82,7 @@ class OpenRow:
             counts=np.zeros((n_det, len(info.lines), width), np.uint32 if info.kind == "counts" else np.float32),
             i0=np.zeros(width, np.float32) if info.has_i0 else None,
             live_time_s=np.zeros((n_det, width), np.float32) if info.has_live_time else None,
-            positions=np.zeros((2, width)) if needed & SLOW else None,
+            positions=np.full((2, width), np.nan) if needed & SLOW or info.has_positions else None,
             needed=needed,
             seen=np.where(measured, needed, 0).astype(np.uint8),
             bad=np.zeros(width, np.uint8),

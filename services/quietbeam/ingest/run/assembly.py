@@ -18,11 +18,13 @@ from ..frames.file_frames import FileFrames
 from ..frames.legacy_datums import DatumStore
 from ..frames.line_counts import check_windows
 from ..profile.layout import Layout
-from ..rows.grid import assembler_of
+from ..rows.choose import assembler_of
+from ..rows.positioned import PositionedRows
 from .admission import admit, run_info
 from .condition import RunCondition
 from .final_state import end_of
 from .intake import Intake
+from .readbacks import with_readbacks
 from .results import Phase, PollResult, RowsWritten
 
 log = structlog.get_logger()
@@ -66,6 +68,7 @@ class RunAssembly:
         self.phase = Phase.OPEN
         self._stale_after_s = settings.ingest.stale_after.total_seconds()
         self._result = PollResult()
+        self._placed = False
         info = run_info(start, layout, source)
         notes = [*admit(info, settings), *layout.notes, *_points_note(layout)]
         self.buffer = RunBuffer.create(settings.runs_dir, info)
@@ -156,6 +159,7 @@ class RunAssembly:
         stopped = self.stop is not None and not more_held
         everything = (stopped and not self._intake.awaits_data) or self.condition.state is RunState.STALE
         self._result.rows_written.extend(self._flush(now, everything=everything))
+        self._follow_readbacks()
         if sentence := check_windows(self.layout):
             self.condition.warn(sentence)
         if stopped and self.phase is Phase.OPEN and self.idle:
@@ -195,9 +199,23 @@ class RunAssembly:
             )
         ]
 
+    def _follow_readbacks(self, *, ended: bool = False) -> None:
+        """Let the run's info say where its pixels are, as soon as the motors' readings tell, and again at its end."""
+        if not isinstance(self._rows, PositionedRows):
+            return
+        info, order, axes = self.info, self._rows.order, self._rows.axes
+        if order is info.order and not ended and (self._placed or axes.grid is None):
+            return
+        self._placed = axes.grid is not None
+        refined = with_readbacks(info, order, axes.rows, axes.cols)
+        if refined != info:
+            self.buffer.update_info(refined)
+            self.condition.mark_changed()
+
     def _end(self) -> None:
         assert self.stop is not None
         self._intake.end()
+        self._follow_readbacks(ended=True)
         end = end_of(self.stop, self.layout, self._rows, self._intake.frames_per_event)
         for warning in end.warnings:
             self.condition.warn(warning, once=True)

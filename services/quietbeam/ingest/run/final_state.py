@@ -11,7 +11,9 @@ from quietbeam.core.model.types import BoolArray, RunState
 from ..documents.model import Stop
 from ..profile.layout import Layout
 from ..rows.assembler import RowAssembler
+from ..rows.choose import Assembler
 from ..rows.grid import GridAssembler
+from ..rows.positioned import PositionedRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ def stopped_state(stop: Stop, *, missing: bool) -> RunState:
     return RunState.INCOMPLETE if missing else RunState.COMPLETE
 
 
-def end_of(stop: Stop, layout: Layout, rows: RowAssembler | GridAssembler, frames_per_event: int) -> End:
+def end_of(stop: Stop, layout: Layout, rows: Assembler, frames_per_event: int) -> End:
     """Return what a run has become; pixels count, of sums of samples the samples."""
     events = [n for stream, n in stop.num_events.items() if layout.reads(stream)]
     announced = min(events) * frames_per_event if events else None
@@ -40,6 +42,10 @@ def end_of(stop: Stop, layout: Layout, rows: RowAssembler | GridAssembler, frame
         missing, sentence, warnings = _of_samples(rows, layout, announced)
     else:
         missing, sentence, warnings = _of_pixels(rows, layout, announced)
+    if isinstance(rows, PositionedRows):
+        warnings += rows.notes
+        if rows.misfit:
+            return End(state=RunState.UNUSABLE, reason=rows.misfit, warnings=tuple(warnings))
     reason = "; ".join(part for part in (stop.reason, sentence) if part)
     return End(state=stopped_state(stop, missing=missing > 0), reason=reason, warnings=tuple(warnings))
 
@@ -64,7 +70,9 @@ def _of_samples(rows: GridAssembler, layout: Layout, announced: int | None) -> t
     return lacking, f"{lacking} of {wanted} samples did not come or could not be used" if lacking else "", warnings
 
 
-def _of_pixels(rows: RowAssembler, layout: Layout, announced: int | None) -> tuple[int, str, list[str]]:
+def _of_pixels(
+    rows: RowAssembler | PositionedRows, layout: Layout, announced: int | None
+) -> tuple[int, str, list[str]]:
     pixels = layout.geometry.shape[1] * _rows_of_map(layout, rows.measured)
     missing, warnings = pixels - rows.pixels_measured, []
     expected = min(announced, layout.geometry.pixels) if announced is not None else 0

@@ -14,8 +14,7 @@ from ..frames.legacy_datums import DatumStore
 from ..frames.split_streams import SplitStreams
 from ..frames.values import Frames
 from ..profile.layout import Layout
-from ..rows.assembler import RowAssembler
-from ..rows.grid import GridAssembler
+from ..rows.choose import Assembler
 from .condition import RunCondition
 from .results import Refused
 
@@ -47,7 +46,7 @@ class Intake:
     def __init__(
         self,
         layout: Layout,
-        rows: RowAssembler | GridAssembler,
+        rows: Assembler,
         files: FileFrames,
         datums: DatumStore,
         condition: RunCondition,

@@ -1,0 +1,97 @@
+"""The motors of a map: which data keys hold their measured positions, and in which unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_LENGTHS_M = {"nm": 1e-9, "um": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0}
+_SPELLINGS = {
+    "µm": "um", "μm": "um", "micron": "um", "microns": "um", "micrometer": "um", "micrometers": "um",
+    "micrometre": "um", "micrometres": "um", "millimeter": "mm", "millimeters": "mm", "millimetre": "mm",
+    "nanometer": "nm", "nanometers": "nm", "nanometre": "nm", "degree": "deg", "degrees": "deg",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Motors:
+    """Names, data keys and unit of the (slow, fast) axis.
+
+    Attributes
+    ----------
+    names
+        As in the start document.
+    keys
+        Data keys of the measured positions in Events; () where they are not in the descriptor.
+    units
+        Unit of the positions; "" when no motor says it.
+    scale
+        Factors of the (slow, fast) position to `units`.
+    notes
+        Warnings about the units.
+    """
+
+    names: tuple[str, str] | tuple[()] = ()
+    keys: tuple[str, str] | tuple[()] = ()
+    units: str = ""
+    scale: tuple[float, float] = (1.0, 1.0)
+    notes: tuple[str, ...] = ()
+
+
+def motor_names(start: Mapping[str, Any], maps: int) -> tuple[str, str] | tuple[()]:
+    """Return the names of the slow and the fast motor, as a plan announces them; () when it does not.
+
+    ``hints.dimensions`` names the axes from the slowest to the fastest; ``motors`` is in the same order in most plans.
+    """
+    hints = start.get("hints")
+    dimensions: Any = hints.get("dimensions") if isinstance(hints, Mapping) else None
+    names: list[str] = []
+    if isinstance(dimensions, list | tuple):
+        for dimension in dimensions:
+            fields = dimension[0] if isinstance(dimension, list | tuple) and dimension else ()
+            names += [str(fields[0])] if isinstance(fields, list | tuple) and len(fields) == 1 else []
+    motors = start.get("motors")
+    if len(names) < 2 and isinstance(motors, list | tuple) and not names:
+        names = [str(motor) for motor in motors]
+    wanted = 2 if maps == 1 else 3
+    if len(names) != wanted:
+        return ()
+    return names[-2], names[-1]
+
+
+def motors_of(names: tuple[str, str] | tuple[()], data_keys: Mapping[str, Mapping[str, Any]]) -> Motors:
+    """Return where a descriptor has the positions of the motors."""
+    if not names:
+        return Motors()
+    slow, fast = (_position_key(name, data_keys) for name in names)
+    if not slow or not fast or slow == fast:
+        return Motors(names=names)
+    units = [_unit(data_keys[key]) for key in (slow, fast)]
+    known = [unit for unit in units if unit]
+    target = known[-1] if known else ""
+    if not target or all(unit in ("", target) for unit in units):
+        return Motors(names=names, keys=(slow, fast), units=target)
+    if not all(unit in _LENGTHS_M for unit in units):
+        note = f"the motors {names[0]} ({units[0] or '?'}) and {names[1]} ({units[1] or '?'}) have different units"
+        return Motors(names=names, keys=(slow, fast), units=" / ".join(unit or "?" for unit in units), notes=(note,))
+    scale = _LENGTHS_M[units[0]] / _LENGTHS_M[target], _LENGTHS_M[units[1]] / _LENGTHS_M[target]
+    return Motors(names=names, keys=(slow, fast), units=target, scale=scale)
+
+
+def _position_key(name: str, data_keys: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the data key of a motor's measured position, of its setpoint where there is no other, or ''."""
+    if name in data_keys:
+        return name
+    keys = [key for key, entry in data_keys.items() if entry.get("object_name") == name]
+    keys = keys or [key for key in data_keys if key.startswith((f"{name}_", f"{name}-"))]
+    readbacks = [key for key in keys if key.endswith("readback")]
+    others = [key for key in keys if "setpoint" not in key]
+    found = readbacks or others or keys
+    return found[0] if len(found) == 1 or readbacks else ""
+
+
+def _unit(entry: Mapping[str, Any]) -> str:
+    unit = entry.get("units")
+    text = unit.strip() if isinstance(unit, str) else ""
+    return _SPELLINGS.get(text.lower(), text)

@@ -1,0 +1,22 @@
+"""Which assembler makes the rows of a run."""
+
+from __future__ import annotations
+
+from quietbeam.buffer import RunBuffer
+
+from ..profile.layout import Layout
+from .assembler import RowAssembler
+from .grid import GridAssembler
+from .positioned import PositionedRows
+
+Assembler = RowAssembler | GridAssembler | PositionedRows
+
+
+def assembler_of(buffer: RunBuffer, layout: Layout, max_samples: int) -> Assembler:
+    """Return what makes the rows of a run: its pixels, checked by positions where it has them, or sums of samples."""
+    geometry, has_live_time = layout.geometry, layout.has_live_time
+    if geometry.sums:
+        return GridAssembler(buffer, geometry, has_live_time=has_live_time, max_samples=max_samples)
+    if buffer.info.has_positions:
+        return PositionedRows(buffer, geometry, has_live_time=has_live_time, max_samples=max_samples)
+    return RowAssembler(buffer, geometry)

@@ -1,0 +1,199 @@
+"""Rows of a run whose motors are read: in the announced order while the positions agree, else by the positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import structlog
+
+from quietbeam.buffer import RunBuffer
+from quietbeam.core.model.levels import even_step
+from quietbeam.core.model.types import BoolArray, Float64Array, PixelOrder
+
+from ..documents.delivery import Pending
+from ..frames.values import Frames
+from ..profile.geometry import Geometry
+from .checked import CheckedRows, OrderContradictedError
+from .grid import GridAssembler
+from .level_grid import LevelGrid
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredAxes:
+    """Where rows and columns are, from the readbacks.
+
+    Attributes
+    ----------
+    rows, cols
+        Positions in the order of the map; NaN where a row or column has none.
+    """
+
+    rows: Float64Array
+    cols: Float64Array
+
+    @property
+    def grid(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """(row, col) origin and (row, col) step of evenly spaced axes, else None."""
+        rows, cols = even_step(self.rows), even_step(self.cols)
+        if rows is None or cols is None:
+            return None
+        return (rows[0], cols[0]), (rows[1], cols[1])
+
+
+class PositionedRows:
+    """Has the methods of :class:`RowAssembler`; changes to a grid of the measured positions when these contradict.
+
+    Parameters
+    ----------
+    buffer
+        The run's buffer, which has room for positions.
+    geometry
+        Announced shape and order.
+    has_live_time
+        True when the run has live times.
+    max_samples
+        Largest number of samples.
+    """
+
+    def __init__(self, buffer: RunBuffer, geometry: Geometry, *, has_live_time: bool, max_samples: int) -> None:
+        self._buffer, self._geometry = buffer, geometry
+        self._has_live_time, self._max = has_live_time, max_samples
+        self._stride = 1
+        self._levels = LevelGrid(geometry.shape)
+        self._rows: CheckedRows | GridAssembler
+        if buffer.state().get("order") == PixelOrder.FROM_POSITIONS:
+            self._rows = self._grid()
+            return
+        try:
+            self._rows = CheckedRows(buffer, geometry)
+        except OrderContradictedError:
+            self._rows = self._regrid(0.0)
+
+    @property
+    def measured(self) -> BoolArray:
+        """(row, col) bool, as on disk."""
+        return self._rows.measured
+
+    @property
+    def pixels_measured(self) -> int:
+        """Number of measured pixels."""
+        return self._rows.pixels_measured
+
+    @property
+    def rows_measured(self) -> int:
+        """Rows in which every pixel is measured."""
+        return int(np.count_nonzero(self._rows.measured.all(axis=1)))
+
+    @property
+    def dirty(self) -> bool:
+        """True when something is not yet on disk."""
+        return self._rows.dirty
+
+    @property
+    def order(self) -> PixelOrder:
+        """How the order of the pixels is known."""
+        if isinstance(self._rows, GridAssembler):
+            return PixelOrder.FROM_POSITIONS
+        return PixelOrder.VERIFIED if self._rows.order.checked else PixelOrder.ASSUMED
+
+    @property
+    def axes(self) -> MeasuredAxes:
+        """Positions of the rows and columns so far."""
+        if isinstance(self._rows, GridAssembler):
+            rows, cols = self._levels.slow, self._levels.fast
+            missing = self._geometry.shape[0] - len(rows), self._geometry.shape[1] - len(cols)
+            return MeasuredAxes(
+                rows=np.pad(rows, (0, missing[0]), constant_values=np.nan),
+                cols=np.pad(cols, (0, missing[1]), constant_values=np.nan),
+            )
+        return MeasuredAxes(rows=self._rows.order.slow, cols=self._rows.order.fast)
+
+    @property
+    def misfit(self) -> str:
+        """Why the positions cannot be mapped; "" when they can."""
+        return self._levels.misfit
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on how positions and announced order differ."""
+        if isinstance(self._rows, GridAssembler):
+            notes = ["the measured positions contradict the announced order; pixels lie where they were measured"]
+            if self._levels.repeated:
+                notes.append(
+                    f"{self._levels.repeated} points were measured again at the same position; the last counts"
+                )
+            return notes
+        return [f"{self._rows.off} frames lie more than half a step off their pixel"] if self._rows.off else []
+
+    def stride(self, n: int) -> int:
+        """Return the distance between the first frames of two events of `n` frames.
+
+        Raises
+        ------
+        DocumentError
+            Events of `n` frames do not fit the map.
+        """
+        self._stride = self._rows.stride(n)
+        return self._stride
+
+    def put(self, index: int, frames: Frames, pending: Pending, now: float) -> None:
+        """Put frames number `index`, `index` + 1 ... (in the order of acquisition) into their rows.
+
+        Raises
+        ------
+        DocumentError
+            Frames outside the map; none of the frames is used.
+        OSError
+            The disk cannot be written; put the frames again.
+        """
+        try:
+            self._rows.put(index, frames, pending, now)
+        except OrderContradictedError:
+            self._rows = self._regrid(now)
+            self._rows.put(index, frames, pending, now)
+
+    def flush(self, now: float, *, everything: bool = False) -> list[int]:
+        """Write the rows that are due and return their numbers."""
+        return self._rows.flush(now, everything=everything)
+
+    def _grid(self, *, fresh: bool = False) -> GridAssembler:
+        geometry = replace(self._geometry, gridded=True)
+        return GridAssembler(
+            self._buffer,
+            geometry,
+            has_live_time=self._has_live_time,
+            max_samples=self._max,
+            levels=self._levels,
+            fresh=fresh,
+        )
+
+    def _regrid(self, now: float) -> GridAssembler:
+        """Put everything that came so far on a grid of its positions.
+
+        Rows in memory are written in the announced order first, with their positions, so their documents are safe; then
+        all rows become samples; the state says so once these are on disk.
+        """
+        if hasattr(self, "_rows"):
+            self._rows.flush(now, everything=True)
+        grid = self._grid(fresh=True)
+        grid.stride(self._stride)
+        width = self._geometry.shape[1]
+        for row in np.flatnonzero(self._buffer.measured().any(axis=1)):
+            block = self._buffer.read_row(int(row))
+            cols = self._geometry.columns(int(row), 0, width)
+            frames = Frames(
+                good=block.measured[cols],
+                counts=block.counts[:, :, cols].transpose(2, 0, 1),
+                i0=None if block.i0 is None else block.i0[cols],
+                live_time_s=None if block.live_time_s is None else block.live_time_s[:, cols].T,
+                slow=None if block.positions is None else block.positions[0, cols],
+                fast=None if block.positions is None else block.positions[1, cols],
+            )
+            grid.put_stored(int(row) * width, frames, now)
+        grid.store(now)
+        self._buffer.update_state({"order": PixelOrder.FROM_POSITIONS.value})
+        log.warning("order_contradicted", run=self._buffer.info.uid)
+        return grid
