@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from quietbeam.core.model.levels import Floats
-from quietbeam.core.model.types import BoolArray
+from quietbeam.core.model.types import BoolArray, Float64Array
 
 Ints = npt.NDArray[np.intp]
 
@@ -50,7 +49,7 @@ class OrderCheck:
         self._quick: tuple[list[float], list[float]] | None = None
         self._row, self._row_at = -1, (np.nan, np.inf)
 
-    def check(self, row: int, cols: Ints, slow: Floats, fast: Floats) -> BoolArray:
+    def check(self, row: int, cols: Ints, slow: Float64Array, fast: Float64Array) -> BoolArray:
         """Return which frames of a row lie where the announced order puts them.
 
         Frames without a position count as right: nothing contradicts them.
@@ -93,7 +92,7 @@ class OrderCheck:
             return True
         return bool(self.check(row, np.array([col]), np.array([slow]), np.array([fast]))[0])
 
-    def _learn(self, row: int, cols: Ints, slow: Floats, fast: Floats) -> None:
+    def _learn(self, row: int, cols: Ints, slow: Float64Array, fast: Float64Array) -> None:
         """Take the positions of a row and of columns that had none."""
         if np.isnan(self.slow[row]):
             self.slow[row] = np.median(slow)
@@ -102,12 +101,14 @@ class OrderCheck:
         self._low[row] = min(self._low[row], float(slow.min()))
         self._high[row] = max(self._high[row], float(slow.max()))
 
-    def _reach(self, levels: Floats, at: Ints, step: float) -> Floats:
-        """Return half the distance to the nearest neighbour of each level; without one, half the announced step."""
-        padded = np.concatenate(([np.nan], levels, [np.nan]))
-        both = np.abs(np.stack((padded[at] - levels[at], padded[at + 2] - levels[at])))
-        apart = np.where(np.isnan(both), np.inf, both).min(axis=0)
-        return np.where(np.isinf(apart), step, apart) / 2
+    def _reach(self, levels: Float64Array, at: Ints, step: float) -> Float64Array:
+        """Return half the distance of each level to the nearest other one; without another, half the announced step."""
+        known = np.flatnonzero(np.isfinite(levels))
+        order = known[np.argsort(levels[known])]
+        gaps = np.concatenate(([np.inf], np.diff(levels[order]), [np.inf]))
+        apart = np.full(len(levels), np.inf)
+        apart[order] = np.minimum(gaps[:-1], gaps[1:])
+        return np.where(np.isinf(apart[at]), step, apart[at]) / 2
 
     def _judge(self, row: int) -> None:
         """Find the announced order wrong when too many frames of the row are off."""
