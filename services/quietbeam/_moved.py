@@ -49,7 +49,7 @@ _RENAMED = {
     "app.live_benchmark": "benchmarks.live",
     "app.viewers": "benchmarks.viewers_load",
     "app.viewers_benchmark": "benchmarks.viewers",
-    "client.stop": "runengine.stop_at_snr",
+    "client.stop": "runengine.snr_watch",
     "denoiser.areas": "denoiser.data.area_noise",
     "denoiser.benchmark": "benchmarks.quality",
     "denoiser.benchmark_report": "benchmarks.quality_report",

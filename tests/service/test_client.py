@@ -26,7 +26,7 @@ from quietbeam.core.wire.bus import Connection
 from quietbeam.denoiser.live.stage import DenoiseStage
 from quietbeam.ingest.stage.service import IngestStage
 from quietbeam.ingest.transports import MemorySource
-from quietbeam.runengine.stop_at_snr import SnrWatch, stop_at_snr
+from quietbeam.runengine.snr_watch import SnrWatch, stop_at_snr
 from quietbeam.serve import create_app
 from quietbeam.serve.access import Scope
 from quietbeam.serve.access.api_keys import KeyStore

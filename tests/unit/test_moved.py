@@ -26,3 +26,10 @@ def test_the_runengine_side_imports_without_the_service() -> None:
     code = f"import sys, quietbeam.runengine; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"
+
+
+def test_the_plan_is_a_function_whatever_was_imported_before() -> None:
+    import quietbeam.runengine.snr_watch
+    from quietbeam.runengine import stop_at_snr
+
+    assert stop_at_snr is quietbeam.runengine.snr_watch.stop_at_snr and callable(stop_at_snr)

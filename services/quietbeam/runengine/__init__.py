@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .publisher import RedisPublisher, zmq_publisher
 
 if TYPE_CHECKING:
-    from .stop_at_snr import stop_at_snr
+    from .snr_watch import stop_at_snr
 
 __all__ = ["RedisPublisher", "stop_at_snr", "zmq_publisher"]
 
@@ -22,7 +22,7 @@ __all__ = ["RedisPublisher", "stop_at_snr", "zmq_publisher"]
 def __getattr__(name: str) -> Any:
     """Load the plan (and with it the HTTP client) only when it is used."""
     if name == "stop_at_snr":
-        from .stop_at_snr import stop_at_snr
+        from .snr_watch import stop_at_snr
 
         return stop_at_snr
     raise AttributeError(f"module 'quietbeam.runengine' has no attribute {name!r}")
