@@ -6,7 +6,7 @@ array                          axes                     dtype      writer
 ``counts``                     detector, line, row, col u4 or f4   ingest; one file a row
 ``i0``                         row, col                 f4         ingest
 ``live_time_s``                detector, row, col       f4         ingest
-``positions``                  slow/fast, row, col      f8         ingest, where motors are read
+``positions``                  motor, row, col          f8         ingest, where motors are read
 ``measured``                   row, col                 bool       ingest, last: the commit mark of a row
 ``raw, denoised, uncertainty`` line, row, col           f4         denoise
 ``chi2``                       line, row, col           f4         denoise
@@ -179,7 +179,7 @@ class RunBuffer:
         if block.live_time_s is not None:
             self._array("live_time_s")[:, row] = block.live_time_s
         if block.positions is not None and self.info.has_positions:
-            self._array("positions")[:, row] = block.positions
+            self._array("positions")[:, row] = self._as_announced(block.positions)
         self._array("measured")[row] = block.measured
 
     def update_info(self, info: RunInfo) -> None:
@@ -209,12 +209,17 @@ class RunBuffer:
             counts=np.asarray(self._array("counts")[:, :, row, :]),
             i0=np.asarray(self._array("i0")[row]) if self.info.has_i0 else None,
             live_time_s=np.asarray(self._array("live_time_s")[:, row]) if self.info.has_live_time else None,
-            positions=np.asarray(self._array("positions")[:, row]) if self.info.has_positions else None,
+            positions=self._as_announced(self._array("positions")[:, row]) if self.info.has_positions else None,
         )
 
     def read_positions(self) -> Float64Array | None:
-        """Return the measured (slow or fast, row, col) positions, NaN where unknown; None when the run has none."""
-        return np.asarray(self._array("positions")[:]) if self.info.has_positions else None
+        """Return the measured (row or col axis, row, col) positions, NaN where unknown; None when the run has none."""
+        return self._as_announced(self._array("positions")[:]) if self.info.has_positions else None
+
+    def _as_announced(self, positions: Any) -> Float64Array:
+        """Change (row, col) axis first into the announced order, or back."""
+        found = np.asarray(positions)
+        return found if self.info.axes == self.info.position_axes else found[::-1]
 
     def read_counts(self) -> np.ndarray[Any, Any]:
         """Return all counts (detector, line, row, col)."""

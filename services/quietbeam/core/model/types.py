@@ -85,6 +85,8 @@ class RunInfo:
         How the order of the pixels is known.
     axes
         Names of the (row, col) motors; () when unknown.
+    position_axes
+        The same names in the order in which the plan announces them, and the buffer keeps their positions.
     row_positions, col_positions
         Measured positions of rows and columns in `units` where they are not evenly spaced (else `origin` and `step`
         say them); None otherwise.
@@ -114,6 +116,7 @@ class RunInfo:
     snake: bool = False
     order: PixelOrder = PixelOrder.ASSUMED
     axes: tuple[str, str] | tuple[()] = ()
+    position_axes: tuple[str, str] | tuple[()] = ()
     row_positions: tuple[float, ...] | None = None
     col_positions: tuple[float, ...] | None = None
     has_positions: bool = False
@@ -141,7 +144,17 @@ class RunInfo:
     def from_dict(cls, data: Mapping[str, Any]) -> RunInfo:
         """Build from :meth:`to_dict`; unknown keys of newer versions are ignored."""
         known = {f.name for f in fields(cls)}
-        tuples = {"lines", "detectors", "shape", "step", "origin", "axes", "row_positions", "col_positions"}
+        tuples = {
+            "lines",
+            "detectors",
+            "shape",
+            "step",
+            "origin",
+            "axes",
+            "position_axes",
+            "row_positions",
+            "col_positions",
+        }
         values: dict[str, Any] = {
             k: tuple(v) if k in tuples and v is not None else v for k, v in data.items() if k in known
         }

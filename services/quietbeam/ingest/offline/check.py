@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quietbeam.core.model.types import RunState
+from quietbeam.core.model.types import PixelOrder, RunState
 
 from ..documents.model import Descriptor
 from ..documents.recording import Recorded
@@ -162,7 +162,13 @@ def _about_counts(run: RunAssembly, result: Checked) -> None:
     dead = [n for n, s in zip(names, share, strict=True) if s < 0.1 / len(names)]
     if dead:
         result.add("wrong", "dead detectors", f"{', '.join(dead)}: below a tenth of an even share")
-    if not run.layout.geometry.sums and measured.all():
+    if run.info.order is PixelOrder.FROM_POSITIONS:
+        result.add(
+            "wrong",
+            "order",
+            "the readings of the motors contradict it: turn geometry.order, or correct geometry.snake",
+        )
+    elif not run.layout.geometry.sums and measured.all():
         _order(run.buffer.read_counts().sum(axis=0), run.layout.geometry, result)
 
 

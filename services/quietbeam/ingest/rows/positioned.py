@@ -70,7 +70,7 @@ class PositionedRows:
         try:
             self._rows = CheckedRows(buffer, geometry)
         except OrderContradictedError:
-            self._rows = self._regrid(0.0)
+            self._rows = self._with_swapped_axes() or self._regrid(0.0)
 
     @property
     def measured(self) -> BoolArray:
@@ -150,14 +150,45 @@ class PositionedRows:
             The disk cannot be written; put the frames again.
         """
         try:
-            self._rows.put(index, frames, pending, now)
+            self._rows.put(index, self._by_axis(frames), pending, now)
         except OrderContradictedError:
-            self._rows = self._regrid(now)
-            self._rows.put(index, frames, pending, now)
+            self._rows.flush(now, everything=True)
+            if swapped := self._with_swapped_axes():
+                self._rows = swapped
+            else:
+                self._rows = self._regrid(now)
+            self.put(index, frames, pending, now)
 
     def flush(self, now: float, *, everything: bool = False) -> list[int]:
         """Write the rows that are due and return their numbers."""
         return self._rows.flush(now, everything=everything)
+
+    @property
+    def _swapped(self) -> bool:
+        """True when the motor that is announced as the slow one moves along the rows."""
+        return self._buffer.info.axes != self._buffer.info.position_axes
+
+    def _by_axis(self, frames: Frames) -> Frames:
+        """Return frames whose `slow` is the position of the row axis."""
+        return replace(frames, slow=frames.fast, fast=frames.slow) if self._swapped else frames
+
+    def _swap_axes(self) -> None:
+        info = self._buffer.info
+        self._buffer.update_info(replace(info, axes=info.axes[::-1]))
+
+    def _with_swapped_axes(self) -> CheckedRows | None:
+        """Return rows with the motors the other way round, if what is on disk agrees with that; some plans list the
+        fast motor first. The axes are as announced again when it does not.
+        """
+        if self._swapped:
+            self._swap_axes()
+            return None
+        self._swap_axes()
+        try:
+            return CheckedRows(self._buffer, self._geometry)
+        except OrderContradictedError:
+            self._swap_axes()
+            return None
 
     def _grid(self, *, fresh: bool = False) -> GridAssembler:
         geometry = replace(self._geometry, gridded=True)
@@ -173,11 +204,9 @@ class PositionedRows:
     def _regrid(self, now: float) -> GridAssembler:
         """Put everything that came so far on a grid of its positions.
 
-        Rows in memory are written in the announced order first, with their positions, so their documents are safe; then
-        all rows become samples; the state says so once these are on disk.
+        All rows are on disk in the announced order, with their positions, so their documents are safe. They become
+        samples, and the state says so once these are on disk.
         """
-        if hasattr(self, "_rows"):
-            self._rows.flush(now, everything=True)
         grid = self._grid(fresh=True)
         grid.stride(self._stride)
         width = self._geometry.shape[1]

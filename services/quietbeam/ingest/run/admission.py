@@ -65,6 +65,7 @@ def run_info(start: Start, layout: Layout, source: str) -> RunInfo:
         origin=geometry.origin,
         units=layout.motors.units or geometry.units,
         axes=layout.motors.names,
+        position_axes=layout.motors.names,
         has_positions=bool(layout.motors.keys) and not geometry.sums,
         snake=geometry.snake,
         dwell_s=geometry.dwell_s,
