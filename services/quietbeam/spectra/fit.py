@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
 from quietbeam.core.errors import InputError, ServiceError
+from quietbeam.core.model.types import Float64Array, FloatArray, NumericArray
 
 from .maps import LineMap, SpectralMap
 from .survey import survey_spectra
@@ -45,9 +45,9 @@ class LinearFit:
     """
 
     first: tuple[int, ...]
-    matrices: tuple[npt.NDArray[np.float32], ...]
+    matrices: tuple[FloatArray, ...]
 
-    def areas(self, spectra: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def areas(self, spectra: NumericArray) -> FloatArray:
         """Return (frame, detector, line) counts in all peaks of each line's family, for (frame, detector, channel)."""
         fitted = [
             spectra[:, d, first : first + len(matrix)].astype(np.float32) @ matrix
@@ -56,9 +56,7 @@ class LinearFit:
         return np.stack(fitted, axis=1)
 
 
-def linear_fit(
-    lines: Sequence[str], calibration: npt.NDArray[np.float64], channels: int, below_kev: float = np.inf
-) -> LinearFit:
+def linear_fit(lines: Sequence[str], calibration: Float64Array, channels: int, below_kev: float = np.inf) -> LinearFit:
     """Return the fit of PyMca's peaks of all lines and of a polynomial background, for every detector.
 
     What has a peak in the fitted range and is not among the lines is shared out among them.
@@ -182,9 +180,7 @@ def _family(line: str) -> tuple[str, str]:
     return element, kind[0]
 
 
-def _configuration(
-    families: Sequence[tuple[str, str]], calibration: npt.NDArray[np.float64], channels: int
-) -> dict[str, Any]:
+def _configuration(families: Sequence[tuple[str, str]], calibration: Float64Array, channels: int) -> dict[str, Any]:
     """Return PyMca's configuration: nothing but the linear parameters is free."""
     from PyMca5.PyMcaPhysics.xrf.ClassMcaTheory import McaTheory
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quietbeam.core.model.not_measured import usable_counts
+from quietbeam.core.model.types import Float64Array
 
-Floats = npt.NDArray[np.float64]
 Order = Literal["", "verified", "from_positions", "assumed"]
 BLOCK_BYTES = 16 * 2**20
 """Spectra are read in pieces of about this size."""
@@ -39,7 +39,7 @@ class Axes:
     step: tuple[float, float] | None = None
     units: str = ""
     names: tuple[str, str] = ("", "")
-    positions: Floats | None = None
+    positions: Float64Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +73,8 @@ class MapInfo:
     source: str
     detectors: tuple[str, ...]
     shape: tuple[int, int]
-    live_time_s: Floats | None = None
-    i0: Floats | None = None
+    live_time_s: Float64Array | None = None
+    i0: Float64Array | None = None
     dwell_s: float | None = None
     measured: npt.NDArray[np.bool_] | None = None
     axes: Axes | None = None
@@ -141,7 +141,7 @@ class SpectralMap:
 
     info: MapInfo
     spectra: npt.NDArray[Any] | SpectrumSource
-    calibration: Floats
+    calibration: Float64Array
     pixels: npt.NDArray[np.intp] | None = None
     whole_scan: bool = True
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from quietbeam.core.errors import FileFormatError
 from quietbeam.core.model.not_measured import NOT_WHOLE, padding
+from quietbeam.core.model.types import Float64Array
 
-from .maps import Floats, MapInfo, SpectralMap
+from .maps import MapInfo, SpectralMap
 
 Windows = Sequence[Sequence[tuple[int, int]]]
 """For every detector the (first channel, one after the last) of every line."""
@@ -34,7 +35,7 @@ class Survey:
         Of the map, with what was found added to its remarks.
     """
 
-    sums: Floats
+    sums: Float64Array
     measured: npt.NDArray[np.bool_]
     counts: npt.NDArray[np.uint32]
     info: MapInfo

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 import xraylib
 from scipy.signal import find_peaks
 
 from quietbeam.core.errors import FileFormatError
+from quietbeam.core.model.types import Float64Array
 
 from .energies import line_energy, resolution_fwhm
 from .maps import LineMap, SpectralMap
@@ -28,8 +28,6 @@ _SAME_FWHM = 0.35
 """A maximum farther than this from a line's energy is not its peak."""
 _K_ELEMENTS = range(11, 43)
 _L_ELEMENTS = (47, 48, 50, 51, 53, 55, 56, 57, 58, 60, 64, 72, 74, 78, 79, 80, 82, 83, 90, 92)
-
-Spectrum = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +80,7 @@ def _windows(measured: SpectralMap, lines: Sequence[str]) -> list[list[tuple[int
     return [[window(line, pair, measured.channels) for line in lines] for pair in measured.calibration]
 
 
-def refuse_without_peaks(measured: SpectralMap, sums: npt.NDArray[np.float64], lines: Sequence[str]) -> None:
+def refuse_without_peaks(measured: SpectralMap, sums: Float64Array, lines: Sequence[str]) -> None:
     """Raise when none of the lines shows a peak in the sum spectra (detector, channel) of any detector."""
     for spectrum, calibration in zip(sums, measured.calibration, strict=True):
         tops = strongest_peaks(spectrum, calibration, most=40)
@@ -91,7 +89,7 @@ def refuse_without_peaks(measured: SpectralMap, sums: npt.NDArray[np.float64], l
     raise _no_peaks(measured, sums, lines)
 
 
-def _no_peaks(measured: SpectralMap, sums: npt.NDArray[np.float64], lines: Sequence[str]) -> FileFormatError:
+def _no_peaks(measured: SpectralMap, sums: Float64Array, lines: Sequence[str]) -> FileFormatError:
     peaks = "; ".join(
         f"{name}: {', '.join(f'{energy:.2f}' for energy in strongest_peaks(s, c)) or 'none'}"
         for name, s, c in zip(measured.info.detectors, sums, measured.calibration, strict=True)
@@ -102,7 +100,7 @@ def _no_peaks(measured: SpectralMap, sums: npt.NDArray[np.float64], lines: Seque
     )
 
 
-def window(line: str, calibration: Spectrum, channels: int, *, shift_fwhm: float = 0.0) -> tuple[int, int]:
+def window(line: str, calibration: Float64Array, channels: int, *, shift_fwhm: float = 0.0) -> tuple[int, int]:
     """Return the first channel of a line's window and the one after its last.
 
     Parameters
@@ -121,7 +119,7 @@ def window(line: str, calibration: Spectrum, channels: int, *, shift_fwhm: float
     return int(low), int(stop)
 
 
-def peak_of(line: str, spectrum: Spectrum, calibration: Spectrum) -> Peak:
+def peak_of(line: str, spectrum: Float64Array, calibration: Float64Array) -> Peak:
     """Compare a line's window with the lower of the two windows beside it."""
     inside = slice(*window(line, calibration, len(spectrum)))
     width = inside.stop - inside.start
@@ -135,7 +133,7 @@ def peak_of(line: str, spectrum: Spectrum, calibration: Spectrum) -> Peak:
     return Peak(net=net, significance=net / np.sqrt(max(total + background, 1.0)))
 
 
-def find_lines(sums: npt.NDArray[np.float64], calibration: Spectrum) -> tuple[str, ...]:
+def find_lines(sums: Float64Array, calibration: Float64Array) -> tuple[str, ...]:
     """Return the lines that show a peak of their own in at least one detector, by energy.
 
     Strong peaks are named first, K lines before L lines of about the same energy; a peak at the Kb (Lb) energy of a
@@ -166,14 +164,14 @@ def find_lines(sums: npt.NDArray[np.float64], calibration: Spectrum) -> tuple[st
     return tuple(sorted(named, key=line_energy))
 
 
-def _shows(line: str, spectrum: Spectrum, calibration: Spectrum, tops: Sequence[float]) -> bool:
+def _shows(line: str, spectrum: Float64Array, calibration: Float64Array, tops: Sequence[float]) -> bool:
     """Return whether a spectrum has a significant local maximum (`tops`, keV) at a line."""
     energy = line_energy(line)
     near = any(abs(energy - top) < _SAME_FWHM * resolution_fwhm(energy) for top in tops)
     return near and peak_of(line, spectrum, calibration).significance >= SIGNIFICANT
 
 
-def strongest_peaks(spectrum: Spectrum, calibration: Spectrum, most: int = 10) -> list[float]:
+def strongest_peaks(spectrum: Float64Array, calibration: Float64Array, most: int = 10) -> list[float]:
     """Return the energies of the strongest local maxima of a spectrum in keV, ascending."""
     offset, width = calibration
     sigma = max(0.06 / width / 2.355, 0.5)
@@ -225,7 +223,7 @@ def _companions(line: str) -> dict[str, float]:
     return energies
 
 
-def scatter_from(spectrum: Spectrum, calibration: Spectrum) -> float:
+def scatter_from(spectrum: Float64Array, calibration: Float64Array) -> float:
     """Return the energy in keV from which on peaks are the scattered beam; infinity: not seen.
 
     The elastic peak is the one with (nearly) nothing above it; the Compton peak lies just below.
@@ -253,7 +251,7 @@ def scatter_begins(beam_kev: float) -> float:
     return beam_kev / (1 + beam_kev / 511.0 * 1.5) - resolution_fwhm(beam_kev)
 
 
-def _check_position(lines: Sequence[str], detector: str, spectrum: Spectrum, calibration: Spectrum) -> None:
+def _check_position(lines: Sequence[str], detector: str, spectrum: Float64Array, calibration: Float64Array) -> None:
     """Warn when the strongest line's peak is not where the calibration puts it."""
     peaks = {line: peak_of(line, spectrum, calibration) for line in lines}
     line = max(peaks, key=lambda name: peaks[name].net)

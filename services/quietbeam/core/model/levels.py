@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from .types import BoolArray, Float64Array
 
 _NOISE = 1e-9
 """Positions that differ by less than this share of the largest value are equal: rounding of floating-point numbers."""
@@ -17,7 +17,7 @@ _EVEN = 0.1
 """Levels are evenly spaced when none lies further than this share of a step from its place."""
 
 
-def levels_of(positions: npt.ArrayLike, most: int) -> Floats | None:
+def levels_of(positions: npt.ArrayLike, most: int) -> Float64Array | None:
     """Return the levels that positions of one axis lie on, in rising order; None when they lie on no such grid.
 
     Positions of one level scatter (encoders, backlash), those of two levels are further apart: the sorted distances
@@ -47,12 +47,12 @@ def levels_of(positions: npt.ArrayLike, most: int) -> Floats | None:
     return _centres(values, apart >= falling[k - 1]) if len(ratios) and ratios[k - 1] >= _JUMP else None
 
 
-def _centres(values: Floats, split: npt.NDArray[np.bool_]) -> Floats:
+def _centres(values: Float64Array, split: BoolArray) -> Float64Array:
     """Return the median of each group of sorted values."""
     return np.array([np.median(group) for group in np.split(values, np.flatnonzero(split) + 1)])
 
 
-def nearest(levels: Floats, positions: npt.ArrayLike) -> npt.NDArray[np.intp]:
+def nearest(levels: Float64Array, positions: npt.ArrayLike) -> npt.NDArray[np.intp]:
     """Return the index of the level that each position belongs to; -1 where it is further than half a step from all."""
     values = np.asarray(positions, float)
     found = np.full(values.shape, -1, np.intp)
@@ -73,7 +73,7 @@ def nearest(levels: Floats, positions: npt.ArrayLike) -> npt.NDArray[np.intp]:
     return found
 
 
-def even_step(levels: Sequence[float] | Floats) -> tuple[float, float] | None:
+def even_step(levels: Sequence[float] | Float64Array) -> tuple[float, float] | None:
     """Return (origin, step) of evenly spaced levels in scan order; None when they are uneven or fewer than two."""
     values = np.asarray(levels, float)
     known = np.flatnonzero(np.isfinite(values))

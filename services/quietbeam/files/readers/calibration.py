@@ -11,7 +11,7 @@ import psutil
 import structlog
 
 from quietbeam.core.errors import FileFormatError
-from quietbeam.spectra import Floats
+from quietbeam.core.model.types import Float64Array
 
 from ..choice import ReadChoice, command_line
 
@@ -36,7 +36,7 @@ class Calibration(NamedTuple):
         What was assumed.
     """
 
-    kev: Floats
+    kev: Float64Array
     remarks: tuple[str, ...]
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from quietbeam.spectra import Floats
+from quietbeam.core.model.types import Float64Array
 
 
-def xmap_entries(entries: Mapping[str, Any], detectors: int) -> tuple[Floats, Floats, list[list[float]] | None] | None:
+def xmap_entries(
+    entries: Mapping[str, Any], detectors: int
+) -> tuple[Float64Array, Float64Array, list[list[float]] | None] | None:
     """Return live and real times (detector, row, col) and the header's calibration; None when it is not an xMAP.
 
     The share of photons that was recorded is the ratio of output and input count rate where these are there, else that
