@@ -4,6 +4,7 @@ VENV   ?= .venv
 TORCH  ?= auto
 KEEP   ?=
 TESTS  ?= tests
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
@@ -16,7 +17,7 @@ help:
 	@echo "make install             environment in $(VENV): pinned versions; CPU build of torch where there is no GPU"
 	@echo "make install TORCH=torch the build of torch that pip finds first, whatever the machine"
 	@echo "make demo                a simulated scan, denoised live, with a table at the end (KEEP=1: leave it up)"
-	@echo "make test                the whole test suite (TESTS=tests/unit: a part of it)"
+	@echo "make test                the whole test suite (TESTS=tests/unit: a part of it; WORKERS=0: in one process)"
 	@echo "make lint                ruff, mypy, layers; eslint and tsc for the dashboard where npm is installed"
 
 install: $(STAMP)
@@ -34,7 +35,7 @@ demo: install
 	$(BIN)/quietbeam demo $(if $(KEEP),--keep)
 
 test: install
-	$(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 lint: lint-python lint-javascript
 

@@ -35,6 +35,17 @@ def wait_until(predicate: Callable[[], object], timeout_s: float = 20.0, what: s
         time.sleep(0.01)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let two processes share the tests: the system tests, which share an installation, come first and stay together.
+
+    The other tests stay together by file, because files share servers.
+    """
+    items.sort(key=lambda item: "system" not in item.path.parts)
+    for item in items:
+        name = "system" if "system" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 class ValkeyProcess:
     """A real Valkey server on a unix socket that tests can kill, freeze and start again with its data."""
 
