@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,6 +49,7 @@ class Installation:
     supervisor: Supervisor
     connection: Connection
     scans: list[subprocess.Popen[str]] = field(default_factory=list)
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def scan(
         self, truth: Path, *options: str, transport: str = "redis", command: tuple[str, ...] = ("simulate",)
@@ -125,7 +127,9 @@ class Installation:
         """Return a Tiled client, as any user makes it."""
         from tiled.client import from_uri
 
-        return from_uri(self.settings.tiled_uri, api_key=self.settings.tiled_api_key())
+        client = from_uri(self.settings.tiled_uri, api_key=self.settings.tiled_api_key())
+        self.closing.callback(client.context.close)
+        return client
 
     def http(self) -> Any:
         """Return an HTTP client of the API."""
@@ -189,5 +193,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
             if scan.poll() is None:
                 scan.kill()
                 scan.wait(10)
+            if scan.stdout is not None:
+                scan.stdout.close()
+        installation.closing.close()
         supervisor.stop()
         connection.close()
