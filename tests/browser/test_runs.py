@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -50,7 +51,7 @@ def test_old_data_is_told(page: Page, dashboard: Dashboard, run: SyntheticRun, r
     runs.write_status(redis, run.uid, last_document_at=time.time() - 45)
     open_page(page, dashboard)
     expect(page.locator("#age")).to_have_attribute("data-old", "true")
-    expect(page.locator("#age")).to_contain_text("no data for 4")
+    expect(page.locator("#age")).to_have_text(re.compile(r"no data for (4\d s|5\d s|1 min)"))  # a busy machine is slow
     run.add_rows(1)
     expect(page.locator("#age")).to_contain_text("data now")
 
