@@ -14,7 +14,7 @@ from denoiser_kit import GAINS, OPTIONS, draw, session_of, specimen
 
 import quietbeam
 from quietbeam.core.errors import WeightsError
-from quietbeam.denoiser.checks.proven_pixels import beyond_counting
+from quietbeam.denoiser.checks.hot_pixels import beyond_counting
 from quietbeam.denoiser.data.holdout import HELD_OUT_SHARE
 from quietbeam.denoiser.estimators import device, networks
 from quietbeam.denoiser.learning.finetune import BurstPlan, FineTuning

@@ -9,8 +9,8 @@ import numpy as np
 
 from quietbeam.core.model.types import BoolArray, FloatArray
 
+from .checks.hot_pixels import beyond_counting
 from .checks.line_checks import local_chi2
-from .checks.proven_pixels import beyond_counting
 from .cooperative import CooperativeSchedule
 from .data.area_noise import NoiseModel
 from .data.counts import RunCounts

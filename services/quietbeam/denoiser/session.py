@@ -18,14 +18,12 @@ from .composition import MapComposer
 from .cooperative import CooperativeSchedule
 from .data.area_noise import NoiseModel, measure_noise
 from .data.counts import RunCounts
-from .data.sums import Sums
 from .estimators.device import pick_device, use_threads
 from .estimators.networks import NetworkEstimator, pretrained
 from .evaluation.evaluate import Evaluation, evaluate
-from .evaluation.risk import held_detectors
 from .evaluation.run_evidence import TrainingRecord, run_evidence
 from .learning.finetune import BurstPlan, FineTuning
-from .learning.pairs import DetectorPairs, Pairs, ThinnedPairs
+from .learning.pairs import training_split
 from .options import LARGE, MapUpdate, SessionOptions, never
 
 CARRIED = "fine-tuning went on from the weights of the map before"
@@ -143,7 +141,9 @@ class DenoiseSession:
         """
         if not self.data.measured.any() or self.learned_enough:
             return 0
-        split = self._training_split()
+        if self.data.kind == "areas":
+            self._update_calibration()
+        split = training_split(self.data, self._noise)
         if split is None:
             return 0
         if self._tuning is None:
@@ -267,21 +267,6 @@ class DenoiseSession:
     def _composer(self) -> MapComposer:
         selection = None if self._evaluation is None else self._evaluation.selection
         return MapComposer(self.data, self._noise, selection, self._networks(), self._schedule)
-
-    def _training_split(self) -> tuple[Pairs, Sums] | None:
-        """Return what trains and what is held out of it for ever; None where nothing can be held out."""
-        if self.data.kind == "counts":
-            return ThinnedPairs(self.data.sums("train")), self.data.sums("held")
-        self._update_calibration()
-        usable = self.data.gains.usable
-        held = next(iter(held_detectors(usable)), usable)
-        train = usable & ~held
-        if train.sum() < 2:
-            return None
-        return (
-            DetectorPairs(self.data, self._noise, train),
-            self._noise.to_counts(self.data.sums("all", detectors=held)),
-        )
 
     def _fine_tuning(self, start: Denoiser) -> FineTuning:
         return FineTuning(start, self.device, self.options.seed, learning_rate=self.options.lr)

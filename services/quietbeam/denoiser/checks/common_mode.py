@@ -26,32 +26,32 @@ def common_mode(sums: Sums) -> tuple[float | None, float | None]:
         Counts or areas of two or more lines, (line, row, col).
     """
     rate = sums.rate.astype(np.float64)
-    lit: BoolArray = np.all(sums.exposure > 0, axis=0)
+    valid: BoolArray = np.all(sums.exposure > 0, axis=0)
     bright = np.flatnonzero(sums.counts.sum((1, 2)) > _LEAST_COUNTS)
-    if bright.size < 2 or min(lit.shape) < 8 or lit.sum() < 64:
+    if bright.size < 2 or min(valid.shape) < 8 or valid.sum() < 64:
         return None, None
-    order = bright[np.argsort([-rate[j][lit].sum() for j in bright])]
+    order = bright[np.argsort([-rate[j][valid].sum() for j in bright])]
     # lines of like strength side by side, each with weight by its mean: no single line decides
-    groups = [sum(rate[j] / rate[j][lit].mean() for j in order[i::2]) / len(order[i::2]) for i in (0, 1)]
-    return _pixels(groups, lit), _rows(groups, lit)
+    groups = [sum(rate[j] / rate[j][valid].mean() for j in order[i::2]) / len(order[i::2]) for i in (0, 1)]
+    return _pixels(groups, valid), _rows(groups, valid)
 
 
-def _pixels(groups: list[Float64Array], lit: BoolArray) -> float:
+def _pixels(groups: list[Float64Array], valid: BoolArray) -> float:
     """Robust covariance of the two groups' finest scale: that of the sum less that of the difference."""
-    a, b = (finest_scale(g, lit)[0] for g in groups)
+    a, b = (finest_scale(g, valid)[0] for g in groups)
     if a.size < 30:
         return 0.0
     spread = [(np.median(np.abs(x - np.median(x))) / 0.6745) ** 2 for x in (a + b, a - b)]
     return float(np.sqrt(max(spread[0] - spread[1], 0.0) / 4))
 
 
-def _rows(groups: list[Float64Array], lit: BoolArray) -> float:
+def _rows(groups: list[Float64Array], valid: BoolArray) -> float:
     """Covariance of the two groups' second differences from row to row, beyond that from column to column."""
     figures, errors = [], []
     for axis in (1, 0):
-        weight = lit.sum(axis)
+        weight = valid.sum(axis)
         used = weight > 0.5 * weight.max()
-        means = [(g * lit).sum(axis)[used] / weight[used] for g in groups]
+        means = [(g * valid).sum(axis)[used] / weight[used] for g in groups]
         if used.sum() < 8:
             return 0.0
         a, b = (np.diff(m, 2) / np.sqrt(6.0) for m in means)

@@ -25,7 +25,7 @@ def false_structure(estimate: Callable[[Sums], FloatArray], sums: Sums, seed: in
         Counts of the run, (line, row, col).
     """
     rng = np.random.default_rng([seed, 31])
-    lit = sums.exposure > 0
+    valid = sums.exposure > 0
     mean = sums.counts.sum((1, 2)) / np.maximum(sums.exposure.sum((1, 2)), 1e-9)
     out = np.full(len(mean), np.nan)
     turns = (0, 1) if len(mean) > 1 else (0,)
@@ -35,7 +35,7 @@ def false_structure(estimate: Callable[[Sums], FloatArray], sums: Sums, seed: in
         counts[replaced] = rng.poisson(mean[replaced, None, None] * sums.exposure[replaced])
         rate = estimate(Sums(counts, sums.exposure))
         for j in replaced:
-            if mean[j] > 0 and lit[j].sum() > 1:
-                raw = np.sqrt(mean[j] / sums.exposure[j][lit[j]].mean())
-                out[j] = float(rate[j][lit[j]].std() / raw)
+            if mean[j] > 0 and valid[j].sum() > 1:
+                raw = np.sqrt(mean[j] / sums.exposure[j][valid[j]].mean())
+                out[j] = float(rate[j][valid[j]].std() / raw)
     return out

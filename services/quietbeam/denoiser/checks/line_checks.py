@@ -1,4 +1,4 @@
-"""What else the fold that never trains says of the published map: totals, residual, resolution, error bars."""
+"""Checks of the published map on the fold that never trains: totals, residual, resolution, error bars."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ def local_chi2(sums: Sums, rate: FloatArray, variance: FloatArray) -> FloatArray
     """
     used = sums.exposure > 0
     out = np.zeros(rate.shape, np.float32)
-    for j, lit in enumerate(used):
-        miss = np.where(lit, sums.counts[j] - sums.exposure[j] * rate[j], 0)
-        spread = _box(np.where(lit, variance[j], 0))
-        out[j] = np.where(lit, _box(miss) ** 2 / np.maximum(spread, 1e-9), 0)
+    for j, valid in enumerate(used):
+        residual = np.where(valid, sums.counts[j] - sums.exposure[j] * rate[j], 0)
+        spread = _box(np.where(valid, variance[j], 0))
+        out[j] = np.where(valid, _box(residual) ** 2 / np.maximum(spread, 1e-9), 0)
     return out
 
 
@@ -117,12 +117,14 @@ def _worst_spot(
     expected = np.where(used, rate * held.exposure, 0)
     variance = np.where(used, factor * expected + constant * held.exposure, 0)
     # the estimate's own error is shared by the pixels of a box: it adds up before it is squared
-    own = _box(np.where(used, deviation * held.exposure, 0)) ** 2
+    estimate_error = _box(np.where(used, deviation * held.exposure, 0)) ** 2
     counting = _box(variance)
     ok = used & (counting > 10.0)
     if not ok.any():
         return
-    z = np.where(ok, np.abs(_box(np.where(used, held.counts - expected, 0))) / np.sqrt(counting + own + 1e-9), 0)
+    z = np.where(
+        ok, np.abs(_box(np.where(used, held.counts - expected, 0))) / np.sqrt(counting + estimate_error + 1e-9), 0
+    )
     row, col = np.unravel_index(int(z.argmax()), z.shape)
     independent = max(1.0, 4.0 * float(ok.sum()) / BOX**2)
     out.residual_worst = int(row), int(col)

@@ -86,21 +86,21 @@ def measure_noise(data: RunCounts) -> NoiseModel:
 def _collect(
     values: FloatArray, level: FloatArray, good: BoolArray, squares: list[FloatArray], levels: list[FloatArray]
 ) -> None:
-    """Note half squared differences of neighbours along a row: an unbiased variance, blind to smooth gain fields."""
+    """Add half squared differences of neighbours along a row: an unbiased variance, blind to smooth gain fields."""
     pair = good[:, 1:] & good[:, :-1]
     squares.append(0.5 * (values[:, 1:] - values[:, :-1])[pair] ** 2)
     levels.append(0.5 * (level[:, 1:] + level[:, :-1])[pair])
 
 
-def _local_mean(image: FloatArray, lit: BoolArray) -> FloatArray:
-    """Return the mean over 5 x 5 pixels: a level that hardly knows the pixel's own noise, which would bend the fit."""
-    weight = ndimage.uniform_filter(lit.astype(np.float32), 5, mode="constant")
-    mean = ndimage.uniform_filter(np.where(lit, image, 0).astype(np.float32), 5, mode="constant")
+def _local_mean(image: FloatArray, valid: BoolArray) -> FloatArray:
+    """Return the mean over 5 x 5 pixels: a level with little of the pixel's own noise, which would bias the fit."""
+    weight = ndimage.uniform_filter(valid.astype(np.float32), 5, mode="constant")
+    mean = ndimage.uniform_filter(np.where(valid, image, 0).astype(np.float32), 5, mode="constant")
     return np.divide(mean, weight, out=np.zeros_like(mean), where=weight > 0)
 
 
 def _by_level(values: FloatArray, good: BoolArray, squares: list[FloatArray], levels: list[FloatArray]) -> None:
-    """Note the variance of the finest scale, robustly, at several levels.
+    """Add the variance of the finest scale, robustly, at several levels.
 
     It is blind to slopes and to straight edges, and the median within a bin of levels to rare sharp structure; what is
     left of the structure still counts as noise, so this is an upper limit.
@@ -134,6 +134,6 @@ def _fit(square: FloatArray, level: FloatArray, *, keep_sum: bool) -> tuple[floa
     model = float(factor * np.clip(level, 0, None).mean() + constant)
     if keep_sum and model > 0:
         factor, constant = (v * float(square.mean()) / model for v in (factor, constant))
-    # a factor of next to nothing would ask for endless effective counts
+    # a factor near 0 would give endless effective counts
     least = max(float(np.sqrt(constant / 1e5)), 1e-6 * float(np.abs(x).max() + 1e-9), 1e-12)
     return max(float(factor), least), float(constant)

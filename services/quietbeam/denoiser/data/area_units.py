@@ -11,22 +11,22 @@ from .finest_scale import finest_scale
 
 
 def power_of_two(values: NDArray[np.floating]) -> float | None:
-    """Return the power of two next to the root mean square of what is there, NaN left out; None without a value.
+    """Return the power of two next to the root mean square of the values, without zeros and NaN; None without any.
 
     Division by it is exact: results do not depend on the unit.
     """
-    there = values[np.isfinite(values) & (values != 0)]
-    if not there.size:
+    nonzero = values[np.isfinite(values) & (values != 0)]
+    if not nonzero.size:
         return None
-    most = float(np.abs(there).max())
-    return float(2.0 ** np.clip(np.round(np.log2(np.sqrt(np.mean((there / most) ** 2)) * most)), -110, 110))
+    most = float(np.abs(nonzero).max())
+    return float(2.0 ** np.clip(np.round(np.log2(np.sqrt(np.mean((nonzero / most) ** 2)) * most)), -110, 110))
 
 
 def effective_unit(areas: NDArray[np.floating], exposure: NDArray[np.floating]) -> Float64Array:
-    """Return, per line, what to divide areas by so that a detector's total says as much as that many counts.
+    """Return the unit of every line in which a detector's total is as precise as that many counts, (line,).
 
     A total T of Poisson counts has noise S with ``T**2 / S**2 = T``. For areas that makes the unit ``S**2 / T``; a line
-    that is not seen above its noise has about one effective count, so that nobody is judged by it.
+    that is not seen above its noise has about one effective count, so that no detector is excluded because of it.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ def effective_unit(areas: NDArray[np.floating], exposure: NDArray[np.floating]) 
     return unit
 
 
-def _noise_of_total(image: NDArray[np.floating], lit: BoolArray) -> float:
+def _noise_of_total(image: NDArray[np.floating], valid: BoolArray) -> float:
     """Return the noise (1 sigma) of the sum of an image, from its finest scale: structure there counts as noise."""
-    high, _ = finest_scale(image, lit)
+    high, _ = finest_scale(image, valid)
     if high.size < 8:
-        spread = float(image[lit].std()) if lit.any() else 0.0
+        spread = float(image[valid].std()) if valid.any() else 0.0
     else:
         spread = float(np.median(np.abs(high))) / 0.6745 or float(np.sqrt((high**2).mean()))
-    return spread * float(np.sqrt(lit.sum()))
+    return spread * float(np.sqrt(valid.sum()))

@@ -51,7 +51,7 @@ class RunCounts:
         self._in_unit = np.full(len(lines), kind == "counts")
         self.missing: BoolArray | None = None
         self.glitches = np.zeros(len(detectors), int)
-        """Pixels of each detector, over all lines, that were taken out as its own: see :func:`find_glitches`."""
+        """Pixels of each detector, over all lines, that it alone saw and that are masked: see :func:`find_glitches`."""
         self.measured = np.zeros(shape, bool)
         self.i0: FloatArray | None = None
         self.live_time_s: FloatArray | None = None
@@ -140,11 +140,11 @@ class RunCounts:
         """Estimate gains anew from all rows (evenly chosen ones of a large map), and the gain field."""
         self._mask_glitches()
         rows = np.flatnonzero(self.measured.any(1))
-        keep = max(1, _GAIN_PIXELS // self.shape[1])
-        if rows.size > keep:
-            rows = rows[np.linspace(0, rows.size - 1, keep).astype(int)]
+        most_rows = max(1, _GAIN_PIXELS // self.shape[1])
+        if rows.size > most_rows:
+            rows = rows[np.linspace(0, rows.size - 1, most_rows).astype(int)]
         counts: NDArray[np.floating[Any]] = self.counts[:, :, rows] * (self.exposure[:, None, rows] > 0)
-        if self.kind == "areas":  # their size does not say how much they tell
+        if self.kind == "areas":  # their size is no measure of their precision
             counts = counts / effective_unit(counts, self.exposure[:, rows])[:, None, None]
         self._gains = estimate_gains(counts, self.exposure[:, rows], self.detectors)
         complete = self.exposure if self.missing is None else self.exposure * ~self.missing.any(1)

@@ -29,9 +29,9 @@ def relative_exposure(
     if i0 is not None:
         exposure *= _relative(i0, measured)
     if live_time_s is not None:
-        told = [bool(_usable(live, measured).any()) for live in live_time_s]
+        recorded = [bool(_usable(live, measured).any()) for live in live_time_s]
         for k in range(n_det):
-            exposure[k] *= _relative(live_time_s[k], measured) if told[k] or not any(told) else 0.0
+            exposure[k] *= _relative(live_time_s[k], measured) if recorded[k] or not any(recorded) else 0.0
     exposure[exposure < LEAST] = 0.0
     return exposure
 

@@ -11,15 +11,15 @@ from quietbeam.core.model.types import BoolArray, Float64Array
 _LAPLACIANS = np.outer([1, -2, 1], [1, -2, 1]) / 6.0
 
 
-def finest_scale(image: NDArray[np.floating], lit: BoolArray) -> tuple[Float64Array, BoolArray]:
-    """Return the difference of two Laplacians (Immerkaer 1996) where 3 x 3 pixels are lit, (n,), and where that is.
+def finest_scale(image: NDArray[np.floating], valid: BoolArray) -> tuple[Float64Array, BoolArray]:
+    """Return the difference of two Laplacians (Immerkaer 1996) where 3 x 3 pixels are valid, (n,), and that mask.
 
     White noise keeps its variance under it; slopes and straight edges vanish.
 
     Parameters
     ----------
-    image, lit
+    image, valid
         (row, col).
     """
-    whole = ndimage.minimum_filter(lit, 3, mode="constant", cval=False)
-    return ndimage.convolve(np.where(lit, image, 0).astype(np.float64), _LAPLACIANS)[whole], whole
+    whole = ndimage.minimum_filter(valid, 3, mode="constant", cval=False)
+    return ndimage.convolve(np.where(valid, image, 0).astype(np.float64), _LAPLACIANS)[whole], whole

@@ -37,21 +37,21 @@ def gain_field(
     n_det, _, rows, cols = counts.shape
     if n_det < 2 or min(rows, cols) < 8:
         return None
-    seen, hoped, size = _blocks(counts, exposure, values)
+    seen, expected, size = _blocks(counts, exposure, values)
     width = max(1.0, SMOOTHING * min(seen.shape[-2:]))
-    seen, hoped = (ndimage.gaussian_filter(a, (0, 0, width, width), mode="constant") for a in (seen, hoped))
+    seen, expected = (ndimage.gaussian_filter(a, (0, 0, width, width), mode="constant") for a in (seen, expected))
     field = np.ones((n_det, *seen.shape[-2:]))
     independent = max(seen[0, 0].size / (4 * np.pi * width**2), 1.0)
     for k in range(n_det):
-        lit = (hoped[:, k] > 1e-3 * hoped[:, k].max()).all(0) & (hoped[:, k] > 0).all(0)
-        if lit.sum() < 9:
+        valid = (expected[:, k] > 1e-3 * expected[:, k].max()).all(0) & (expected[:, k] > 0).all(0)
+        if valid.sum() < 9:
             continue
-        halves = seen[:, k][:, lit] / hoped[:, k][:, lit] - 1.0
+        halves = seen[:, k][:, valid] / expected[:, k][:, valid] - 1.0
         excess = float((halves[0] * halves[1]).mean())
         noise = float(((halves[0] - halves[1]) ** 2).mean()) / 4
         if excess > LEAST_FIELD**2 and excess > 3.0 * noise / np.sqrt(independent):
-            both = seen[:, k].sum(0)[lit] / hoped[:, k].sum(0)[lit] - 1.0
-            field[k][lit] = np.clip(1.0 + excess / (excess + noise) * both, 0.1, 10.0)
+            both = seen[:, k].sum(0)[valid] / expected[:, k].sum(0)[valid] - 1.0
+            field[k][valid] = np.clip(1.0 + excess / (excess + noise) * both, 0.1, 10.0)
     if (field == 1.0).all():
         return None
     fine = [ndimage.zoom(f, size, order=1, mode="nearest", grid_mode=True)[:rows, :cols] for f in field]
@@ -68,7 +68,7 @@ def _blocks(
     n_det, _, rows, cols = counts.shape
     size = -(-max(rows, cols) // BLOCKS)
     shape = (2, n_det, -(-rows // size), -(-cols // size))
-    seen, hoped = np.zeros(shape), np.zeros(shape)
+    seen, expected = np.zeros(shape), np.zeros(shape)
     used = (values > 0).astype(np.float64)
     for block in range(shape[2]):
         rows_in = slice(block * size, min((block + 1) * size, rows))
@@ -76,9 +76,9 @@ def _blocks(
         weight = values[:, :, None, None] * exposure[:, None, rows_in]
         share = np.divide(weight, weight.sum(0), out=np.zeros_like(weight), where=weight.sum(0) > 0)
         board = np.add.outer(np.arange(rows_in.start, rows_in.stop), np.arange(cols)) % 2
-        for total, image in ((seen, part.sum(1)), (hoped, (part.sum(0) * share).sum(1))):
+        for total, image in ((seen, part.sum(1)), (expected, (part.sum(0) * share).sum(1))):
             image = image * (exposure[:, rows_in] > 0)
             for half in (0, 1):
                 wide = np.pad((image * (board == half)).sum(1), ((0, 0), (0, -cols % size)))
                 total[half, :, block] = wide.reshape(n_det, -1, size).sum(2)
-    return seen, hoped, size
+    return seen, expected, size

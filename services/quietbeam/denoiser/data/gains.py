@@ -17,7 +17,7 @@ ODD = 1.8
 """Factor by which a detector's share in one line may differ from its share in the others."""
 PRIOR_COUNTS = 400.0
 EVEN_COUNTS = 10.0
-"""A detector that has hardly counted is taken to be like the others: so many counts say so."""
+"""Prior counts that make a detector with hardly any counts like the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ class Gains:
 
 
 def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating], detectors: Sequence[str]) -> Gains:
-    """Estimate gains and judge detectors, line by line.
+    """Estimate gains and exclude bad detectors, line by line.
 
     A line with few counts borrows the detector's gain over all lines (a Gamma prior worth 400 counts): gains differ
-    by a few per cent from line to line, so that is what a prior may say.
+    by a few per cent from line to line, which the prior allows for.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating],
         for line in reasons:
             line[detectors[k]] = "no exposure"
     _runaway(rate, included, reasons, detectors, totals)
-    # judged within a line, against the upper median, so that two dead ones of four are still seen
+    # compared within a line with the upper median, so that two dead ones of four are still found
     reference = _upper_median(rate * included)
     expected = reference * time
     for k in range(n_det):
@@ -90,7 +90,7 @@ def estimate_gains(counts: NDArray[np.floating], exposure: NDArray[np.floating],
             included[k, j] = False
             reasons[j][detectors[k]] = reason
     _odd_lines(rate, included, reasons, detectors, expected)
-    _unmeasurable_follow_the_rest(included, reasons, detectors, expected)
+    _exclude_from_weak_lines(included, reasons, detectors, expected)
     scatter = _scatter(counts, exposure, rate * included)
     _noisy(scatter, included, reasons, detectors)
     values = _shrunk(totals, time, included)
@@ -146,7 +146,7 @@ def _odd_lines(
     """Exclude a detector from lines in which it is far off its own share in its other lines: windows beside the peak.
 
     Shares differ by some per cent from line to line, by ten for soft lines; a wrong energy calibration costs most of a
-    peak. It takes three lines, and three detectors, to tell.
+    peak. This needs three lines and three detectors.
     """
     shares = np.full(rate.shape, np.nan)
     for j in range(rate.shape[1]):
@@ -154,11 +154,11 @@ def _odd_lines(
         if alive.sum() >= 3 and expected[:, j].max() >= 400:
             shares[alive, j] = rate[alive, j] / np.median(rate[alive, j])
     for k in range(rate.shape[0]):
-        judged = np.flatnonzero(np.isfinite(shares[k]))
-        if judged.size < 3:
+        measurable = np.flatnonzero(np.isfinite(shares[k]))
+        if measurable.size < 3:
             continue
-        usual = float(np.median(shares[k, judged]))
-        for j in judged.tolist():
+        usual = float(np.median(shares[k, measurable]))
+        for j in measurable.tolist():
             share = shares[k, j] / usual
             if not 1 / ODD < share < ODD:
                 included[k, j] = False
@@ -167,16 +167,16 @@ def _odd_lines(
                 )
 
 
-def _unmeasurable_follow_the_rest(
+def _exclude_from_weak_lines(
     included: BoolArray, reasons: list[dict[str, str]], detectors: Sequence[str], expected: Float64Array
 ) -> None:
-    """Lines too weak to judge a detector follow the verdict of the lines that can."""
+    """Exclude a detector from lines too weak to tell as soon as every stronger line excludes it."""
     for k in range(included.shape[0]):
-        judged = expected[k] >= 40
-        if judged.any() and not included[k, judged].any():
-            for j in np.flatnonzero(~judged).tolist():
+        measurable = expected[k] >= 40
+        if measurable.any() and not included[k, measurable].any():
+            for j in np.flatnonzero(~measurable).tolist():
                 included[k, j] = False
-                reasons[j].setdefault(detectors[k], "dead or shadowed in every line that can tell")
+                reasons[j].setdefault(detectors[k], "dead or shadowed in every line with enough counts")
     for j in range(included.shape[1]):
         if not included[:, j].any():
             included[:, j] = True
@@ -208,7 +208,7 @@ def _scatter(counts: NDArray[np.floating], exposure: NDArray[np.floating], rate:
 
 
 def _noisy(scatter: Float64Array, included: BoolArray, reasons: list[dict[str, str]], detectors: Sequence[str]) -> None:
-    """Exclude a detector whose scatter is far above everybody else's; needs three to know who is wrong."""
+    """Exclude a detector whose scatter is far above everybody else's; needs three detectors to find the wrong one."""
     for j in range(scatter.shape[1]):
         alive = np.flatnonzero(included[:, j] & np.isfinite(scatter[:, j]))
         if alive.size < 3:
@@ -235,9 +235,9 @@ def _shrunk(totals: Float64Array, time: Float64Array, included: BoolArray) -> Fl
         prior = common * use / max(float((common * use).sum()), 1e-12)
         n = float(totals[use, j].sum())
         t = time[use, 0] / max(float(time[use, 0].mean()), 1e-9)
-        own = totals[use, j] / np.maximum(t, 1e-9)
-        own = own / max(float(own.sum()), 1e-12)
-        g = (n * own + PRIOR_COUNTS * prior[use]) / (n + PRIOR_COUNTS)
+        shares_of_line = totals[use, j] / np.maximum(t, 1e-9)
+        shares_of_line = shares_of_line / max(float(shares_of_line.sum()), 1e-12)
+        g = (n * shares_of_line + PRIOR_COUNTS * prior[use]) / (n + PRIOR_COUNTS)
         values[use, j] = g / g.sum() if g.sum() > 0 else 1.0 / use.sum()
     return values
 
@@ -254,12 +254,12 @@ def _drift(counts: NDArray[np.floating], exposure: NDArray[np.floating], values:
     out = np.zeros(n_det)
     for k in range(n_det):
         seen = ndimage.uniform_filter((counts[k] * (values[k] > 0)[:, None, None]).sum(0), size, mode="constant")
-        hoped = ndimage.uniform_filter((total * share[k]).sum(0), size, mode="constant")
-        use = hoped * size**2 > 30
+        expected = ndimage.uniform_filter((total * share[k]).sum(0), size, mode="constant")
+        use = expected * size**2 > 30
         if use.sum() < size**2 * 4:
             continue
-        noise = float(np.mean(1 / (hoped[use] * size**2)))
-        excess = float(np.mean((seen[use] / hoped[use] - 1) ** 2)) - noise
+        noise = float(np.mean(1 / (expected[use] * size**2)))
+        excess = float(np.mean((seen[use] / expected[use] - 1) ** 2)) - noise
         if excess > 3.0 * noise * np.sqrt(2.0 * size**2 / use.sum()):
             out[k] = np.sqrt(excess)
     return out

@@ -1,4 +1,4 @@
-"""Pixels that one detector alone saw: diffraction peaks, electronics. The others say what it should have counted."""
+"""Pixels that one detector alone saw: diffraction peaks, electronics. The other detectors give the expected counts."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def find_glitches(counts: NDArray[np.floating], exposure: NDArray[np.floating]) 
         return
     everything, usual = counts.sum(0), np.median(counts[alive], 0)
     totals = np.minimum(counts, _limit(usual, usual)).sum((1, 2), dtype=np.float64)  # of which glitches have no part
-    there = (exposure > 0).sum(0)
+    n_measuring = (exposure > 0).sum(0)
     for k in alive.tolist():
-        high = (counts[k] > BEYOND * _LEAST) & (there > 2)  # where the others measured nothing they say nothing
+        high = (counts[k] > BEYOND * _LEAST) & (n_measuring > 2)  # the others must have measured
         share = totals[k] / (totals.sum() - totals[k])
         expected = share * (everything[high] - counts[k][high])
-        odd = np.zeros(high.shape, bool)
-        odd[high] = counts[k][high] > _limit(expected, (1.0 + share) * expected)
-        if 0 < odd.sum() <= max(1.0, MOST * there.astype(bool).sum()):
-            yield k, odd
+        glitch = np.zeros(high.shape, bool)
+        glitch[high] = counts[k][high] > _limit(expected, (1.0 + share) * expected)
+        if 0 < glitch.sum() <= max(1.0, MOST * n_measuring.astype(bool).sum()):
+            yield k, glitch
 
 
 def _limit(expected: NDArray[np.floating], variance: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quietbeam.core.model.types import FloatArray
+from quietbeam.core.model.types import BoolArray, FloatArray
 
 HELD_OUT_SHARE = 0.25
 """Share of every pixel's counts that never trains."""
+FOLDS = 4
 
 
 def hold_out(counts: NDArray[np.floating], share: float, seed: int, row: int) -> FloatArray:
@@ -43,3 +44,13 @@ def split_evenly(counts: NDArray[np.floating], parts: int, rng: np.random.Genera
         left = left - part
     out.append(left.astype(np.float32))
     return out
+
+
+def held_detectors(usable: BoolArray, folds: int = FOLDS) -> list[BoolArray]:
+    """Return the detectors that are held out in each fold, (detector,) bool; unusable detectors are in none.
+
+    The first group never trains. The group of a detector does not change when others turn out to be unusable.
+    """
+    group_of = np.arange(usable.size) % folds
+    groups = [usable & (group_of == g) for g in range(folds) if (usable & (group_of == g)).any()]
+    return groups if len(groups) > 1 else []

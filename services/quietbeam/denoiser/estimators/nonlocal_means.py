@@ -1,4 +1,4 @@
-"""Non-local means that look for like places in the network's map and average what was counted there.
+"""Non-local means: similar places are found in the network's map, and the raw counts of these places are averaged.
 
 A network knows what specimens usually look like; sharp flat grains, copies of one pattern and structure finer than
 what it has learned it blurs a little at high counts. Where the same surroundings return nearby, the mean of the *raw*
@@ -28,12 +28,12 @@ Average = tuple[FloatArray, FloatArray]
 """Rate and the exposure that it stands on, (row, col)."""
 
 MAX_LEVELS = 192
-"""More levels than this are not told apart: the strength grows instead."""
+"""Most levels of the grid; a finer strength is raised to this resolution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to look for like places.
+    """One way to find similar places.
 
     Attributes
     ----------
@@ -63,9 +63,9 @@ VARIANTS = (
 
 def levels(rate: FloatArray, sums: Sums, noise: NoiseModel) -> FloatArray:
     """Return rates of ``sums`` as levels in which raw's noise is 1 everywhere (Anscombe 1948), (line, row, col)."""
-    lit = np.maximum((sums.exposure > 0).sum((1, 2)), 1)
-    usual = (sums.exposure.sum((1, 2)) / lit)[:, None, None] * np.ones_like(rate)
-    return np.asarray(2.0 * np.sqrt(noise.to_counts(Sums(rate * usual, usual)).counts + 0.375), np.float32)
+    valid = np.maximum((sums.exposure > 0).sum((1, 2)), 1)
+    mean = (sums.exposure.sum((1, 2)) / valid)[:, None, None] * np.ones_like(rate)
+    return np.asarray(2.0 * np.sqrt(noise.to_counts(Sums(rate * mean, mean)).counts + 0.375), np.float32)
 
 
 def average_levels(
@@ -74,45 +74,45 @@ def average_levels(
     level: FloatArray,
     reach: int | None,
     strengths: Sequence[float],
-    between: Callable[[], object] = never,
+    yield_callback: Callable[[], object] = never,
 ) -> list[Average]:
     """Return, for each strength, the rate of one line from pixels of nearly one level.
 
-    Parameters are those of :func:`average_alike`. Pixels are shared out between two neighbouring levels of a grid,
+    Parameters are those of :func:`average_patches`. Pixels are shared out between two neighbouring levels of a grid,
     averaged there, and read from it by the same shares. In the exposure that a rate stands on a pixel's own is whole.
     """
-    made: dict[float, Average] = {}
+    averages: dict[float, Average] = {}
     height = level - level.min()
     steps = [max(strength, float(height.max()) / MAX_LEVELS) for strength in strengths]
     for step in dict.fromkeys(steps):
         place = height / np.float32(step)
-        top, bottom, own = (np.zeros_like(place) for _ in range(3))
+        top, bottom, own_share = (np.zeros_like(place) for _ in range(3))
         below = np.unique(place.astype(int))
         for k in np.union1d(below, below + 1):
-            between()
+            yield_callback()
             share = np.maximum(1.0 - np.abs(place - np.float32(k)), 0.0)
-            own += share**2
+            own_share += share**2
             for total, image in ((top, counts), (bottom, exposure)):
-                mine = share * image
+                part = share * image
                 if reach is None:
-                    total += share * mine.sum()
+                    total += share * part.sum()
                 else:
                     edge = 2 * reach + 1
-                    total += share * edge**2 * ndimage.uniform_filter(mine, edge, mode="constant")
-        made[step] = _divided(top / own, bottom / own)
-    return [made[step] for step in steps]
+                    total += share * edge**2 * ndimage.uniform_filter(part, edge, mode="constant")
+        averages[step] = _divided(top / own_share, bottom / own_share)
+    return [averages[step] for step in steps]
 
 
-def average_alike(
+def average_patches(
     counts: FloatArray,
     exposure: FloatArray,
     level: FloatArray,
     patch: int,
     reach: int,
     strengths: Sequence[float],
-    between: Callable[[], object] = never,
+    yield_callback: Callable[[], object] = never,
 ) -> list[Average]:
-    """Return, for each strength, the rate of one line from pixels whose surroundings are alike.
+    """Return, for each strength, the rate of one line from pixels with similar surroundings.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def average_alike(
         (row, col), 0 where not measured.
     level
         Where patches are compared, see :func:`levels`.
-    between
+    yield_callback
         Called every few milliseconds.
     """
     rows, cols = counts.shape
@@ -129,16 +129,16 @@ def average_alike(
     for r, c in shifts:
         if r >= rows or abs(c) >= cols:
             continue
-        between()
-        here = slice(0, rows - r), slice(max(0, -c), cols - max(0, c))
-        there = slice(r, rows), slice(max(0, c), cols + min(0, c))
-        apart = ndimage.uniform_filter((level[here] - level[there]) ** 2, patch, mode="reflect")
+        yield_callback()
+        base = slice(0, rows - r), slice(max(0, -c), cols - max(0, c))
+        shifted = slice(r, rows), slice(max(0, c), cols + min(0, c))
+        difference = ndimage.uniform_filter((level[base] - level[shifted]) ** 2, patch, mode="reflect")
         for (top, bottom), strength in zip(sums, strengths, strict=True):
-            weight = np.exp(apart * np.float32(-(strength**-2)))
+            weight = np.exp(difference * np.float32(-(strength**-2)))
             # both ways at once: from copies, as the two windows may overlap
             for total, image in ((top, counts), (bottom, exposure)):
-                total[here] += weight * image[there]
-                total[there] += weight * image[here]
+                total[base] += weight * image[shifted]
+                total[shifted] += weight * image[base]
     return [_divided(top, bottom) for top, bottom in sums]
 
 
@@ -148,14 +148,14 @@ def _divided(top: FloatArray, bottom: FloatArray) -> Average:
 
 
 def every_variant(
-    sums: Sums, guide: FloatArray, noise: NoiseModel, between: Callable[[], object] = never
+    sums: Sums, guide: FloatArray, noise: NoiseModel, yield_callback: Callable[[], object] = never
 ) -> Iterator[Average]:
     """Yield rate and exposure (line, row, col) of every variant, in their order; few are in memory at a time."""
-    seen = {guided: levels(guide if guided else sums.rate, sums, noise) for guided in (True, False)}
-    for kind, mine in groupby(VARIANTS, key=lambda variant: replace(variant, strength=0.0)):
-        group = list(mine)
+    level = {guided: levels(guide if guided else sums.rate, sums, noise) for guided in (True, False)}
+    for kind, variants in groupby(VARIANTS, key=lambda variant: replace(variant, strength=0.0)):
+        group = list(variants)
         lines = [
-            _average(sums.counts[j], sums.exposure[j], seen[kind.guided][j], group, between)
+            _average(sums.counts[j], sums.exposure[j], level[kind.guided][j], group, yield_callback)
             for j in range(len(sums.counts))
         ]
         for averages in zip(*lines, strict=True):
@@ -163,18 +163,18 @@ def every_variant(
 
 
 def one_variant(
-    sums: Sums, guide: FloatArray, noise: NoiseModel, variant: int, j: int, between: Callable[[], object] = never
+    sums: Sums, guide: FloatArray, noise: NoiseModel, variant: int, j: int, yield_callback: Callable[[], object] = never
 ) -> Average:
     """Return rate and exposure (row, col) of line ``j`` by one variant."""
     chosen = VARIANTS[variant]
-    line = Sums(sums.counts[j : j + 1], sums.exposure[j : j + 1])
-    mine = NoiseModel(noise.factor[j : j + 1], noise.constant[j : j + 1])
-    level = levels(guide[j : j + 1] if chosen.guided else line.rate, line, mine)[0]
-    return _average(line.counts[0], line.exposure[0], level, [chosen], between)[0]
+    line = sums.line(j)
+    line_noise = NoiseModel(noise.factor[j : j + 1], noise.constant[j : j + 1])
+    level = levels(guide[j : j + 1] if chosen.guided else line.rate, line, line_noise)[0]
+    return _average(line.counts[0], line.exposure[0], level, [chosen], yield_callback)[0]
 
 
 def averaged_noise(rate: FloatArray, exposure: FloatArray, noise: NoiseModel, j: int) -> FloatArray:
-    """Return the noise variance of what was averaged for line ``j``, (row, col): large where a level is rare."""
+    """Return the noise variance of the averaged counts of line ``j``, (row, col): large where a level is rare."""
     return np.asarray((noise.factor[j] * rate + noise.constant[j]) / np.maximum(exposure, 1e-3), np.float32)
 
 
@@ -183,10 +183,10 @@ def _average(
     exposure: FloatArray,
     level: FloatArray,
     variants: Sequence[Variant],
-    between: Callable[[], object],
+    yield_callback: Callable[[], object],
 ) -> list[Average]:
     """Return the averages of variants that differ in strength only."""
     patch, reach, strengths = variants[0].patch, variants[0].reach, [v.strength for v in variants]
     if patch == 1:
-        return average_levels(counts, exposure, level, reach, strengths, between)
-    return average_alike(counts, exposure, level, patch, reach or max(counts.shape), strengths, between)
+        return average_levels(counts, exposure, level, reach, strengths, yield_callback)
+    return average_patches(counts, exposure, level, patch, reach or max(counts.shape), strengths, yield_callback)

@@ -1,7 +1,7 @@
-"""The risk-minimising combination of a line's estimates, fitted and judged on different held-out photons.
+"""The risk-minimising combination of a line's estimates, fitted and scored on different held-out photons.
 
 The squared error of ``sum w_i f_i`` is ``w' Q w`` with ``Q_ij = sum (f_i - r)(f_j - r)``, which held-out counts give
-without bias, as they give a single error. Weights are fitted on half of the blocks of a checkerboard and judged on the
+without bias, as they give a single error. Weights are fitted on half of the blocks of a checkerboard and scored on the
 other half, and the other way round: the reported gain never comes from the photons that chose the weights.
 """
 
@@ -84,8 +84,8 @@ def combine(q: Float64Array, columns: int) -> tuple[Float64Array, Blocks]:
     half = (np.arange(n_block) // columns + np.arange(n_block) % columns) % 2 == 0
     weights = np.stack([best_weights(line.sum(0)) for line in q])
     errors = np.empty(q.shape[:2])
-    for fit, judge in ((half, ~half), (~half, half)):
+    for fit, score in ((half, ~half), (~half, half)):
         for j, line in enumerate(q):
             w = best_weights(line[fit].sum(0)) if fit.any() else weights[j]
-            errors[j, judge] = line[judge] @ w @ w
+            errors[j, score] = line[score] @ w @ w
     return weights, errors

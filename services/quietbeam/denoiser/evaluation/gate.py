@@ -18,7 +18,7 @@ PROOF_Z = 1.96
 INTERVAL_Z = 2.24
 """Half width of the bootstrap's interval in standard errors. With 1.96 it held 130 of 144 true gains (90 %)."""
 CAREFUL_Z = 0.75
-"""By so many standard errors must be better than every other estimate what was chosen among several on one fold."""
+"""Standard errors by which an estimate that was chosen among several on one fold must beat every other one."""
 _CAREFUL = ("nonlocal", "combined")
 STRUCTURE_Z = 1.0
 """By so many standard errors must what is published be better than a constant."""
@@ -87,7 +87,8 @@ def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
         Squared error per block, (block,), by estimator name; ``raw`` must be among them, ``constant`` is the smoother's
         flat map.
     carry
-        What a dwell gain measured at the judged exposure is worth at the whole exposure; it must still be a gain there.
+        Factor from a dwell gain at the exposure of the training share to that at the whole exposure, which must be
+        above 1.
     """
     raw = errors["raw"]
     others = [name for name in errors if name not in ("raw", *_CAREFUL)]
@@ -102,10 +103,10 @@ def choose(errors: Mapping[str, Blocks], carry: float = 1.0) -> Choice:
         enough = CAREFUL_STRUCTURE_Z if best in _CAREFUL else STRUCTURE_Z
         if gained < LEAST_STRUCTURE * float(raw.sum()) or paired(errors[best], errors["constant"]) < enough:
             best = "constant"
-    there = errors[best] if best == "constant" else errors[best] / carry
-    if int(((raw != 0) | (there != 0)).sum()) < LEAST_BLOCKS:
+    carried = errors[best] if best == "constant" else errors[best] / carry
+    if int(((raw != 0) | (carried != 0)).sum()) < LEAST_BLOCKS:
         return not_tested(f"Too few pixels for a test: fewer than {LEAST_BLOCKS} blocks have held-out counts.")
-    if float(there.sum()) < float(raw.sum()) and paired(there, raw) > PROOF_Z:
+    if float(carried.sum()) < float(raw.sum()) and paired(carried, raw) > PROOF_Z:
         name: Estimator = "smoother" if best == "constant" else best  # type: ignore[assignment]
         return Choice(name, "improved", constant=best == "constant")
     return keep_raw()

@@ -1,4 +1,4 @@
-"""Squared error on held-out photons, block by block: the currency of gate and evidence.
+"""Block-wise squared error on held-out counts.
 
 All sums are in counts of the held-out part. For Poisson counts ``(f - h)^2 - h`` has the expectation of the true
 squared error of any ``f`` that did not see ``h``; the raw estimate's error is its own variance, known from its counts.
@@ -13,42 +13,41 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray
+from quietbeam.core.model.types import Float64Array, FloatArray
 
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts
-from ..data.holdout import split_evenly
+from ..data.holdout import FOLDS, held_detectors, split_evenly
 from ..data.sums import Sums
 
 Blocks = Float64Array
 
-FOLDS = 4
 BLOCK = 8
 """Edge of the blocks of pixels that the bootstrap draws."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Input counts and the held-out counts they are judged by, both (line, row, col) :class:`Sums`."""
+    """Input counts and the held-out counts they are scored with, both (line, row, col) :class:`Sums`."""
 
     seen: Sums
     held: Sums
 
 
 Window = tuple[tuple[int, int], tuple[int, int]]
-"""Half-open ranges of rows and columns that are judged together."""
+"""Half-open ranges of rows and columns that are scored together."""
 
 LINE_PIXELS = 1_200_000
-"""Larger maps are judged on a few square windows of this size together."""
+"""Larger maps are scored on a few square windows of this size together."""
 _WINDOWS = 4
 
 
 def windows(data: RunCounts) -> list[Window]:
-    """Return what is judged: all measured rows, or windows spread over the measured part of a large map."""
-    lit = np.flatnonzero(data.measured.any(1))
-    if lit.size == 0:
+    """Return all measured rows as one window, or several windows spread over the measured part of a large map."""
+    valid = np.flatnonzero(data.measured.any(1))
+    if valid.size == 0:
         return []
-    first, stop, cols = int(lit[0]), int(lit[-1]) + 1, data.shape[1]
+    first, stop, cols = int(valid[0]), int(valid[-1]) + 1, data.shape[1]
     pixels = max(LINE_PIXELS // len(data.lines), 128 * 128)
     if (stop - first) * cols <= pixels:
         return [((first, stop), (0, cols))]
@@ -74,16 +73,6 @@ def count_folds(data: RunCounts, window: Window | None = None, folds: int = FOLD
             Sums(everything.counts - part, everything.exposure * (1.0 - share)),
             Sums(part, everything.exposure * share),
         )
-
-
-def held_detectors(usable: BoolArray, folds: int = FOLDS) -> list[BoolArray]:
-    """Return who is held out in each fold, (detector,) bool; detectors that are not usable are in none.
-
-    The first group never trains. Who is in which group does not change when others turn out not to be usable.
-    """
-    group_of = np.arange(usable.size) % folds
-    groups = [usable & (group_of == g) for g in range(folds) if (usable & (group_of == g)).any()]
-    return groups if len(groups) > 1 else []
 
 
 def area_folds(data: RunCounts, window: Window | None = None, folds: int = FOLDS) -> Iterator[Fold]:

@@ -1,4 +1,4 @@
-"""Noise2Noise pairs of a run: two sets of photons of the same pixels, of which neither knows the other's noise."""
+"""Noise2Noise pairs of a run: two sets of photons of the same pixels with independent noise."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from quietbeam.core.model.types import BoolArray
 
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts
+from ..data.holdout import held_detectors
 from ..data.sums import Sums
 
 Window = tuple[slice, slice]
 
 
 class Pairs(Protocol):
-    """Where fine-tuning gets its examples from."""
+    """Source of the examples for fine-tuning."""
 
     @property
     def sums(self) -> Sums:
@@ -58,7 +59,7 @@ class DetectorPairs:
     noise
         Their noise, which makes effective counts of areas.
     train
-        (detector,) bool: who may train.
+        (detector,) bool: the detectors that may train.
     """
 
     square_share = 1.0
@@ -73,10 +74,25 @@ class DetectorPairs:
         order = rng.permutation(self._train)
         cut = int(rng.integers(1, order.size)) if order.size > 2 else 1
         groups = []
-        for take, clip in ((order[cut:], True), (order[:cut], False)):
-            mask = np.isin(np.arange(len(self._data.detectors)), take)
+        for detectors, clip in ((order[cut:], True), (order[:cut], False)):
+            mask = np.isin(np.arange(len(self._data.detectors)), detectors)
             spans = [(int(s.start), int(s.stop)) for s in at]
             sums = self._data.sums("all", spans[0], mask, spans[1])
             effective = self._noise.to_counts(sums, clip=clip)
             groups.append(Sums(effective.counts[lines], effective.exposure[lines]))
         return groups[0], groups[1]
+
+
+def training_split(data: RunCounts, noise: NoiseModel) -> tuple[Pairs, Sums] | None:
+    """Return what trains, and what is held out of it for ever; None where nothing can be held out.
+
+    Of fitted areas whole detectors are held out, and at least two others must train.
+    """
+    if data.kind == "counts":
+        return ThinnedPairs(data.sums("train")), data.sums("held")
+    usable = data.gains.usable
+    held = next(iter(held_detectors(usable)), usable)
+    train = usable & ~held
+    if train.sum() < 2:
+        return None
+    return DetectorPairs(data, noise, train), noise.to_counts(data.sums("all", detectors=held))

@@ -18,6 +18,7 @@ from quietbeam_models.network import Denoiser
 from ..options import SessionOptions
 from ..session import DenoiseSession
 from .map_writer import MapWriter, spans
+from .row_reader import age_of_row_s, read_rows
 from .run_announcer import RunAnnouncer
 from .run_state import RunStatePoller
 
@@ -137,7 +138,7 @@ class DenoiseJob:
             self._evidence, self._evaluated = session.evidence(), None
         self._writer.write(update)
         self._written_meanwhile.update(range(*update.rows))
-        self._announce(update.rows, lag_s=self._age_of_row(pending[-1]))
+        self._announce(update.rows, lag_s=age_of_row_s(self.buffer, pending[-1]))
         return True
 
     def learn(self, interrupt: Callable[[], bool], yield_callback: Callable[[], object]) -> bool:
@@ -262,21 +263,11 @@ class DenoiseJob:
 
     def _add_rows(self, start: int, stop: int) -> None:
         """Read rows ``[start, stop)`` from the buffer and add them to the session."""
-        blocks = [self.buffer.read_row(row) for row in range(start, stop)]
-        measured = np.stack([block.measured for block in blocks])
-        self._measured[start:stop] = measured
+        rows = read_rows(self.buffer, start, stop)
+        self._measured[start:stop] = rows.measured
         self._blocks_read += 1
-        if self._raw_only:
-            return
-        i0 = [block.i0 for block in blocks if block.i0 is not None]
-        live_time_s = [block.live_time_s for block in blocks if block.live_time_s is not None]
-        self._denoiser().add_rows(
-            start,
-            np.stack([block.counts for block in blocks], axis=2),
-            measured,
-            i0=np.stack(i0) if i0 else None,
-            live_time_s=np.stack(live_time_s, axis=1) if live_time_s else None,
-        )
+        if not self._raw_only:
+            self._denoiser().add_rows(start, rows.counts, rows.measured, i0=rows.i0, live_time_s=rows.live_time_s)
 
     def _announce(self, rows: tuple[int, int], *, lag_s: float | None = None, final: bool = False) -> None:
         """Finish a version of the maps: attributes on disk first, then Redis."""
@@ -290,14 +281,6 @@ class DenoiseJob:
             lag_s=lag_s,
             final=final,
         )
-
-    def _age_of_row(self, row: int) -> float:
-        """Return seconds since the row's commit mark was written (file time and wall clock of one machine)."""
-        mark = self.buffer.path / "measured" / "c" / str(row) / "0"
-        try:
-            return max(0.0, time.time() - mark.stat().st_mtime)
-        except FileNotFoundError:
-            return 0.0
 
 
 def too_large(info: RunInfo, limit_bytes: int) -> str:
