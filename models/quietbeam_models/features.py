@@ -1,4 +1,4 @@
-"""Input features of the network: what each pixel's counts say at several scales, in units of their own noise.
+"""Input features of the network: counts at several scales around each pixel, in units of their own noise.
 
 Every difference is taken between Anscombe-transformed sums, so that noise has unit variance at every dose and
 scale and the network sees the same numbers for the same signal-to-noise ratio. Unmeasured pixels have exposure 0: they

@@ -1,6 +1,6 @@
 """The network: one set of weights for any number and order of lines, any dose and any size of map.
 
-A U-Net whose trunk runs at half resolution, the same for every line, with lines speaking to each other through
+A U-Net whose trunk runs at half resolution, the same for every line, with attention between lines in
 :class:`LineMix`. A thin branch at full resolution carries single pixels and filaments past the trunk.
 Two experts make the rate: a bounded log ratio to a local mean (right at low counts) and a noise estimate that is taken
 away from the Anscombe-transformed counts (exact at high counts, where its absence returns the raw counts).
@@ -89,12 +89,12 @@ class ResidualBlock(nn.Module):
 
 
 class LineMix(nn.Module):
-    """Let each line listen to the lines that share its structure.
+    """Attention between lines: each line adds features of the lines that share its structure.
 
     Whether two lines share structure is judged over the whole map, by the correlation of learned features (attention
     whose scores are pooled over pixels): a single pixel's chance coincidence cannot print one line into another. How
-    much is taken at each pixel is the listener's own gate. A null answer of score 0 competes, so a line may listen to
-    nobody.
+    much is added at each pixel is a gate of the line itself. A null answer of score 0 competes, so that a line may add
+    nothing.
     """
 
     def __init__(self, width: int, heads: int, dim: int) -> None:
@@ -114,14 +114,14 @@ class LineMix(nn.Module):
         query, key, value, gate = self.project(x).chunk(4, 1)
         query, key = self._unit(query, batch, lines), self._unit(key, batch, lines)
         scores = torch.einsum("blhp,bmhp->bhlm", query, key).float() * self.sharpness[:, None, None]
-        own = torch.eye(lines, dtype=torch.bool, device=x.device)
-        scores = scores.masked_fill(own, float("-inf"))
+        itself = torch.eye(lines, dtype=torch.bool, device=x.device)
+        scores = scores.masked_fill(itself, float("-inf"))
         weights = torch.softmax(F.pad(scores, (0, 1)), -1)[..., :-1].to(value.dtype)
-        heard = torch.einsum(
+        mixed = torch.einsum(
             "bhlm,bmhp->blhp", weights, value.reshape(batch, lines, self.heads, self.dim * rows * cols)
         )
-        heard = heard.reshape(n, self.heads * self.dim, rows, cols) * torch.sigmoid(gate)
-        return x + self.back(heard)
+        mixed = mixed.reshape(n, self.heads * self.dim, rows, cols) * torch.sigmoid(gate)
+        return x + self.back(mixed)
 
     def _unit(self, x: Tensor, batch: int, lines: int) -> Tensor:
         """Centre over pixels and scale to unit length, head by head: (batch, line, head, dim * pixel)."""

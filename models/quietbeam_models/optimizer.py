@@ -36,7 +36,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5, low_precision: bool = False) -
 class MuonAdamW(torch.optim.Optimizer):
     """Muon where a parameter has two or more axes, AdamW elsewhere.
 
-    A step works in place on tensors of the parameters' device and asks for no value of them, so that it may be part of
+    A step works in place on tensors of the parameters' device and reads no value of them, so that it may be part of
     a CUDA graph.
 
     Parameters
@@ -95,10 +95,10 @@ class MuonAdamW(torch.optim.Optimizer):
         nesterovs = torch._foreach_lerp(grads, buffers, group["momentum"])
         rate = group["lr"] * self.factor
         torch._foreach_mul_(params, 1.0 - rate * group["weight_decay"])
-        alike = defaultdict(list)  # matrices of one shape are orthogonalised together: fewer, larger products
+        by_shape = defaultdict(list)  # matrices of one shape are orthogonalised together: fewer, larger products
         for p, nesterov in zip(params, nesterovs, strict=True):
-            alike[len(p), p[0].numel()].append((p, nesterov))
-        for (out, inner), pairs in alike.items():
+            by_shape[len(p), p[0].numel()].append((p, nesterov))
+        for (out, inner), pairs in by_shape.items():
             matrices = torch.stack([nesterov.reshape(out, inner) for _, nesterov in pairs])
             directions = orthogonalise(matrices, low_precision=native_bf16(matrices.device))
             directions = directions * (rate * max(1.0, out / inner) ** 0.5)
@@ -107,16 +107,16 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def _adamw(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
         means, squares = ([self._state(p, name) for p in params] for name in ("mean", "square"))
-        taken = self.state[params[0]].setdefault("taken", torch.zeros((), device=params[0].device))
-        taken += 1
+        steps = self.state[params[0]].setdefault("taken", torch.zeros((), device=params[0].device))
+        steps += 1
         first, second = group["betas"]
         torch._foreach_lerp_(means, grads, 1.0 - first)
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, grads, grads, 1.0 - second)
-        roots = torch._foreach_sqrt(torch._foreach_mul(squares, 1.0 / (1.0 - torch.exp(math.log(second) * taken))))
+        roots = torch._foreach_sqrt(torch._foreach_mul(squares, 1.0 / (1.0 - torch.exp(math.log(second) * steps))))
         torch._foreach_add_(roots, 1e-8)
         updates = torch._foreach_div(means, roots)
-        torch._foreach_mul_(updates, group["lr"] * self.factor / (1.0 - torch.exp(math.log(first) * taken)))
+        torch._foreach_mul_(updates, group["lr"] * self.factor / (1.0 - torch.exp(math.log(first) * steps)))
         torch._foreach_sub_(params, updates)
 
     def _state(self, p: Tensor, name: str) -> Tensor:

@@ -87,8 +87,8 @@ class Bank:
     def add(self, pack: list[Tensor]) -> None:
         """Put a pack of specimens, stacked over specimens, in the place of the oldest."""
         place = (torch.arange(len(pack[0])) + self._added) % len(self.rates)
-        for own, new in zip((self.rates, self.strength, self.exposure), pack, strict=True):
-            own[place.to(own.device)] = new.to(own.device)
+        for stored, new in zip((self.rates, self.strength, self.exposure), pack, strict=True):
+            stored[place.to(stored.device)] = new.to(stored.device)
         self._added += len(place)
         self._filled.fill_(len(self))
 

@@ -62,13 +62,13 @@ def learning_progress(progress: float, warmup: float = 0.01) -> float:
 
 
 CHECK_STEPS = 50
-"""Steps between two looks at what the device keeps to itself."""
+"""Steps between two reads of values from the device."""
 
 
 class Pretraining(DenoiserTraining, L.LightningModule):
     """Train :class:`Denoiser` and a running average of its weights, which is what ships.
 
-    A step asks for no value of a tensor: on a single GPU it is replayed as a CUDA graph, batch and all.
+    A step reads no value of a tensor: on a single GPU it is replayed as a CUDA graph, batch and all.
     """
 
     typical: Tensor
@@ -103,18 +103,17 @@ class Pretraining(DenoiserTraining, L.LightningModule):
             if unexpected or any(not name.startswith("error_head.") for name in missing):
                 raise ValueError(f"the parent is another network: missing {missing[:3]}, unexpected {unexpected[:3]}")
 
-    # -- training -----------------------------------------------------------------------------------------------
     def on_train_start(self) -> None:
         """Start the clock."""
         self.trained_on = str(self.device)
         torch.manual_seed(self._seed())
         self._devices = self.trainer.world_size
-        self._step = Graphed(self._take_step, self.device.type == "cuda" and self._devices == 1)
+        self._step = Graphed(self._train_step, self.device.type == "cuda" and self._devices == 1)
         self._last = time.monotonic()
 
     def training_step(self, shape: tuple[int, int, int], batch_index: int) -> None:  # noqa: ARG002
         """Take one step on a batch of (lines, rows, cols)."""
-        self._look_at_the_clock()
+        self._update_elapsed()
         self._optimizer.factor.fill_(learning_progress(self.elapsed_s / self.config.budget_s))
         self.decay.fill_(min(self.config.average, (1 + self.steps) / (10 + self.steps)))
         self._step(*(int(n) for n in shape))
@@ -127,7 +126,7 @@ class Pretraining(DenoiserTraining, L.LightningModule):
         if self.elapsed_s >= self.config.budget_s:
             self.trainer.should_stop = True
 
-    def _look_at_the_clock(self) -> None:
+    def _update_elapsed(self) -> None:
         """Update the training time; several devices go by the clock of the first, or their weights would part."""
         if self._devices > 1 and self.steps % CHECK_STEPS:
             return
@@ -137,8 +136,8 @@ class Pretraining(DenoiserTraining, L.LightningModule):
         if self._devices > 1:
             self.elapsed_s = self.trainer.strategy.broadcast(self.elapsed_s)
 
-    def _take_step(self, lines: int, rows: int, cols: int) -> None:
-        """Draw a batch and learn from it; a batch whose loss exploded has no say."""
+    def _train_step(self, lines: int, rows: int, cols: int) -> None:
+        """Draw a batch and learn from it; a batch whose loss exploded changes nothing."""
         batch = self._bank.draw(lines, rows, cols)
         with self._autocast():
             loss, rate, variance = self.line_losses(batch)
@@ -204,14 +203,13 @@ class Pretraining(DenoiserTraining, L.LightningModule):
         )
         return self._optimizer
 
-    # -- validation ---------------------------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:
         """Collect gains by dose."""
         self._gains: dict[float, float] = {}
         self._calibration: list[float] = []
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
-        """Note the geometric mean of the dwell gains of one dose."""
+        """Store the geometric mean of the dwell gains of one dose."""
         with self._autocast():
             rate, variance = self.average.estimate(batch["counts"], batch["exposure"])
         error = ((rate - batch["rate"]) ** 2).mean((-2, -1))
@@ -235,7 +233,6 @@ class Pretraining(DenoiserTraining, L.LightningModule):
         log.info("pretraining", skipped=int(self.skipped), **{k: round(v, 3) for k, v in point.items()})
         self._last = time.monotonic()
 
-    # -- resuming -----------------------------------------------------------------------------------------------
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep clock and curve."""
         checkpoint["quietbeam"] = {"elapsed_s": self.elapsed_s, "steps": self.steps, "curve": self.curve}

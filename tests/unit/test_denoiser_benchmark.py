@@ -18,8 +18,8 @@ def test_standard_cases_cover_everything() -> None:
 
 def test_quality_is_measured_against_the_truth_and_yardsticks_are_kept(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(benchmark.CASES, "quick", [("cell", 4, 4, 4.0), ("star", 1, 2, 8.0)])
-    heard: list[str] = []
-    path = benchmark.run_quality(tmp_path, extent="quick", budget_s=0.0, seed=3, tell=heard.append, size=32)
+    messages: list[str] = []
+    path = benchmark.run_quality(tmp_path, extent="quick", budget_s=0.0, seed=3, on_message=messages.append, size=32)
     report = json.loads((tmp_path / "quality.json").read_text())
     cell, star = report["cases"]
     assert len(cell["fine-tuned by line"]) == 3 and len(star["fine-tuned by line"]) == 1  # the flat line is apart
@@ -28,10 +28,10 @@ def test_quality_is_measured_against_the_truth_and_yardsticks_are_kept(tmp_path,
     assert "quietbeam benchmark quality --quick --budget 0 --seed 3" in text and "| cell | 4 | 4 | 4 |" in text
     report["yardsticks"]["cell-4-4-4"]["gaussian*"] = [7.0, 7.0, 7.0]
     (tmp_path / "quality.json").write_text(json.dumps(report))
-    benchmark.run_quality(tmp_path, extent="quick", budget_s=0.0, seed=3, tell=heard.append, size=32)
+    benchmark.run_quality(tmp_path, extent="quick", budget_s=0.0, seed=3, on_message=messages.append, size=32)
     again = json.loads((tmp_path / "quality.json").read_text())["cases"][0]
     assert again["gaussian*"] == pytest.approx(7.0)
-    assert any("fine-tuned" in sentence for sentence in heard)
+    assert any("fine-tuned" in sentence for sentence in messages)
 
 
 def test_speed_table_says_seconds_and_ratios(tmp_path, monkeypatch) -> None:

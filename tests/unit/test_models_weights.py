@@ -86,7 +86,7 @@ def test_batches_are_counts_of_their_rates(targets: str, workers: int) -> None:
     assert len(bank) == 3
 
 
-def test_a_batch_whose_loss_explodes_has_no_say() -> None:
+def test_a_batch_whose_loss_explodes_changes_nothing() -> None:
     config = PretrainConfig(network=TINY, patches=PatchConfig(pixels=4096, bank=1, size=128))
     torch.manual_seed(0)
     module = Pretraining(config)
@@ -94,12 +94,12 @@ def test_a_batch_whose_loss_explodes_has_no_say() -> None:
     module._bank = bank = Bank(config.patches)
     next(iter(Draws(bank)))
     module.manual_backward = lambda loss: loss.backward()
-    module._take_step(2, 24, 24)
+    module._train_step(2, 24, 24)
     before = [p.clone() for p in module.network.parameters()]
     module._optimizer.forget()
     module.network.head.bias.data[0] = torch.nan
     before[[n for n, _ in module.network.named_parameters()].index("head.bias")] = module.network.head.bias.clone()
-    module._take_step(2, 24, 24)
+    module._train_step(2, 24, 24)
     assert (int(module.counted), int(module.skipped), int(module.in_a_row)) == (1, 1, 1)
     for old, new in zip(before, module.network.parameters(), strict=True):
         torch.testing.assert_close(new, old, equal_nan=True, rtol=0.01, atol=1e-3)

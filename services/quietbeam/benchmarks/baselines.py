@@ -1,4 +1,4 @@
-"""Other people's filters, tuned with the truth (which no user can do), as yardsticks of the benchmark."""
+"""Filters of other packages, tuned with the truth (which no user can do), as baselines of the benchmark."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def non_local_means(counts: Image, strength: float) -> Image:
 
 
 def bm3d(counts: Image, sigma: float) -> Image:
-    """BM3D on the Anscombe transform; its licence allows it as a yardstick only."""
+    """BM3D on the Anscombe transform; its licence allows it as a baseline only."""
     import bm3d as package
 
     root = anscombe(counts)

@@ -65,7 +65,7 @@ def _newest(connection: Connection, stream: str) -> bytes:
 
 
 class _Watch:
-    """Follows the streams from now on and notes when each row's last document, commit and map came, of one run."""
+    """Follows the streams from now on and records when each row's last document, commit and map came, of one run."""
 
     def __init__(self, connection: Connection, cols: int) -> None:
         self._redis, self._cols = connection, cols
@@ -75,7 +75,7 @@ class _Watch:
         self.committed: dict[int, int] = {}
         self.mapped: dict[int, int] = {}
 
-    def look(self) -> None:
+    def poll(self) -> None:
         reply: Any = self._redis.xread(self._cursors, count=2000, block=20)  # type: ignore[arg-type]
         for stream, entry in entries(reply):
             self._cursors[stream] = entry.id
@@ -141,7 +141,7 @@ def scan_once(options: LiveBenchmark, settings: Settings, config: Path, folder: 
     scan = start_scan(config, folder / "truth.npz", [str(word) for pair in chosen.items() for word in pair])
     deadline = time.monotonic() + 240 + 3 * options.shape[0] * options.shape[1] * options.dwell_s
     while len(watch.mapped) < options.shape[0]:
-        watch.look()
+        watch.poll()
         if time.monotonic() > deadline or scan.poll() not in (None, 0):
             raise ServiceError(f"the benchmark scan did not get through; see {settings.data_dir / 'logs'}")
     scan.communicate(timeout=60)

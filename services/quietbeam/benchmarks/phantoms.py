@@ -53,9 +53,9 @@ def cell(rng: np.random.Generator, size: int = 128, lines: int = 8) -> Rates:
         path = [np.polyval(p, t * 2 - 1) for p in (a, b)]
         rows, cols = (((p + 0.5) * size).astype(int) for p in path)
         ok = (rows >= 0) & (rows < size) & (cols >= 0) & (cols < size)
-        one = np.zeros((size, size))
-        one[rows[ok], cols[ok]] = 1
-        threads = np.maximum(threads, ndimage.gaussian_filter(one, 0.7) * 2)
+        thread = np.zeros((size, size))
+        thread[rows[ok], cols[ok]] = 1
+        threads = np.maximum(threads, ndimage.gaussian_filter(thread, 0.7) * 2)
     threads *= body
     maps = [
         body_texture + 0.5 * nucleus + 0.05,
@@ -87,8 +87,8 @@ def rock(rng: np.random.Generator, size: int = 128, lines: int = 8) -> Rates:
     maps = []
     for _ in range(max(lines - 1, 1)):
         table = np.exp(rng.normal(0, 1.2, 5))
-        one = table[phase] * (1 + rng.uniform(-2, 2) * zoning) * (1 - 0.7 * crack)
-        maps.append(np.clip(one, 0.02, None) + (accessory if rng.random() < 0.3 else 0))
+        image = table[phase] * (1 + rng.uniform(-2, 2) * zoning) * (1 - 0.7 * crack)
+        maps.append(np.clip(image, 0.02, None) + (accessory if rng.random() < 0.3 else 0))
     return _normalised([*maps, np.ones((size, size))] if lines > 1 else maps)
 
 

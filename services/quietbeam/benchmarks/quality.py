@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from quietbeam.core.errors import InputError
-from quietbeam.denoiser.offline import denoise
+from quietbeam.denoiser.offline import DenoiseResult, denoise
 from quietbeam.denoiser.options import DenoiseOptions
 
 from .baselines import FILTERS, NOISE2NOISE, best_error, noise2noise
@@ -42,6 +43,32 @@ CASES: dict[Extent, list[Case]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specimen:
+    """Counts with known truth.
+
+    Attributes
+    ----------
+    data
+        (detector, line, row, col).
+    true
+        (line, row, col).
+    raw_error
+        Mean squared error of the detector sum, (line,).
+    textured
+        Indices of the lines with structure.
+    """
+
+    data: np.ndarray
+    true: np.ndarray
+    raw_error: np.ndarray
+    textured: np.ndarray
+
+
+Timed = tuple[DenoiseResult, float]
+"""A result and the seconds that it took."""
+
+
 def machine() -> str:
     """Describe the machine in one line."""
     name = platform.processor() or platform.machine()
@@ -54,12 +81,12 @@ def machine() -> str:
 
 
 def run_quality(
-    folder: Path, *, extent: Extent, budget_s: float, seed: int, tell: Callable[[str], None], size: int = 128
+    folder: Path, *, extent: Extent, budget_s: float, seed: int, on_message: Callable[[str], object], size: int = 128
 ) -> Path:
     """Run the cases and write ``quality.json``, ``quality.md`` and, with matplotlib, ``quality.png``.
 
-    Yardsticks of a case that is already in ``quality.json`` are not computed again: data depend on the seed alone.
-    ``budget_s`` below 0 computes yardsticks only.
+    Baselines of a case that is already in ``quality.json`` are not computed again: data depend on the seed alone.
+    ``budget_s`` below 0 computes baselines only.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / "quality.json"
@@ -73,14 +100,21 @@ def run_quality(
         key = f"{name}-{lines}-{detectors}-{counts:g}"
         rng = np.random.default_rng([seed, 424_242, sum(map(ord, key))])
         data, true = expose(rng, PHANTOMS[name](rng, size, lines), counts, detectors)
-        raw = data.sum(0).astype(np.float64)
-        raw_error = ((raw - true) ** 2).mean((1, 2))
-        textured = np.flatnonzero(true.std((1, 2)) > 1e-6 * counts)
+        specimen = Specimen(
+            data=data,
+            true=true,
+            raw_error=((data.sum(0).astype(np.float64) - true) ** 2).mean((1, 2)),
+            textured=np.flatnonzero(true.std((1, 2)) > 1e-6 * counts),
+        )
         if key not in filters:
-            filters[key] = _yardsticks(data, true, raw_error, textured, tell)
+            filters[key] = _score_baselines(specimen, on_message)
         if budget_s >= 0:
-            report["cases"].append(_ours(case, data, true, raw_error, textured, filters[key], budget_s, seed, report))
-            tell(_sentence(report["cases"][-1]))
+            plain, tuned = _denoise(specimen, budget_s, seed)
+            row = dict(zip(("phantom", "lines", "detectors", "counts"), case, strict=True))
+            report["cases"].append(row | _score(specimen, plain, tuned) | _baseline_gains(filters[key]))
+            evidence = tuned[0].evidence
+            report |= {"budget_s": budget_s, "model": evidence.model, "model_sha256": evidence.model_sha256}
+            on_message(_sentence(report["cases"][-1]))
         stored.write_text(json.dumps(report, indent=1) + "\n")
     path = folder / "quality.md"
     if report["cases"]:
@@ -89,37 +123,33 @@ def run_quality(
     return path
 
 
-def _ours(
-    case: Case,
-    data: np.ndarray,
-    true: np.ndarray,
-    raw_error: np.ndarray,
-    textured: np.ndarray,
-    filters: dict[str, list[float]],
-    budget_s: float,
-    seed: int,
-    report: dict[str, Any],
-) -> dict[str, Any]:
-    """Denoise one case with and without fine-tuning and compare with the truth."""
-    started = time.monotonic()
-    plain = denoise(data, options=DenoiseOptions(fine_tune=False, seed=seed))
-    plain_s, started = time.monotonic() - started, time.monotonic()
-    tuned = denoise(data, options=DenoiseOptions(budget_s=budget_s, seed=seed))
-    tuned_s = time.monotonic() - started
-    row: dict[str, Any] = dict(zip(("phantom", "lines", "detectors", "counts"), case, strict=True))
-    row |= {"plain_s": round(plain_s, 1), "tuned_s": round(tuned_s, 1), "steps": tuned.evidence.fine_tune_steps}
-    for label, result in (("pretrained", plain), ("fine-tuned", tuned)):
-        gain = raw_error / np.maximum(((result.denoised - true) ** 2).mean((1, 2)), 1e-12)
-        row[label], row[f"{label} worst"] = mean_gain(gain[textured]), float(gain.min())
-        row[f"{label} by line"] = [round(float(g), 3) for g in gain[textured]]
+def _denoise(specimen: Specimen, budget_s: float, seed: int) -> tuple[Timed, Timed]:
+    """Denoise without and with fine-tuning."""
+    results = []
+    for options in (DenoiseOptions(fine_tune=False, seed=seed), DenoiseOptions(budget_s=budget_s, seed=seed)):
+        started = time.monotonic()
+        result = denoise(specimen.data, options=options)
+        results.append((result, time.monotonic() - started))
+    return results[0], results[1]
+
+
+def _score(specimen: Specimen, plain: Timed, tuned: Timed) -> dict[str, Any]:
+    """Compare the maps without and with fine-tuning with the truth."""
+    steps = tuned[0].evidence.fine_tune_steps
+    row: dict[str, Any] = {"plain_s": round(plain[1], 1), "tuned_s": round(tuned[1], 1), "steps": steps}
+    for label, (result, _) in (("pretrained", plain), ("fine-tuned", tuned)):
+        gain = specimen.raw_error / np.maximum(((result.denoised - specimen.true) ** 2).mean((1, 2)), 1e-12)
+        row[label], row[f"{label} worst"] = mean_gain(gain[specimen.textured]), float(gain.min())
+        row[f"{label} by line"] = [round(float(g), 3) for g in gain[specimen.textured]]
         # against the total of the counts: the truth itself is known no better than counting allows
-        ratio = result.denoised.sum((1, 2)) / np.maximum(data.sum((0, 2, 3)), 1)
+        ratio = result.denoised.sum((1, 2)) / np.maximum(specimen.data.sum((0, 2, 3)), 1)
         row[f"{label} total"] = float(np.abs(ratio - 1).max())
-    row |= _evidence(tuned.evidence.lines, raw_error, tuned.denoised, true)
-    row |= {f"{name} by line": gains for name, gains in filters.items()}
-    row |= {name: mean_gain(np.array(gains)) for name, gains in filters.items()}
-    report |= {"budget_s": budget_s, "model": tuned.evidence.model, "model_sha256": tuned.evidence.model_sha256}
-    return row
+    return row | _evidence(tuned[0].evidence.lines, specimen.raw_error, tuned[0].denoised, specimen.true)
+
+
+def _baseline_gains(filters: dict[str, list[float]]) -> dict[str, Any]:
+    by_line = {f"{name} by line": gains for name, gains in filters.items()}
+    return by_line | {name: mean_gain(np.array(gains)) for name, gains in filters.items()}
 
 
 def _sentence(row: dict[str, Any]) -> str:
@@ -128,15 +158,15 @@ def _sentence(row: dict[str, Any]) -> str:
     return f"{case}: fine-tuned {row['fine-tuned']:.1f}, pretrained {row['pretrained']:.1f}{bm3d}"
 
 
-def _yardsticks(
-    data: np.ndarray, true: np.ndarray, raw_error: np.ndarray, textured: np.ndarray, tell: Callable[[str], None]
-) -> dict[str, list[float]]:
+def _score_baselines(specimen: Specimen, on_message: Callable[[str], object]) -> dict[str, list[float]]:
+    """Return the dwell gains of other filters, by name, on the lines with structure."""
+    data, true, raw_error, textured = specimen.data, specimen.true, specimen.raw_error, specimen.textured
     out, raw = {}, data.sum(0).astype(np.float64)
     for name in FILTERS:
         try:
             gains = [raw_error[j] / max(best_error(name, raw[j], true[j]), 1e-12) for j in textured]
         except InputError as error:
-            tell(str(error))
+            on_message(str(error))
             continue
         out[name] = [round(float(g), 4) for g in gains]
     if textured.size and 1 < len(data) <= 4:
@@ -145,7 +175,7 @@ def _yardsticks(
             left = ((noise2noise(data[:, j]) - true[j]) ** 2).mean()
             out[NOISE2NOISE] = [round(float(raw_error[j] / left), 4)]
         except InputError as problem:
-            tell(str(problem))
+            on_message(str(problem))
     return out
 
 

@@ -30,7 +30,7 @@ FLOOD_BYTES = 4000
 
 
 @dataclass(slots=True, kw_only=True)
-class Part:
+class CrowdScan:
     """One scan.
 
     Attributes
@@ -55,7 +55,7 @@ class Part:
 
 @contextmanager
 def _in_background(settings: Settings, pid: int, memory: list[int]) -> Iterator[None]:
-    """Note the memory of a process, and fill the event stream so that what nobody reads piles up."""
+    """Record the memory of a process, and fill the event stream so that unread events pile up."""
     stop, connection, process = threading.Event(), connect(settings.redis_url), psutil.Process(pid)
 
     def work() -> None:
@@ -93,8 +93,10 @@ def _settle(settings: Settings, timeout_s: float = 120) -> str:
         connection.close()
 
 
-def measure(options: LiveBenchmark, folder: Path, *, reading: int, silent: int, turns: int) -> tuple[list[Part], int]:
-    """Scan without and with the crowd, `turns` times; return the parts and how many viewers were dropped."""
+def measure(
+    options: LiveBenchmark, folder: Path, *, reading: int, silent: int, turns: int
+) -> tuple[list[CrowdScan], int]:
+    """Scan without and with the crowd, `turns` times; return the scans and the number of viewers that were dropped."""
     import httpx
 
     settings, config = installation(folder)
@@ -105,7 +107,7 @@ def measure(options: LiveBenchmark, folder: Path, *, reading: int, silent: int, 
         scan_once(options, settings, config, folder)  # first of all: imports, compiled code, caches
         _settle(settings)
         for crowd in (False, True) * turns:
-            part = Part(reading=reading if crowd else 0, silent=silent if crowd else 0)
+            part = CrowdScan(reading=reading if crowd else 0, silent=silent if crowd else 0)
             with ExitStack() as stack:
                 viewers = stack.enter_context(Viewers(url, key, reading=part.reading, silent=part.silent))
                 stack.enter_context(_in_background(settings, pid, part.memory))
@@ -114,7 +116,7 @@ def measure(options: LiveBenchmark, folder: Path, *, reading: int, silent: int, 
             if viewers.failures:
                 raise ServiceError(f"{len(viewers.failures)} viewers failed: {viewers.failures[0]}")
             rows = [(uid, row) for row in range(options.shape[0])]
-            part.complete = sum([entry for entry in one if entry[0] == uid] == rows for one in viewers.rows)
+            part.complete = sum([entry for entry in seen if entry[0] == uid] == rows for seen in viewers.rows)
             part.waits_s = viewers.waits_s
             parts.append(part)
         text = httpx.get(f"{url}/metrics", headers={"Authorization": f"Apikey {key}"}, timeout=30).text
@@ -123,7 +125,7 @@ def measure(options: LiveBenchmark, folder: Path, *, reading: int, silent: int, 
     return parts, int(float(dropped))
 
 
-def report(options: LiveBenchmark, parts: list[Part], dropped: int, command: str) -> str:
+def report(options: LiveBenchmark, parts: list[CrowdScan], dropped: int, command: str) -> str:
     """Return the table for docs/benchmarks as Markdown."""
     rows, cols = options.shape
     crowd = next(part for part in parts if part.reading)
@@ -131,7 +133,7 @@ def report(options: LiveBenchmark, parts: list[Part], dropped: int, command: str
         "viewers | commit of a row, median s | p95 s | worst s | memory of serve, first MiB | most MiB "
         "| fetch of all maps, median s | got every row"
     )
-    told = [
+    text = [
         "# A crowd of viewers during live scans",
         "",
         f"{rows} x {cols} pixels, {len(options.lines.split(','))} lines, {options.detectors} detectors, dwell "
@@ -153,16 +155,16 @@ def report(options: LiveBenchmark, parts: list[Part], dropped: int, command: str
         wait = f"{np.median(part.waits_s):.2f}" if part.waits_s else "-"
         got = f"{part.complete} of {part.reading}" if part.reading else "-"
         times = f"{p50:.3f} | {p95:.3f} | {values.max():.3f}"
-        told.append(f"| {part.reading + part.silent} | {times} | {first:.0f} | {most:.0f} | {wait} | {got} |")
+        text.append(f"| {part.reading + part.silent} | {times} | {first:.0f} | {most:.0f} | {wait} | {got} |")
     alone, watched = (
         np.concatenate([part.durable_s[8:] for part in parts if bool(part.reading) is which]) for which in (False, True)
     )
     ratios = [np.percentile(watched, q) / max(np.percentile(alone, q), 1e-3) for q in (50, 95)]
     growth = max(max(part.memory) for part in parts if part.reading) / parts[0].memory[0]
-    told += [
+    text += [
         "",
         f"With viewers over without: median {ratios[0]:.2f}, p95 {ratios[1]:.2f}. Most memory over the first: "
         f"{growth:.2f}. Viewers dropped because they did not read: {dropped}. Every row of every scan was committed.",
         "",
     ]
-    return "\n".join(told)
+    return "\n".join(text)

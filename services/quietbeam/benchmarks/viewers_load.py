@@ -72,16 +72,16 @@ class Viewers:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for one in lazy:
-            one.close()
+        for connection in lazy:
+            connection.close()
 
     def _open_silent(self, host: str, port: int) -> socket.socket:
-        one = socket.socket()
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        one.connect((host, port))
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((host, port))
         lines = [f"GET /api/v1/events HTTP/1.1\r\nHost: {host}", *(f"{k}: {v}" for k, v in self._headers.items())]
-        one.sendall("\r\n".join([*lines, "", ""]).encode())
-        return one
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        return connection
 
     async def _told(self, viewer: Coroutine[Any, Any, None]) -> None:
         try:

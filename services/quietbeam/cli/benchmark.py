@@ -93,7 +93,7 @@ def benchmark_quality(
         raise typer.BadParameter("choose one of --quick and --full")
     extent: Extent = "quick" if quick else "full" if full else "standard"
     console = Console(markup=False, emoji=False)
-    path = run_quality(output, extent=extent, budget_s=budget, seed=seed, tell=console.print)
+    path = run_quality(output, extent=extent, budget_s=budget, seed=seed, on_message=console.print)
     console.print(f"{path} written" if budget >= 0 else f"{path.with_suffix('.json')} written")
 
 

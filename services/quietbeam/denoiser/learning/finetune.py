@@ -196,7 +196,7 @@ class FineTuning(DenoiserTraining):
         loss.backward()
         limit = gradient_limit(self._usual_norm)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), float(limit))
-        self._usual_norm += follow_norm(self._usual_norm, norm.double().cpu(), limit)
+        self._usual_norm += follow_norm(self._usual_norm, norm.cpu().double(), limit)
         factor = min(1.0, (self.steps + 1) / _WARMUP_STEPS)
         if share_left is not None:
             factor *= float(np.clip(2.0 * share_left(), 0.05, 1.0))
