@@ -1,4 +1,4 @@
-"""Common-mode noise that is left: beam and dwell jitter shared by all detectors and lines, which denoising cannot see.
+"""Residual common-mode noise: beam and dwell jitter shared by all detectors and lines, which denoising cannot remove.
 
 Counting noise is independent from line to line, so what two groups of lines share at the finest scale is either the
 specimen's own finest structure or jitter of the exposure. The figures are therefore upper limits for pixels; for rows
@@ -18,7 +18,7 @@ _LEAST_COUNTS = 100.0
 
 
 def common_mode(sums: Sums) -> tuple[float | None, float | None]:
-    """Return the relative jitter (1 sigma) of pixels and of rows that all lines share; None where it cannot be told.
+    """Return the relative jitter (1 sigma) of pixels and of rows that all lines share; None where not measurable.
 
     Parameters
     ----------

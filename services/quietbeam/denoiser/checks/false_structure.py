@@ -1,4 +1,4 @@
-"""False structure: what a network prints into lines that have none, in the company of the run's real lines."""
+"""False structure: what a network prints into lines without structure beside the real lines of the run."""
 
 from __future__ import annotations
 

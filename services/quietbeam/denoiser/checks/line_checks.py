@@ -14,7 +14,7 @@ from ..data.sums import Sums
 from .resolution import resolution
 
 BOX = 5
-"""Edge of the boxes in which the residual is looked at, in pixels."""
+"""Edge of the boxes over which the residual is summed, in pixels."""
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ def _worst_spot(
     factor: float,
     constant: float,
 ) -> None:
-    """Find the box in which held-out counts differ most from the estimate, and how likely chance does that."""
+    """Find the box in which held-out counts differ most from the estimate, and the probability of that by chance."""
     expected = np.where(used, rate * held.exposure, 0)
     variance = np.where(used, factor * expected + constant * held.exposure, 0)
     # the estimate's own error is shared by the pixels of a box: it adds up before it is squared

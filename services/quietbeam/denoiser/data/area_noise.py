@@ -35,7 +35,7 @@ class NoiseModel:
         return self.factor[:, None, None] * area + self.constant[:, None, None] * sums.exposure
 
     def to_counts(self, sums: Sums, *, clip: bool = True) -> Sums:
-        """Return effective Poisson counts; without `clip` also negative ones, which keep the mean right."""
+        """Return effective Poisson counts; without `clip` also negative ones, so that the mean is unbiased."""
         offset = (self.constant / self.factor**2)[:, None, None] * sums.exposure
         counts = sums.counts / self.factor[:, None, None] + offset
         counts = np.clip(counts, 0, None) if clip else counts

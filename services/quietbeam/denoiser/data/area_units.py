@@ -1,4 +1,4 @@
-"""Units of fitted areas: areas per second or per photon of I0 are as good as counts, and as noisy as they are."""
+"""Units of fitted areas, which may be per second or per photon of I0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relative exposure of pixels from beam intensity and live time: part of the model, never a division of counts."""
+"""Relative exposure of pixels from beam intensity and live time: a factor of the model, so that counts stay Poisson."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from quietbeam.core.model.types import BoolArray, FloatArray
 
 LEAST = 0.02
-"""Pixels below this share of the usual exposure (beam lost) are treated as not measured."""
+"""Pixels below this share of the median exposure (beam lost) are treated as not measured."""
 
 
 def relative_exposure(

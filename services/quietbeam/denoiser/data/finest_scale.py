@@ -1,4 +1,4 @@
-"""The finest scale of a map, where noise is nearly all there is."""
+"""The finest scale of a map, which is nearly all noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Smooth gain fields: a detector that sees more of the specimen on one side of the map than on the other."""
+"""Smooth gain fields: detectors whose sensitivity varies slowly over the map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCKS = 96
 SMOOTHING = 0.1
 """Width of the smoothing in shares of the shorter side."""
 LEAST_FIELD = 0.02
-"""Weaker fields (relative, 1 sigma) are left alone."""
+"""Weaker fields (relative, 1 sigma) are not corrected."""
 
 
 def gain_field(
@@ -61,7 +61,7 @@ def gain_field(
 def _blocks(
     counts: NDArray[np.floating], exposure: NDArray[np.floating], values: NDArray[np.floating]
 ) -> tuple[Float64Array, Float64Array, int]:
-    """Return what each detector counted and what its gains let expect, (half, detector, row, col), and the block edge.
+    """Return measured and expected counts of each detector, (half, detector, row, col), and the block edge.
 
     The halves are those of a checkerboard of pixels.
     """

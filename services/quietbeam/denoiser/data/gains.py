@@ -14,7 +14,7 @@ from quietbeam.core.model.types import BoolArray, Float64Array
 DEAD, SHADOWED, RUNAWAY = 0.005, 0.08, 12.0
 NOISY_CHI2 = 4.0
 ODD = 1.8
-"""Factor by which a detector's share in one line may differ from its share in the others."""
+"""Largest factor between a detector's share in one line and its share in the others."""
 PRIOR_COUNTS = 400.0
 EVEN_COUNTS = 10.0
 """Prior counts that make a detector with hardly any counts like the others."""
@@ -22,7 +22,7 @@ EVEN_COUNTS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Gains:
-    """What each detector is worth.
+    """Gains and exclusions of the detectors.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Gains:
 
     @property
     def usable(self) -> BoolArray:
-        """Detectors that serve in any line, (detector,)."""
+        """Detectors that are included in any line, (detector,)."""
         return np.asarray(self.included.any(1))
 
 
@@ -208,7 +208,7 @@ def _scatter(counts: NDArray[np.floating], exposure: NDArray[np.floating], rate:
 
 
 def _noisy(scatter: Float64Array, included: BoolArray, reasons: list[dict[str, str]], detectors: Sequence[str]) -> None:
-    """Exclude a detector whose scatter is far above everybody else's; needs three detectors to find the wrong one."""
+    """Exclude a detector whose scatter is far above that of the others; needs three detectors to find the wrong one."""
     for j in range(scatter.shape[1]):
         alive = np.flatnonzero(included[:, j] & np.isfinite(scatter[:, j]))
         if alive.size < 3:

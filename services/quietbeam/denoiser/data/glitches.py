@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from quietbeam.core.model.types import BoolArray
 
 BEYOND = 12.0
-"""How many times more than what the others let expect, at the upper end of its noise, a glitch has."""
+"""Factor by which a glitch exceeds the expected counts at the upper end of their noise."""
 MOST = 0.01
-"""Share of the pixels that may be glitches; with more the detector is another kind of bad."""
+"""Largest share of pixels that are masked as glitches; a detector with more has another fault."""
 _LEAST = 5.0
 
 

@@ -1,4 +1,4 @@
-"""Held-out photons: binomial thinning of every detector's counts, the same for ever for the same pixel and counts.
+"""Held-out photons: binomial thinning of every detector's counts, always the same for the same pixel and counts.
 
 Thinning a Poisson count gives two independent Poisson counts, whatever the rate. Every detector serves on both sides,
 so one or two detectors are enough, and systematic differences between detectors fall on both sides alike: the target is

@@ -1,1 +1,1 @@
-"""The ways to make a map."""
+"""Estimators: ways to make a map from counts."""

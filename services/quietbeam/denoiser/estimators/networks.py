@@ -66,7 +66,7 @@ _LOADED: dict[str, Pretrained] = {}
 
 
 def pretrained(name: str = "") -> Pretrained:
-    """Load pretrained weights, the shipped ones once per process: a file may be another one the next time.
+    """Load pretrained weights, the shipped ones once per process; a file may have changed and is read again.
 
     Raises
     ------

@@ -1,12 +1,15 @@
 """Non-local means: similar places are found in the network's map, and the raw counts of these places are averaged.
 
-A network knows what specimens usually look like; sharp flat grains, copies of one pattern and structure finer than
-what it has learned it blurs a little at high counts. Where the same surroundings return nearby, the mean of the *raw*
-counts of these places has no such bias. Patches are compared in a map that is nearly free of noise, so that few counts
-are enough (non-local means: Buades, Coll and Morel 2005, doi:10.1137/040616024; comparing patches in a first estimate,
-as BM3D's second step does: Dabov et al. 2007, doi:10.1109/TIP.2007.901238). A patch may be a single pixel: then all
-pixels of nearly one level are averaged, near by or in the whole map, which is what a specimen of few levels asks for
-(a joint bilateral filter, on the grid of Chen, Paris and Durand 2007, doi:10.1145/1276377.1276506).
+At high counts a network blurs sharp flat grains, copies of one pattern and structure finer than it has learned. Where
+the same surroundings occur again nearby, the mean of the *raw* counts of these places has no such bias. Patches are
+compared in a map that is nearly free of noise, so that few counts are enough (non-local means: Buades, Coll and Morel
+2005, doi:10.1137/040616024; patches compared in a first estimate, as in BM3D's second step: Dabov et al. 2007,
+doi:10.1109/TIP.2007.901238). A patch may be a single pixel: then all pixels of nearly one level are averaged, nearby or
+in the whole map, for specimens of few levels (a joint bilateral filter, on the grid of Chen, Paris and Durand 2007,
+doi:10.1145/1276377.1276506).
+
+`skimage.restoration.denoise_nl_means` does not fit: it compares patches in the noisy image itself, has no exposure and
+averages values instead of counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The classical estimate: a Gaussian of the width that held-out counts like best, from none to a constant."""
+"""The classical estimate: a Gaussian of the width with the least held-out error, up to a constant."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from .risk import Blocks, Fold, block_sums
 Weights = dict[str, float]
 
 LEAST_SHARE = 0.05
-"""An estimate with a smaller weight is left out: it would cost an inference and change nothing."""
+"""An estimate with a smaller weight is left out: its inference would cost time and hardly change the map."""
 
 
 def cross_errors(fold: Fold, rates: Mapping[str, FloatArray], raw: Blocks, kind: str, block: int) -> Float64Array:
@@ -71,7 +71,7 @@ def best_weights(q: Float64Array) -> Float64Array:
 
 
 def combine(q: Float64Array, columns: int) -> tuple[Float64Array, Blocks]:
-    """Return weights (line, estimate) and the honest error of the combination (line, block).
+    """Return weights (line, estimate) and the cross-validated error of the combination (line, block).
 
     Parameters
     ----------

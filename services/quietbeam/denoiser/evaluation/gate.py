@@ -14,16 +14,16 @@ from quietbeam.core.model.evidence import Estimator, Verdict
 from .risk import Blocks
 
 PROOF_Z = 1.96
-"""The published estimate must beat raw by so many standard errors of the paired difference: 95 %, as the interval."""
+"""Standard errors of the paired difference by which the published estimate must beat raw: 95 %, as the interval."""
 INTERVAL_Z = 2.24
 """Half width of the bootstrap's interval in standard errors. With 1.96 it held 130 of 144 true gains (90 %)."""
 CAREFUL_Z = 0.75
 """Standard errors by which an estimate that was chosen among several on one fold must beat every other one."""
 _CAREFUL = ("nonlocal", "combined")
 STRUCTURE_Z = 1.0
-"""By so many standard errors must what is published be better than a constant."""
+"""Standard errors by which a published estimate must be better than a constant."""
 CAREFUL_STRUCTURE_Z = 2.0
-"""The same for what was chosen among several: noise alone is the better of something."""
+"""The same for an estimate that was chosen among several, of which noise alone makes one the best."""
 LEAST_BLOCKS = 4
 """Blocks of pixels with held-out photons, below which nothing is tested."""
 LEAST_STRUCTURE = 0.003
@@ -145,7 +145,7 @@ def gain_interval(
 
 @lru_cache(maxsize=1)
 def _resampled(blocks: int, seed: int, draws: int) -> Blocks:
-    """Return how often every draw of the bootstrap has every block, (draw, block): the same for all lines."""
+    """Return the number of times that each bootstrap draw has each block, (draw, block); the same for all lines."""
     even = np.full(blocks, 1.0 / blocks)
     return np.random.default_rng([seed, 5]).multinomial(blocks, even, size=draws).astype(np.float64)
 
