@@ -1,7 +1,8 @@
-"""Stop commands by signal at random moments and report which of them hang: ``python -m tests.stops --stops 300 replay``.
+"""Stop commands by signal at random moments, and report which hang: ``python -m tests.stops --stops 300 replay``.
 
 Every stop is a process of its own, most of them forked from this one, which has imported what the commands need: such a
-start takes a fraction of a second. Commands run with a real Valkey, and with scans that are sent all the time. No Tiled answers.
+start takes a fraction of a second. Commands run with a real Valkey and with scans that are sent all the time; no Tiled
+answers.
 """
 
 from __future__ import annotations
@@ -187,11 +188,11 @@ def measure(command: str, stops: int, slots: list[Path], draw: random.Random, op
 def _slots(folder: Path, url: str, jobs: int) -> list[Path]:
     """Make a folder with config and data, and a database of its own, for each process at a time."""
     slots = []
-    counts = np.random.default_rng(0).poisson(5.0, (2, 2, 120, 120))  # dense: the command waits often and shortly
+    counts = np.random.default_rng(0).poisson(5.0, (2, 2, 60, 60))
     for number in range(jobs):
         slot = folder / str(number)
         slot.mkdir()
-        np.savez(slot / "map.npz", counts=counts, lines=["P_Ka", "Fe_Ka"], dwell_s=0.0005)
+        np.savez(slot / "map.npz", counts=counts, lines=["P_Ka", "Fe_Ka"], dwell_s=0.003)
         values = {
             "data_dir": str(slot / "data"),
             "redis": {"url": f"{url}?db={number}"},

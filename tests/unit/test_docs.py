@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,24 @@ def test_decisions_are_numbered_without_gaps() -> None:
         text = document.read_text()
         assert text.startswith(f"# {number}. "), name(document)
         assert all(f"**{part}.**" in text for part in ("Context", "Decision", "Consequence")), name(document)
+
+
+def test_names_in_the_glossary_exist() -> None:
+    text = (ROOT / "docs" / "reference" / "glossary.md").read_text()
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    names = [cells[-1].strip().strip("`") for cells in rows if cells[0].strip() != "word"]
+    assert len(names) > 40
+    for dotted in filter(None, names):
+        parts = dotted.split(".")
+        for n in range(len(parts), 0, -1):
+            try:
+                found = importlib.import_module(".".join(["quietbeam", *parts[:n]]))
+            except ModuleNotFoundError:
+                continue
+            break
+        else:
+            pytest.fail(f"no module in {dotted}")
+        for part in parts[n:]:
+            fields = getattr(found, "__dataclass_fields__", {})
+            assert hasattr(found, part) or part in fields, dotted
+            found = getattr(found, part, None)

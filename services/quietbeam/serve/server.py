@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -10,6 +11,7 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from quietbeam.core.errors import ServiceError
+from quietbeam.core.process.stop import on_first_signal
 from quietbeam.core.settings import ServeSettings, Settings
 
 from .access import check_bind
@@ -22,6 +24,14 @@ _GRACE_S = 5
 
 class Server(uvicorn.Server):
     """uvicorn's server that ends the event streams before it waits for open requests."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._on_signal = on_first_signal(lambda number: uvicorn.Server.handle_exit(self, number, None))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to shut down at the first signal; a second one ends the process at once."""
+        self._on_signal(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then shut down."""
