@@ -21,7 +21,7 @@ from .choice import ReadChoice
 from .map_file import MapFile
 from .readers import own
 from .readers.mda import is_mda
-from .readers.measured import FORMATS, read_measured
+from .readers.measured import FORMATS, SUFFIXES, read_measured
 from .target import is_our_hdf5
 
 _DAMAGED = (OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error)
@@ -70,7 +70,8 @@ def read_map(
     if not os.access(path, os.R_OK):
         raise FileFormatError(f"{path} may not be read by you: ask for its permissions to be changed")
     try:
-        found = _own(path)
+        by_ending = path.is_file() and path.suffix.lower() in SUFFIXES
+        found = None if by_ending or choice.dataset else _own(path)
         if found is None:
             return _foreign(path, lines, calibration, fit=fit, choice=choice)
     except QuietbeamError:

@@ -17,7 +17,7 @@ from quietbeam.core.model.types import BoolArray
 from quietbeam.spectra import LineMap, MapInfo, SpectralMap
 
 from ..choice import ReadChoice, command_line
-from . import bliss, maps, mda, own, pyxrf
+from . import bliss, generic, maps, mda, microscopy, nexus, own, pyxrf, text
 from .calibration import calibration_of, refuse_giants
 from .monitor import choose_i0
 from .points import by_positions, in_order
@@ -28,10 +28,13 @@ READERS = (
     (maps.is_raw, maps.read_raw),
     (maps.is_analysed, maps.read_analysed),
     (bliss.is_bliss, bliss.read_bliss),
+    (nexus.is_oina, nexus.read_oina),
 )
+SUFFIXES = (".npy", ".tif", ".tiff", *microscopy.SUFFIXES, *text.SUFFIXES)
+"""Of files that are read by their names' endings, since nothing else tells them."""
 _MONITORS = ("i0", "I0", "2xfm_scaler3_cts1.B")
 """The last is the upstream ion chamber at APS 2-ID-E."""
-FORMATS = ("PyXRF (xrfmap)", "MAPS (MAPS_RAW, MAPS)", "BLISS (N.1/measurement)", "MDA")
+FORMATS = ("PyXRF (xrfmap)", "MAPS (MAPS_RAW, MAPS)", "BLISS (N.1/measurement)", "NXdata", "MDA")
 
 
 def read_measured(
@@ -56,6 +59,15 @@ def read_measured(
         It cannot be used; the message says why and what to do.
     """
     choice = choice or ReadChoice()
+    ending = path.suffix.lower()
+    if path.is_dir():
+        return generic.read_zarr_array(path, calibration, choice)
+    if ending in microscopy.SUFFIXES:
+        return microscopy.read_microscopy(path, calibration, choice)
+    if ending in text.SUFFIXES:
+        return text.read_text(path, choice)
+    if ending in (".npy", ".tif", ".tiff"):
+        return (generic.read_npy if ending == ".npy" else generic.read_tiff)(path, calibration, choice)
     if path.suffix == ".npz":
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             refuse_giants(path, sum(i.file_size for i in archive.zip.infolist()))
@@ -63,11 +75,16 @@ def read_measured(
     if mda.is_mda(path):
         return mda.read_mda(path, calibration, choice)
     with open_hdf5(path) as file:
+        if choice.dataset:
+            return generic.read_dataset(path, file, calibration, choice)
         reader = next((read for is_it, read in READERS if is_it(file)), None)
+        if reader is None and (spectra := nexus.read_nxdata(path, file, calibration, choice)) is not None:
+            return spectra
         if reader is None:
             raise FileFormatError(
                 f"{path} is HDF5, but none of {', '.join(FORMATS)}, and not ours ({own.WANTED}); "
-                f"it holds {_contents(file)}"
+                f"it holds {_contents(file)}. Say which array it is, as in: "
+                f"{command_line(path, '--dataset entry/data/data', '--axes row,col,channel')}"
             )
         measured: SpectralMap | LineMap = reader(path, file, calibration, choice)
         return measured
