@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from quietbeam.core.settings import configs_dir
 from quietbeam.ingest.documents.model import Descriptor, Start
 from quietbeam.ingest.profile.geometry import Geometry, geometry_of
 from quietbeam.ingest.profile.layout import Layout, layout_of
-from quietbeam.ingest.profile.resolve import choose
+from quietbeam.ingest.profile.resolve import ResolvedProfile, choose
 from quietbeam.ingest.profile.schema import BeamlineProfile, load_profile, spell_line
+from quietbeam.ingest.profile.source import MISSING, Setting, Source
 
 GENERIC: dict[str, Any] = yaml.safe_load((configs_dir() / "beamlines" / "generic.yaml").read_text())
 
@@ -109,6 +111,27 @@ def test_datasets_need_names_of_their_axes() -> None:
     )
     assert (found.detectors, found.lines) == (("a", "b"), ("Fe_Ka", "P_Ka"))
     assert set(found.datasets) == {"xs_counts", "i0_counts"} and found.has_i0 and not found.has_live_time
+
+
+def test_what_events_need_is_resolved_and_holds_no_profile() -> None:
+    """Sources of the start document are resolved with it, those of the configuration with the descriptor, each once."""
+    simulated = load_profile("simulated").model_copy(update={"match": {}})
+    doc: dict[str, Any] = {"shape": [2, 3], "names": ["a", "b"]}
+    array = simulated.counts.dataset
+    assert array is not None
+    array = array.model_copy(update={"detectors": Source(start="names"), "lines": Source(configuration="lines")})
+    changed = simulated.model_copy(update={"counts": simulated.counts.model_copy(update={"dataset": array})})
+    (resolved,) = choose([changed], Start(run="r", time=0.0, doc=doc))
+    assert resolved.detectors is not None and resolved.detectors.with_configuration({}) == ["a", "b"]
+    assert resolved.lines is not None and resolved.lines.with_configuration({}) is MISSING
+    doc.clear()
+    descriptor = Descriptor(
+        uid="d", run="r", stream="primary", data_keys={"xs_counts": {}}, configuration={"lines": ["Fe", "Zn"]}
+    )
+    found = layout_of([resolved], descriptor)
+    assert (found.detectors, found.lines) == (("a", "b"), ("Fe_Ka", "Zn_Ka"))
+    unresolved = (BeamlineProfile, ResolvedProfile, Setting, Source)
+    assert not [f.name for f in dataclasses.fields(found) if isinstance(getattr(found, f.name), unresolved)]
 
 
 def test_profiles_are_tried_in_order_and_say_why_not() -> None:
