@@ -1,8 +1,8 @@
-"""Samples of a run whose map is a sum of them: kept as they were measured, in the order of the scan.
+"""Samples of a run whose map is a sum of them, stored in the order of the scan.
 
 A zarr group ``<run>/samples`` of blocks of samples, each a row to
 :class:`~quietbeam.ingest.rows.assembler.RowAssembler`.
-Because a sample has its own place here, a document that comes again replaces what it brought before.
+A sample has its own index here, so a document that is delivered again replaces its earlier samples.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SampleBuffer:
     info
         Of the samples: `has_live_time` says whether samples have live times of their own.
     stride
-        Samples per event; 0 opens what is there.
+        Samples per event; 0 opens the samples on disk.
     gridded
         True when samples have positions.
     """
@@ -43,8 +43,8 @@ class SampleBuffer:
             self._group.attrs.update({"stride": stride})
         else:
             self._group = zarr.open_group(path / "samples", mode="r+", zarr_format=3)
-        stride_there: Any = self._group.attrs["stride"]
-        self.stride = int(stride_there)
+        stored_stride: Any = self._group.attrs["stride"]
+        self.stride = int(stored_stride)
         self._arrays: dict[str, zarr.Array[Any]] = {}
         for name in self._group.array_keys():
             array = self._group[name]
