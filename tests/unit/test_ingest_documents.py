@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 
 from quietbeam.core import codec
 from quietbeam.core.errors import DocumentError
+from quietbeam.core.model.not_measured import NO_DATA_CODE
 from quietbeam.ingest.documents.model import (
     Datums,
     Descriptor,
@@ -122,9 +123,9 @@ def test_integers_are_converted_exactly(dtype: str) -> None:
 
 
 def test_the_largest_count_is_kept_and_the_next_refused() -> None:
-    counts, good, problems = exact_counts(np.array([[[2**32 - 1]], [[2**32]]]), "counts")
-    assert counts[0, 0, 0] == 2**32 - 1 and counts[1, 0, 0] == 0
-    assert good.tolist() == [True, False] and problems == {"counts above 4294967295": 1}
+    counts, good, problems = exact_counts(np.array([[[2**32 - 2]], [[2**32 - 1]], [[2**32]]]), "counts")
+    assert counts.ravel().tolist() == [2**32 - 2, 0, 0]
+    assert good.tolist() == [True, False, False] and problems == {NO_DATA_CODE: 2}
 
 
 def test_each_bad_frame_is_counted_by_reason() -> None:

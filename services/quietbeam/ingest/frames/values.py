@@ -10,6 +10,7 @@ import numpy as np
 
 from quietbeam.core.errors import DocumentError
 from quietbeam.core.model.evidence import Kind
+from quietbeam.core.model.not_measured import I0_NOT_POSITIVE, usable_areas, usable_counts
 from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray, NumericArray
 
 from ..profile.layout import Layout
@@ -35,6 +36,8 @@ class Frames:
         (frame,) float64 measured positions in the geometry's units, or None.
     good
         (frame,) bool: False where a value cannot be used; such frames are not measured.
+    no_flux
+        (frame,) bool: only the I0 of the frame cannot be used; None when every I0 can.
     problems
         What was wrong, e.g. ``negative counts``, with the number of frames.
     """
@@ -45,6 +48,7 @@ class Frames:
     live_time_s: FloatArray | None = None
     slow: Float64Array | None = None
     fast: Float64Array | None = None
+    no_flux: BoolArray | None = None
     problems: dict[str, int] = field(default_factory=dict)
 
     def part(self, first: int, stop: int) -> Frames:
@@ -56,6 +60,7 @@ class Frames:
             live_time_s=self.live_time_s[first:stop] if self.live_time_s is not None else None,
             slow=self.slow[first:stop] if self.slow is not None else None,
             fast=self.fast[first:stop] if self.fast is not None else None,
+            no_flux=self.no_flux[first:stop] if self.no_flux is not None else None,
             problems=self.problems,
         )
 
@@ -70,10 +75,17 @@ def combine(layout: Layout, parts: Mapping[str, NumericArray]) -> Frames:
     """
     values: dict[str, Any] = {}
     good, problems = np.ones(len(next(iter(parts.values()))), bool), dict[str, int]()
+    flux = None
     for role, part in parts.items():
         values[role], usable, bad = _exact(layout, role, part)
-        good = good & usable
         problems |= bad
+        if role == "i0":
+            flux = usable
+        else:
+            good = good & usable
+    if flux is not None and not flux.all():
+        values["no_flux"] = good & ~flux
+        good = good & flux
     return Frames(good=good, problems=problems, **values)
 
 
@@ -105,39 +117,7 @@ def exact_counts(values: NumericArray, kind: Kind) -> tuple[NumericArray, BoolAr
         Not numbers at all.
     """
     _require_numbers(values, "counts are", "numbers")
-    flat = values.reshape(len(values), -1)
-    if kind == "areas":
-        areas, good, problems = _exact_areas(flat)
-        return areas.reshape(values.shape), good, problems
-    if flat.size and flat.dtype.kind in "iu" and int(flat.min()) >= 0 and int(flat.max()) <= UINT32_MAX:
-        return values.astype(np.uint32), np.ones(len(values), bool), {}  # the usual case, fast
-    bad: dict[str, BoolArray] = {}
-    finite = np.ones(flat.shape, bool)
-    with np.errstate(invalid="ignore"):
-        if flat.dtype.kind == "f":
-            finite = np.isfinite(flat)
-            bad["counts that are NaN or infinite"] = _any(~finite)
-        bad["negative counts"] = _any(finite & (flat < 0))
-        if flat.dtype.kind == "f":
-            bad["counts that are not integers"] = _any(finite & (flat != np.floor(flat)))
-        bad[f"counts above {UINT32_MAX}"] = _any(finite & (flat > UINT32_MAX))
-    good = ~np.logical_or.reduce(list(bad.values()))
-    out = np.zeros(flat.shape, np.uint32)
-    out[good] = flat[good].astype(np.uint32)
-    return out.reshape(values.shape), good, _frames_by_problem(bad)
-
-
-def _any(values: BoolArray) -> BoolArray:
-    """Return which frames of (frame, value) have a True."""
-    return np.asarray(values.any(axis=1))
-
-
-def _exact_areas(flat: NumericArray) -> tuple[FloatArray, BoolArray, dict[str, int]]:
-    with np.errstate(over="ignore"):
-        areas = flat.astype(np.float32)
-    good: BoolArray = np.asarray(np.isfinite(areas).all(axis=1))
-    areas = np.where(good[:, None], areas, 0).astype(np.float32)
-    return areas, good, _frames_by_problem({"areas that are not finite": ~good})
+    return usable_areas(values) if kind == "areas" else usable_counts(values)
 
 
 def exact_i0(values: NumericArray) -> tuple[FloatArray, BoolArray, dict[str, int]]:
@@ -148,7 +128,7 @@ def exact_i0(values: NumericArray) -> tuple[FloatArray, BoolArray, dict[str, int
     return (
         np.where(good, flux, 0).astype(np.float32),
         good,
-        _frames_by_problem({"I0 that is not positive": ~good}),
+        _frames_by_problem({I0_NOT_POSITIVE: ~good}),
     )
 
 

@@ -6,17 +6,20 @@ kill is a suffix of what was delivered before, and "the last one wins" gives the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from quietbeam.core.errors import DocumentError
+from quietbeam.core.model.not_measured import I0_NOT_POSITIVE
 from quietbeam.core.model.types import BoolArray, RowBlock, RunInfo
 
 from ..documents.delivery import Pending
 from ..frames.values import SHORT, Frames
 from ..profile.geometry import Geometry
-from .open_row import Columns, OpenRow, needed_parts
+from .open_row import NO_FLUX, Columns, OpenRow, needed_parts
 
 _ROWS_IN_MEMORY = 4
 """Rows that stay in memory after they were written: frames of a rewind change them."""
@@ -49,17 +52,22 @@ class RowAssembler:
         The run's buffer; rows that it has already can be changed by later frames.
     geometry
         Shape and scan order of the map.
+    without_flux
+        No I0 of the rows that the buffer has is positive.
 
     Attributes
     ----------
+    without_flux
+        True while no I0 of the run is positive: I0 then masks no pixel, and the map is not normalised.
     measured
         (row, col) bool, as on disk.
     pixels_measured
         Number of measured pixels.
     """
 
-    def __init__(self, buffer: RowStore, geometry: Geometry) -> None:
-        self._buffer, self._geometry = buffer, geometry
+    def __init__(self, buffer: RowStore, geometry: Geometry, *, without_flux: bool = False) -> None:
+        self._buffer, self._geometry, self.without_flux = buffer, geometry, without_flux
+        self._row_came = self._short_came = False
         self._needed = needed_parts(buffer.info, gridded=geometry.gridded)
         self._rows: dict[int, OpenRow] = {}
         self.measured = buffer.measured()
@@ -89,6 +97,10 @@ class RowAssembler:
         if n in (1, announced, self._geometry.pixels):
             return n
         if abs(n - width) <= SHORT * width:
+            self._row_came = True
+            return width
+        if n < width and (self._row_came or not self._short_came):
+            self._short_came = True  # a scan that was stopped in a row; the shape is wrong where every row is short
             return width
         raise DocumentError(
             f"arrays of {n} values are neither a pixel nor a row of {width} pixels; "
@@ -102,8 +114,13 @@ class RowAssembler:
             "geometry.shape of the profile points at the wrong entry"
         )
 
-    def put(self, index: int, frames: Frames, pending: Pending, now: float) -> None:
+    def put(self, index: int, frames: Frames, pending: Pending, now: float) -> Mapping[str, int]:
         """Put frames number `index`, `index` + 1 ... (in the order of acquisition) into their rows.
+
+        Returns
+        -------
+        problems
+            Why frames are not measured, with their number.
 
         Raises
         ------
@@ -116,7 +133,7 @@ class RowAssembler:
         if n == 1:
             row, col = self._geometry.place(index)
             self._merge(row, slice(col, col + 1), frames, pending, now)
-            return
+            return self._problems(frames)
         first = 0
         while first < n:
             row, start = divmod(index + first, width)
@@ -124,8 +141,28 @@ class RowAssembler:
             columns = self._geometry.columns(row, start, stop)
             self._merge(row, columns, frames.part(first, first + stop - start), pending, now)
             first += stop - start
+        return self._problems(frames)
+
+    def _problems(self, frames: Frames) -> Mapping[str, int]:
+        if not (self.without_flux and frames.problems):
+            return frames.problems
+        return {reason: n for reason, n in frames.problems.items() if reason != I0_NOT_POSITIVE}
+
+    def _begin_flux(self, now: float) -> None:
+        """Mask the pixels so far: the run has an I0, which was not positive there."""
+        self.without_flux = False
+        for row in self._rows.values():
+            row.dirty_since = row.dirty_since or now
+        for number in np.flatnonzero(self.measured.any(axis=1)):
+            block = self._buffer.read_row(int(number))
+            self._buffer.write_row(int(number), replace(block, measured=np.zeros_like(block.measured)))
+            self._written.append(int(number))
+        self.measured[:] = False
+        self.pixels_measured = 0
 
     def _merge(self, number: int, cols: Columns, frames: Frames, pending: Pending, now: float) -> None:
+        if self.without_flux and frames.i0 is not None and bool((frames.i0 > 0).any()):
+            self._begin_flux(now)
         row = self._rows.get(number) or self._open(number)
         row.merge(cols, frames, now)
         if row.dirty_since is not None:
@@ -136,6 +173,8 @@ class RowAssembler:
         row = OpenRow.create(self._buffer.info, measured, self._needed)
         if measured.any():
             row.restore(self._buffer.read_row(number))
+            if self.without_flux:
+                row.bad[measured] |= NO_FLUX
         self._rows[number] = row
         return row
 
@@ -168,7 +207,7 @@ class RowAssembler:
 
     def _block_of(self, _number: int, row: OpenRow) -> RowBlock:
         """Return a row as it is written."""
-        return row.to_block()
+        return row.to_block(without_flux=self.without_flux)
 
     def _write(self, number: int, row: OpenRow, *, final: bool) -> None:
         block = self._block_of(number, row)

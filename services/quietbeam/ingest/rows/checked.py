@@ -30,6 +30,8 @@ class CheckedRows(RowAssembler):
         The run's buffer; positions that it holds are checked first.
     geometry
         Announced shape and order.
+    without_flux
+        No I0 of the rows that the buffer has is positive.
 
     Raises
     ------
@@ -37,8 +39,8 @@ class CheckedRows(RowAssembler):
         The rows that are on disk contradict the announced order.
     """
 
-    def __init__(self, buffer: RunBuffer, geometry: Geometry) -> None:
-        super().__init__(buffer, geometry)
+    def __init__(self, buffer: RunBuffer, geometry: Geometry, *, without_flux: bool = False) -> None:
+        super().__init__(buffer, geometry, without_flux=without_flux)
         self.order = OrderCheck(geometry.shape, geometry.step)
         self._off: dict[int, set[int]] = {}
         for row in np.flatnonzero(self.measured.any(axis=1)):

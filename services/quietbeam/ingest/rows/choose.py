@@ -17,6 +17,9 @@ def assembler_of(buffer: RunBuffer, layout: Layout, max_samples: int) -> Assembl
     geometry, has_live_time = layout.geometry, layout.has_live_time
     if geometry.sums:
         return GridAssembler(buffer, geometry, has_live_time=has_live_time, max_samples=max_samples)
+    without_flux = buffer.info.has_i0 and bool(buffer.state().get("without_flux", not buffer.measured().any()))
     if buffer.info.has_positions:
-        return PositionedRows(buffer, geometry, has_live_time=has_live_time, max_samples=max_samples)
-    return RowAssembler(buffer, geometry)
+        return PositionedRows(
+            buffer, geometry, has_live_time=has_live_time, max_samples=max_samples, without_flux=without_flux
+        )
+    return RowAssembler(buffer, geometry, without_flux=without_flux)

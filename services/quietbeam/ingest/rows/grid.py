@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -56,6 +57,8 @@ class GridAssembler:
     measured
         (row, col) bool: cells with samples, as on disk.
     """
+
+    without_flux = False
 
     def __init__(
         self,
@@ -136,12 +139,12 @@ class GridAssembler:
             raise DocumentError(f"{n} samples, the events of this run have at most {self._store.stride}")
         return self._store.stride
 
-    def put(self, index: int, frames: Frames, pending: Pending, now: float) -> None:
+    def put(self, index: int, frames: Frames, pending: Pending, now: float) -> Mapping[str, int]:
         """Put samples measured as number `index`, `index` + 1 ... where they belong."""
         if self._samples is None:
             self.stride(1)
         assert self._samples is not None
-        self._samples.put(index, frames, pending, now)
+        return self._samples.put(index, frames, pending, now)
 
     def put_stored(self, index: int, frames: Frames, now: float) -> None:
         """Put samples whose documents need not be retained: the samples are on disk in another form."""

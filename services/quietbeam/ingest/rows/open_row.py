@@ -15,6 +15,8 @@ from ..frames.values import Frames
 
 COUNTS, I0, LIVE, SLOW, FAST = 1, 2, 4, 8, 16
 """Bits of the parts of a frame."""
+NO_FLUX = 128
+"""Bit of a pixel that only its I0 spoils."""
 IDLE_S = 1.0
 """A row in which nothing changed for so long is written although it is not whole."""
 OPEN_S = 2.0
@@ -105,14 +107,17 @@ class OpenRow:
         bits = _parts_of(frames) & self.needed
         seen, bad = self.seen[cols].copy(), self.bad[cols]
         now_bad = np.where(frames.good, 0, bits).astype(np.uint8)
-        changed = bool(((seen & bits) != bits).any() or ((bad & bits) != now_bad).any())
+        if frames.no_flux is not None:
+            now_bad[frames.no_flux] = NO_FLUX
+        clear = bits | (NO_FLUX if frames.i0 is not None else 0)
+        changed = bool(((seen & bits) != bits).any() or ((bad & clear) != now_bad).any())
         for target, values in self._targets(frames):
             if changed or not np.array_equal(target[..., cols], values):
                 changed = True
                 target[..., cols] = values
         if not changed:
             return
-        self.bad[cols] = (bad & ~np.uint8(bits)) | now_bad
+        self.bad[cols] = (bad & ~np.uint8(clear)) | now_bad
         self.seen[cols] = seen | bits
         self.n_whole += int(np.count_nonzero(self.seen[cols] == self.needed) - np.count_nonzero(seen == self.needed))
         self.changed_at = now
@@ -153,13 +158,19 @@ class OpenRow:
             return True
         return now - self.changed_at >= IDLE_S or age >= OPEN_S
 
-    def to_block(self) -> RowBlock:
-        """Return the row as it is written: counts are 0 where a pixel is not measured."""
-        measured = (self.seen == self.needed) & (self.bad == 0)
+    def to_block(self, *, without_flux: bool = False) -> RowBlock:
+        """Return the row as it is written: counts are 0 where a pixel is not measured.
+
+        Parameters
+        ----------
+        without_flux
+            No I0 of the run is positive so far: I0 is 1 everywhere, and masks no pixel.
+        """
+        bad = self.bad & ~np.uint8(NO_FLUX) if without_flux else self.bad
+        measured = (self.seen == self.needed) & (bad == 0)
         counts = np.where(measured, self.counts, 0).astype(self.counts.dtype)
-        return RowBlock(
-            counts=counts, measured=measured, i0=self.i0, live_time_s=self.live_time_s, positions=self.positions
-        )
+        i0 = np.ones_like(self.i0) if without_flux and self.i0 is not None else self.i0
+        return RowBlock(counts=counts, measured=measured, i0=i0, live_time_s=self.live_time_s, positions=self.positions)
 
 
 def _parts_of(frames: Frames) -> int:

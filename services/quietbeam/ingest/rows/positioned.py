@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,10 +57,14 @@ class PositionedRows:
         True when the run has live times.
     max_samples
         Largest number of samples.
+    without_flux
+        No I0 of the rows that the buffer has is positive.
     """
 
-    def __init__(self, buffer: RunBuffer, geometry: Geometry, *, has_live_time: bool, max_samples: int) -> None:
-        self._buffer, self._geometry = buffer, geometry
+    def __init__(
+        self, buffer: RunBuffer, geometry: Geometry, *, has_live_time: bool, max_samples: int, without_flux: bool
+    ) -> None:
+        self._buffer, self._geometry, self._without_flux = buffer, geometry, without_flux
         self._has_live_time, self._max = has_live_time, max_samples
         self._stride = 1
         self._levels = LevelGrid(geometry.shape)
@@ -68,9 +73,14 @@ class PositionedRows:
             self._rows = self._grid()
             return
         try:
-            self._rows = CheckedRows(buffer, geometry)
+            self._rows = CheckedRows(buffer, geometry, without_flux=without_flux)
         except OrderContradictedError:
             self._rows = self._with_swapped_axes() or self._regrid(0.0)
+
+    @property
+    def without_flux(self) -> bool:
+        """True while no I0 of the run is positive."""
+        return self._rows.without_flux if hasattr(self, "_rows") else self._without_flux
 
     @property
     def measured(self) -> BoolArray:
@@ -139,7 +149,7 @@ class PositionedRows:
         self._stride = self._rows.stride(n)
         return self._stride
 
-    def put(self, index: int, frames: Frames, pending: Pending, now: float) -> None:
+    def put(self, index: int, frames: Frames, pending: Pending, now: float) -> Mapping[str, int]:
         """Put frames number `index`, `index` + 1 ... (in the order of acquisition) into their rows.
 
         Raises
@@ -150,14 +160,14 @@ class PositionedRows:
             The disk cannot be written; put the frames again.
         """
         try:
-            self._rows.put(index, self._by_axis(frames), pending, now)
+            return self._rows.put(index, self._by_axis(frames), pending, now)
         except OrderContradictedError:
             self._rows.flush(now, everything=True)
             if swapped := self._with_swapped_axes():
                 self._rows = swapped
             else:
                 self._rows = self._regrid(now)
-            self.put(index, frames, pending, now)
+            return self.put(index, frames, pending, now)
 
     def flush(self, now: float, *, everything: bool = False) -> list[int]:
         """Write the rows that are due and return their numbers."""
@@ -185,7 +195,7 @@ class PositionedRows:
             return None
         self._swap_axes()
         try:
-            return CheckedRows(self._buffer, self._geometry)
+            return CheckedRows(self._buffer, self._geometry, without_flux=self.without_flux)
         except OrderContradictedError:
             self._swap_axes()
             return None

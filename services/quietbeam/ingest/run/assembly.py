@@ -29,6 +29,10 @@ from .results import Phase, PollResult, RowsWritten
 
 log = structlog.get_logger()
 
+_NOT_NORMALISED = (
+    "I0 is never positive: the map is NOT NORMALISED; check the ion chamber, or `i0` of the beamline profile"
+)
+
 
 class RunAssembly:
     """Rows and state of one map; to the rest of quietbeam, a map is a run.
@@ -68,7 +72,7 @@ class RunAssembly:
         self.phase = Phase.OPEN
         self._stale_after_s = settings.ingest.stale_after.total_seconds()
         self._result = PollResult()
-        self._placed = False
+        self._placed = self._without_flux = False
         info = run_info(start, layout, source)
         notes = [*admit(info, settings), *layout.notes, *_points_note(layout)]
         self.buffer = RunBuffer.create(settings.runs_dir, info)
@@ -190,6 +194,7 @@ class RunAssembly:
         if not rows:
             return []
         self.condition.mark_changed()
+        self._tell_missing_flux()
         return [
             RowsWritten(
                 run=self.uid,
@@ -198,6 +203,16 @@ class RunAssembly:
                 last_document=self.condition.last_document,
             )
         ]
+
+    def _tell_missing_flux(self) -> None:
+        """Say that a run with I0 is not normalised, and let a restarted ingest know it."""
+        if self._rows.without_flux != self._without_flux:
+            self._without_flux = self._rows.without_flux
+            self.buffer.update_state({"without_flux": self._without_flux})
+        if self._without_flux:
+            self.condition.warn(_NOT_NORMALISED, once=True)
+        else:
+            self.condition.withdraw(_NOT_NORMALISED)
 
     def _follow_readbacks(self, *, ended: bool = False) -> None:
         """Let the run's info say where its pixels are, as soon as the motors' readings tell, and again at its end."""

@@ -70,6 +70,11 @@ class RunCondition:
         """Let the run be shown again."""
         self.revision += 1
 
+    def withdraw(self, text: str) -> None:
+        """Remove a sentence that is no longer true."""
+        if self._warnings.pop(text, None) is not None:
+            self.mark_changed()
+
     def warn(self, text: str, n: int = 1, *, once: bool = False) -> None:
         """Add a sentence that is true `n` times; equal sentences are counted, unless it is to stand there once."""
         if once and text in self._warnings:

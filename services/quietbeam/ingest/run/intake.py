@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from quietbeam.core.errors import DataNotReadyError, DocumentError
@@ -140,15 +141,15 @@ class Intake:
             )
         self.frames_per_event = n if gridded else stride
         index = (event.seq_num - 1) * stride
-        self._rows.put(index, frames, pending, now)
-        if frames.problems:
-            raise DocumentError(self._mask_problem(f"event {event.seq_num}", index, frames))
+        problems = self._rows.put(index, frames, pending, now)
+        if problems:
+            raise DocumentError(self._mask_problem(f"event {event.seq_num}", index, problems))
 
-    def _mask_problem(self, subject: str, index: int, frames: Frames) -> str:
+    def _mask_problem(self, subject: str, index: int, problems: Mapping[str, int]) -> str:
         """Count the frames that are not measured and return why they are not."""
-        for reason, n in frames.problems.items():
+        for reason, n in problems.items():
             self._condition.warn(f"frames with {reason} are not measured", n)
-        return f"{subject} (pixel {index}): {', '.join(frames.problems)}; not measured"
+        return f"{subject} (pixel {index}): {', '.join(problems)}; not measured"
 
     def poll(self, now: float) -> list[Refused]:
         """Look at the files again; return the documents whose data did not come in time or cannot be used.
@@ -181,9 +182,8 @@ class Intake:
 
     def _poll_files(self, now: float) -> None:
         def put(index: int, frames: Frames, pending: Pending, subject: str) -> None:
-            self._rows.put(index, frames, pending, now)
-            if frames.problems:
-                self._refuse("stream_datum", self._mask_problem(subject, index, frames))
+            if problems := self._rows.put(index, frames, pending, now):
+                self._refuse("stream_datum", self._mask_problem(subject, index, problems))
 
         for problem in self._files.poll(self._layout, put, now):
             self._refuse("stream_datum", problem)
