@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from quietbeam.core import codec
 from quietbeam.core.errors import BufferConflictError, DocumentError, InputError, ProfileError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
@@ -22,16 +21,15 @@ from ..documents.model import (
     Stop,
     StreamDatum,
     StreamResource,
-    merge_descriptors,
 )
 from ..frames.detector_files import DetectorFiles
 from ..frames.file_frames import FileFrames
 from ..frames.legacy_datums import DatumStore
-from ..profile.layout import Layout, layout_of
-from ..profile.resolve import ResolvedProfile, choose
+from ..profile.layout import Layout
 from ..profile.schema import BeamlineProfile
 from .assembly import RunAssembly
 from .condition import RunCondition
+from .definition import RunDefinition
 from .final_state import stopped_state
 from .held import HeldDocuments
 from .map_split import Data
@@ -71,20 +69,17 @@ class RunRouter:
         source: str = "",
     ) -> None:
         self.uid, self.source = uid, source
-        self._settings, self._profiles = settings, profiles
+        self._settings = settings
         self.phase = Phase.AWAITING_START
         self.condition = RunCondition(uid)
-        self.start: Start | None = None
         self.stop: Stop | None = None
         self.layout: Layout | None = None
         self.maps: RunMaps | None = None
-        self._candidates: list[ResolvedProfile] = []
-        self._descriptors: dict[str, Descriptor] = {}
+        self._definition = RunDefinition(uid, profiles)
         self._held = HeldDocuments(uid)
         timeout_s = settings.ingest.file_timeout.total_seconds()
         self._files, self._datums = FileFrames(files, timeout_s), DatumStore(files)
         self._layout_error = ""
-        self._uid_reused = False
         self._refused: list[Refused] = []
 
     # --- what others read ---------------------------------------------------------------------------------------
@@ -96,7 +91,8 @@ class RunRouter:
     @property
     def time_start(self) -> float | None:
         """Time of the start document, or None before it."""
-        return self.start.time if self.start is not None else None
+        start = self._definition.start
+        return start.time if start is not None else None
 
     @property
     def assembly(self) -> RunAssembly | None:
@@ -108,12 +104,12 @@ class RunRouter:
         """True when each map is a run to others, and this run is not."""
         if self.maps is not None:
             return not self.maps.single
-        return any(resolved.geometry.maps > 1 for resolved in self._candidates)
+        return self._definition.several_maps
 
     @property
     def descriptors(self) -> list[Descriptor]:
         """The descriptors that came."""
-        return list(self._descriptors.values())
+        return list(self._definition.descriptors.values())
 
     @property
     def idle(self) -> bool:
@@ -126,7 +122,7 @@ class RunRouter:
             yield from self.maps
         if self.maps is None or not self.maps.single:
             unusable = self.condition.state is RunState.UNUSABLE
-            if unusable or (self.start is not None and not self.holds_several_maps):
+            if unusable or (self.phase is not Phase.AWAITING_START and not self.holds_several_maps):
                 yield self
 
     def status(self) -> dict[str, Any]:
@@ -163,7 +159,7 @@ class RunRouter:
             self._hold(document, pending, now)
         else:
             self._handle_begun(document, pending, now)
-        if self.phase is not Phase.AWAITING_START and self._held.any_usable(self._descriptors):
+        if self.phase is not Phase.AWAITING_START and self._held.any_usable(self._definition.descriptors):
             self._replay_held(now)
 
     def _handle_begun(self, document: Document, pending: Pending, now: float) -> None:
@@ -184,39 +180,35 @@ class RunRouter:
                     self._datums.add_datums(document, pending)
 
     def _handle_start(self, start: Start) -> None:
-        if self.start is not None:
-            if codec.pack(self.start.doc) != codec.pack(start.doc):
-                self._uid_reused = True
-                text = (
-                    f"run {self.uid} started twice with different documents: the first run is kept, give each its uid"
-                )
-                self.condition.warn(text)
-                raise DocumentError(text)
-            return
-        self.start, self.phase = start, Phase.AWAITING_DESCRIPTOR
+        try:
+            if self._definition.is_repeated(start):
+                return
+        except DocumentError as error:
+            self.condition.warn(str(error))
+            raise
+        self.phase = Phase.AWAITING_DESCRIPTOR
         if self.condition.state is RunState.UNUSABLE:
             self.condition.warn("documents that came before the start document were given up")
             self.condition.become(RunState.RUNNING)
         try:
-            self._candidates = choose(self._profiles, start)
+            self._definition.begin(start)
         except ProfileError as error:
             self.condition.become(RunState.UNUSABLE, str(error))
         self.condition.mark_changed()
 
     def _handle_descriptor(self, descriptor: Descriptor) -> None:
-        if descriptor.uid in self._descriptors:
+        definition = self._definition
+        if descriptor.uid in definition.descriptors:
             return
-        if self._uid_reused:
+        if definition.uid_reused:
             raise DocumentError(f"run {self.uid}: its uid was used twice; documents of the second run are refused")
-        reading = [resolved for resolved in self._candidates if resolved.reads(descriptor.stream)]
-        # Keys in streams of their own: the layout follows from all descriptors, when the first event has come.
-        if self.maps is None and reading and not all(resolved.split_streams for resolved in reading):
+        if self.maps is None and definition.has_counts(descriptor):
             try:
                 self._open(descriptor)
             except DocumentError:
-                self._descriptors[descriptor.uid] = descriptor
+                definition.add(descriptor)
                 raise
-        self._descriptors[descriptor.uid] = descriptor
+        definition.add(descriptor)
 
     def _handle_stop(self, stop: Stop) -> None:
         if self.stop is not None and self.stop != stop:
@@ -227,15 +219,15 @@ class RunRouter:
     def _handle_data(self, document: Data, pending: Pending, now: float) -> None:
         if self.maps is None and self.condition.state is RunState.UNUSABLE:
             return
-        descriptor = self._descriptors.get(document.descriptor)
+        descriptor = self._definition.descriptors.get(document.descriptor)
         if descriptor is None:
             self._hold(document, pending, now)
             return
         if descriptor.stream == "interruptions" and isinstance(document, Event):
             self._handle_interruption(document)
             return
-        if self.maps is None:
-            self._open_split_streams(descriptor)
+        if self.maps is None and (merged := self._definition.split_streams(descriptor)) is not None:
+            self._open(merged)
         if self.layout is not None and self.layout.reads(descriptor.stream):
             if self.condition.state is RunState.PAUSED:
                 self.condition.become(RunState.RUNNING)
@@ -257,10 +249,18 @@ class RunRouter:
 
     def _open(self, descriptor: Descriptor) -> None:
         """Find where the counts are and open the maps."""
-        assert self.start is not None
+        assert self._definition.start is not None
         try:
-            layout = layout_of(self._candidates, descriptor)
-            maps = RunMaps(self.start, layout, self.condition, self._files, self._datums, self._settings, self.source)
+            layout = self._definition.layout(descriptor)
+            maps = RunMaps(
+                self._definition.start,
+                layout,
+                self.condition,
+                self._files,
+                self._datums,
+                self._settings,
+                self.source,
+            )
         except (ProfileError, BufferConflictError, InputError) as error:
             self._layout_error = str(error)
             self.condition.become(RunState.UNUSABLE, str(error))
@@ -269,19 +269,10 @@ class RunRouter:
         if self.condition.state is RunState.UNUSABLE:
             self.condition.become(RunState.RUNNING)
 
-    def _open_split_streams(self, descriptor: Descriptor) -> None:
-        """Open a run whose keys have streams of their own, by all descriptors that are there."""
-        split = [
-            resolved for resolved in self._candidates if resolved.split_streams and resolved.reads(descriptor.stream)
-        ]
-        descriptors = [d for d in self._descriptors.values() if any(resolved.reads(d.stream) for resolved in split)]
-        if descriptors:
-            self._open(merge_descriptors(descriptors))
-
     # --- held documents -----------------------------------------------------------------------------------------
 
     def _hold(self, document: Document, pending: Pending, now: float) -> None:
-        if (self.maps is None and self.condition.state is RunState.UNUSABLE) or self._uid_reused:
+        if (self.maps is None and self.condition.state is RunState.UNUSABLE) or self._definition.uid_reused:
             return
         self._held.hold(document, pending, now)
 
@@ -298,18 +289,14 @@ class RunRouter:
     def _handle_without_descriptor(self, document: Event | EventPage, pending: Pending, now: float) -> None:
         """Use events whose descriptor never came by their own keys."""
         if self.maps is None:
-            stream = self._candidates[0].profile.stream if self._candidates else "primary"
-            keys: dict[str, dict[str, Any]] = {str(key): {} for key in document.data}
-            self._open(
-                Descriptor(uid=document.descriptor, run=self.uid, stream=stream, data_keys=keys, configuration={})
-            )
+            self._open(self._definition.descriptor_of(document))
             self.condition.warn("the descriptor never came; the keys of the events were used")
         assert self.layout is not None
         if self.layout.keys and set(self.layout.keys) <= set(document.data):
             self._give_to_maps(document, pending, now)
 
     def _give_up_held(self, now: float) -> None:
-        if self.start is not None:
+        if self.phase is not Phase.AWAITING_START:
             self._replay_held(now, without_descriptor=True)
             self._refused += self._held.give_up("stream_datum without its descriptor")
             return
@@ -342,7 +329,7 @@ class RunRouter:
         """
         if self.phase is Phase.GIVEN_UP:
             return PollResult()
-        if self._held.held_s(now) > (ORPHAN_S if self.start is None else DESCRIPTOR_S):
+        if self._held.held_s(now) > (ORPHAN_S if self.phase is Phase.AWAITING_START else DESCRIPTOR_S):
             self._give_up_held(now)
         result = PollResult()
         if self.maps is not None:
@@ -352,7 +339,7 @@ class RunRouter:
             result.extend(self.maps.poll(now, more_held=held))
         if self.stop is not None and self.phase is not Phase.ENDED and self.idle:
             self._end()
-        if self.stop is None and self.start is not None:
+        if self.stop is None and self.phase is not Phase.AWAITING_START:
             self.condition.check_silence(now, self._settings.ingest.stale_after.total_seconds())
         result.refused.extend(self._refused)
         self._refused.clear()
@@ -379,10 +366,7 @@ class RunRouter:
         self._files.close()
         self._datums.close()
         if self.maps is None and self.condition.state is not RunState.UNUSABLE:
-            streams = ", ".join(sorted({d.stream for d in self._descriptors.values()})) or "none"
-            wanted = ", ".join(sorted({resolved.profile.stream for resolved in self._candidates}))
-            reason = f"run {self.uid} ended without counts: stream {wanted} never came; streams that came: {streams}"
-            self.condition.become(RunState.UNUSABLE, self._layout_error or reason)
+            self.condition.become(RunState.UNUSABLE, self._layout_error or self._definition.no_counts())
         elif self.maps is not None and not self.maps.single:
             self.condition.become(stopped_state(self.stop, missing=False), self.stop.reason)
         self.phase = Phase.ENDED
