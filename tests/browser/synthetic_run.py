@@ -119,7 +119,7 @@ class SyntheticRun:
         self.buffer.update_map_attributes(
             version=self.version, rows=self.rows, final=final, evidence=evidence.to_dict()
         )
-        MapHistory(self.buffer).note(self.version, evidence, self.buffer.measured(), final=final)
+        MapHistory(self.buffer).add(self.version, evidence, self.buffer.measured(), final=final)
         runs.write_status(
             self._redis,
             self.uid,

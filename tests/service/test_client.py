@@ -305,8 +305,10 @@ def test_errors_of_the_plan_pass_through(url: str, beamline: Beamline) -> None:
 
 def test_what_is_asked_for(client: Client) -> None:
     watch = SnrWatch(client, 10.0, ["Fe_Ka"])
-    assert watch._enough({"Fe_Ka": {"factor_denoised": 0.9, "factor_raw": 7.0}})
-    assert not watch._enough({"Fe_Ka": {"factor_denoised": 1.1, "factor_raw": 7.0}})
-    assert watch._enough({"Fe_Ka": {"factor_denoised": None, "factor_raw": 0.9}})  # raw is what is shown
-    assert not watch._enough({}) and not watch._enough({"Ca_Ka": {"factor_denoised": 0.1}})
-    assert not SnrWatch(client, 10.0, estimate="raw")._enough({"Fe_Ka": {"factor_denoised": 0.9, "factor_raw": 7.0}})
+    assert watch._is_reached({"Fe_Ka": {"factor_denoised": 0.9, "factor_raw": 7.0}})
+    assert not watch._is_reached({"Fe_Ka": {"factor_denoised": 1.1, "factor_raw": 7.0}})
+    assert watch._is_reached({"Fe_Ka": {"factor_denoised": None, "factor_raw": 0.9}})  # raw is what is shown
+    assert not watch._is_reached({}) and not watch._is_reached({"Ca_Ka": {"factor_denoised": 0.1}})
+    assert not SnrWatch(client, 10.0, estimate="raw")._is_reached(
+        {"Fe_Ka": {"factor_denoised": 0.9, "factor_raw": 7.0}}
+    )

@@ -15,7 +15,7 @@ from conftest import wait_until
 from quietbeam.core import codec
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import Connection, connect
-from quietbeam.runengine.publisher import RedisPublisher, pack_what_can_be
+from quietbeam.runengine.publisher import RedisPublisher, pack_or_stringify
 
 if TYPE_CHECKING:
     from conftest import ValkeyProcess
@@ -78,7 +78,7 @@ def test_nothing_that_it_is_given_makes_it_raise(redis_server: str, redis: Conne
 
 
 def test_values_without_a_wire_form_travel_as_text() -> None:
-    payload, whole = pack_what_can_be({"uid": "u", "path": Path("/a"), "data": {"x": 3}})
+    payload, whole = pack_or_stringify({"uid": "u", "path": Path("/a"), "data": {"x": 3}})
     assert not whole
     assert codec.unpack(payload) == {"uid": "u", "path": "/a", "data": {"x": 3}}
 

@@ -34,7 +34,7 @@ def run(settings: Settings, redis: Connection) -> SyntheticRun:
         run.add_rows(rows)
         run.denoise()
         measured = run.buffer.measured()
-        MapHistory(run.buffer).note(run.version, run.evidence(final=False, improved=True), measured)
+        MapHistory(run.buffer).add(run.version, run.evidence(final=False, improved=True), measured)
     run.add_rows(1, cols=4)
     return run
 
@@ -107,16 +107,16 @@ def test_earlier_states_of_the_maps_can_be_read_again(client: TestClient, run: S
 
 def test_history_is_bounded_and_keeps_its_ends(run: SyntheticRun) -> None:
     history = MapHistory(run.buffer)
-    history.keep = 4
+    history.max_maps = 4
     for version in range(3, 30):
-        history.note(version, run.evidence(final=False, improved=True), run.buffer.measured())
+        history.add(version, run.evidence(final=False, improved=True), run.buffer.measured())
     states = history.states()
     assert [s.version for s in states] == list(range(1, 30))
     kept = [s.version for s in states if s.maps]
     assert len(kept) == 4 and kept[0] == 1 and kept[-1] == 29
     assert len(thinned(states, 10)) == 10 and thinned(states, 10)[-1].version == 29
     # a worker that begins anew goes on from the version in the buffer: nothing is there twice
-    history.note(20, run.evidence(final=False, improved=True), run.buffer.measured())
+    history.add(20, run.evidence(final=False, improved=True), run.buffer.measured())
     assert [s.version for s in history.states()] == list(range(1, 21))
 
 

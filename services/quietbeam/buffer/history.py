@@ -62,9 +62,9 @@ class MapHistory:
         self._folder = buffer.path / "history"
         self._states_file = self._folder / "states.jsonl"
         pixels = len(buffer.info.lines) * buffer.info.shape[0] * buffer.info.shape[1]
-        self.keep = int(np.clip(MAP_BYTES // max(8 * pixels, 1), 0, MAPS))
+        self.max_maps = int(np.clip(MAP_BYTES // max(8 * pixels, 1), 0, MAPS))
 
-    def note(self, version: int, evidence: RunEvidence, measured: BoolArray, *, final: bool = False) -> None:
+    def add(self, version: int, evidence: RunEvidence, measured: BoolArray, *, final: bool = False) -> None:
         """Keep the maps that the buffer holds now, under their version.
 
         Parameters
@@ -94,7 +94,7 @@ class MapHistory:
         )
         states = [s for s in self.states() if s.version < version]  # a worker that began anew counts on from the buffer
         states = thinned([*states, state], STATES)
-        if self.keep:
+        if self.max_maps:
             out = io.BytesIO()
             denoised, uncertainty = self._buffer.read_map("denoised"), self._buffer.read_map("uncertainty")
             np.savez(
@@ -102,7 +102,7 @@ class MapHistory:
             )  # packing would keep rows waiting
             self._replace(f"{version}.npz", out.getvalue())
         self._replace("states.jsonl", b"".join(orjson.dumps(asdict(s)) + b"\n" for s in states))
-        kept = thinned([s for s in self.states() if s.maps], self.keep)
+        kept = thinned([s for s in self.states() if s.maps], self.max_maps)
         for path in self._folder.glob("*.npz"):
             if path.stem not in {str(s.version) for s in kept}:
                 path.unlink(missing_ok=True)

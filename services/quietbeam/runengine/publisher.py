@@ -11,6 +11,7 @@ import itertools
 import os
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,29 +108,29 @@ class RedisPublisher:
         self._dropped_total = 0
         self._spool = _open_spool(spool_dir, url, max_spool_bytes)
         self._spooled_bytes = self._spool.size if self._spool else 0
-        self._thread = threading.Thread(target=self._work, name="quietbeam-publisher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="quietbeam-publisher", daemon=True)
         self._thread.start()
         atexit.register(self.close, 5.0)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take one document; never raises, never waits for the network or the disk."""
+        """Queue one document; never raises, never waits for the network or the disk."""
         try:
-            payload, whole = pack_what_can_be(doc)
-            if not whole:
+            payload, complete = pack_or_stringify(doc)
+            if not complete:
                 self._unencodable += 1
             record = Record(str(name), self._run_of(name, doc), payload)
             with self._lock:
-                full = self._bytes + len(payload) > self._max_queue_bytes
-                if not full:
+                is_full = self._bytes + len(payload) > self._max_queue_bytes
+                if not is_full:
                     self._bytes += len(payload)
                     self._queue.append(record)
-            if full:
+            if is_full:
                 self._drop(record)
             if not self._wake.is_set():
                 self._wake.set()
         except Exception as error:
             self._dropped_total += 1
-            _quietly("document_not_published", error)
+            _log_quietly("document_not_published", error)
 
     def stats(self) -> PublisherStats:
         """Return where the documents are."""
@@ -172,19 +173,20 @@ class RedisPublisher:
 
     # --- in the sending thread ----------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while True:
             try:
-                if self._turn():
+                if self._step():
                     break
             except Exception as error:  # the thread must outlive anything
-                _quietly("publisher_error", error)
+                _log_quietly("publisher_error", error)
                 self._closing.wait(_RETRY_S)
         if self._spool:
             self._spool.close()
         self._redis.close()
 
-    def _turn(self) -> bool:
+    def _step(self) -> bool:
+        """Send what is there; True when the thread may end."""
         idle = not self._queue and (self._spool is None or self._spool.empty)
         if self._closing.is_set():
             if idle:
@@ -236,7 +238,7 @@ class RedisPublisher:
                     if size > _BATCH_BYTES:
                         break
             self._send(records)
-            self._forget(len(records))
+            self._remove_from_queue(len(records))
             if self._bytes > self._max_queue_bytes // 2:
                 self._to_spool()
 
@@ -247,7 +249,7 @@ class RedisPublisher:
             pipe.execute()
         self._sent += len(records)
 
-    def _forget(self, n: int) -> None:
+    def _remove_from_queue(self, n: int) -> None:
         with self._lock:
             for _ in range(n):
                 self._bytes -= len(self._queue.popleft().doc)
@@ -258,12 +260,12 @@ class RedisPublisher:
         for _ in range(len(self._queue)):
             record = self._queue[0]
             try:
-                kept = self._spool.append(record, reserve=0 if record.name in _BULK else _RESERVE)
+                appended = self._spool.append(record, reserve=0 if record.name in _BULK else _RESERVE)
             except OSError as error:
-                _quietly("spool_refused", error)
+                _log_quietly("spool_not_written", error)
                 break  # stays in memory, which is bounded
-            self._forget(1)
-            if not kept:
+            self._remove_from_queue(1)
+            if not appended:
                 self._drop(record)
         self._spooled_bytes = self._spool.size
 
@@ -298,7 +300,7 @@ def zmq_publisher(address: str, *, wait_s: float = 2.0) -> Publisher:
     import zmq
     from bluesky.callbacks.zmq import Publisher
 
-    publisher = Publisher(address.removeprefix("zmq://"), serializer=lambda doc: pack_what_can_be(doc)[0])
+    publisher = Publisher(address.removeprefix("zmq://"), serializer=lambda doc: pack_or_stringify(doc)[0])
     socket = publisher._socket
     socket.disconnect(publisher.address)
     socket.setsockopt(zmq.SNDHWM, 100_000)
@@ -314,12 +316,18 @@ def zmq_publisher(address: str, *, wait_s: float = 2.0) -> Publisher:
     return publisher
 
 
-def pack_what_can_be(doc: Mapping[str, Any]) -> tuple[bytes, bool]:
-    """Return the wire form, and whether every value had one; those without travel as text."""
+def pack_or_stringify(doc: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """Return the wire form, and whether every value had one; the others are sent as text."""
     try:
         return codec.pack(doc), True
     except Exception:
         return codec.pack(_plain(doc)), False
+
+
+def pack_what_can_be(doc: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """Old name of :func:`pack_or_stringify`."""
+    warnings.warn("pack_what_can_be is called pack_or_stringify now", DeprecationWarning, stacklevel=2)
+    return pack_or_stringify(doc)
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -345,12 +353,15 @@ def _open_spool(spool_dir: str | Path | None, url: str, max_bytes: int) -> Spool
         return Spool(Path(spool_dir), url, max_bytes=max_bytes)
     except OSError as error:
         log.warning(
-            "no_spool", folder=str(spool_dir), error=str(error), remedy="give spool_dir a folder that is writable"
+            "spool_unavailable",
+            folder=str(spool_dir),
+            error=str(error),
+            remedy="give spool_dir a folder that is writable",
         )
         return None
 
 
-def _quietly(event: str, error: Exception) -> None:
+def _log_quietly(event: str, error: Exception) -> None:
     try:
         log.warning(event, error=f"{type(error).__name__}: {error}"[:500])
     except Exception:

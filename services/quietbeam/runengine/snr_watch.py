@@ -23,16 +23,16 @@ Plan = Generator[Any, Any, Any]
 
 
 class SnrWatch:
-    """Asks quietbeam now and then whether a run has the wanted SNR, in a thread of its own.
+    """Asks quietbeam at intervals whether a run has the wanted SNR, in its own thread.
 
-    An answer that does not come, or says nothing yet, is "no": without quietbeam the scan goes on as planned.
+    A missing answer counts as "no": without quietbeam the scan continues as planned.
 
     Parameters
     ----------
     client
-        Where to ask; closed by :meth:`stop`.
+        Client of the REST API; closed by :meth:`stop`.
     lines
-        Lines that must all have it; empty: every line of the run.
+        Lines that must all reach it; empty: every line of the run.
     estimate
         ``denoised``: the lower end of the dwell gain must be enough; ``raw``: without denoising.
     """
@@ -42,38 +42,35 @@ class SnrWatch:
     ) -> None:
         self._client, self._snr, self._lines, self._every_s = client, snr, tuple(lines), every_s
         self._factor = "factor_raw" if estimate == "raw" else "factor_denoised"
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self.reached = threading.Event()
-        self.asked = 0
         self._thread: threading.Thread | None = None
 
     def start(self, uid: str) -> None:
-        """Begin to ask about a run."""
+        """Watch a run."""
         self._thread = threading.Thread(target=self._watch, args=(uid,), name="snr-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more."""
-        self._over.set()
+        """End the thread and close the client."""
+        self._stopped.set()
         if self._thread is not None:
             self._thread.join(timeout=5.0)
         self._client.close()
 
     def _watch(self, uid: str) -> None:
-        while not self._over.wait(self._every_s):
+        while not self._stopped.wait(self._every_s):
             try:
                 advice = self._client.run(uid).advice(self._snr)
             except QuietbeamError as error:
-                log.debug("no_advice", run=uid, error=str(error))
+                log.debug("snr_advice_unavailable", run=uid, error=str(error))
                 continue
-            finally:
-                self.asked += 1
-            if self._enough(advice):
+            if self._is_reached(advice):
                 log.info("snr_reached", run=uid, snr=self._snr)
                 self.reached.set()
                 return
 
-    def _enough(self, advice: dict[str, dict[str, Any]]) -> bool:
+    def _is_reached(self, advice: dict[str, dict[str, Any]]) -> bool:
         wanted = self._lines or tuple(advice)
         factors = []
         for line in wanted:
@@ -111,13 +108,13 @@ def stop_at_snr(
     """
     watch = SnrWatch(Client(url, api_key, timeout_s=5.0), snr, lines, estimate=estimate, every_s=every_s)
     try:
-        return (yield from _ended(plan, watch, on, f"quietbeam: SNR {snr:g} reached"))
+        return (yield from _until_reached(plan, watch, on, f"quietbeam: SNR {snr:g} reached"))
     finally:
         watch.stop()
 
 
-def _ended(plan: Plan, watch: SnrWatch, on: str, reason: str) -> Plan:
-    """Pass messages on; when the watch says so, throw the RunEngine's own request to stop into the plan."""
+def _until_reached(plan: Plan, watch: SnrWatch, on: str, reason: str) -> Plan:
+    """Yield the messages of the plan; when the SNR is reached, throw the RunEngine's own request to stop into it."""
     is_open = False
     stopping = False
     answer: Any = None

@@ -55,7 +55,7 @@ class Spool:
     target
         Where the records go in the end (a URL); only segments with the same target are taken over.
     max_bytes
-        Most bytes kept; :meth:`append` refuses more.
+        Most bytes on disk; :meth:`append` refuses more.
     """
 
     def __init__(self, folder: Path, target: str, *, max_bytes: int) -> None:
@@ -63,9 +63,10 @@ class Spool:
         self._tag = hashlib.sha256(target.encode()).hexdigest()[:12]
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._segments: list[_Segment] = []
-        self._adopt()
+        self._take_over_segments()
 
-    def _adopt(self) -> None:
+    def _take_over_segments(self) -> None:
+        """Lock the segments that dead publishers left, oldest first."""
         for path in sorted(self._folder.glob(f"*-{self._tag}.spool")):
             try:
                 lock = _lock(path)
@@ -83,21 +84,21 @@ class Spool:
 
     @property
     def size(self) -> int:
-        """Bytes that wait on disk."""
+        """Bytes on disk that are not yet sent."""
         return sum(segment.size - segment.offset for segment in self._segments)
 
     @property
     def empty(self) -> bool:
-        """True when nothing waits."""
+        """True when nothing is left to send."""
         return not self._segments
 
     def append(self, record: Record, *, reserve: int = 0) -> bool:
-        """Keep a record; False when that would exceed `max_bytes + reserve`.
+        """Append a record; False when that would exceed `max_bytes + reserve`.
 
         Raises
         ------
         OSError
-            The disk refuses.
+            The disk cannot be written.
         """
         payload = msgpack.packb((record.name, record.run, record.doc), use_bin_type=True)
         if self.size + len(payload) + _HEAD.size > self._max_bytes + reserve:
@@ -156,7 +157,7 @@ class Spool:
         _remove(self._segments.pop(0))
 
     def close(self) -> None:
-        """Unlock the segments; what is left waits for the next publisher."""
+        """Unlock the segments; the next publisher sends what is left."""
         for segment in self._segments:
             segment.file.close()
             segment.lock.release()

@@ -69,7 +69,7 @@ class MapWriter:
         if evidence is None:
             return
         try:
-            self._history.note(self.version, evidence, measured, final=final)
+            self._history.add(self.version, evidence, measured, final=final)
         except OSError as error:
             log.warning("history_not_written", run=self._buffer.info.uid, error=str(error))
 
