@@ -123,7 +123,7 @@ def test_a_deleted_run_is_gone_everywhere_and_who_did_it_is_in_the_log(
         asked = client.delete(HERE)
         assert client.delete(HERE).headers["location"] == asked.headers["location"]
         turn(ingest, lambda: follow(client, asked)["state"] == "running")
-    audit = next(line for line in log if line["event"] == "action_asked")
+    audit = next(line for line in log if line["event"] == "action_requested")
     assert (audit["action"], audit["run"], audit["by"], audit["kind"]) == (
         "delete",
         "run-1",
@@ -184,8 +184,8 @@ def test_what_must_not_be_deleted_is_refused_with_what_to_do(
     assert "still measured" in problem(client.delete(HERE), 409)
     runs.write_status(redis, "run-1", state=RunState.STALE)
     assert client.delete(HERE).status_code == 202
-    assert "delete was asked" in problem(client.post(f"{HERE}/denoise"), 409)
-    assert "delete was asked" in problem(client.put(f"{HERE}/pin"), 409)
+    assert "delete was requested" in problem(client.post(f"{HERE}/denoise"), 409)
+    assert "delete was requested" in problem(client.put(f"{HERE}/pin"), 409)
 
 
 def test_a_deletion_waits_for_the_worker_and_fails_when_the_run_was_pinned_meanwhile(
@@ -253,7 +253,7 @@ def test_a_worker_that_dies_over_it_is_followed_by_one_that_knows_what_was_asked
     client: TestClient, run: SyntheticRun, settings: Settings, redis: Connection
 ) -> None:
     asked = client.post(f"{HERE}/denoise", json={"weights": OLDER, "budget_s": 0})
-    DenoiseStage(settings, redis, owner="here")._requests.turn()  # and it dies before it has the run
+    DenoiseStage(settings, redis, owner="here")._requests.poll()  # and it dies before it has the run
     assert follow(client, asked)["state"] == "running"
     turn(DenoiseStage(settings, redis, owner="there"), lambda: follow(client, asked)["state"] == "done")
     assert attributes(client)["denoise"]["model"] == OLDER
@@ -263,7 +263,7 @@ def test_a_run_that_the_worker_has_in_hand_begins_anew_with_what_was_asked(
     client: TestClient, run: SyntheticRun, settings: Settings, redis: Connection
 ) -> None:
     worker = DenoiseStage(settings, redis, owner="here")
-    worker._take("run-1")
+    worker._start_job("run-1")
     action = actions.ask(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": OLDER, "budget_s": 0})
     turn(worker, lambda: (actions.read(redis, action.id) or action).settled)
     assert attributes(client)["denoise"]["model"] == OLDER

@@ -172,13 +172,13 @@ def test_wrong_keys_are_limited_for_each_address_and_memory_is_bounded(monkeypat
     limit = identity.FailureLimit()
     for _ in range(identity.FAILURES_ALLOWED):
         assert limit.wait_s("a") == 0
-        limit.note("a")
+        limit.record_failure("a")
     assert limit.wait_s("a") > 0
     assert limit.wait_s("b") == 0
     now[0] += identity.FAILURES_WINDOW_S
     assert limit.wait_s("a") == 0
     for n in range(3000):
-        limit.note(str(n))
+        limit.record_failure(str(n))
     assert len(limit._failures) <= 1024
 
 

@@ -45,7 +45,7 @@ class Parcel:
         return self.whole or self.described or self.rows is not None
 
     def changed(self, first_row: int, stop_row: int, version: int) -> None:
-        """Take in a wake-up; a gap in the versions means that one was lost."""
+        """Add the rows of a wake-up; a gap in the versions means that one was lost."""
         if version != self.version + 1:
             self.whole = True
         self.version = max(version, self.version)
@@ -53,12 +53,12 @@ class Parcel:
         self.rows = min(first, first_row), max(stop, stop_row)
 
     def sent(self, interval_s: float) -> None:
-        """All of it arrived."""
+        """Mark everything as sent; the next update is due after the interval."""
         self.rows, self.whole, self.described, self.failures, self.reason = None, False, False, 0, ""
         self.due = time.monotonic() + interval_s
 
     def failed(self, reason: str) -> None:
-        """It did not arrive; try again later, with growing patience."""
+        """Mark an attempt as failed; the next is due after a time that grows with every failure."""
         self.due = time.monotonic() + BACKOFF_S[min(self.failures, len(BACKOFF_S) - 1)]
         self.failures += 1
         self.reason = reason

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import Settings
@@ -71,6 +73,11 @@ def container_metadata(settings: Settings, info: RunInfo, status: RunStatus, att
         "evidence": evidence,
         "maps": {"version": int(attributes.get("version", 0)), "final": bool(attributes.get("final", False))},
     }
+
+
+def metadata_digest(metadata: Mapping[str, Any]) -> bytes:
+    """Return bytes that differ when the metadata differ."""
+    return orjson.dumps(metadata, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS)
 
 
 def array_metadata(info: RunInfo, name: str) -> dict[str, Any]:

@@ -94,8 +94,8 @@ class Publication:
                 "another tiled.root"
             )
 
-    def lost(self) -> None:
-        """Tiled said that a node is gone: look again at the next call of :meth:`ensure`."""
+    def forget_nodes(self) -> None:
+        """Let the next call of :meth:`ensure` make the nodes again, after Tiled answered that one is missing."""
         self._made = False
 
     def write(self, first_row: int, stop_row: int) -> None:

@@ -35,19 +35,19 @@ class Removal:
         self._next_try = 0.0
 
     def restart(self) -> None:
-        """Redis is back."""
+        """Start again after an outage of Redis."""
         self._inbox.restart()
 
-    def turn(self) -> list[str]:
-        """Take in deletions, and do those that wait; return the uids of new ones: nothing of them may be sent again."""
+    def poll(self) -> list[str]:
+        """Read deletions and do those that wait; return the uids of new ones: nothing of them may be sent again."""
         try:
-            return self._turn()
+            return self._poll()
         except redis.OutOfMemoryError as error:
             log.warning("redis_full", error=str(error), remedy="raise its maxmemory; deletions wait")
             self._next_try = time.monotonic() + RETRY_S
             return []
 
-    def _turn(self) -> list[str]:
+    def _poll(self) -> list[str]:
         found = self._inbox.read()
         self._open |= {action.id: action for action in found}
         if found or time.monotonic() >= self._next_try:

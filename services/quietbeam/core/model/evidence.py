@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Estimator = Literal["raw", "smoother", "pretrained", "fine_tuned", "nonlocal", "combined"]
-Kind = Literal["counts", "areas"]
+CountKind = Literal["counts", "areas"]
+"""Whole photon counts, or fitted areas. Not to be confused with `MapKind`, one of the maps of a run."""
+Kind = CountKind
+"""Former name."""
 Verdict = Literal["improved", "kept_raw", "not_tested"]
 VERDICT_REASONS: Mapping[Verdict, str] = {
     "improved": "Held-out data prove that the published map has a smaller error than raw.",
@@ -173,7 +176,7 @@ class RunEvidence:
     rows: int
     lines: tuple[LineEvidence, ...]
     detectors: tuple[DetectorEvidence, ...] = ()
-    kind: Kind = "counts"
+    kind: CountKind = "counts"
     model: str = ""
     model_sha256: str = ""
     fine_tune_steps: int = 0

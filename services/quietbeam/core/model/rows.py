@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
-from .evidence import Kind
+from .evidence import CountKind
 from .types import BoolArray, NumericArray
 
 
-def validate_rows(counts: NumericArray, kind: Kind | None = None, measured: BoolArray | None = None) -> None:
+def validate_rows(counts: NumericArray, kind: CountKind | None = None, measured: BoolArray | None = None) -> None:
     """Check values before they are used as counts.
 
     Parameters

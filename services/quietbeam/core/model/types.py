@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .evidence import Kind
+from .evidence import CountKind
 
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -106,7 +106,7 @@ class RunInfo:
     lines: tuple[str, ...]
     detectors: tuple[str, ...]
     shape: tuple[int, int]
-    kind: Kind = "counts"
+    kind: CountKind = "counts"
     scan_id: int | None = None
     plan: str = ""
     profile: str = ""

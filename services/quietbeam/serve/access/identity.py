@@ -28,7 +28,7 @@ class FailureLimit:
     def __init__(self) -> None:
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def note(self, address: str) -> None:
+    def record_failure(self, address: str) -> None:
         """Note a wrong key."""
         times = self._failures.setdefault(address, deque(maxlen=FAILURES_ALLOWED))
         times.append(time.monotonic())
@@ -94,7 +94,7 @@ class Authenticator:
                 return await self._issuer.identify(given)
             except HTTPException as refusal:
                 error = refusal
-        self._limit.note(address)
+        self._limit.record_failure(address)
         log.warning("wrong_key", address=address, reason=error.detail)
         raise error
 

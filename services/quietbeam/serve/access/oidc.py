@@ -97,13 +97,13 @@ class Issuer:
         async with self._lock:
             age = time.monotonic() - self._looked_at
             if age >= KEYS_KEPT_S or (key_id not in self._keys and age >= LOOK_AGAIN_S):
-                self._keys, self._looked_at = await self._look_up(), time.monotonic()
+                self._keys, self._looked_at = await self._fetch_keys(), time.monotonic()
             key = self._keys.get(key_id)
         if key is None:
             raise _refused("the issuer has no such key")
         return key
 
-    async def _look_up(self) -> dict[str | None, _Key]:
+    async def _fetch_keys(self) -> dict[str | None, _Key]:
         """Return the issuer's public keys by their id, found by discovery."""
         issuer = self._settings.issuer.rstrip("/")
         try:

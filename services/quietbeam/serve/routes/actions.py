@@ -1,4 +1,4 @@
-"""What can be changed: each is asked of the stage that owns the thing, and answered with 202 and where to look."""
+"""Changes: each is queued for the stage that owns the data, and answered with 202 and the address of its state."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Denoise(BaseModel):
 
 
 class Weights(BaseModel):
-    """Weights for the runs that follow."""
+    """Starting weights of new runs."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -90,7 +90,7 @@ def denoise(uid: Uid, request: Request, shared: Shared, body: Denoise | None = N
     dependencies=requires(Scope.WRITE_DATA),
 )
 def pin(uid: Uid, request: Request, shared: Shared) -> Response:
-    """Keep a run: neither `ingest.keep_runs` nor DELETE removes it until it is unpinned."""
+    """Pin a run: neither `ingest.keep_runs` nor DELETE removes it until it is unpinned."""
     return _pin(request, shared, uid, True)
 
 
@@ -101,7 +101,7 @@ def pin(uid: Uid, request: Request, shared: Shared) -> Response:
     dependencies=requires(Scope.WRITE_DATA),
 )
 def unpin(uid: Uid, request: Request, shared: Shared) -> Response:
-    """Let a run go with its age again."""
+    """Unpin a run, so that it may be deleted automatically."""
     return _pin(request, shared, uid, False)
 
 
@@ -125,7 +125,7 @@ def delete(uid: Uid, request: Request, shared: Shared) -> Response:
     dependencies=requires(Scope.WRITE_DATA),
 )
 def choose_weights(request: Request, shared: Shared, body: Weights) -> Response:
-    """Take these weights for the runs that follow; runs that are measured now keep theirs."""
+    """Set the starting weights of new runs; runs that are measured now keep theirs."""
     if body.id:
         _known_weights(body.id, shared)
     chosen: Any = shared.connection.get(keys.WEIGHTS)
@@ -143,7 +143,7 @@ def choose_weights(request: Request, shared: Shared, body: Weights) -> Response:
 def get_action(
     action_id: Annotated[str, Path(max_length=32, description="As in Location.")], request: Request, shared: Shared
 ) -> Response:
-    """How an action goes: ``queued``, ``running``, ``done`` or ``failed`` with the reason; told for a week."""
+    """State of an action: ``queued``, ``running``, ``done`` or ``failed`` with the reason; kept for a week."""
     action = actions.read(shared.connection, action_id)
     if action is None:
         raise NotMeasuredError(f"no action {action_id!r}; actions are forgotten after a week")
@@ -190,14 +190,14 @@ def _ask(request: Request, shared: Services, kind: ActionKind, uid: str, options
     for other in actions.waiting(shared.connection, uid):
         clash = other.kind is ActionKind.DELETE and kind is not ActionKind.DELETE
         if clash or (other.kind is not ActionKind.DELETE and kind is ActionKind.DELETE):
-            raise HTTPException(409, f"{other.kind} was asked of this run by {other.by} and is not done yet")
+            raise HTTPException(409, f"{other.kind} was requested for this run by {other.by} and is not done yet")
     action = actions.ask(shared.connection, kind, uid, by, options)
     if dict(action.options) != options:
         raise HTTPException(
             409, f"{action.by} asked for the same with other options, {dict(action.options)}; wait until that is done"
         )
     log.info(
-        "action_asked",
+        "action_requested",
         action=kind,
         id=action.id,
         run=uid,

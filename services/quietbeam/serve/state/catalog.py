@@ -47,12 +47,12 @@ class RunFilter:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def looks_inside(self) -> bool:
-        """True when a run must be read to know."""
+    def needs_start_document(self) -> bool:
+        """True when the start document decides."""
         return self.plan is not None or self.scan_id is not None or bool(self.metadata)
 
-    def takes(self, info: RunInfo | None) -> bool:
-        """True for a run whose contents are wanted."""
+    def matches(self, info: RunInfo | None) -> bool:
+        """True for a run whose start document fits."""
         if info is None:
             return False
         if self.plan is not None and info.plan != self.plan:
@@ -86,8 +86,8 @@ class RunCatalog:
     def __init__(self, root: Path, connection: Connection) -> None:
         self._root = root
         self._redis = connection
-        self._away_until = 0.0
-        self._away_reason = ""
+        self._outage_until = 0.0
+        self._outage_reason = ""
         self._started: dict[str, float] = {}
         self._infos: dict[str, RunInfo] = {}
         self._lock = Lock()
@@ -96,19 +96,19 @@ class RunCatalog:
 
     def ask(self, question: Callable[[Connection], T], otherwise: T) -> T:
         """Ask Redis; while it is away, answer `otherwise` at once."""
-        if time.monotonic() < self._away_until:
+        if time.monotonic() < self._outage_until:
             return otherwise
         try:
             answer = question(self._redis)
         except redis.RedisError as error:
-            if not self._away_reason:
+            if not self._outage_reason:
                 log.warning("redis_unavailable", error=str(error))
-            self._away_reason = type(error).__name__
-            self._away_until = time.monotonic() + _RETRY_AFTER_S
+            self._outage_reason = type(error).__name__
+            self._outage_until = time.monotonic() + _RETRY_AFTER_S
             return otherwise
-        if self._away_reason:
+        if self._outage_reason:
             log.info("redis_reconnected")
-        self._away_reason = ""
+        self._outage_reason = ""
         return answer
 
     def redis_answers(self) -> bool:
@@ -159,8 +159,8 @@ class RunCatalog:
         if wanted.states is not None:
             current = self._states(order)
             order = [uid for uid in order if current[uid] in wanted.states]
-        if wanted.looks_inside:
-            order = [uid for uid in order if wanted.takes(self._info(uid))]
+        if wanted.needs_start_document:
+            order = [uid for uid in order if wanted.matches(self._info(uid))]
         found = []
         for uid in order[offset : offset + limit]:
             try:
