@@ -52,7 +52,7 @@ def configure_logging(stage: str, *, level: str | None = None, json: bool | None
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is now: a program may replace it
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(stage=stage)
