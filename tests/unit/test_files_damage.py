@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,20 @@ def test_a_bliss_scan_whose_detectors_stopped_one_after_the_other(tmp_path: Path
     file = read_map(tmp_path / "a.h5", ["Fe_Ka"])
     assert np.array_equal(lit(file).ravel(), np.arange(42) < 18) and "18 to 20 spectra" in file.remark
     assert np.array_equal(file.counts[:, 0].reshape(2, -1)[:, :18], cut(data).reshape(2, -1)[:, :18])
+
+
+@pytest.mark.parametrize("scale", [1000.0, 1.0])
+def test_energies_in_ev_are_recognised(tmp_path: Path, scale: float) -> None:
+    path = pyxrf(tmp_path / "scan_1.h5", spectra(), {})
+    pairs = [[0.0, 0.01 * scale]] * 2
+    (tmp_path / "scan_energy_calibration.json").write_text(json.dumps({"scan": pairs}))
+    file = read_map(path, ["Fe_Ka"])
+    assert np.array_equal(file.counts[:, 0], cut(spectra()))
+    assert ("taken to be in eV: 0.01 keV per channel" in file.remark) == (scale == 1000)
+
+
+def test_energies_that_fit_no_unit_are_refused(tmp_path: Path) -> None:
+    path = pyxrf(tmp_path / "a.h5", spectra(), {})
+    for pair in ((0.0, 0.5), (-200.0, 0.01)):
+        with pytest.raises(FileFormatError, match=r"cannot be in keV.*--energy 0,0\.01"):
+            read_map(path, ["Fe_Ka"], choice=ReadChoice(energy=pair))

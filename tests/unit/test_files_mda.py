@@ -120,3 +120,28 @@ def test_what_is_wrong_with_an_mda_file(tmp_path: Path, spectra: np.ndarray) -> 
     (tmp_path / "no.json").write_text(json.dumps({"a": [[0.0, 0.013]] * DETECTORS}))
     with pytest.raises(FileFormatError, match=r"Peaks found, in keV: det1: 4\.78.*calibration"):
         read_map(tmp_path / "a.mda", ["Fe_Ka"], tmp_path / "no.json")
+
+
+def test_a_row_that_was_stopped_keeps_its_i0(
+    tmp_path: Path, spectra: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """saveData writes whole rows: what was not reached is 0 in every detector."""
+    whole = scan
+
+    def stopped(points: int, done: int, detectors: dict, below: list[int] | None, at: int = 0) -> bytes:
+        cut = {k: np.where(np.arange(points) < done, v, 0) if len(v) == points else v for k, v in detectors.items()}
+        return whole(points, done, cut, below, at)
+
+    monkeypatch.setattr("test_files_mda.scan", stopped)
+    file = read_map(mda_file(tmp_path / "2xfm_0125.mda", spectra, done=6), ["Fe_Ka"])
+    reached = np.arange(ROWS * COLS).reshape(ROWS, COLS) < 6
+    assert file.measured is not None and np.array_equal(file.measured, reached)
+    assert file.i0 is not None and np.array_equal(file.i0[reached], [100, 200, 300, 400, 100, 200])
+    assert "I0 is US_IC" in file.remark and "not positive" not in file.remark
+
+
+def test_positions_and_units_of_the_motors(tmp_path: Path, spectra: np.ndarray) -> None:
+    file = read_map(mda_file(tmp_path / "2xfm_0126.mda", spectra), ["Fe_Ka"])
+    assert file.order == "verified" and file.units == "um" and file.axes is not None and file.axes.names == ("X", "X")
+    assert file.step == pytest.approx((1, 1)) and file.origin == pytest.approx((0, 0), abs=1e-9)
+    assert file.positions is not None and np.array_equal(file.positions[1, 0], np.arange(COLS))

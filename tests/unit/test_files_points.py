@@ -180,3 +180,19 @@ def test_options_that_a_file_has_no_use_for_are_refused(tmp_path: Path) -> None:
     path = pyxrf(tmp_path / "a.h5", spectra(), {})
     with pytest.raises(InputError, match=r"a PyXRF file: --scan has no use here \(of use: --i0 --energy --snake\)"):
         read_map(path, scan="2")
+
+
+def test_two_names_of_one_detector_are_one(tmp_path: Path) -> None:
+    flat = spectra(ROWS, COLS).reshape(ROWS * COLS, 2, -1)
+    with h5py.File(bliss(tmp_path / "a.h5", {1: (MESH, flat, {})}), "a") as file:
+        file["1.1/measurement/fluo_det0"] = h5py.SoftLink("/1.1/measurement/mca0")
+    assert len(read_map(tmp_path / "a.h5", ["Fe_Ka"]).detectors) == 2
+
+
+def test_more_points_than_announced_are_said(tmp_path: Path) -> None:
+    flat = spectra(ROWS, COLS).reshape(ROWS * COLS, 2, -1)
+    path = bliss(tmp_path / "a.h5", {1: ("amesh samx 0 6 6 samy 0 4 4 0.1", flat, {})})
+    file = read_map(path, ["Fe_Ka"])
+    assert (
+        file.counts.shape[-2:] == (5, 7) and "7 points beyond the 5 x 7 pixels of the map are left out" in file.remark
+    )

@@ -130,13 +130,20 @@ def _text(entry: h5py.Group, name: str) -> str:
 
 
 def _detectors(measurement: h5py.Group) -> dict[str, h5py.Dataset]:
-    """Return the datasets of spectra, by detector, in the order of their numbers."""
+    """Return the datasets of spectra, by detector, in the order of their numbers; one of several names for the same."""
     found = {}
     for name in measurement:
         match, data = _MCA.match(name), measurement.get(name)
         if match and isinstance(data, h5py.Dataset) and data.ndim in (2, 3) and data.shape[-1] >= 128:
             found[int(match["number"]), name] = data
-    return {name: data for (_, name), data in sorted(found.items())}
+    seen: set[Any] = set()
+    alone = {}
+    for (_, name), data in sorted(found.items()):
+        where = (data.file.filename, h5py.h5o.get_info(data.id).addr)
+        if where not in seen:
+            alone[name] = data
+        seen.add(where)
+    return alone
 
 
 def _read_scan(path: Path, file: h5py.File, scan: _Scan, calibration: Path | None, choice: ReadChoice) -> SpectralMap:

@@ -62,7 +62,9 @@ def in_order(points: int, shape: tuple[int, int], *, snake: bool = False) -> Pla
     rows, cols = shape
     row, col = np.divmod(np.arange(points), cols)
     col = np.where(row % 2 == 1, cols - 1 - col, col) if snake else col
-    return Placement(pixels=np.where(row < rows, row * cols + col, -1), shape=shape, order="assumed")
+    surplus = points - rows * cols
+    remarks = (f"{surplus} points beyond the {rows} x {cols} pixels of the map are left out",) if surplus > 0 else ()
+    return Placement(pixels=np.where(row < rows, row * cols + col, -1), shape=shape, order="assumed", remarks=remarks)
 
 
 def checked(
