@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from files_kit import bliss, cut, pyxrf, spectra
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quietbeam.core.errors import FileFormatError, InputError
@@ -36,6 +36,7 @@ def scans(draw: st.DrawFn) -> Scan:
 
 
 @settings(max_examples=200, deadline=None)
+@example((np.array([8.0, 4, 2]), np.array([2.0, 6]), np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 0])), 0, 0.0)
 @given(scans(), st.integers(0, 99), st.floats(0, 0.05))
 def test_points_are_where_their_positions_are(scan: Scan, seed: int, jitter: float) -> None:
     y, x, row, col = scan

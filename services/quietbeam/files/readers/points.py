@@ -172,7 +172,7 @@ def _index(position: Float64Array) -> npt.NDArray[np.intp] | None:
     n = len(position)
     if np.ptp(position) == 0:
         return np.zeros(n, np.intp)
-    levels = levels_of(position, max(n // 2, 2))
+    levels = levels_of(position, max((n + 1) // 2, 2))
     index = None if levels is None else nearest(levels, position)
     if index is None or (index < 0).any():
         return None
@@ -188,7 +188,7 @@ def _columns(position: Float64Array, row: npt.NDArray[np.intp]) -> list[npt.NDAr
     n = len(position)
     if np.ptp(position) == 0:
         return [np.zeros(n, np.intp)]
-    levels = levels_of(position, max(n // 2, 2) if row.any() else n)
+    levels = levels_of(position, max((n + 1) // 2, 2) if row.any() else n)
     found = [None if levels is None else nearest(levels, position), _even_index(position, row)]
     first = np.diff(position[row == row[0]])
     falls = len(first) > 0 and bool((first <= 0).mean() > _TREND) and bool(first.any())
