@@ -43,6 +43,7 @@ def container_metadata(settings: Settings, info: RunInfo, status: RunStatus, att
     attributes
         Attributes of the maps in the buffer: ``version``, ``final``, ``evidence``.
     """
+    info = status.info or info  # ingest refines step, origin and order by the motors' readings
     stored = attributes.get("evidence")
     found = RunEvidence.from_dict(stored) if stored else status.evidence
     evidence = found.to_dict() if found else None

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from quietbeam.core.model.evidence import RunEvidence
-from quietbeam.core.model.types import RunState
+from quietbeam.core.model.types import PixelOrder, RunState
 from quietbeam.core.wire.runs import RunStatus
 
 from .actions import ActionInfo
@@ -98,6 +98,11 @@ class RunSummary(BaseModel):
         return cls(**_defaults(cls) | _summary(status))
 
 
+_OF_INFO = (
+    "step", "origin", "units", "snake", "order", "axes", "row_positions", "col_positions", "dwell_s", "source",
+)  # fmt: skip
+
+
 class RunDetail(RunSummary):
     """Everything about a run but its maps."""
 
@@ -105,6 +110,16 @@ class RunDetail(RunSummary):
     origin: tuple[float, float] | None = Field(default=None, description="(row, col) of pixel (0, 0) in `units`.")
     units: str | None = None
     snake: bool | None = Field(default=None, description="Odd rows are scanned backwards.")
+    order: PixelOrder | None = Field(
+        default=None,
+        description="How the order of the pixels is known: announced and confirmed by the motors' readings, taken from "
+        "the readings, or announced only.",
+    )
+    axes: tuple[str, ...] = Field(default=(), description="Names of the (row, col) motors.")
+    row_positions: tuple[float, ...] | None = Field(
+        default=None, description="Positions of uneven rows in `units`; null where `origin` and `step` say them."
+    )
+    col_positions: tuple[float, ...] | None = Field(default=None, description="The same of columns.")
     dwell_s: float | None = Field(default=None, description="Seconds per pixel.")
     source: str = Field(default="", description="Transport that delivered the documents.")
     publish: PublishState
@@ -116,7 +131,7 @@ class RunDetail(RunSummary):
         """Build from the state of a run."""
         values = _summary(status)
         if (info := status.info) is not None:
-            values |= {name: getattr(info, name) for name in ("step", "origin", "units", "snake", "dwell_s", "source")}
+            values |= {name: getattr(info, name) for name in _OF_INFO}
             values["metadata"] = dict(info.metadata)
         publish = PublishState(state=status.publish_state, reason=status.publish_reason, tiled_path=status.tiled_path)
         return cls(**_defaults(cls) | values, publish=publish, evidence=status.evidence)

@@ -110,6 +110,8 @@ interface Run extends RunSummary {
   step: [number, number] | null;
   origin: [number, number] | null;
   units: string | null;
+  /** How the order of the pixels is known; null before the start document. */
+  order: "assumed" | "verified" | "from_positions" | null;
   dwell_s: number | null;
   publish?: Publish;
   evidence: RunEvidence | null;

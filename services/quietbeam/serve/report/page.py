@@ -13,7 +13,7 @@ import numpy as np
 
 from quietbeam.core.model.advice import advise
 from quietbeam.core.model.evidence import LineEvidence, interval
-from quietbeam.core.model.types import FloatArray, RunInfo
+from quietbeam.core.model.types import FloatArray, PixelOrder, RunInfo
 from quietbeam.core.version import __version__
 from quietbeam.core.wire.runs import RunStatus
 
@@ -108,6 +108,13 @@ def _summary(known: dict[str, LineEvidence], info: RunInfo) -> str:
     return f"{text}.{doubts}"
 
 
+ORDERS = {
+    PixelOrder.VERIFIED: "as announced, confirmed by the motors' readings",
+    PixelOrder.FROM_POSITIONS: "from the motors' readings, which contradict the announced order",
+    PixelOrder.ASSUMED: "as announced, not checked: no motor readings came",
+}
+
+
 def _about_run(status: RunStatus, info: RunInfo) -> dict[str, str]:
     step = "unknown" if info.step is None else " × ".join(f"{s:g}" for s in info.step) + f" {unit_of(info)}"
     sample = info.metadata.get("sample", "")
@@ -115,6 +122,7 @@ def _about_run(status: RunStatus, info: RunInfo) -> dict[str, str]:
         "run": status.uid,
         "sample": str(sample.get("name") or sample) if isinstance(sample, dict) else str(sample),
         "map": f"{info.shape[0]} × {info.shape[1]} pixels (row × col), step {step}",
+        "order of pixels": ORDERS[info.order],
         "dwell": "unknown" if info.dwell_s is None else f"{info.dwell_s:g} s a pixel",
         "detectors": ", ".join(info.detectors),
         "maps": f"{status.denoise_state}, version {status.maps_version}",

@@ -150,6 +150,13 @@ function disable(control, reason) {
   control.title = reason;
 }
 
+/** @type {Record<string, string>} */
+const ORDERS = {
+  verified: "as announced, confirmed by the motors' readings",
+  from_positions: "from the motors' readings, which contradict the announced order",
+  assumed: "as announced, not checked (no motor readings)",
+};
+
 /** @param {Run} run */
 function factsOf(run) {
   const { shape, lines, detectors, dwell_s: dwell, time_start: start, time_stop: stop } = run;
@@ -159,6 +166,7 @@ function factsOf(run) {
     Plan: run.plan,
     Sample: run.sample,
     Map: size,
+    "Order of pixels": ORDERS[run.order ?? ""],
     Dwell: dwell && `${dwell} s a pixel`,
     Began: clock(start),
     Took: start && stop && duration(stop - start),
