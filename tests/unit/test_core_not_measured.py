@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quietbeam.core.model.not_measured import (
+    CORRECTED,
     NEGATIVE,
     NO_DATA_CODE,
     NOT_FINITE,
@@ -65,6 +66,15 @@ def test_counts_are_exact_in_every_type_that_holds_them(rows: list[list[int]]) -
     for dtype in ("u4", "i8", "u8", "f8"):
         counts, good, _ = usable_counts(values.astype(dtype))
         assert good.all() and np.array_equal(counts, values)
+
+
+def test_corrected_values_are_told_from_single_wrong_ones() -> None:
+    values = np.full((4, 10), 3.0)
+    values[1, 4] = 2.5
+    values[2] *= 1.07
+    _, good, problems = usable_counts(values, spectra=True)
+    assert good.tolist() == [True, False, False, True] and problems == {NOT_WHOLE: 1, CORRECTED: 1}
+    assert usable_counts(values)[2] == {NOT_WHOLE: 2}
 
 
 def test_null_and_masked_are_not_measured() -> None:

@@ -161,7 +161,7 @@ class SpectralMap:
             stop = min(start + n, points)
             placed = pixels[start:stop] >= 0
             values = source.read(start, stop)
-            counts, good, problems = usable_counts(values if placed.all() else values[placed])
+            counts, good, problems = usable_counts(values if placed.all() else values[placed], spectra=True)
             yield Block(pixels=pixels[start:stop][placed], counts=counts, good=good, problems=problems)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quietbeam.core.errors import FileFormatError
-from quietbeam.core.model.not_measured import NOT_WHOLE, padding
+from quietbeam.core.model.not_measured import CORRECTED, padding
 from quietbeam.core.model.types import Float64Array
 
 from .maps import MapInfo, SpectralMap
@@ -67,10 +67,10 @@ def survey_spectra(measured: SpectralMap, windows: Windows = ()) -> Survey:
             for n, (low, stop) in enumerate(ranges):
                 np.add.at(counts[d, n], block.pixels, block.counts[:, d, low:stop].sum(-1, dtype=np.uint32))
     good = (seen & ~spoiled).reshape(rows, cols)
-    if 2 * problems[NOT_WHOLE] > np.count_nonzero(totals) + problems[NOT_WHOLE]:
+    if 2 * problems[CORRECTED] > np.count_nonzero(totals) + problems[CORRECTED]:
         raise FileFormatError(
-            f"{info.source}: spectra are no counts: {problems[NOT_WHOLE]} of {len(totals)} pixels hold numbers that "
-            "are not whole. Give the spectra as they were recorded, before any correction"
+            f"{info.source}: spectra are no counts: {problems[CORRECTED]} of {len(totals)} pixels hold mostly numbers "
+            "that are not whole. Give the spectra as they were recorded, before any correction"
         )
     remarks = list(info.remarks)
     if problems:

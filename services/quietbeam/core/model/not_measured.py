@@ -30,6 +30,7 @@ NO_DATA = 2**32 - 1
 NOT_FINITE = "counts that are NaN or infinite"
 NEGATIVE = "negative counts"
 NOT_WHOLE = "counts that are not integers"
+CORRECTED = "values most of which are not whole: corrected, or fitted"
 NO_DATA_CODE = "counts that are a detector's code for no data, or a full counter"
 AREAS_NOT_FINITE = "areas that are not finite"
 I0_NOT_POSITIVE = "I0 that is not positive"
@@ -78,8 +79,15 @@ def bad_counts(values: npt.NDArray[Any]) -> dict[str, BoolArray]:
         }
 
 
-def usable_counts(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint32], BoolArray, dict[str, int]]:
+def usable_counts(
+    values: npt.NDArray[Any], *, spectra: bool = False
+) -> tuple[npt.NDArray[np.uint32], BoolArray, dict[str, int]]:
     """Convert (point, ...) to uint32 without rounding.
+
+    Parameters
+    ----------
+    spectra
+        Points are spectra: those in which most values are not whole have a reason of their own.
 
     Returns
     -------
@@ -99,8 +107,12 @@ def usable_counts(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint32], Boo
         if values.dtype.kind in "iu" or np.array_equal(counts, values):
             return counts, np.ones(n, bool), {}
     flat = values.reshape(n, -1)
-    bad = {reason: np.asarray(at.any(axis=1)) for reason, at in bad_counts(flat).items()}
+    values_bad = bad_counts(flat)
+    bad = {reason: np.asarray(at.any(axis=1)) for reason, at in values_bad.items()}
     good = ~np.logical_or.reduce(list(bad.values()))
+    if spectra and bad[NOT_WHOLE].any():
+        corrected = 2 * values_bad[NOT_WHOLE].sum(axis=1) > np.count_nonzero(flat, axis=1)
+        bad |= {CORRECTED: corrected, NOT_WHOLE: bad[NOT_WHOLE] & ~corrected}
     out = np.zeros(flat.shape, np.uint32)
     out[good] = flat[good].astype(np.uint32)
     return out.reshape(values.shape), good, number_of(bad)

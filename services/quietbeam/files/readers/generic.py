@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import h5py
@@ -29,7 +30,7 @@ def read_npy(path: Path, calibration: Path | None, choice: ReadChoice) -> Spectr
     choice.refuse_others(path, "an .npy file", "axes", "shape", "snake", "energy")
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, SyntaxError, TokenError) as error:
         raise FileFormatError(f"{path} cannot be read: it holds Python objects, or is not whole ({error})") from error
     axes = axes_for(path, values.shape, choice, COUNTS if values.ndim == 4 else None)
     return map_of_array(path, NamedArray(values=values, axes=axes), calibration, choice)
@@ -47,7 +48,7 @@ def read_tiff(path: Path, calibration: Path | None, choice: ReadChoice) -> Spect
             labels = [getattr(page, "description", "") or "" for page in file.pages]
             refuse_giants(path, int(np.prod(file.series[0].shape)) * file.series[0].dtype.itemsize)
             values = file.asarray()
-    except tifffile.TiffFileError as error:
+    except (tifffile.TiffFileError, ArithmeticError, LookupError) as error:
         raise FileFormatError(f"{path} is no whole TIFF file: {error}") from error
     lines, kept, remarks = _pages(path, labels)
     if kept is not None:
