@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import zarr
 
 import quietbeam
 from quietbeam.core.errors import FileFormatError, InputError
@@ -86,3 +87,25 @@ def test_a_result_is_denoised_again_as_what_it_is(tmp_path: Path, scale: float, 
     assert (kind == "counts") == np.array_equal(file.counts[0], COUNTS.sum(0))
     again = quietbeam.denoise(file.counts, file.lines, options=DenoiseOptions(fine_tune=False, threads=1))
     assert again.evidence.kind == kind
+
+
+def test_where_the_pixels_of_a_run_lie(tmp_path: Path) -> None:
+    """A buffer keeps positions in the announced order of the axes; in the file they are in that of the array."""
+    y, x = np.meshgrid(5 - 0.5 * np.arange(24.0), 2 + 0.25 * np.arange(24.0), indexing="ij")
+    y[3, 4] = np.nan
+    group = zarr.open_group(tmp_path / "run", mode="w")
+    group.create_array("counts", data=COUNTS)
+    group.create_array("positions", data=np.stack([x, y]))
+    info = {"units": "mm", "axes": ["sy", "sx"], "position_axes": ["sx", "sy"], "order": "from_positions"}
+    group.attrs["info"] = info
+    file = read_map(tmp_path / "run")
+    assert file.order == "from_positions" and file.units == "mm" and file.axes is not None
+    assert file.axes.names == ("sy", "sx") and file.positions is not None
+    np.testing.assert_array_equal(file.positions[0], y)
+    assert file.origin == pytest.approx((5, 2)) and file.step == pytest.approx((-0.5, 0.25))
+    group.attrs["info"] = info | {"origin": [4.9, 2.1], "step": [-0.51, 0.26]}
+    assert read_map(tmp_path / "run").step == (-0.51, 0.26)
+    group.attrs["info"] = {"step": [1.0, 2.0], "units": "um"}
+    del group["positions"]
+    file = read_map(tmp_path / "run")
+    assert (file.step, file.origin, file.positions, file.units, file.order) == ((1, 2), None, None, "um", "")

@@ -13,6 +13,7 @@ from quietbeam.core.model.not_measured import usable_counts
 from quietbeam.core.model.types import Float64Array
 
 Order = Literal["", "verified", "from_positions", "assumed"]
+ORDERS: tuple[Order, ...] = ("verified", "from_positions", "assumed")
 BLOCK_BYTES = 16 * 2**20
 """Spectra are read in pieces of about this size."""
 

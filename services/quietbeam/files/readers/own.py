@@ -16,7 +16,7 @@ from quietbeam.core.errors import FileFormatError, InputError
 from quietbeam.core.hdf5 import gaps, refuse_missing_filters
 from quietbeam.core.model.not_measured import usable_live_time
 from quietbeam.core.model.rows import validate_rows
-from quietbeam.spectra.maps import Axes
+from quietbeam.spectra.maps import ORDERS, Axes
 
 from ..map_file import MapFile
 from .counts import usable_lines
@@ -181,6 +181,7 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
         metadata=known,
         remark="; ".join(remarks),
         axes=_axes(arrays, attributes, (pixels[0], pixels[1])),
+        order=next((known for known in ORDERS if known == attributes.get("order")), ""),
     )
 
 
@@ -195,12 +196,16 @@ def _live_time(live: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.bool
 def _axes(arrays: Mapping[str, Any], attributes: Mapping[str, Any], shape: tuple[int, int]) -> Axes | None:
     """Return where the pixels lie, from ``positions`` (2, row, col) or from ``origin`` and ``step``."""
     units = str(attributes.get("units") or "")
-    positions = arrays.get("positions")
-    if positions is not None and np.shape(positions) == (2, *shape):
-        return axes_of(np.asarray(positions, float), units=units)
+    names, announced = (tuple(map(str, attributes.get(name) or ())) for name in ("axes", "position_axes"))
+    motors = (names[0], names[1]) if len(names) == 2 else ("", "")
     pairs = [attributes.get(name) for name in ("origin", "step")]
     origin, step = ((float(p[0]), float(p[1])) if p is not None and np.shape(p) == (2,) else None for p in pairs)
-    return Axes(origin=origin, step=step, units=units) if origin or step else None
+    positions = arrays.get("positions")
+    if positions is None or np.shape(positions) != (2, *shape) or np.isnan(positions).all():
+        return Axes(origin=origin, step=step, units=units, names=motors) if origin or step else None
+    values = np.asarray(positions, float)
+    found = axes_of(values[::-1] if announced and announced != names else values, motors, units)
+    return replace(found, origin=origin or found.origin, step=step or found.step)
 
 
 def _pixels(path: Path, name: str, arrays: Mapping[str, Any], *shapes: tuple[int, ...]) -> Any:
