@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import event_model
 import numpy as np
 import pytest
 import structlog
@@ -98,6 +99,26 @@ def test_spectra_in_tiled(server: tuple[str, Path], tmp_path: Path) -> None:
     file, _ = read_source(str(recorded[0][1]["uid"]), settings, lines=[])
     with np.load(folder / "id16a.npz") as want:
         assert np.array_equal(file.counts, want["counts"])
+
+
+def test_text_beside_the_counts_in_tiled(server: tuple[str, Path], tmp_path: Path) -> None:
+    uri, _ = server
+    run = event_model.compose_run(metadata={"shape": [2, 3], "plan_name": "grid_scan"})
+    keys = {key: {"source": "t", "dtype": "integer", "shape": []} for key in ("Det1_Fe", "Det2_Fe")}
+    keys["shutter"] = {"source": "t", "dtype": "string", "shape": []}
+    stream = run.compose_descriptor(name="primary", data_keys=keys)
+    client: Any = from_uri(uri, api_key=KEY)
+    writer = TiledWriter(client)
+    writer("start", run.start_doc)
+    writer("descriptor", stream.descriptor_doc)
+    for n in range(6):
+        data = {"Det1_Fe": n, "Det2_Fe": 10 + n, "shutter": "Open" if n else ""}
+        writer("event", stream.compose_event(data=data, timestamps=dict.fromkeys(data, 1.0)))
+    writer("stop", run.compose_stop())
+    client.context.close()
+    settings = Settings(data_dir=tmp_path, tiled=TiledSettings(uri=uri, api_key=KEY), ingest={"profiles": ["generic"]})
+    file, _ = read_source(run.start_doc["uid"], settings, lines=[])
+    assert file.counts[:, 0].reshape(2, 6).tolist() == [list(range(6)), list(range(10, 16))]
 
 
 @pytest.mark.supports("file in", "a run in Tiled that quietbeam published: its raw maps")

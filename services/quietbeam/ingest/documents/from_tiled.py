@@ -90,7 +90,7 @@ def documents_of(run: Any) -> list[Recorded]:
         }
         found.append(("descriptor", {**descriptor, "run_start": uid, "data_keys": data_keys}))
         for i in range(n):
-            data = {key: one[i].item() if one.ndim == 1 else one[i] for key, one in values.items()}
+            data = {key: _plain(column[i]) for key, column in values.items()}
             event = {
                 "uid": f"{uid}-{name}-{i}",
                 "descriptor": descriptor["uid"],
@@ -123,6 +123,11 @@ def _columns(stream: Any, what: str) -> dict[str, np.ndarray[Any, Any]]:
             table = node.read()
             found |= {str(column): _stacked(table[column].to_numpy()) for column in table.columns}
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a Python value for a number of numpy; texts, None and arrays as they are."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _stacked(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
