@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
+import redis as redis_py
 
-from conftest import wait_until
+from conftest import ValkeyProcess, wait_until
+from quietbeam.app.ports import free_port
 from quietbeam.core import codec
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import Connection, connect
 from quietbeam.runengine.publisher import RedisPublisher, pack_or_stringify
-
-if TYPE_CHECKING:
-    from conftest import ValkeyProcess
 
 NOWHERE = "unix:///tmp/quietbeam-no-such-server"
 
@@ -181,3 +183,56 @@ def test_the_call_takes_microseconds(redis_server: str, tmp_path: Path, away: bo
         times.append(time.thread_time() - before)
     publisher.close(0.1)
     assert np.median(times) < 100e-6  # about 6 us on an idle core
+
+
+class SlowLink:
+    """A way to a server that carries so many bytes a second towards it."""
+
+    def __init__(self, port: int, bytes_s: float) -> None:
+        self._port, self._bytes_s = port, bytes_s
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self.port = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                self._sockets += [client, server]
+                for source, sink, rate in ((client, server, self._bytes_s), (server, client, 0.0)):
+                    threading.Thread(target=self._pump, args=(source, sink, rate), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, bytes_s: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+                time.sleep(len(data) / bytes_s if bytes_s else 0)
+        sink.close()
+
+    def close(self) -> None:
+        """End the link."""
+        for one in (self._listener, *self._sockets):
+            one.close()
+
+
+def test_a_large_document_gets_through_a_slow_link_once(tmp_path: Path) -> None:
+    port = free_port()
+    server = ValkeyProcess("--port", str(port))
+    server.start()
+    link, direct = SlowLink(port, 4e6), redis_py.Redis(port=port)
+    publisher = RedisPublisher(f"redis://127.0.0.1:{link.port}", spool_dir=tmp_path / "spool")
+    try:
+        publisher("start", {"uid": "r", "time": 1.0})
+        publisher("event", {"descriptor": "d", "seq_num": 1, "data": {"xs": np.zeros(3_000_000, np.uint32)}})
+        publisher("stop", {"uid": "s", "run_start": "r"})
+        wait_until(lambda: direct.xlen(keys.DOCS) >= 3, 40, "three documents")
+        wait_until(lambda: publisher.stats().queued == 0, 20, "an empty queue")
+        assert direct.xlen(keys.DOCS) == 3
+    finally:
+        publisher.close(1)
+        direct.close()
+        link.close()
+        server.close()

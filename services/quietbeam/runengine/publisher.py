@@ -36,6 +36,10 @@ _BATCH_RECORDS = 256
 _BATCH_BYTES = 4 * 1024 * 1024
 _LINGER_S = 0.002
 _RETRY_S = 0.2
+_TIMEOUT_S = 2.0
+_SLOWEST_BYTES_S = 1_000_000
+"""A link that brings less is taken for an outage."""
+_SMALL_BYTES = 256 * 1024
 _RESERVE = 64 * 1024 * 1024
 _BULK = frozenset({"event", "event_page", "stream_datum", "datum", "datum_page", "bulk_events"})
 
@@ -66,6 +70,10 @@ class PublisherStats:
     connected: bool
 
 
+def _connect(url: str, timeout_s: float) -> redis.Redis:
+    return redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=1)
+
+
 class RedisPublisher:
     """Sends documents to the stream ``qb:docs``, in order, at least once.
 
@@ -93,7 +101,9 @@ class RedisPublisher:
         max_queue_bytes: int = 64 * 1024 * 1024,
         max_spool_bytes: int = 2 * 1024**3,
     ) -> None:
-        self._redis = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=1)
+        self._url = url
+        self._redis = _connect(url, _TIMEOUT_S)
+        self._patient, self._patience_s = self._redis, _TIMEOUT_S
         self._queue: deque[Record] = deque()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -184,6 +194,7 @@ class RedisPublisher:
         if self._spool:
             self._spool.close()
         self._redis.close()
+        self._patient.close()
 
     def _step(self) -> bool:
         """Send what is there; True when the thread may end."""
@@ -243,11 +254,22 @@ class RedisPublisher:
                 self._to_spool()
 
     def _send(self, records: list[Record]) -> None:
-        with self._redis.pipeline(transaction=True) as pipe:
+        with self._client_for(sum(len(record.doc) for record in records)).pipeline(transaction=True) as pipe:
             for record in records:
                 pipe.xadd(keys.DOCS, {"name": record.name, "run": record.run, "doc": record.doc})
             pipe.execute()
         self._sent += len(records)
+
+    def _client_for(self, size: int) -> redis.Redis:
+        """Return a client that waits long enough for `size` bytes on a slow link; an outage is noticed as late."""
+        needed_s = _TIMEOUT_S + size / _SLOWEST_BYTES_S
+        if size <= _SMALL_BYTES:
+            return self._redis
+        if needed_s > self._patience_s:
+            if self._patient is not self._redis:
+                self._patient.close()
+            self._patient, self._patience_s = _connect(self._url, needed_s), needed_s
+        return self._patient
 
     def _remove_from_queue(self, n: int) -> None:
         with self._lock:
