@@ -96,6 +96,11 @@ class IngestSettings(Section):
     stale_after: timedelta = Field(
         default=timedelta(minutes=10), description="Silence after which a run counts as stale."
     )
+    path_map: dict[str, Path] = Field(
+        default={},
+        description="Folders as documents name them on the detector's computer -> the same folders as mounted here, "
+        "such as {/mnt/det: /data/det}. The mapped path must lie below data_roots.",
+    )
     file_timeout: timedelta = Field(
         default=timedelta(seconds=10), description="How long to wait for announced data to be in its file."
     )

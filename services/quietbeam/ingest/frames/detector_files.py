@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import stat
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,11 +13,13 @@ import h5py
 import numpy as np
 
 from quietbeam.core.errors import DataNotReadyError, DocumentError
+from quietbeam.core.hdf5 import gaps
 from quietbeam.core.model.types import NumericArray
 
 from ..documents.model import Resource, StreamResource
 from ..profile.sections import Dataset
 from .axes import arrange
+from .reach import FileReach
 
 _MIMETYPES = ("application/x-hdf5", "application/x-hdf", "application/hdf5")
 _OPEN_FILES = 32
@@ -33,10 +34,12 @@ class DetectorFiles:
         Folders below which files may be opened (after resolving links).
     max_bytes
         Largest number of bytes in one read.
+    path_map
+        Folders as the detector's computer names them -> as they are mounted here.
     """
 
-    def __init__(self, roots: Sequence[Path], *, max_bytes: int) -> None:
-        self._roots = [root.resolve() for root in roots]
+    def __init__(self, roots: Sequence[Path], *, max_bytes: int, path_map: Mapping[str, Path] | None = None) -> None:
+        self._reach = FileReach(roots, path_map)
         self._max_bytes = max_bytes
         self._files: OrderedDict[str, h5py.File] = OrderedDict()
 
@@ -57,15 +60,7 @@ class DetectorFiles:
             text = unquote(parts.path)
             if parts.scheme != "file":
                 raise DocumentError(f"{resource.data_key!r} is at {resource.uri[:200]!r}; only file:// URIs are read")
-        if "\x00" in text:
-            raise DocumentError(f"{text[:200]!r} is no path")
-        path = Path(os.path.realpath(text))
-        if not any(path.is_relative_to(root) for root in self._roots):
-            allowed = ", ".join(map(str, self._roots))
-            raise DocumentError(
-                f"{path} is not below the allowed folders ({allowed}); add its folder to ingest.data_roots"
-            )
-        return path
+        return self._reach.path_of(text)
 
     def read(
         self, resource: StreamResource, dataset: Dataset, first: int, stop: int, *, per_index: int = 1
@@ -122,11 +117,26 @@ class DetectorFiles:
             if not array.file.swmr_mode:  # opened before its writer allowed readers
                 self._forget(resource)
             raise DataNotReadyError(f"{what} has {length} entries, {max(stop, 1)} are announced")
+        if array.external or array.is_virtual:
+            self._require_sources(resource, array, first, stop)
         try:
             return np.asarray(array[first:stop])
         except OSError as error:
             self._forget(resource)
             raise DataNotReadyError(f"{what} cannot be read yet: {error}") from error
+
+    def _require_sources(self, resource: StreamResource | Resource, array: h5py.Dataset, first: int, stop: int) -> None:
+        """Raise where a part of the range lies in a file that is not there yet; HDF5 would fill it with zeros.
+
+        Raises
+        ------
+        DataNotReadyError
+            The message names the file.
+        """
+        for gap in gaps(array):
+            if gap.begin[0] < stop and gap.end[0] > first:
+                self._forget(resource)  # an open file does not see that its sources grow
+                raise DataNotReadyError(f"{array.name}: entries {first} to {stop} need {gap.source}")
 
     def array(self, resource: StreamResource | Resource, name: str) -> h5py.Dataset:
         """Return an array of a file, as it is on disk now.
@@ -141,16 +151,12 @@ class DetectorFiles:
         path = self.path_of(resource)
         try:
             file = self._open(path)
-            link = file.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                raise DocumentError(f"{path}: {name} is an external link; announce the file that holds the data")
+            self._reach.check(file, name)
             array = file[name]
             if not isinstance(array, h5py.Dataset) or array.ndim == 0:
                 raise DocumentError(f"{path}: {name} is no array")
-            if array.external or array.is_virtual:
-                raise DocumentError(f"{path}: {name} keeps its data in other files; announce those files")
             array.refresh()
-        except DocumentError:
+        except (DocumentError, DataNotReadyError):
             raise
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             self._drop(str(path))
@@ -166,7 +172,7 @@ class DetectorFiles:
             raise DocumentError(f"{path} is not a file")
         # HDF5 in SWMR mode retries for minutes where a file ends too early, so only files with such a writer get it.
         if _has_swmr_writer(path):
-            file = h5py.File(path, "r", libver="latest", swmr=True)
+            file = h5py.File(path, "r", libver="latest", swmr=True, locking=False)
         else:
             file = h5py.File(path, "r", locking=False)
         self._files[key] = file

@@ -69,7 +69,9 @@ class RunRegistry:
         self._settings, self._contexts = settings, contexts
         self._profiles = [load_profile(name) for name in settings.ingest.profiles]
         roots = [settings.data_dir, *settings.ingest.data_roots]
-        self._files = DetectorFiles(roots, max_bytes=settings.ingest.max_spectrum_bytes)
+        self._files = DetectorFiles(
+            roots, max_bytes=settings.ingest.max_spectrum_bytes, path_map=settings.ingest.path_map
+        )
         self._runs: dict[str, OpenRun] = {}
         self._run_of: OrderedDict[str, str] = OrderedDict()
 
