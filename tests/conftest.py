@@ -35,6 +35,7 @@ def wait_until(predicate: Callable[[], object], timeout_s: float = 20.0, what: s
         time.sleep(0.01)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let two processes share the tests: the system tests, which share an installation, come first and stay together.
 
