@@ -112,10 +112,16 @@ def test_the_state_is_told_in_words(
 def test_a_run_that_cannot_be_mapped_says_why(page: Page, dashboard: Dashboard, redis: Connection) -> None:
     runs.register_run(redis, "run-9", time.time())
     why = "no profile matches its keys: xs_roi1"
-    runs.write_status(redis, "run-9", state=RunState.UNUSABLE, reason=why)
+    told = {"scan_id": 77, "plan": "count", "time_start": time.time()}
+    runs.write_status(redis, "run-9", state=RunState.UNUSABLE, reason=why, **told)
     open_page(page, dashboard)
     expect(page.locator("#run-state")).to_have_text("not a map")
-    expect(page.locator("#grid")).to_have_text(why)
+    expect(page.locator("#grid")).to_have_text(f"Scan 77, count: not a map{why}")
+    expect(page.locator("#notice")).to_be_hidden()
+    page.locator("#run-button").click()
+    listed = page.locator("#runs-list .no-map")
+    expect(listed).to_contain_text("Scan 77count")
+    assert why not in (listed.get_attribute("title") or "") + listed.inner_text(), "once, where the maps would be"
 
 
 @pytest.mark.run_is_deleted  # that of the test before

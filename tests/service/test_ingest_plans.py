@@ -21,7 +21,7 @@ from quietbeam.core import codec
 from quietbeam.core.model.types import PixelOrder, RunInfo, RunState
 from quietbeam.ingest.offline import ingest_recorded
 from quietbeam.ingest.profile import load_profile
-from quietbeam.runengine.publisher import pack_what_can_be
+from quietbeam.runengine.publisher import pack_or_stringify
 
 Docs = list[tuple[str, dict[str, Any]]]
 Plan = Callable[[Any, SynAxis, SynAxis], Iterator[Any]]
@@ -62,7 +62,7 @@ def run(engine: RunEngine, plan: Plan) -> Docs:
     """Return the documents of a plan, as they come over the wire."""
     y, x = SynAxis(name="my"), SynAxis(name="mx")
     docs: Docs = []
-    token = engine.subscribe(lambda name, doc: docs.append((name, codec.unpack(pack_what_can_be(doc)[0]))))
+    token = engine.subscribe(lambda name, doc: docs.append((name, codec.unpack(pack_or_stringify(doc)[0]))))
     try:
         engine(plan(Detector(y, x), y, x))
     finally:
@@ -72,7 +72,7 @@ def run(engine: RunEngine, plan: Plan) -> Docs:
 
 def place(info: RunInfo, y: float, x: float) -> tuple[int, int] | None:
     """Return the pixel of a position, as a reader of the run's info finds it."""
-    slow, fast = (y, x) if info.axes == ("my", "mx") else (x, y)
+    slow, fast = (y, x) if info.axes[-1:] == ("mx",) else (x, y)
     index: list[int] = []
     for axis, position in enumerate((slow, fast)):
         listed = (info.row_positions, info.col_positions)[axis]
@@ -100,7 +100,7 @@ def check(docs: Docs) -> PixelOrder | None:
         assert found.buffer is not None and found.info is not None
         counts, measured = found.buffer.read_counts()[:, 0], found.buffer.measured()
     events = [doc["data"] for name, doc in docs if name == "event"]
-    last = {(e["my"], e["mx"]): e["Det1_Fe"] for e in events}
+    last = {(e.get("my", 0.0), e.get("mx", 0.0)): e["Det1_Fe"] for e in events}  # a scan of one motor has a row at 0
     placed = 0
     for (y, x), value in last.items():
         at = place(found.info, y, x)
@@ -201,6 +201,25 @@ def _inner(name: str) -> Callable[[st.DrawFn], Plan]:
     return make
 
 
+def _line(name: str) -> Callable[[st.DrawFn], Plan]:
+    """Return a plan over one motor."""
+
+    def make(draw: st.DrawFn) -> Plan:
+        n, first, last = (
+            draw(st.integers(2, 12)),
+            draw(POSITION),
+            draw(st.floats(0.5, 20)) * draw(st.sampled_from([-1, 1])),
+        )
+        points = draw(POINTS)
+        if "list" in name:
+            return lambda detector, slow, fast: getattr(bp, name)([detector], fast, points)
+        if name == "log_scan":
+            return lambda detector, slow, fast: bp.log_scan([detector], fast, 1, 5, n)
+        return lambda detector, slow, fast: getattr(bp, name)([detector], fast, first, first + last, n)
+
+    return make
+
+
 def _twice(draw: st.DrawFn) -> Plan:
     rows, cols = draw(SIZE), draw(SIZE)
 
@@ -231,6 +250,7 @@ PLANS: dict[str, Callable[[st.DrawFn], Plan]] = {
     "rel_scan": _inner("rel_scan"),
     "list_scan": _inner("list_scan"),
     "rel_list_scan": _inner("rel_list_scan"),
+    **{f"{name}, one motor": _line(name) for name in ("scan", "rel_scan", "list_scan", "rel_list_scan", "log_scan")},
     "grid_scan, two events a point": _twice,
 }
 
@@ -250,11 +270,38 @@ def test_every_count_lies_where_it_was_measured(engine: RunEngine, scan: tuple[s
         (lambda d, y, x: bp.rel_grid_scan([d], y, -1, 2, 4, x, -2, 3, 6), PixelOrder.VERIFIED),
         (lambda d, y, x: bp.list_grid_scan([d], y, [3, 1, 0], x, [0, 2, 3, 9]), PixelOrder.VERIFIED),
         (lambda d, y, x: bp.spiral_square([d], x, y, 2, 2, 4, 4, 5, 5), PixelOrder.FROM_POSITIONS),
+        (lambda d, y, x: bp.scan([d], x, 3, -2, 6), PixelOrder.VERIFIED),
+        (lambda d, y, x: bp.list_scan([d], y, [3, 1, 7, 4]), PixelOrder.VERIFIED),
     ],
-    ids=["grid_scan, snake", "rel_grid_scan", "list_grid_scan, falling and uneven", "spiral_square"],
+    ids=[
+        "grid_scan, snake",
+        "rel_grid_scan",
+        "list_grid_scan, falling and uneven",
+        "spiral_square",
+        "scan",
+        "list_scan",
+    ],
 )
 def test_how_the_order_is_known(engine: RunEngine, plan: Plan, order: PixelOrder) -> None:
     assert check(run(engine, plan)) is order
+
+
+def test_a_scan_over_one_motor_is_a_map_of_one_row(engine: RunEngine) -> None:
+    docs = run(engine, lambda d, y, x: bp.scan([d], x, 3, -2, 6))
+    with tempfile.TemporaryDirectory() as folder:
+        found, _ = ingest_recorded(docs, docs[0][1]["uid"], [load_profile("generic")], [], Path(folder))
+    assert found.state is RunState.COMPLETE and found.info is not None
+    assert found.info.shape == (1, 6) and found.info.axes == ("", "mx") and not found.info.snake
+    assert found.info.step == pytest.approx((1.0, -1.0)) and found.info.origin == pytest.approx((0.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [lambda d, y, x: bp.count([d], 3), lambda d, y, x: bp.scan([d], x, 0, 1, 1)],
+    ids=["count", "scan of one point"],
+)
+def test_what_is_no_scan_is_no_map(engine: RunEngine, plan: Plan) -> None:
+    assert check(run(engine, plan)) is None
 
 
 def test_without_readings_the_order_is_assumed(engine: RunEngine) -> None:

@@ -310,7 +310,10 @@ def test_a_run_without_usable_shape_is_refused_with_a_remedy(
             del queue[:1]
     pipe.drain()
     status = pipe.status(bad.uid)
-    assert status.state is RunState.UNUSABLE
+    assert status.state is RunState.UNUSABLE and status.info is None
+    doc = bad.start[1]
+    found = status.scan_id, status.plan, status.time_start
+    assert found == (doc.get("scan_id"), doc.get("plan_name", ""), doc["time"]), "it is listed with these"
     for word in (bad.uid, *words):
         assert word in status.reason, status.reason
     same(pipe, good)

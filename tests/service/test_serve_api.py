@@ -134,6 +134,25 @@ def test_a_run_without_a_usable_geometry_says_why(client: TestClient, redis: Con
     assert reason in problem(client.get("/api/v1/runs/odd/maps/raw"), 404)
 
 
+def test_runs_that_are_no_map_are_listed_and_are_not_the_latest(
+    client: TestClient, settings: Settings, redis: Connection
+) -> None:
+    count = {"state": RunState.UNUSABLE, "reason": "no map shape", "plan": "count"}
+    for n in range(25):
+        runs.register_run(redis, f"count-{n}", 9e9 + n)
+        runs.write_status(redis, f"count-{n}", **count, scan_id=70 + n, time_start=9e9 + n)
+    assert attributes(client, "latest")["uid"] == "count-24", "there is no map"
+    listed = client.get("/api/v1/runs?plan=count&scan_id=71").json()["data"]
+    assert [run["attributes"]["uid"] for run in listed] == ["count-1"]
+    found = listed[0]["attributes"]
+    assert (found["scan_id"], found["plan"], found["time_start"]) == (71, "count", 9e9 + 1)
+    make_run(settings, redis)
+    assert attributes(client, "latest")["uid"] == "run-1", "older than all of them, but a map"
+    runs.register_run(redis, "begun", 9.1e9)
+    runs.write_status(redis, "begun", state=RunState.RUNNING)
+    assert attributes(client, "latest")["uid"] == "begun", "it may become a map"
+
+
 # --- maps -----------------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@
 field                   writer    meaning
 ======================  ========  ==================================================================
 info                    ingest    RunInfo as JSON
+scan_id, plan,          ingest    of a run that has no info, from its start document: what is listed of a run without
+time_start                        a map
 state, reason           ingest    RunState and a sentence for people
 time_stop               ingest    time of the stop document
 last_document_at        ingest    wall clock of the last document (display only)
@@ -45,6 +47,9 @@ class RunStatus:
 
     uid: str
     info: RunInfo | None = None
+    scan_id: int | None = None
+    plan: str = ""
+    time_start: float | None = None
     state: RunState = RunState.RUNNING
     reason: str = ""
     time_stop: float | None = None
@@ -71,6 +76,8 @@ _JSON: dict[str, Callable[[Any], Any]] = {
     "warnings": tuple,
 }
 _NUMBERS = {
+    "scan_id": int,
+    "time_start": float,
     "time_stop": float,
     "last_document_at": float,
     "pinned": bool,
@@ -112,7 +119,7 @@ def parse_status(uid: str, fields: dict[bytes, bytes]) -> RunStatus:
         if name in _JSON:
             values[name] = _JSON[name](orjson.loads(raw))
         elif name in _NUMBERS:
-            values[name] = _NUMBERS[name](float(raw))
+            values[name] = _NUMBERS[name](raw if name == "scan_id" else float(raw))
         elif name == "state":
             values[name] = RunState(raw.decode())
         elif name in RunStatus.__slots__:

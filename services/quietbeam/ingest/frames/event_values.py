@@ -44,7 +44,7 @@ def frames_of(layout: Layout, event: Event) -> Frames:
     if layout.motors.keys:
         n = len(next(iter(parts.values())))
         for role, key in zip(("slow", "fast"), layout.motors.keys, strict=True):
-            parts[role] = _readback(event.data.get(key), n, repeat=role == "slow")
+            parts[role] = _readback(event.data.get(key), n, repeat=role == "slow") if key else np.zeros(n)
     return combine(layout, parts)
 
 

@@ -42,6 +42,8 @@ class Geometry:
     least_rows
         None when the map has exactly the rows of `shape`. Otherwise `shape` is an upper limit, the last measured row
         ends the map, and this is the number of rows that the plan announces (0 when it announces none).
+    one_axis
+        True when the plan moves one motor and announces no shape: the map is one row.
     """
 
     shape: tuple[int, int]
@@ -55,6 +57,7 @@ class Geometry:
     adds: bool = False
     points: int | None = None
     least_rows: int | None = None
+    one_axis: bool = False
 
     @property
     def pixels(self) -> int:
@@ -116,11 +119,15 @@ def geometry_of(profile: BeamlineProfile, start: Mapping[str, Any]) -> Geometry:
     values = _StartValues.read(section, start)
     grows = section.most_rows is not None and _rows_are_open(section, values.shape)
     axes = _axis_ranges(section, values.extents)
-    if section.shape is not None:
+    one_axis = _moves_one_motor(section, values, start)
+    if one_axis:
+        assert values.points is not None
+        maps, shape = 1, (1, values.points)
+    elif section.shape is not None:
         maps, shape = _map_shape(profile.name, section, values.shape, start, grows=grows)
     else:
         maps, shape = 1, _grid_shape(profile.name, section, values, axes)
-    more = 0 if grows or maps > 1 else section.more_rows
+    more = 0 if grows or maps > 1 or one_axis else section.more_rows
     least_rows = None
     if grows:
         least_rows = 0
@@ -145,7 +152,16 @@ def geometry_of(profile: BeamlineProfile, start: Mapping[str, Any]) -> Geometry:
         adds=section.repeat == "add",
         points=None if grows else values.points,
         least_rows=least_rows,
+        one_axis=one_axis,
     )
+
+
+def _moves_one_motor(section: GeometrySection, values: _StartValues, start: Mapping[str, Any]) -> bool:
+    """Return whether a plan is a scan of two or more points over one motor (`scan`, `list_scan`), without a shape."""
+    if section.shape is None or values.shape is not MISSING or section.positions is not None:
+        return False
+    motors = start.get("motors")
+    return isinstance(motors, list | tuple) and len(motors) == 1 and values.points is not None and values.points > 1
 
 
 def _rows_are_open(section: GeometrySection, shape: Any) -> bool:

@@ -21,9 +21,10 @@ class Motors:
     Attributes
     ----------
     names
-        As in the start document.
+        As in the start document; "" for the slow axis of a scan over one motor.
     keys
-        Data keys of the measured positions in Events; () where they are not in the descriptor.
+        Data keys of the measured positions in Events; () where they are not in the descriptor, "" for an axis without a
+        motor, whose position is 0.
     units
         Unit of the positions; "" when no motor says it.
     scale
@@ -64,6 +65,9 @@ def motors_of(names: tuple[str, str] | tuple[()], data_keys: Mapping[str, Mappin
     """Return where a descriptor has the positions of the motors."""
     if not names:
         return Motors()
+    if not names[0]:
+        key = _position_key(names[1], data_keys)
+        return Motors(names=names, keys=("", key), units=_unit(data_keys[key])) if key else Motors(names=names)
     slow, fast = (_position_key(name, data_keys) for name in names)
     if not slow or not fast or slow == fast:
         return Motors(names=names)

@@ -25,7 +25,7 @@ class ResolvedProfile:
     geometry
         Shape and scan order of the map.
     motors
-        Names of the slow and the fast motor; () where the plan does not announce them.
+        Names of the slow and the fast motor; () where the plan does not announce them, ``("", name)`` for one motor.
     detectors, lines
         Names along the axes of the counts; None where the data keys (or the shape of the array) give them.
     calibration, incident_energy_kev
@@ -81,7 +81,7 @@ def resolve(profile: BeamlineProfile, start: Start) -> ResolvedProfile:
         }
     settings = {name: source.resolve(start.doc) for name, source in sources.items() if source is not None}
     geometry = geometry_of(profile, start.doc)
-    motors = motor_names(start.doc, geometry.maps)
+    motors = ("", str(start.doc["motors"][0])) if geometry.one_axis else motor_names(start.doc, geometry.maps)
     return ResolvedProfile(profile=profile, geometry=geometry, motors=motors, **settings)
 
 

@@ -51,15 +51,15 @@ def admit(info: RunInfo, settings: Settings) -> list[str]:
 def run_info(start: Start, layout: Layout, source: str) -> RunInfo:
     """Return what a start document and a layout say about the run."""
     doc, geometry = start.doc, layout.geometry
-    scan_id, plan = doc.get("scan_id"), doc.get("plan_name", "")
+    scan_id, plan = scan_id_and_plan(doc)
     return RunInfo(
         uid=start.run,
         lines=layout.lines,
         detectors=layout.detectors,
         shape=geometry.shape,
         kind=layout.kind,
-        scan_id=scan_id if isinstance(scan_id, int) else None,
-        plan=str(plan)[:200],
+        scan_id=scan_id,
+        plan=plan,
         profile=layout.profile_name,
         step=geometry.step,
         origin=geometry.origin,
@@ -76,6 +76,13 @@ def run_info(start: Start, layout: Layout, source: str) -> RunInfo:
         detector_positions=layout.detector_positions,
         metadata=_plain_metadata(doc),
     )
+
+
+def scan_id_and_plan(doc: Mapping[str, Any]) -> tuple[int | None, str]:
+    """Return the scan id and the name of the plan in a start document; None and "" where there is none."""
+    scan_id = doc.get("scan_id")
+    is_number = isinstance(scan_id, int) and not isinstance(scan_id, bool)
+    return (scan_id if is_number else None), str(doc.get("plan_name", ""))[:200]
 
 
 def _plain_metadata(doc: Mapping[str, Any], max_bytes: int = 4096) -> dict[str, Any]:

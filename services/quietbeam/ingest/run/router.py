@@ -27,6 +27,7 @@ from ..frames.file_frames import FileFrames
 from ..frames.legacy_datums import DatumStore
 from ..profile.layout import Layout
 from ..profile.schema import BeamlineProfile
+from .admission import scan_id_and_plan
 from .assembly import RunAssembly
 from .condition import RunCondition
 from .definition import RunDefinition
@@ -127,8 +128,13 @@ class RunRouter:
 
     def status(self) -> dict[str, Any]:
         """Return the fields of the run's hash that ingest writes, as long as the run has no map."""
+        start = self._definition.start
+        scan_id, plan = scan_id_and_plan(start.doc if start is not None else {})
         return {
             "info": None,
+            "scan_id": scan_id,
+            "plan": plan,
+            "time_start": self.time_start,
             "state": self.condition.state.value,
             "reason": self.condition.reason,
             "time_stop": self.stop.time if self.stop is not None else None,

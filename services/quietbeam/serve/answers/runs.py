@@ -69,7 +69,7 @@ class PublishState(BaseModel):
 
 
 class RunSummary(BaseModel):
-    """A run in a list. Geometry is null or empty as long as no start document told it."""
+    """A run in a list. Geometry is null or empty where no start document says it, and for a run that is no map."""
 
     uid: str
     state: RunState
@@ -163,6 +163,9 @@ def _summary(status: RunStatus) -> dict[str, Any]:
         "maps_version": status.maps_version,
         "warnings": status.warnings,
         "pinned": status.pinned,
+        "scan_id": status.scan_id,
+        "plan": status.plan,
+        "time_start": status.time_start,
     }
     if (info := status.info) is not None:
         names = ("scan_id", "plan", "profile", "shape", "lines", "detectors", "kind", "time_start")

@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 _RETRY_AFTER_S = 1.0
+_NEWEST = 20
+"""Runs among which the newest map is usually found."""
 _STATUS_FIELDS = frozenset(f.name for f in fields(RunStatus))
 
 
@@ -51,15 +53,16 @@ class RunFilter:
         """True when the start document decides."""
         return self.plan is not None or self.scan_id is not None or bool(self.metadata)
 
-    def matches(self, info: RunInfo | None) -> bool:
-        """True for a run whose start document fits."""
-        if info is None:
+    def matches(self, run: RunInfo | RunStatus | None) -> bool:
+        """True for a run whose start document fits; of a run that is no map, the status knows scan id and plan."""
+        if run is None:
             return False
-        if self.plan is not None and info.plan != self.plan:
+        if self.plan is not None and run.plan != self.plan:
             return False
-        if self.scan_id is not None and info.scan_id != self.scan_id:
+        if self.scan_id is not None and run.scan_id != self.scan_id:
             return False
-        return all(_text(info.metadata, key) == value for key, value in self.metadata.items())
+        metadata = run.metadata if isinstance(run, RunInfo) else {}
+        return all(_text(metadata, key) == value for key, value in self.metadata.items())
 
 
 def _text(metadata: Any, key: str) -> str | None:
@@ -118,14 +121,36 @@ class RunCatalog:
     # --- runs ---------------------------------------------------------------------------------------------------
 
     def resolve(self, uid: str) -> str:
-        """Return the uid that ``latest`` stands for, any other unchanged."""
+        """Return the uid that ``latest`` stands for, any other unchanged.
+
+        ``latest`` is the newest run that is a map or may become one; where there is none, the newest run.
+        """
         if uid != "latest":
             return uid
-        nothing: list[str] = []
-        order = self.ask(lambda connection: runs.list_runs(connection, limit=1), nothing) or self._order()
+        newest: list[str] = []
+        order = self.ask(lambda connection: runs.list_runs(connection, limit=_NEWEST), newest)
+        order = self._maps_of(order)[:1] or self._maps_of(self._order())[:1] or self._order()[:1]
         if not order:
             raise NotMeasuredError("there is no run yet; start a scan, or look at /readyz for what ingest waits for")
         return order[0]
+
+    def _maps_of(self, uids: list[str]) -> list[str]:
+        """Return the runs that are not known to be no map, in their order."""
+
+        def fetch(connection: Connection) -> list[Any]:
+            with connection.pipeline(transaction=False) as pipe:
+                for uid in uids:
+                    pipe.hget(keys.run(uid), "state")
+                    pipe.hexists(keys.run(uid), "info")
+                return pipe.execute()
+
+        nothing: list[Any] = [None] * (2 * len(uids))
+        found = self.ask(fetch, nothing)
+        return [
+            uid
+            for uid, state, has_info in zip(uids, found[::2], found[1::2], strict=True)
+            if has_info or state is None or state.decode() != RunState.UNUSABLE
+        ]
 
     def status(self, uid: str) -> RunStatus:
         """Return the state of a run.
@@ -185,19 +210,20 @@ class RunCatalog:
             return []
         return [*states[:-1], replace(states[-1], maps=True)] if states else []
 
-    def _info(self, uid: str) -> RunInfo | None:
-        """Return what a run is, once and for all."""
+    def _info(self, uid: str) -> RunInfo | RunStatus | None:
+        """Return what a run is, once and for all; its status as long as it has no map."""
         with self._lock:
             if uid in self._infos:
                 return self._infos[uid]
         try:
-            info = self.status(uid).info
+            status = self.status(uid)
         except NotMeasuredError:
             return None
-        if info is not None:
-            with self._lock:
-                self._infos[uid] = info
-        return info
+        if status.info is None:
+            return status
+        with self._lock:
+            self._infos[uid] = status.info
+        return status.info
 
     def _order(self) -> list[str]:
         """Return every uid, newest start first."""

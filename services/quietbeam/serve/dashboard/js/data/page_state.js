@@ -1,5 +1,7 @@
 // What the page shows after each load.
 
+import { isNoMap, runName } from "./wording.js";
+
 /** @type {PageState} */
 export const NOTHING = { run: null, stacks: null, earlier: null, newest: null, number: 0, key: "" };
 
@@ -33,6 +35,7 @@ export function frameOf({ run, stacks, earlier, newest, number }) {
  * @returns {[title: string, text: string]}
  */
 export function whyNoMap(run, missing) {
+  if (isNoMap(run)) return [[runName(run), run.plan].filter(Boolean).join(", ") + ": not a map", run.reason];
   const waiting = run.ended ? "This run has no measured row" : "Waiting for the first row";
   return [missing || run.reason || waiting, run.ended ? "" : "The maps appear here with the first measured row."];
 }

@@ -16,6 +16,14 @@ export const STATES = {
   unusable: "not a map",
 };
 
+/**
+ * Whether a run is known to be no map: a count, an alignment scan.
+ * @param {Pick<RunSummary, "state" | "shape">} run
+ */
+export function isNoMap({ state, shape }) {
+  return state === "unusable" && !shape;
+}
+
 /** @type {Record<string, string>} */
 export const ESTIMATORS = {
   raw: "raw",

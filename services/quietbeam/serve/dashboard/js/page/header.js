@@ -2,7 +2,7 @@
 
 import { byId, create } from "../base/dom.js";
 import { clock, clockWithSeconds, duration, isNumber } from "../base/text.js";
-import { runName, STATES } from "../data/wording.js";
+import { isNoMap, runName, STATES } from "../data/wording.js";
 
 const OLD_S = 10;
 const MOST_NOTICES = 6;
@@ -89,7 +89,9 @@ function showProgress({ progress, denoise }) {
 }
 
 /** @param {Run} run */
-function showNotices({ reason, denoise, warnings = [], evidence }) {
+function showNotices(run) {
+  const { denoise, warnings = [], evidence } = run;
+  const reason = isNoMap(run) ? "" : run.reason; // it stands where the maps would be
   const notices = [reason, denoise.reason, ...warnings, ...(evidence?.notes ?? [])].filter(Boolean);
   const box = byId("notice");
   box.hidden = !notices.length;

@@ -3,7 +3,7 @@
 import { byId, create, inputById } from "../base/dom.js";
 import { clock } from "../base/text.js";
 import { getRuns } from "../data/api.js";
-import { runName, STATES } from "../data/wording.js";
+import { isNoMap, runName, STATES } from "../data/wording.js";
 
 const PAGE = 200;
 
@@ -73,7 +73,9 @@ export class RunList {
     button.dataset.uid = run.uid;
     button.setAttribute("aria-current", String(run.uid === this.current));
     const cells = cellsOf(run);
-    button.title = [...cells.map(({ text }) => text), run.reason, `run ${run.uid}`].filter(Boolean).join("\n");
+    const reason = isNoMap(run) ? "" : run.reason;
+    button.className = isNoMap(run) ? "no-map" : "";
+    button.title = [...cells.map(({ text }) => text), reason, `run ${run.uid}`].filter(Boolean).join("\n");
     button.append(...cells.map(({ text, style }) => create("span", { textContent: text, className: style })));
     button.addEventListener("click", () => {
       this.dialog.close();
@@ -88,11 +90,12 @@ export class RunList {
 /** @param {RunSummary} run */
 function cellsOf(run) {
   const { fraction } = run.progress;
-  const percent = fraction === undefined ? "" : `, ${Math.floor(100 * fraction)} %`;
+  const percent = fraction === undefined || isNoMap(run) ? "" : `, ${Math.floor(100 * fraction)} %`;
+  const lines = isNoMap(run) ? "" : `${run.lines.length} lines`;
   const size = run.shape && `${run.shape[0]} × ${run.shape[1]}`;
   return [
     { text: run.scan_id === null ? run.uid.slice(0, 8) : runName(run), style: "" },
-    { text: [run.sample, run.plan, `${run.lines.length} lines`, size].filter(Boolean).join(" · "), style: "soft" },
+    { text: [run.sample, run.plan, lines, size].filter(Boolean).join(" · "), style: "soft" },
     { text: `${STATES[run.state] ?? run.state}${percent}`, style: "" },
     { text: clock(run.time_start), style: "soft" },
   ];
