@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -12,7 +13,7 @@ import typer
 
 from quietbeam.core.errors import InputError
 
-from .options import EXIT_INTERRUPTED, InputOptions, grouped, split_lines
+from .options import EXIT_INTERRUPTED, ChoiceAndSnakeOptions, InputOptions, grouped, split_lines
 
 if TYPE_CHECKING:
     from quietbeam.denoiser.offline import DenoiseResult
@@ -81,6 +82,7 @@ def denoise(
         typer.Option("-o", "--output", help="File: .h5 (NeXus), .pyxrf.h5, .maps.h5, .ome.zarr, .tif or .csv."),
     ],
     reading: InputOptions,
+    choice: ChoiceAndSnakeOptions,
     learning: LearningOptions,
     format: Annotated[str, typer.Option(help="Format, where the name's ending does not say it.")] = "",
     profile: Annotated[
@@ -99,21 +101,23 @@ def denoise(
     from quietbeam.files import check_target, format_of, write_result
     from quietbeam.ingest.profile.schema import shipped_profiles
 
-    from .source import read_source
+    from .source import errors_showing, read_source, remarks_of
 
     console = Console(markup=False, emoji=False)  # names are anybody's
     check_target(output, format_of(output, format), Path(source))
     site = load_settings(config)
     weights = _find_weights(learning.weights, site.weights_dir)
-    file, name = read_source(
-        source,
-        site,
-        lines=split_lines(reading.lines),
-        calibration=reading.calibration,
-        tiled=reading.tiled,
-        fit=reading.fit,
-        profiles=profile or ([] if config else shipped_profiles()),
-    )
+    with errors_showing(_command(source, output, reading), source):
+        file, name = read_source(
+            source,
+            site,
+            lines=split_lines(reading.lines),
+            calibration=reading.calibration,
+            tiled=reading.tiled,
+            fit=reading.fit,
+            profiles=profile or ([] if config else shipped_profiles()),
+            choice=choice.choice(snake=choice.snake),
+        )
     columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("read", total=1.0)
@@ -142,11 +146,17 @@ def denoise(
         "seed": learning.seed,
     }
     write_result(output, result, source=name, settings=settings, format=format)
-    _show(console, result, file.remark)
+    _show(console, result, remarks_of(file))
     console.print(
         f"{output}: {result.denoised.shape[0]} lines, {result.evidence.fine_tune_steps} fine-tuning steps, "
         f"weights {result.evidence.model} {result.evidence.model_sha256[:12]}"
     )
+
+
+def _command(source: str, output: Path, reading: InputOptions) -> str:
+    """Return the command line as given, less its choices."""
+    lines = ["--lines", reading.lines] if reading.lines else []
+    return shlex.join(["quietbeam", "denoise", source, "-o", str(output), *lines])
 
 
 def _find_weights(name: str, folder: Path) -> str:
@@ -165,7 +175,7 @@ def _find_weights(name: str, folder: Path) -> str:
     return str(available.get(name, name))
 
 
-def _show(console: Any, result: DenoiseResult, remark: str) -> None:
+def _show(console: Any, result: DenoiseResult, remarks: list[str]) -> None:
     """Print the validation result of every line, and the warnings."""
     from rich.table import Column, Table
 
@@ -185,5 +195,5 @@ def _show(console: Any, result: DenoiseResult, remark: str) -> None:
             ", ".join(line.excluded_detectors),
         )
     console.print(table)
-    for note in filter(None, (remark, *result.evidence.notes)):
+    for note in (*remarks, *result.evidence.notes):
         console.print(f"- {note}")

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from quietbeam.core.errors import InputError
+
+if TYPE_CHECKING:
+    from quietbeam.files import ReadChoice
 
 Transport = Literal["redis", "zmq", "none"]
 
@@ -44,6 +47,58 @@ class InputOptions:
     tiled: Annotated[str, typer.Option(help="Tiled, or a catalog in it, that has the uid; default: as configured.")] = (
         ""
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceOptions:
+    """What is read of a file that leaves a choice; see :class:`quietbeam.files.ReadChoice`."""
+
+    scan: Annotated[str, typer.Option(help="Number of the scan, as 3, in a file of several (BLISS).")] = ""
+    entry: Annotated[str, typer.Option(help="Group of an HDF5 or zarr file in which to look.")] = ""
+    dataset: Annotated[
+        str, typer.Option(help="Array of counts or spectra in the file; several with commas: one a detector.")
+    ] = ""
+    axes: Annotated[
+        str, typer.Option(help="Axes of the array: detector,line,row,col; also channel, point, - for one of length 1.")
+    ] = ""
+    shape: Annotated[str, typer.Option(help="ROWSxCOLS of points that come one after the other.")] = ""
+    i0: Annotated[str, typer.Option(help="Name of the scaler that is I0; none: do not normalise.")] = ""
+    energy: Annotated[
+        str, typer.Option(help="Of spectra: keV of channel 0 and per channel, as 0,0.01; or in eV, as 0,10eV.")
+    ] = ""
+
+    def choice(self, *, snake: bool | None = None) -> ReadChoice:
+        """Return the choice for the readers of files.
+
+        Raises
+        ------
+        InputError
+            An option cannot be understood; the message shows how it is written.
+        """
+        from quietbeam.files import parse_choice
+
+        return parse_choice(
+            scan=self.scan,
+            entry=self.entry,
+            dataset=self.dataset,
+            axes=self.axes,
+            shape=self.shape,
+            snake=snake,
+            i0=self.i0,
+            energy=self.energy,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceAndSnakeOptions(ChoiceOptions):
+    """The same, and the direction of rows."""
+
+    snake: Annotated[
+        bool | None,
+        typer.Option(
+            "--snake/--no-snake", help="Points of every second row run backwards, or do not; default: as found."
+        ),
+    ] = None
 
 
 def split_lines(text: str) -> list[str]:

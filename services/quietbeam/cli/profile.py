@@ -1,13 +1,17 @@
-"""`quietbeam profile`: does a beamline profile read a recorded run, and a first draft of one that would."""
+"""`quietbeam profile`: does a beamline profile read a recorded run; a first draft of one; how a file is read."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import ChoiceAndSnakeOptions, grouped, split_lines
+
 if TYPE_CHECKING:
+    from quietbeam.files import ReadChoice
     from quietbeam.ingest.offline.check import Checked
 
 _MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "wrong": "[red]wrong[/]"}
@@ -25,8 +29,16 @@ def _group() -> None:
     """Check how a recorded run is read; draft a profile for it."""
 
 
+@grouped
 def check(
-    recording: Annotated[Path, typer.Argument(help="Recorded run: JSON lines or msgpack, also gzipped.")],
+    recording: Annotated[
+        Path,
+        typer.Argument(
+            help="Recorded run: JSON lines or msgpack, also gzipped; or a measured map: whatever `quietbeam denoise` "
+            "takes."
+        ),
+    ],
+    choice: ChoiceAndSnakeOptions,
     profile: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,19 +51,67 @@ def check(
     draft: Annotated[
         Path | None, typer.Option("--draft", help="Write a first profile for this run here, and check that.")
     ] = None,
+    lines: Annotated[str, typer.Option(help="Of a measured map: comma-separated lines to take.")] = "",
 ) -> None:
     """Say what ingest understands of a run: lines, detectors, geometry, dose, what is missing, what looks wrong.
 
-    Exit code 0: it can be used. 1: it cannot, or something looks wrong.
+    Exit code 0: it can be used. 1: it cannot, or something looks wrong. Of a measured map, say how it is read.
     """
     from quietbeam.core.errors import InputError
     from quietbeam.core.process.log import configure_logging
+    from quietbeam.ingest.documents.recording import is_recording
+
+    configure_logging("profile", level="error")
+    command = f"quietbeam profile check {shlex.quote(str(recording))}"
+    if recording.is_dir() or (recording.suffix and not is_recording(recording)):
+        if profile or files or draft is not None:
+            raise InputError(
+                f"{recording} is no recording (.jsonl, .msgpack): --profile, --files and --draft are for recordings",
+                remedy=f"leave them out, as in: {command}",
+            )
+        wanted = split_lines(lines)
+        command += f" --lines {shlex.quote(lines)}" if lines else ""
+        _show(_checked_file(recording, wanted, choice.choice(snake=choice.snake), command))
+        return
+    if lines or choice != ChoiceAndSnakeOptions():
+        raise InputError(
+            f"{recording} is a recording, which is read as a profile says: --lines, --scan, --shape and the like are "
+            "for measured maps",
+            remedy=f"write a profile, as in: {command} --draft mine.yaml",
+        )
+    _check_recording(recording, profile, files, draft)
+
+
+def _checked_file(path: Path, lines: list[str], choice: ReadChoice, command: str) -> Checked:
+    """Return how a measured map is read."""
+    from quietbeam.files import read_map
+    from quietbeam.ingest.offline.check import Checked
+
+    from .source import errors_showing, remarks_of
+
+    with errors_showing(command, str(path)):
+        file = read_map(path, lines, choice=choice)
+    detectors, n_line, rows, cols = file.counts.shape
+    checked = Checked()
+    checked.add("ok", "map", f"{rows} x {cols} pixels")
+    checked.add("ok", "lines", ", ".join(file.lines or (f"{n_line} without names",)))
+    checked.add("ok", "detectors", ", ".join(file.detectors or (f"{detectors} without names",)))
+    if file.step is not None:
+        checked.add("ok", "step", f"{file.step[0]:g} x {file.step[1]:g} {file.units}".rstrip())
+    if file.measured is not None:
+        checked.add("ok", "measured", f"{int(file.measured.sum())} of {file.measured.size} pixels")
+    for remark in remarks_of(file):
+        checked.add("ok", "remark", remark)
+    return checked
+
+
+def _check_recording(recording: Path, profile: list[str] | None, files: list[Path] | None, draft: Path | None) -> None:
+    from quietbeam.core.errors import InputError
     from quietbeam.ingest.documents.recording import read_recording, relocate
     from quietbeam.ingest.offline.check import check as check_run
     from quietbeam.ingest.profile.draft import draft_profile
     from quietbeam.ingest.profile.schema import load_profile, shipped_profiles
 
-    configure_logging("profile", level="error")
     found = read_recording(recording)
     folders = [folder.resolve() for folder in files or [recording.parent]]
     recorded = relocate(found.documents, folders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,21 @@ import typer
 
 from quietbeam.core.errors import InputError
 
-from .options import EXIT_INTERRUPTED, Config, InputOptions, Speed, Transport, TransportOption, grouped, split_lines
+from .options import (
+    EXIT_INTERRUPTED,
+    ChoiceOptions,
+    Config,
+    InputOptions,
+    Speed,
+    Transport,
+    TransportOption,
+    grouped,
+    split_lines,
+)
 
 if TYPE_CHECKING:
     from quietbeam.core.settings import Settings
+    from quietbeam.files import MapFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +36,12 @@ class MapOptions:
     grain: Annotated[
         Literal["pixel", "row"], typer.Option("--event", help="One event per pixel, or per row with arrays.")
     ] = "pixel"
-    snake: Annotated[bool, typer.Option(help="Send odd rows backwards, as a snaked scan measures them.")] = False
+    snake: Annotated[
+        bool,
+        typer.Option(
+            help="Send odd rows backwards, as a snaked scan measures them; with --shape, read the points so, too."
+        ),
+    ] = False
     step: Annotated[float | None, typer.Option(help="Pixel size in um, where the file does not say it.")] = None
 
 
@@ -57,6 +74,7 @@ def replay(
         ),
     ],
     reading: InputOptions,
+    choice: ChoiceOptions,
     events: MapOptions,
     recording: RecordingOptions,
     config: Config = None,
@@ -71,7 +89,7 @@ def replay(
     settings = load_settings(config)
     configure_logging("replay", level=settings.log_level)
     if source.startswith("tiled+") or ("://" not in source and is_recording(Path(source))):
-        if reading.lines or reading.calibration or events != MapOptions():
+        if reading.lines or reading.calibration or events != MapOptions() or choice != ChoiceOptions():
             raise InputError(
                 f"{source} is a recording, played as it is", remedy="leave out all but --speed and --transport"
             )
@@ -81,27 +99,38 @@ def replay(
         raise InputError(
             f"{Path(source)} is no recording (.jsonl, .msgpack)", remedy="leave --as-recorded and --files out"
         )
-    _replay_map(settings, source, speed, transport, reading, events)
+    _replay_map(settings, _read(settings, source, reading, choice, events), speed, transport, events)
+
+
+def _read(
+    settings: Settings, source: str, reading: InputOptions, choice: ChoiceOptions, events: MapOptions
+) -> tuple[MapFile, str]:
+    from .source import errors_showing, read_source
+
+    lines = ["--lines", reading.lines] if reading.lines else []
+    with errors_showing(shlex.join(["quietbeam", "replay", source, *lines]), source):
+        return read_source(
+            source,
+            settings,
+            lines=split_lines(reading.lines),
+            calibration=reading.calibration,
+            tiled=reading.tiled,
+            fit=reading.fit,
+            choice=choice.choice(snake=events.snake if choice.shape else None),
+        )
 
 
 def _replay_map(
-    settings: Settings, source: str, speed: float, transport: Transport, reading: InputOptions, events: MapOptions
+    settings: Settings, source: tuple[MapFile, str], speed: float, transport: Transport, events: MapOptions
 ) -> None:
     from quietbeam.beamline.replay import replay_documents
 
     from .publishing import publishing
-    from .source import read_source
+    from .source import remarks_of
 
-    read, label = read_source(
-        source,
-        settings,
-        lines=split_lines(reading.lines),
-        calibration=reading.calibration,
-        tiled=reading.tiled,
-        fit=reading.fit,
-    )
-    if read.remark:
-        typer.echo(read.remark, err=True)
+    read, label = source
+    for remark in remarks_of(read):
+        typer.echo(remark, err=True)
     measured = read.line_map(label)
     rows, cols = measured.info.shape
     dwell = measured.info.dwell_s or 0.0

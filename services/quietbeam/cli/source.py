@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,13 @@ from quietbeam.core.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
     from quietbeam.core.settings import Settings
-    from quietbeam.files import MapFile
+    from quietbeam.files import MapFile, ReadChoice
 
+_ORDERS = {
+    "verified": "verified by positions",
+    "from_positions": "taken from positions",
+    "assumed": "assumed: no positions confirm it",
+}
 _UID = re.compile(r"[0-9a-zA-Z_-]{6,64}")
 
 
@@ -27,6 +32,7 @@ def read_source(
     tiled: str = "",
     fit: bool = False,
     profiles: Sequence[str] = (),
+    choice: ReadChoice | None = None,
 ) -> tuple[MapFile, str]:
     """Return a map and the name of what it came from.
 
@@ -40,6 +46,8 @@ def read_source(
         Fit the spectra of a file.
     profiles
         How runs are read; by default as the settings say.
+    choice
+        What to read of a file that leaves a choice.
 
     Raises
     ------
@@ -55,15 +63,15 @@ def read_source(
     read_by = [load_profile(name) for name in profiles or settings.ingest.profiles]
     if "://" not in source and (path.exists() or not _UID.fullmatch(source)):
         if not (path.is_file() and is_recording(path)):
-            return read_map(path, lines, calibration, fit=fit), path.name
-        _no_options_for_spectra(source, fit, calibration)
+            return read_map(path, lines, calibration, fit=fit, choice=choice), path.name
+        _no_options_of_files(source, fit, calibration, choice)
         folder = path.parent.resolve()
         recorded = relocate(read_recording(path).documents, [folder])
         file = map_of_documents(recorded, read_by, [folder])
         return file.select(lines) if lines else file, path.name
     from quietbeam.ingest.documents.from_tiled import documents_of, opened, published_map
 
-    _no_options_for_spectra(source, fit, calibration)
+    _no_options_of_files(source, fit, calibration, choice)
     uri, key, paths = _address(source, settings, tiled)
     with ExitStack() as stack:
         try:
@@ -76,11 +84,46 @@ def read_source(
     return file.select(lines) if lines else file, str(file.metadata["source"])
 
 
-def _no_options_for_spectra(source: str, fit: bool, calibration: Path | None) -> None:
-    if fit or calibration is not None:
-        option = "--fit" if fit else "--calibration"
+@contextmanager
+def errors_showing(command: str, source: str) -> Iterator[None]:
+    """Show `command`, as ``quietbeam replay map.h5``, in errors whose text shows how a file would be denoised."""
+    from quietbeam.files import command_line
+
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        shown = text.replace(command_line(Path(source)), command).replace(command_line(source), command)
+        if shown == text:
+            raise
+        raise type(error)(shown) from error
+
+
+def remarks_of(file: MapFile) -> list[str]:
+    """Return sentences on how a map was read: what was chosen, which I0, how the order of the pixels is known."""
+    found = [file.remark] if file.remark else []
+    if "I0" not in file.remark:
+        found.append("I0 of the input is used" if file.i0 is not None else "no I0 is used: the input has none")
+    if file.order:
+        found.append(f"the order of the pixels is {_ORDERS[file.order]}")
+    return found
+
+
+def _no_options_of_files(source: str, fit: bool, calibration: Path | None, choice: ReadChoice | None) -> None:
+    """Raise where an option for files was given with a run, which its profile describes."""
+    from quietbeam.files import command_line
+
+    given = [*(["--fit"] if fit else []), *(["--calibration"] if calibration is not None else [])]
+    if given:
         raise InputError(
-            f"{source} is a run, whose profile says how lines are cut out: {option} is for files of spectra"
+            f"{source} is a run, whose profile says how lines are cut out: {given[0]} is for files of spectra",
+            remedy=f"leave it out, as in: {command_line(source)}",
+        )
+    chosen = [option.split()[0] for option in choice.options()] if choice is not None else []
+    if chosen:
+        raise InputError(
+            f"{source} is a run, which is read as its profile says: {', '.join(chosen)} is for files",
+            remedy=f"write a profile, as in: {command_line(source, '--profile mine.yaml')}",
         )
 
 

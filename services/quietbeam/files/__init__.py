@@ -1,6 +1,6 @@
 """Files of measured maps in, denoised maps out."""
 
-from .choice import ReadChoice, parse_choice
+from .choice import ReadChoice, command_line, parse_choice
 from .map_file import MapFile
 from .read import read_map
 from .readers.measured import read_measured
@@ -12,6 +12,7 @@ __all__ = [
     "MapFile",
     "ReadChoice",
     "check_target",
+    "command_line",
     "format_of",
     "parse_choice",
     "read_map",

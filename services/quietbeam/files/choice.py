@@ -64,7 +64,30 @@ class ReadChoice:
         for field in fields(self):
             if field.name not in usable and getattr(self, field.name) not in ("", (), None):
                 able = " ".join(f"--{name}" for name in usable) or "none of these options"
-                raise InputError(f"{path} is {kind}: --{field.name} has no use here (of use: {able})")
+                works = command_line(path, *(self.options(*usable) if usable else ()))
+                raise InputError(
+                    f"{path} is {kind}: --{field.name} has no use here (of use: {able})",
+                    remedy=f"leave it out, as in: {works}",
+                )
+
+    def options(self, *names: str) -> list[str]:
+        """Return what was chosen as options of the command line; of the named fields only, where names are given."""
+        found = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value in ("", (), None) or (names and field.name not in names):
+                continue
+            if field.name == "snake":
+                found.append("--snake" if value else "--no-snake")
+                continue
+            separator = "x" if field.name == "shape" else ","
+            text = value if isinstance(value, str) else separator.join(_written(part) for part in value)
+            found.append(f"--{field.name} {shlex.quote(text)}")
+        return found
+
+
+def _written(part: str | float) -> str:
+    return part if isinstance(part, str) else f"{part:g}"
 
 
 def parse_choice(
