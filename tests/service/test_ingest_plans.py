@@ -256,7 +256,7 @@ PLANS: dict[str, Callable[[st.DrawFn], Plan]] = {
 
 
 @settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(scan=scans())
 def test_every_count_lies_where_it_was_measured(engine: RunEngine, scan: tuple[str, Plan]) -> None:

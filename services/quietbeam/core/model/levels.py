@@ -13,6 +13,8 @@ _NOISE = 1e-9
 """Positions that differ by less than this share of the largest value are equal: rounding of floating-point numbers."""
 _JUMP = 3.0
 """Distances between levels are at least so many times the largest distance within a level."""
+_CLEAR_JUMP = 10.0
+"""A jump that scatter of a few values does not have by chance."""
 _EVEN = 0.1
 """Levels are evenly spaced when none lies further than this share of a step from its place."""
 
@@ -41,10 +43,18 @@ def levels_of(positions: npt.ArrayLike, most: int) -> Float64Array | None:
         return _centres(values, apart > equal)
     if len(values) <= most and falling[-1] > equal:
         return values  # too few to tell scatter from levels: each is one
-    # With k levels the k - 1 largest distances separate them, all others lie within one.
+    # With k levels the k - 1 largest distances separate them, all others lie within one. Scatter within a level can
+    # have jumps too, but they part single values from the others; only the newest level may have one value yet.
     ratios = falling[: most - 1] / np.append(falling, equal)[1:most]
-    k = int(np.argmax(ratios)) + 1
-    return _centres(values, apart >= falling[k - 1]) if len(ratios) and ratios[k - 1] >= _JUMP else None
+    possible = [k for k in np.flatnonzero(ratios >= _CLEAR_JUMP)[::-1] if _single_values(apart >= falling[k]) <= 1]
+    k = possible[0] if possible else int(np.argmax(ratios)) if len(ratios) else 0
+    return _centres(values, apart >= falling[k]) if len(ratios) and ratios[k] >= _JUMP else None
+
+
+def _single_values(split: BoolArray) -> int:
+    """Return how many groups of sorted values have one member."""
+    edges = np.concatenate(([True], split, [True]))
+    return int(np.count_nonzero(edges[1:] & edges[:-1]))
 
 
 def _centres(values: Float64Array, split: BoolArray) -> Float64Array:
