@@ -68,7 +68,7 @@ def test_commands_and_options_exist(document: Path) -> None:
             assert second in subcommands, f"{name(document)}: no command `quietbeam {words}`"
         command = known.get(words, known[first])
         options = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
-        for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest):
+        for option in re.findall(r"(?<=\s)--?[a-z][a-z0-9-]*", rest):
             assert option in options | {"--help"}, f"{name(document)}: `quietbeam {words}` has no {option}"
 
 
