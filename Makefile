@@ -35,7 +35,7 @@ demo: install
 	$(BIN)/quietbeam demo $(if $(KEEP),--keep)
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(TESTS)
 
 lint: lint-python lint-javascript
 

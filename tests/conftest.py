@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -41,16 +41,25 @@ def wait_until(predicate: Callable[[], object], timeout_s: float = 20.0, what: s
         time.sleep(0.01)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let two processes share the tests: the system tests, which share an installation, come first and stay together.
-
-    The other tests stay together by file, because files share servers.
-    """
+    """Begin with the system tests, which take longest."""
     items.sort(key=lambda item: "system" not in item.path.parts)
-    for item in items:
-        name = "system" if "system" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let two processes share the tests: system tests share an installation and stay together, others do by file.
+
+    (The groups of pytest-xdist 3.8 have no effect with pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "system" if nodeid.startswith("tests/system/") else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 class ValkeyProcess:
