@@ -40,7 +40,7 @@ test("without maps there is no frame, and a reason", () => {
   assert.deepEqual(whyNoMap({ ended: true, reason: "" }), ["This run has no measured row", ""]);
   assert.equal(whyNoMap({ ended: true, reason: "no profile" })[0], "no profile");
   assert.equal(whyNoMap({ ended: true, reason: "no profile" }, "no maps")[0], "no maps");
-  const count = { uid: "a", scan_id: 7, plan: "count", state: "unusable", shape: null, ended: true, reason: "no shape" };
+  const count = { uid: "a", scan_id: 7, plan: "count", state: "unusable", ended: true, reason: "no shape" };
   assert.deepEqual(whyNoMap(count, "run a has no maps: no shape"), ["Scan 7, count: not a map", "no shape"]);
 });
 
