@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 import uvicorn
 from bluesky import RunEngine
 from bluesky import plan_stubs as bps
@@ -282,6 +283,28 @@ def test_a_plan_goes_on_where_the_wanted_snr_is_not_reached(url: str, beamline: 
     engine.subscribe(beamline.take)
     engine(stop_at_snr(beamline.plan(40, lambda: time.sleep(0.02)), url, KEY, snr=900, every_s=0.05))
     assert beamline.passes == 40 and beamline.stop["exit_status"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("address", "key", "lines", "reason"),
+    [
+        ("http://127.0.0.1:9", KEY, (), "does not answer"),
+        (None, "wrong", (), "key"),
+        (None, KEY, ("Xx_Ka",), "the run has no line Xx_Ka; its lines are"),
+    ],
+    ids=["nobody answers", "wrong key", "unknown line"],
+)
+def test_why_a_scan_cannot_be_ended_early_is_said_once(
+    url: str, beamline: Beamline, address: str | None, key: str, lines: tuple[str, ...], reason: str
+) -> None:
+    engine = RunEngine({})
+    engine.subscribe(beamline.take)
+    plan = beamline.plan(20, lambda: time.sleep(0.03))
+    with structlog.testing.capture_logs() as logs:
+        engine(stop_at_snr(plan, address or url, key, snr=900, lines=lines, every_s=0.02))
+    said = [entry for entry in logs if entry["event"] == "stop_at_snr_cannot_decide"]
+    assert len(said) == 1 and reason in said[0]["reason"] and said[0]["log_level"] == "warning"
+    assert beamline.passes == 20 and beamline.stop["exit_status"] == "success"
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", None])

@@ -11,6 +11,10 @@ class RefusedError(QuietbeamError, PermissionError):
     """The server refuses: no key, a wrong one, or one that may not do this."""
 
 
+class NotFoundError(NotMeasuredError):
+    """The service answers, and has no such run, map or version."""
+
+
 class ConflictError(QuietbeamError, RuntimeError):
     """The state of the run forbids it; the message says what is in the way."""
 
@@ -25,5 +29,5 @@ def refusal(status: int, content: bytes, phrase: str) -> QuietbeamError:
         detail = str(json.loads(content)["detail"])
     except (ValueError, KeyError, TypeError):
         detail = f"{status} {phrase}"
-    kind = {401: RefusedError, 403: RefusedError, 404: NotMeasuredError, 409: ConflictError}.get(status, InputError)
+    kind = {401: RefusedError, 403: RefusedError, 404: NotFoundError, 409: ConflictError}.get(status, InputError)
     return kind(detail)

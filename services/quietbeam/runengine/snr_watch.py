@@ -7,6 +7,7 @@ the pixels that are there.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -14,12 +15,16 @@ import structlog
 from bluesky import Msg
 from bluesky.utils import RequestStop
 
+from quietbeam.client.errors import NotFoundError, RefusedError
 from quietbeam.client.http import Client
 from quietbeam.core.errors import QuietbeamError
 
 log = structlog.get_logger()
 
 Plan = Generator[Any, Any, Any]
+
+_UNKNOWN_S = 30.0
+"""A run that quietbeam does not know after so long is not ingested."""
 
 
 class SnrWatch:
@@ -45,6 +50,7 @@ class SnrWatch:
         self._stopped = threading.Event()
         self.reached = threading.Event()
         self._thread: threading.Thread | None = None
+        self._warned: set[str] = set()
 
     def start(self, uid: str) -> None:
         """Watch a run."""
@@ -59,16 +65,33 @@ class SnrWatch:
         self._client.close()
 
     def _watch(self, uid: str) -> None:
+        began = time.monotonic()
         while not self._stopped.wait(self._every_s):
             try:
                 advice = self._client.run(uid).advice(self._snr)
-            except QuietbeamError as error:
-                log.debug("snr_advice_unavailable", run=uid, error=str(error))
+            except NotFoundError as error:  # ingest learns of a run a moment after it began
+                if time.monotonic() - began > _UNKNOWN_S:
+                    self._warn(uid, f"quietbeam does not know this run after {_UNKNOWN_S:.0f} s ({error})")
                 continue
+            except RefusedError as error:  # asking on would lock out this address
+                self._warn(uid, str(error))
+                return
+            except QuietbeamError as error:
+                self._warn(uid, str(error), kind="no answer")
+                continue
+            missing = [line for line in self._lines if line not in advice]
+            if advice and missing:
+                self._warn(uid, f"the run has no line {', '.join(missing)}; its lines are {', '.join(advice)}")
             if self._is_reached(advice):
                 log.info("snr_reached", run=uid, snr=self._snr)
                 self.reached.set()
                 return
+
+    def _warn(self, uid: str, reason: str, *, kind: str = "") -> None:
+        """Say once, or once for each kind of trouble, why the scan cannot be ended early."""
+        if (kind or reason) not in self._warned:
+            self._warned.add(kind or reason)
+            log.warning("stop_at_snr_cannot_decide", run=uid, reason=reason, effect="the scan goes on to its end")
 
     def _is_reached(self, advice: dict[str, dict[str, Any]]) -> bool:
         wanted = self._lines or tuple(advice)
