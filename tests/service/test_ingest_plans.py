@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from ophyd.sim import SynAxis
 
 from quietbeam.core import codec
+from quietbeam.core.model.display import orientation_of
 from quietbeam.core.model.types import PixelOrder, RunInfo, RunState
 from quietbeam.ingest.offline import ingest_recorded
 from quietbeam.ingest.profile import load_profile
+from quietbeam.ingest.profile.sections import DisplaySection
 from quietbeam.runengine.publisher import pack_or_stringify
 
 Docs = list[tuple[str, dict[str, Any]]]
@@ -293,6 +295,25 @@ def test_a_scan_over_one_motor_is_a_map_of_one_row(engine: RunEngine) -> None:
     assert found.state is RunState.COMPLETE and found.info is not None
     assert found.info.shape == (1, 6) and found.info.axes == ("", "mx") and not found.info.snake
     assert found.info.step == pytest.approx((1.0, -1.0)) and found.info.origin == pytest.approx((0.0, 3.0))
+
+
+def test_two_scans_in_different_directions_are_shown_alike(engine: RunEngine) -> None:
+    profile = load_profile("generic")
+    display = DisplaySection(horizontal="mx", vertical="up")
+    profile = profile.model_copy(update={"geometry": profile.geometry.model_copy(update={"display": display})})
+    plans: list[Plan] = [
+        lambda d, y, x: bp.grid_scan([d], y, 0, 3, 4, x, 0, 4, 5),
+        lambda d, y, x: bp.grid_scan([d], x, 4, 0, 5, y, 3, 0, 4, snake_axes=True),
+    ]
+    pictures = []
+    for plan in plans:
+        docs = run(engine, plan)
+        with tempfile.TemporaryDirectory() as folder:
+            found, _ = ingest_recorded(docs, docs[0][1]["uid"], [profile], [], Path(folder))
+            assert found.buffer is not None and found.info is not None
+            pictures.append(orientation_of(found.info).apply(found.buffer.read_counts()[0, 0]))
+    np.testing.assert_array_equal(pictures[0], [[count_at(y, x) + 1 for x in range(5)] for y in (3, 2, 1, 0)])
+    np.testing.assert_array_equal(pictures[1], pictures[0])
 
 
 @pytest.mark.parametrize(

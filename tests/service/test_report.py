@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from browser.synthetic_run import SyntheticRun
 from quietbeam.cli import app
+from quietbeam.core.model.types import RowBlock, RunState
 from quietbeam.core.settings import ServeSettings, Settings
+from quietbeam.core.wire import runs
 from quietbeam.core.wire.bus import Connection
 from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve import create_app
@@ -114,9 +121,42 @@ def test_a_start_time_that_is_no_date_is_said_to_be_unusable(settings: Settings,
         assert "started at an unusable time (1.7e+15 s" in client.get("/api/v1/runs/in-ms/report").text
 
 
-def test_text_from_outside_is_text(settings: Settings, run: SyntheticRun, redis: Connection) -> None:
-    from quietbeam.core.wire import runs
+def test_two_scans_of_one_area_in_different_directions_look_the_same(settings: Settings, redis: Connection) -> None:
+    forwards = SyntheticRun(settings.runs_dir, redis, uid="forwards", shape=(6, 8), lines=("Fe_Ka",))
+    backwards = SyntheticRun(settings.runs_dir, redis, uid="backwards", shape=(8, 6), lines=("Fe_Ka",))
+    forwards.info = replace(forwards.info, axes=("my", "mx"), step=(0.5, 0.25), origin=(0.0, 0.0), vertical="up")
+    backwards.info = replace(
+        forwards.info,
+        uid="backwards",
+        shape=(8, 6),
+        axes=("mx", "my"),
+        step=(-0.25, 0.5),
+        origin=(1.75, 0.0),
+        horizontal="mx",
+    )
+    pictures, sizes = [], []
+    for run, map_of in ((forwards, lambda a: a), (backwards, lambda a: a.swapaxes(1, 2)[:, ::-1])):
+        counts = map_of(np.random.default_rng(5).poisson(forwards.truth)).astype(np.uint32)
+        for row in range(run.info.shape[0]):
+            block = np.stack([counts[:, row]] * 4)
+            run.buffer.write_row(row, RowBlock(counts=block, measured=np.ones(run.info.shape[1], bool)))
+        run.buffer.update_info(run.info)
+        whole = {"rows_measured": run.info.shape[0], "pixels_measured": 48}
+        runs.write_status(redis, run.uid, info=run.info, state=RunState.COMPLETE, **whole)
+        with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:
+            page = client.get(f"/api/v1/runs/{run.uid}/report").raise_for_status().text
+        assert "Each map is 2 µm wide and 3 µm high; mx rises to the right, my upwards." in page
+        tag = re.search(r"<img class='map' width='(\d+)' height='(\d+)' [^>]*src='data:image/png;base64,([^']+)'", page)
+        assert tag
+        sizes.append(tag.groups()[:2])
+        pictures.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(tag[3]))).convert("RGB")))
+    assert sizes[0] == sizes[1]
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    upside_down = pictures[0][::-1]
+    assert not np.array_equal(upside_down, pictures[0]), "the picture has no symmetry that hides a flip"
 
+
+def test_text_from_outside_is_text(settings: Settings, run: SyntheticRun, redis: Connection) -> None:
     runs.write_status(redis, "run-1", warnings=("<script>alert(1)</script>",))
     with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:
         page = client.get("/api/v1/runs/run-1/report").text

@@ -69,6 +69,29 @@ def test_a_pixel_in_all_lines(client: TestClient) -> None:
     assert empty == {"n": 0, "raw": None, "raw_error": None, "denoised": None, "denoised_error": None}
 
 
+def test_a_pixel_says_where_it_is(client: TestClient, run: SyntheticRun, redis: Connection) -> None:
+    found = data(client, "run-1/pixel?row=4&col=7")
+    assert found["position"] == pytest.approx([-12 + 4 * 0.25, -8 + 7 * 0.25])
+    assert (found["position_units"], found["axes"]) == ("um", [])
+    uneven = replace(
+        run.info, axes=("my", "mx"), step=None, origin=None, col_positions=tuple(2.0**n for n in range(10))
+    )
+    runs.write_status(redis, "run-1", info=uneven)
+    found = data(client, "run-1/pixel?row=4&col=7")
+    assert (found["position"], found["axes"]) == ([None, 128.0], ["my", "mx"])
+
+
+def test_the_display_of_a_run_that_ran_backwards(client: TestClient, run: SyntheticRun, redis: Connection) -> None:
+    assert data(client, "run-1")["attributes"]["display"] == dict.fromkeys(
+        ("transpose", "flip_rows", "flip_cols"), False
+    )
+    before = maps(client, "raw")
+    runs.write_status(redis, "run-1", info=replace(run.info, step=(-0.25, 0.25), horizontal="slow", vertical="up"))
+    found = data(client, "run-1")["attributes"]["display"]
+    assert found == {"transpose": True, "flip_rows": True, "flip_cols": True}
+    np.testing.assert_array_equal(maps(client, "raw"), before, "arrays stay in scan order")
+
+
 def test_means_of_a_region_leave_out_what_is_not_measured(client: TestClient) -> None:
     found = data(client, "run-1/roi?rows=8:12&cols=2:8")["lines"]["Fe_Ka"]
     raw, denoised = maps(client, "raw")[1, 8:12, 2:8], maps(client, "denoised")[1, 8:12, 2:8]

@@ -90,6 +90,10 @@ class RunInfo:
     row_positions, col_positions
         Measured positions of rows and columns in `units` where they are not evenly spaced (else `origin` and `step`
         say them); None otherwise.
+    horizontal
+        Axis that is shown horizontally: ``fast``, ``slow`` or the name of a motor.
+    vertical
+        Whether the positions of the vertical axis are shown rising ``up`` or ``down``.
     has_positions
         True when the buffer keeps the measured position of every pixel.
     dwell_s
@@ -119,6 +123,8 @@ class RunInfo:
     position_axes: tuple[str, str] | tuple[()] = ()
     row_positions: tuple[float, ...] | None = None
     col_positions: tuple[float, ...] | None = None
+    horizontal: str = "fast"
+    vertical: str = "down"
     has_positions: bool = False
     dwell_s: float | None = None
     time_start: float = 0.0

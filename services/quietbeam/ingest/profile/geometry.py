@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from quietbeam.core.errors import ProfileError
 
 from .schema import BeamlineProfile
-from .sections import GeometrySection
+from .sections import DisplaySection, GeometrySection
 from .source import MISSING, Source
 
 
@@ -44,6 +44,8 @@ class Geometry:
         ends the map, and this is the number of rows that the plan announces (0 when it announces none).
     one_axis
         True when the plan moves one motor and announces no shape: the map is one row.
+    display
+        How the map is shown; arrays do not depend on it.
     """
 
     shape: tuple[int, int]
@@ -58,6 +60,7 @@ class Geometry:
     points: int | None = None
     least_rows: int | None = None
     one_axis: bool = False
+    display: DisplaySection = field(default_factory=DisplaySection)
 
     @property
     def pixels(self) -> int:
@@ -153,6 +156,7 @@ def geometry_of(profile: BeamlineProfile, start: Mapping[str, Any]) -> Geometry:
         points=None if grows else values.points,
         least_rows=least_rows,
         one_axis=one_axis,
+        display=section.display,
     )
 
 

@@ -172,6 +172,15 @@ class PositionsSection(Section):
     )
 
 
+class DisplaySection(Section):
+    """How dashboard and report show a map; the arrays stay in the order of the scan."""
+
+    horizontal: str = Field(default="fast", description="Horizontal axis: fast, slow, or the name of its motor.")
+    vertical: Literal["up", "down"] = Field(
+        default="down", description="Where the positions of the vertical axis rise; horizontal ones rise to the right."
+    )
+
+
 class GeometrySection(Section):
     """Shape and order of the map."""
 
@@ -190,6 +199,7 @@ class GeometrySection(Section):
         default="replace",
         description="Pixels measured again after the last pixel: replace the earlier counts, or add.",
     )
+    display: DisplaySection = Field(default_factory=DisplaySection)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> GeometrySection:

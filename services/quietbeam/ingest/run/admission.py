@@ -66,6 +66,8 @@ def run_info(start: Start, layout: Layout, source: str) -> RunInfo:
         units=layout.motors.units or geometry.units,
         axes=layout.motors.names,
         position_axes=layout.motors.names,
+        horizontal=geometry.display.horizontal,
+        vertical=geometry.display.vertical,
         has_positions=bool(layout.motors.keys) and not geometry.sums,
         snake=geometry.snake,
         dwell_s=geometry.dwell_s,

@@ -68,7 +68,12 @@ class PixelValues(BaseModel):
 
     row: int
     col: int
-    units: str
+    position: tuple[float | None, float | None] = Field(
+        description="(row, col) position in `position_units`; null along an axis whose positions are not known."
+    )
+    position_units: str | None
+    axes: tuple[str, ...] = Field(description="Names of the (row, col) motors, where they are known.")
+    units: str = Field(description="Of the values.")
     lines: dict[str, Means]
 
 

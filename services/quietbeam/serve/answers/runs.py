@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from quietbeam.core.model.display import orientation_of
 from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.model.types import PixelOrder, RunState
 from quietbeam.core.wire.runs import RunStatus
@@ -103,6 +104,14 @@ _OF_INFO = (
 )  # fmt: skip
 
 
+class Display(BaseModel):
+    """What turns a map (row, col) into the picture: first the flips, then the transposition."""
+
+    transpose: bool = Field(description="The row axis is horizontal.")
+    flip_rows: bool = Field(description="The last row is drawn first.")
+    flip_cols: bool = Field(description="The last col is drawn first.")
+
+
 class RunDetail(RunSummary):
     """Everything about a run but its maps."""
 
@@ -120,6 +129,7 @@ class RunDetail(RunSummary):
         default=None, description="Positions of uneven rows in `units`; null where `origin` and `step` say them."
     )
     col_positions: tuple[float, ...] | None = Field(default=None, description="The same of columns.")
+    display: Display | None = Field(default=None, description="How to show the maps, which are in scan order.")
     dwell_s: float | None = Field(default=None, description="Seconds per pixel.")
     source: str = Field(default="", description="Transport that delivered the documents.")
     publish: PublishState
@@ -133,6 +143,8 @@ class RunDetail(RunSummary):
         if (info := status.info) is not None:
             values |= {name: getattr(info, name) for name in _OF_INFO}
             values["metadata"] = dict(info.metadata)
+            shown = orientation_of(info)
+            values["display"] = Display(transpose=shown.transpose, flip_rows=shown.flip_rows, flip_cols=shown.flip_cols)
         publish = PublishState(state=status.publish_state, reason=status.publish_reason, tiled_path=status.tiled_path)
         return cls(**_defaults(cls) | values, publish=publish, evidence=status.evidence)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quietbeam.core.model.display import orientation_of
 from quietbeam.core.model.evidence import LineEvidence
 from quietbeam.core.model.types import FloatArray, RunInfo
 
@@ -52,11 +53,13 @@ class Figure:
 
 
 def draw_figure(kind: str, caption: str, image: FloatArray, high: float, info: RunInfo) -> Figure:
-    """Draw a map (row, col) from 0 to `high`; the raw map gets a scale bar."""
+    """Draw a map (row, col) from 0 to `high`, as the profile says that it lies; the raw map gets a scale bar."""
+    orientation = orientation_of(info)
+    image = orientation.apply(image)
     zoom = max(1, round(_PICTURE / max(image.shape)))
-    step = info.step or (1.0, 1.0)
+    step = orientation.order(info.step or (1.0, 1.0))
     width = image.shape[1] * zoom
-    scale_px, scale_text = _scale_bar(info, width) if kind == "raw" else (0.0, "")
+    scale_px, scale_text = _scale_bar(info, step[1], image.shape[1], width) if kind == "raw" else (0.0, "")
     return Figure(
         kind=kind,
         caption=caption,
@@ -80,11 +83,17 @@ def _png(image: FloatArray, high: float, zoom: int) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _scale_bar(info: RunInfo, width: int) -> tuple[float, str]:
-    """Return length and text of a bar of a round length, at most a third of a map of `width` screen pixels."""
-    if info.step is None or not info.step[1]:
+def _scale_bar(info: RunInfo, step: float, pixels: int, width: int) -> tuple[float, str]:
+    """Return length and text of a bar of a round length, at most a third of a map of `width` screen pixels.
+
+    Parameters
+    ----------
+    step, pixels
+        Size and number of the pixels of the horizontal axis.
+    """
+    if info.step is None or not step:
         return 0.0, ""
-    whole = abs(info.step[1]) * info.shape[1]
+    whole = abs(step) * pixels
     power = 10.0 ** np.floor(np.log10(whole / 3))
     length = next(n * power for n in (5, 2, 1) if n * power <= whole / 3)
     return width * length / whole, f"{length:g} {unit_of(info)}"

@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 
 from quietbeam.core.model.advice import advise
+from quietbeam.core.model.display import orientation_of
 from quietbeam.core.model.evidence import LineEvidence, interval
 from quietbeam.core.model.types import FloatArray, PixelOrder, RunInfo
 from quietbeam.core.version import __version__
@@ -179,8 +180,15 @@ def _number(value: float | None, form: str) -> str:
 def _map_size(info: RunInfo) -> str:
     if info.step is None:
         return "The pixel size is not known."
-    width, height = info.step[1] * info.shape[1], info.step[0] * info.shape[0]
-    return f"Each map is {width:g} {unit_of(info)} wide and {height:g} {unit_of(info)} high."
+    orientation = orientation_of(info)
+    lengths = [abs(step) * n for step, n in zip(info.step, info.shape, strict=True)]
+    height, width = orientation.order(lengths)
+    names = info.axes if all(info.axes) and info.axes else ("slow axis", "fast axis")
+    vertical, horizontal = orientation.order(names)
+    return (
+        f"Each map is {width:g} {unit_of(info)} wide and {height:g} {unit_of(info)} high; "
+        f"{horizontal} rises to the right, {vertical} {info.vertical}wards."
+    )
 
 
 def _figures(

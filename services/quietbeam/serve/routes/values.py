@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from quietbeam.core.errors import InputError
+from quietbeam.core.model.display import positions_of
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope
@@ -51,13 +52,22 @@ def get_pixel(
     row: Annotated[int, Query(ge=0, le=10**6, description="Slow-axis index.")],
     col: Annotated[int, Query(ge=0, le=10**6, description="Fast-axis index.")],
 ) -> Response:
-    """Every line at one pixel."""
+    """Every line at one pixel, and where the pixel is."""
     question = _Question.of_run(request, shared, uid, "pixel", {"row": row, "col": col})
     _inside((row, col), question.info)
     if unchanged(request, question.tag):
         return not_modified(question.tag)
     [lines] = question.means([(np.array([row]), np.array([col]))])
-    data = PixelValues(row=row, col=col, units=question.units, lines=lines)
+    info = question.info
+    data = PixelValues(
+        row=row,
+        col=col,
+        position=positions_of(info, row, col),
+        position_units=info.units,
+        axes=info.axes,
+        units=question.units,
+        lines=lines,
+    )
     return answer(PixelAnswer(data=data, links=question.links, meta=NoMeta()), headers=question.headers)
 
 
