@@ -104,7 +104,14 @@ interface RunSummary {
   pinned: boolean;
 }
 
-/** A run with everything that the page shows of it. */
+/** What turns a map (row, col) into the picture: first the flips, then the transposition. */
+interface Display {
+  transpose: boolean;
+  flip_rows: boolean;
+  flip_cols: boolean;
+}
+
+/** A run with everything that the page shows of it; from the loader on, shape, step and origin are those of the picture. */
 interface Run extends RunSummary {
   /** Length of a step along rows and columns, in `units`. */
   step: [number, number] | null;
@@ -112,6 +119,12 @@ interface Run extends RunSummary {
   units: string | null;
   /** How the order of the pixels is known; null before the start document. */
   order: "assumed" | "verified" | "from_positions" | null;
+  /** Names of the (row, col) motors, in the order of the scan; empty where they are not known. */
+  axes: string[];
+  /** Positions of uneven axes, in the order of the scan. */
+  row_positions: number[] | null;
+  col_positions: number[] | null;
+  display: Display | null;
   dwell_s: number | null;
   publish?: Publish;
   evidence: RunEvidence | null;

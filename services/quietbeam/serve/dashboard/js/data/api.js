@@ -145,14 +145,16 @@ export async function getDetectors(uid) {
 
 /**
  * The maps of all lines of a kind: every `stride`-th pixel, of an earlier version where one is given.
+ * `first` is the (row, col) of the first of these pixels.
  * @param {string} uid
  * @param {MapKind} kind
  * @param {number} stride
  * @param {number | null} [version]
+ * @param {[row: number, col: number]} [first]
  * @returns {Promise<Stack>}
  */
-export async function getStack(uid, kind, stride, version = null) {
-  const slice = stride > 1 ? `&slice=:,::${stride},::${stride}` : "";
+export async function getStack(uid, kind, stride, version = null, first = [0, 0]) {
+  const slice = stride > 1 ? `&slice=:,${first[0] || ""}::${stride},${first[1] || ""}::${stride}` : "";
   const state = version === null ? "" : `&version=${version}`;
   const response = await request(`${runPath(uid)}/maps/${kind}?format=octet-stream${slice}${state}`);
   const [lines, rows, cols] = (response.headers.get("x-shape") ?? "").split(",").map(Number);

@@ -2,6 +2,7 @@
 
 import { getAdvice, getRun, getRuns, getStack, isNotFound, messageOf } from "./api.js";
 import { maskLaterRows, runInState } from "./earlier.js";
+import { firstPixel, shownRun, shownStack } from "./orientation.js";
 
 const MAX_VALUES = 6e6; // a kind, all lines; larger maps are thinned out
 const REST_MS = 60;
@@ -82,7 +83,8 @@ export class Loader {
     if (this.earlier && this.earlier.uid !== run.uid) this.earlier = null;
     const { earlier } = this; // another state may be chosen while this one loads
     run.advice = earlier ? null : await this.#getAdvice(run);
-    const frame = { run: earlier ? runInState(run, earlier) : run, earlier, newest: run };
+    const newest = shownRun(run);
+    const frame = { run: earlier ? runInState(newest, earlier) : newest, earlier, newest };
     try {
       return { ...frame, stacks: await this.#getStacks(run, earlier) };
     } catch (error) {
@@ -90,7 +92,7 @@ export class Loader {
       if (!earlier) return { ...frame, stacks: null, missing: messageOf(error) };
       this.earlier = null; // the server dropped this state meanwhile
       this.pending ??= uid;
-      return { run, stacks: null };
+      return { run: newest, stacks: null };
     }
   }
 
@@ -101,9 +103,10 @@ export class Loader {
    */
   async #getStacks(run, earlier) {
     const withChi2 = !earlier && this.options.kinds.includes("chi2");
-    const key = earlier ? `${run.uid} state ${earlier.version}` : newestKey(run, withChi2);
+    const shown = `${run.step} ${JSON.stringify(run.display)}`;
+    const key = earlier ? `${run.uid} state ${earlier.version} ${shown}` : `${newestKey(run, withChi2)} ${shown}`;
     if (!run.shape || !run.progress.pixels_measured || key === this.loaded) return null;
-    const stacks = await getStacks(run.uid, strideOf(run.shape, run.lines.length), earlier, withChi2);
+    const stacks = await getStacks(run, strideOf(run.shape, run.lines.length), earlier, withChi2);
     this.loaded = key;
     return stacks;
   }
@@ -151,19 +154,22 @@ export function strideOf([rows, cols], lines) {
 }
 
 /**
- * @param {string} uid
+ * @param {Run} run as the server sends it
  * @param {number} stride
  * @param {MapState | null} earlier
  * @param {boolean} withChi2
  * @returns {Promise<Stacks>}
  */
-async function getStacks(uid, stride, earlier, withChi2) {
+async function getStacks(run, stride, earlier, withChi2) {
   const version = earlier?.version ?? null;
+  const first = firstPixel(run, stride);
+  const get = async (/** @type {MapKind} */ kind, /** @type {number | null} */ ofVersion) =>
+    shownStack(await getStack(run.uid, kind, stride, ofVersion, first), run.display);
   const [raw, denoised, uncertainty, chi2] = await Promise.all([
-    getStack(uid, "raw", stride),
-    getStack(uid, "denoised", stride, version),
-    getStack(uid, "uncertainty", stride, version),
-    withChi2 ? getChi2(uid, stride) : undefined,
+    get("raw", null),
+    get("denoised", version),
+    get("uncertainty", version),
+    withChi2 ? orNone(get("chi2", null)) : undefined,
   ]);
   if (!earlier) return { raw, denoised, uncertainty, chi2 };
   maskLaterRows({ raw, denoised, uncertainty });
@@ -172,12 +178,11 @@ async function getStacks(uid, stride, earlier, withChi2) {
 
 /**
  * Local chi-square; null for runs of older versions, which have none.
- * @param {string} uid
- * @param {number} stride
+ * @param {Promise<Stack>} stack
  */
-async function getChi2(uid, stride) {
+async function orNone(stack) {
   try {
-    return await getStack(uid, "chi2", stride);
+    return await stack;
   } catch (error) {
     if (isNotFound(error)) return null;
     throw error;

@@ -12,7 +12,7 @@ export const NOTHING = { run: null, stacks: null, earlier: null, newest: null, n
  * @returns {PageState}
  */
 export function nextState(before, { run, stacks, earlier = null, newest = run }) {
-  const key = `${run.uid} ${run.lines} ${run.shape} ${run.step}`;
+  const key = `${run.uid} ${run.lines} ${run.shape} ${run.step} ${JSON.stringify(run.display)}`;
   const shown = stacks ?? (key === before.key ? before.stacks : null);
   return { run, earlier, newest, stacks: shown, number: before.number + 1, key };
 }

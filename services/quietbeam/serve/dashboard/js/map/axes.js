@@ -2,6 +2,7 @@
 
 import { number, unitName } from "../base/text.js";
 import { roundTicks } from "../base/ticks.js";
+import { pixelAxes } from "../data/orientation.js";
 
 /** @import { View } from "../base/view.js" */
 
@@ -9,21 +10,22 @@ const ROOM = 190; // CSS pixels of a map below which numbers would cover it
 
 /**
  * About `count` ticks an axis for the part of a map that is shown.
- * @param {Pick<Run, "step" | "origin" | "units">} run
+ * @param {Pick<Run, "step" | "origin" | "units" | "shape" | "display">} run
  * @param {Pick<View, "top" | "left" | "height" | "width">} view
  * @param {number} count
  * @returns {MapAxes}
  */
-export function axesOf({ step, origin, units }, view, count) {
+export function axesOf(run, view, count) {
+  const known = Boolean(run.step && run.origin);
+  const { step, origin } = run.step && run.origin ? { step: run.step, origin: run.origin } : pixelAxes(run);
   const along = (/** @type {0 | 1} */ axis, /** @type {number} */ from, /** @type {number} */ size) => {
-    const value = (/** @type {number} */ index) =>
-      step && origin ? origin[axis] + (index - 0.5) * step[axis] : index - 0.5;
+    const value = (/** @type {number} */ index) => origin[axis] + (index - 0.5) * step[axis];
     const [a, b] = [value(from), value(from + size)];
     const ticks = roundTicks(Math.min(a, b), Math.max(a, b), count);
     return ticks.map((tick) => /** @type {AxisTick} */ ([tick, (tick - a) / (b - a)]));
   };
   const [rows, cols] = [along(0, view.top, view.height), along(1, view.left, view.width)];
-  return { unit: step && origin ? unitName(units) : "pixel", rows, cols };
+  return { unit: known ? unitName(run.units) : "pixel", rows, cols };
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { context2d, create } from "../base/dom.js";
 import { clock, number } from "../base/text.js";
+import { axisNames } from "../data/orientation.js";
 import { runName } from "../data/wording.js";
 import { axesOf } from "./axes.js";
 import { barTexts } from "./colour_bars.js";
@@ -94,7 +95,7 @@ function drawCard(c, { title, headline, doubtful, maps, bars }, { x, y, w, h, in
     text(c, map.caption.textContent ?? "", left, top - 5, { size: 10.5, colour: theme.soft, most: w });
     map.drawPixels(c, left, top, w, h);
     if (bar && i === 0) drawScaleBar(c, bar.label, (bar.length / view.width) * w, left + w - 7, top + h - 8, 1);
-    drawMapAxes(c, axesOf(run, view, 4), { left, top, w, h }, theme, i === 0);
+    drawMapAxes(c, axesOf(run, view, 4), axisNames(run), { left, top, w, h }, theme, i === 0);
   });
   drawBars(c, bars, colours, { x, y: top + h + AXIS.bottom + 4, width: inner }, theme);
 }
@@ -124,11 +125,12 @@ function drawBars(c, bars, colours, { x, y, width }, theme) {
 /**
  * @param {CanvasRenderingContext2D} c
  * @param {MapAxes} axes
+ * @param {[vertical: string, horizontal: string]} names
  * @param {{left: number, top: number, w: number, h: number}} box
  * @param {Paper} theme
  * @param {boolean} withRows
  */
-function drawMapAxes(c, { unit, rows, cols }, { left, top, w, h }, theme, withRows) {
+function drawMapAxes(c, { unit, rows, cols }, [vertical, horizontal], { left, top, w, h }, theme, withRows) {
   const colour = theme.soft;
   c.strokeStyle = colour;
   c.lineWidth = 0.8;
@@ -138,7 +140,7 @@ function drawMapAxes(c, { unit, rows, cols }, { left, top, w, h }, theme, withRo
     c.fillRect(left + part * w - 0.4, top + h, 0.8, 4);
     text(c, number(tick), left + part * w, top + h + 14, { size: 10, align: "center", colour });
   }
-  text(c, `fast axis, ${unit}`, left + w / 2, top + h + 27, { size: 10, align: "center", colour });
+  text(c, `${horizontal}, ${unit}`, left + w / 2, top + h + 27, { size: 10, align: "center", colour });
   if (!withRows) return;
   for (const [tick, part] of rows) {
     c.fillRect(left - 4, top + part * h - 0.4, 4, 0.8);
@@ -147,7 +149,7 @@ function drawMapAxes(c, { unit, rows, cols }, { left, top, w, h }, theme, withRo
   c.save();
   c.translate(left - 36, top + h / 2);
   c.rotate(-Math.PI / 2);
-  text(c, `slow axis, ${unit}`, 0, 0, { size: 10, align: "center", colour });
+  text(c, `${vertical}, ${unit}`, 0, 0, { size: 10, align: "center", colour });
   c.restore();
 }
 

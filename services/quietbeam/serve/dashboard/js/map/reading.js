@@ -2,6 +2,7 @@
 
 import { byId } from "../base/dom.js";
 import { lineName, unitName } from "../base/text.js";
+import { scanPixel } from "../data/orientation.js";
 
 /** @import { LineCard } from "./card.js" */
 
@@ -18,16 +19,32 @@ export function extents({ shape: [rows, cols], step }) {
 }
 
 /**
- * "row 3, col 5   slow 1.50 µm, fast 2.50 µm"; pixels alone where the steps are not known.
- * @param {Pick<Run, "step" | "origin" | "units">} run
- * @param {Pixel} pixel
+ * "row 3, col 5   my 1.50 µm, mx 2.50 µm" of the scan; pixels alone where the positions are not known.
+ * @param {Run} run
+ * @param {Pixel} pixel of the picture
  */
-export function positionText({ step, origin, units }, { row, col }) {
-  const pixel = `row ${row}, col ${col}`;
-  if (!step || !origin) return pixel;
-  const [slow, fast] = [origin[0] + row * step[0], origin[1] + col * step[1]].map((value) => value.toFixed(2));
-  const unit = unitName(units);
-  return `${pixel}   slow ${slow} ${unit}, fast ${fast} ${unit}`;
+export function positionText(run, pixel) {
+  const { row, col } = scanPixel(run, pixel);
+  const position = positionOf(run, pixel, { row, col });
+  const unit = unitName(run.units);
+  const named = ["slow", "fast"].flatMap((name, axis) => {
+    const value = position[axis];
+    return value === null ? [] : [`${run.axes?.[axis] || name} ${value.toFixed(2)} ${unit}`];
+  });
+  return [`row ${row}, col ${col}`, named.join(", ")].filter(Boolean).join("   ");
+}
+
+/**
+ * The positions of the (row, col) motors; null where one is not known.
+ * @param {Run} run
+ * @param {Pixel} pixel of the picture
+ * @param {Pixel} scanned the same of the scan
+ * @returns {[number | null, number | null]}
+ */
+function positionOf({ step, origin, display, row_positions: rows, col_positions: cols }, pixel, { row, col }) {
+  if (!step || !origin) return [rows?.[row] ?? null, cols?.[col] ?? null];
+  const [vertical, horizontal] = [origin[0] + pixel.row * step[0], origin[1] + pixel.col * step[1]];
+  return display?.transpose ? [horizontal, vertical] : [vertical, horizontal];
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { byId, create, sizedContext, table } from "../base/dom.js";
 import { isNumber, lineName, number, signed } from "../base/text.js";
+import { shownPixel } from "../data/orientation.js";
 import { ESTIMATORS, gainText, VERDICTS } from "../data/wording.js";
 import { doubtsOf, worstOf } from "../map/verdict.js";
 
@@ -14,9 +15,11 @@ export class EvidencePanel {
   /** @param {{view: View}} shared */
   constructor({ view }) {
     this.drawn = -1; // number of the frame
+    /** @type {MappedRun | null} */
+    this.run = null;
     byId("evidence-table").addEventListener("click", ({ target }) => {
       const { row, col } = target instanceof HTMLElement ? target.dataset : {};
-      if (row && col) view.point({ row: Number(row), col: Number(col) });
+      if (row && col && this.run) view.point(shownPixel(this.run, { row: Number(row), col: Number(col) }));
     });
   }
 
@@ -24,6 +27,7 @@ export class EvidencePanel {
   draw({ run, number: frameNumber }) {
     if (this.drawn === frameNumber) return;
     this.drawn = frameNumber;
+    this.run = run;
     const { evidence } = run;
     if (!evidence) {
       byId("evidence-table").replaceChildren();

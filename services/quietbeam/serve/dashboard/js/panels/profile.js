@@ -4,6 +4,7 @@ import { Chart } from "../base/chart.js";
 import { buttonById, byId, saveText, selectById } from "../base/dom.js";
 import { pixelMeans, profilePixels } from "../base/stats.js";
 import { lineName, number, unitName } from "../base/text.js";
+import { scanPixel } from "../data/orientation.js";
 
 /** @import { Means } from "../base/stats.js" */
 /** @import { View } from "../base/view.js" */
@@ -58,7 +59,9 @@ export class ProfilePanel {
       this.profile = profileOf(run, stacks, ends, width);
       this.profileKey = key;
       this.#matchCharts(run);
-      byId("profile-facts").textContent = describe(this.profile, ends, width);
+      const [first, last] = ends;
+      const scanned = /** @type {Shape} */ ([scanPixel(run, first), scanPixel(run, last)]);
+      byId("profile-facts").textContent = describe(this.profile, scanned, width);
     }
     const { pixels, step, unit, lines } = this.profile;
     const { hover } = this.view;
@@ -105,7 +108,7 @@ function profileOf(run, stacks, ends, width) {
   const head = [`distance_${csvUnit}`, "row", "col", "line", "raw", "raw_error", "denoised", "denoised_error"];
   const rows = lines.flatMap(({ line, means }) =>
     means.map(({ raw, rawError, denoised, error }, i) => {
-      const { row, col } = pixels[i];
+      const { row, col } = scanPixel(run, pixels[i]);
       return [i * step, row, col, line, raw, rawError, denoised, error];
     }),
   );
@@ -132,7 +135,7 @@ function seriesOf(means, step) {
 /**
  * "from row 1, col 2 to row 3, col 4: 12 µm, mean over 3 pixels across".
  * @param {Profile} profile
- * @param {Shape} ends
+ * @param {Shape} ends in rows and cols of the scan
  * @param {number} width pixels across
  */
 function describe({ pixels, step, unit }, [a, b], width) {

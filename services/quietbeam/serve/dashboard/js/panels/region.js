@@ -3,6 +3,7 @@
 import { buttonById, byId, saveText, table } from "../base/dom.js";
 import { boxMeans } from "../base/stats.js";
 import { lineName, number, plusMinus, signed, unitName } from "../base/text.js";
+import { scanPixel } from "../data/orientation.js";
 import { extent } from "../map/drawing.js";
 
 /** @import { Means } from "../base/stats.js" */
@@ -71,18 +72,21 @@ function tableRow({ line, n, raw, rawError, denoised, error }) {
 }
 
 /**
- * @param {Run} run
+ * @param {Pick<Run, "step" | "units" | "shape" | "display">} run
  * @param {Box} box
  * @param {number} measured pixels
  * @param {number} stride
  */
-export function describe({ step, units }, { top, bottom, left, right }, measured, stride) {
+export function describe(run, { top, bottom, left, right }, measured, stride) {
+  const { step, units } = run;
   const along = (/** @type {number} */ from, /** @type {number} */ to) =>
     Math.ceil(to / stride) - Math.floor(from / stride);
   const all = along(top, bottom) * along(left, right);
   const pixels = measured === all ? number(all) : `${number(measured)} of ${number(all)}`;
   const thinned = stride > 1 ? ` (one of ${stride} each way)` : "";
-  const text = `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}: ${pixels} pixels${thinned} measured`;
+  const scan = extent([scanPixel(run, { row: top, col: left }), scanPixel(run, { row: bottom - 1, col: right - 1 })]);
+  const place = `rows ${scan.top}–${scan.bottom - 1}, columns ${scan.left}–${scan.right - 1}`;
+  const text = `${place}: ${pixels} pixels${thinned} measured`;
   if (!step) return text;
   const [high, wide] = [(bottom - top) * Math.abs(step[0]), (right - left) * Math.abs(step[1])];
   return `${text}, ${number(wide)} × ${number(high)} ${unitName(units)}`;
