@@ -6,20 +6,25 @@ import io
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import orjson
 import pytest
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from browser.synthetic_run import SyntheticRun
-from quietbeam.buffer import MapHistory
+from quietbeam.buffer import MapHistory, RunBuffer
 from quietbeam.buffer.history import thinned
+from quietbeam.cli import app
 from quietbeam.core.model.evidence import DetectorEvidence
+from quietbeam.core.model.types import RowBlock
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.wire import runs
 from quietbeam.core.wire.bus import Connection
+from quietbeam.files import read_map
 from quietbeam.serve import create_app
 
 KEY = "key-of-the-test"
@@ -177,11 +182,65 @@ def test_hdf5_is_nexus(client: TestClient, run: SyntheticRun, address: str, shap
     with h5py.File(io.BytesIO(answer.content)) as file:
         group = file["entry"][kind]
         assert group.attrs["NX_class"] == "NXdata" and list(group.attrs["axes"]) == ["line", "row", "col"]
-        assert group[kind].shape == shape and group["row"].shape == (12,)
+        assert group["data"].shape == shape and group["row"].shape == (12,)
         assert file["entry/run_uid"][()].decode() == "run-1"
     measured = client.get("/api/v1/runs/run-1/maps/measured", headers={"Accept": "application/x-hdf5"})
     with h5py.File(io.BytesIO(measured.content)) as file:
-        assert file["entry/measured/measured"][()].sum() == 94
+        assert file["entry/measured"][()].sum() == 94
+
+
+def layout(file: h5py.File) -> dict[str, object]:
+    """Every group and dataset with its attributes, type and shape; of the evidence, which differs, only its names."""
+    found: dict[str, object] = {"": dict(file.attrs)}
+
+    def see(name: str, thing: h5py.Group | h5py.Dataset) -> None:
+        attributes = {key: np.asarray(value).tolist() for key, value in thing.attrs.items()}
+        if name.startswith("entry/evidence/"):
+            attributes = {"NX_class": attributes["NX_class"], "line": attributes["line"]}
+        found[name] = (attributes, (thing.dtype, thing.shape) if isinstance(thing, h5py.Dataset) else None)
+
+    file.visititems(see)
+    return found
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_hdf5_has_the_layout_of_the_files_of_denoise(
+    settings: Settings, redis: Connection, client: TestClient, tmp_path: Path, positions: bool
+) -> None:
+    axes = ("samy", "samx")
+    run = SyntheticRun(settings.runs_dir, redis, uid="whole", shape=(24, 20), lines=LINES, time_start=1.0)
+    if positions:
+        rows, cols = 5 + 0.5 * np.arange(24.0), np.cumsum(np.linspace(1, 2, 20))  # uneven
+        info = replace(run.info, uid="placed", axes=axes, position_axes=axes[::-1], has_positions=True, units="mm")
+        info = replace(info, step=None, origin=None, row_positions=tuple(rows), col_positions=tuple(cols))
+        there = np.stack(np.meshgrid(rows, cols, indexing="ij"))
+        buffer = RunBuffer.create(settings.runs_dir, info)
+        for row in range(24):
+            counts = np.random.default_rng(row).poisson(3, (4, 3, 20)).astype(np.uint32)
+            block = RowBlock(counts=counts, measured=np.ones(20, bool), positions=there[:, row])
+            buffer.write_row(row, block)
+        run.info, run.buffer, run.uid, run.rows = info, buffer, "placed", 24
+        runs.register_run(redis, "placed", 1.0)
+        runs.write_status(redis, "placed", info=info, rows_measured=24, pixels_measured=480)
+    else:
+        run.add_rows(24)
+    run.denoise(final=True)
+    out = tmp_path / "out.nxs"
+    done = CliRunner().invoke(app, ["denoise", str(run.buffer.path), "-o", str(out), "--budget", "0"])
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    answer = client.get(f"/api/v1/runs/{run.uid}/maps/denoised?format=hdf5").raise_for_status()
+    with h5py.File(out) as ours, h5py.File(io.BytesIO(answer.content)) as sent:
+        assert layout(ours) == layout(sent)
+        for name in ("denoised/row", "raw/col", "run_uid", "plan", "pixel_order", "measured"):
+            assert np.array_equal(ours[f"entry/{name}"][()], sent[f"entry/{name}"][()]), name
+        assert ours["entry/title"][()] == sent["entry/title"][()]
+        if positions:
+            np.testing.assert_allclose(sent["entry/raw/col"], cols)
+            np.testing.assert_allclose(ours["entry/positions/row"], there[0])
+            assert sent["entry/raw/col"].attrs["long_name"] == "samx" and sent["entry/raw/col"].attrs["units"] == "mm"
+    (tmp_path / "sent.h5").write_bytes(answer.content)
+    again = read_map(tmp_path / "sent.h5")  # what was sent can be denoised once more
+    assert again.counts.shape == (1, 3, 24, 20) and again.metadata["uid"] == run.uid and again.axes is not None
 
 
 def test_runs_are_found_by_what_they_are(client: TestClient, settings: Settings, redis: Connection) -> None:

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import structlog
+import zarr
 from files_kit import bliss, cut, pyxrf, spectra
 from typer.testing import CliRunner
 
@@ -91,6 +92,34 @@ def test_points_get_a_shape_and_run_back_and_forth(tmp_path: Path) -> None:
     said, raw = denoised(path, "--shape", "6x7", "--snake", "--energy", "0,0.01")
     assert np.corrcoef(raw.ravel(), cut(DATA).sum(0).ravel())[0, 1] > 0.99
     assert "the order of the pixels is assumed" in said
+
+
+def test_positions_of_the_input_are_the_axes_of_the_output(tmp_path: Path) -> None:
+    x, y = np.meshgrid(2 + 0.25 * np.arange(7), 9 - 0.5 * np.arange(6))
+    there = DATA.copy()
+    there[1::2] = there[1::2, ::-1]  # as measured: a snake, whose rows fall
+    x[1::2] = x[1::2, ::-1].copy()
+    title = "amesh samx 2 3.5 6 samy 9 6.5 5 0.1"
+    path = bliss(tmp_path / "a.h5", {1: (title, there.reshape(42, 2, -1), {"samx": x.ravel(), "samy": y.ravel()})})
+    read = read_map(path, ["Fe_Ka"])
+    denoised(path)
+    with h5py.File(tmp_path / "out.nxs") as file:
+        data = file["entry/denoised"]
+        np.testing.assert_allclose(data["row"], 9 - 0.5 * np.arange(6))
+        np.testing.assert_allclose(data["col"], 2 + 0.25 * np.arange(7))
+        assert (data["row"].attrs["long_name"], data["col"].attrs["long_name"]) == ("samy", "samx")
+        np.testing.assert_allclose(file["entry/positions/col"], read.positions[1])
+        assert file["entry/pixel_order"][()].decode() == read.order
+    again = read_map(tmp_path / "out.nxs")
+    assert again.step == pytest.approx(read.step) and again.origin == pytest.approx(read.origin)
+    for name in ("out.maps.h5", "out.pyxrf.h5", "out.ome.zarr"):
+        quietbeam("denoise", path, "-o", tmp_path / name, "--budget", 0, "--lines", "Fe_Ka")
+    with h5py.File(tmp_path / "out.maps.h5") as file:
+        np.testing.assert_allclose(file["MAPS/Scan/y_axis"], 9 - 0.5 * np.arange(6))
+    with h5py.File(tmp_path / "out.pyxrf.h5") as file:
+        np.testing.assert_allclose(file["xrfmap/positions/pos"][0], np.tile(2 + 0.25 * np.arange(7), (6, 1)))
+    ome = zarr.open_group(tmp_path / "out.ome.zarr", mode="r").attrs["ome"]["multiscales"][0]["datasets"][0]
+    assert ome["coordinateTransformations"][0]["scale"] == pytest.approx([1.0, -0.5, 0.25])
 
 
 def test_what_has_no_use_is_refused_with_the_command_that_works(tmp_path: Path) -> None:

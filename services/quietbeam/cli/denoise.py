@@ -145,7 +145,7 @@ def denoise(
         "fine_tune": not learning.no_fine_tune,
         "seed": learning.seed,
     }
-    write_result(output, result, source=name, settings=settings, format=format)
+    write_result(output, result, source=name, settings=settings, format=format, read=file)
     _show(console, result, remarks_of(file))
     console.print(
         f"{output}: {result.denoised.shape[0]} lines, {result.evidence.fine_tune_steps} fine-tuning steps, "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.spectra.maps import Axes
 
 
 class Result(Protocol):
@@ -49,6 +51,32 @@ class Result(Protocol):
     @property
     def evidence(self) -> RunEvidence:
         """Per line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a result comes from.
+
+    Attributes
+    ----------
+    source
+        Name of the file, or uid of the run.
+    settings
+        How it was made, plain JSON types.
+    axes
+        Where the pixels lie, or None.
+    order
+        How the order of the pixels is known: ``verified``, ``from_positions``, ``assumed``; empty where unknown.
+    run_uid, plan
+        Of the run; empty for files of other programs.
+    """
+
+    source: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    axes: Axes | None = None
+    order: str = ""
+    run_uid: str = ""
+    plan: str = ""
 
 
 def kinds(result: Result) -> dict[str, NDArray[Any]]:

@@ -16,12 +16,14 @@ from quietbeam.core.errors import FileFormatError, InputError
 from quietbeam.core.hdf5 import gaps, refuse_missing_filters
 from quietbeam.core.model.not_measured import usable_live_time
 from quietbeam.core.model.rows import validate_rows
+from quietbeam.core.model.types import PixelOrder, RunInfo
 from quietbeam.spectra.maps import ORDERS, Axes
 
 from ..map_file import MapFile
+from ..run_axes import axes_of_run
 from .counts import usable_lines
 from .monitor import choose_i0
-from .points import axes_of
+from .points import axes_of, even_step
 
 WANTED = (
     "it must hold `counts` with axes (detector, line, row, col), "
@@ -99,13 +101,59 @@ def read_zarr(path: Path) -> MapFile:
         names.remove("i0")
     if attributes.get("has_live_time") is False and "live_time_s" in names:
         names.remove("live_time_s")
-    return _from_arrays({n: np.asarray(group[n][...]) for n in names}, attributes, path)
+    found = _from_arrays({n: np.asarray(group[n][...]) for n in names}, attributes, path)
+    return _as_run(found, attributes, group)
+
+
+def _as_run(found: MapFile, attributes: Mapping[str, Any], group: Any) -> MapFile:
+    """Return the map of a run's buffer with the axes and the order that ingest found; any other map as it is."""
+    if not {"uid", "shape", "lines", "detectors", "position_axes"} <= attributes.keys():
+        return found
+    info = RunInfo.from_dict(attributes)
+    positions = np.asarray(group["positions"][...]) if info.has_positions and "positions" in group else None
+    if positions is not None and info.axes != info.position_axes:
+        positions = positions[::-1]
+    return replace(found, axes=axes_of_run(info, positions), order=info.order.value)
 
 
 def _from_result(path: Path, file: h5py.File) -> MapFile:
     """Return the raw maps of a NeXus file that we wrote: the sum of its detectors, as one."""
-    raw, evidence = file["entry/raw"], json.loads(file["entry/process/evidence"][()])
-    return published(path.name, raw["data"][()], _strings(raw["line_names"][()]), file["entry/measured"][()], evidence)
+    raw, process = file["entry/raw"], file["entry/process"]
+    evidence = json.loads(process["evidence"][()]) if "evidence" in process else {}
+    measured = file["entry/measured"][()].astype(bool)
+    found = published(path.name, raw["data"][()], _strings(raw["line_names"][()]), measured, evidence)
+    order = _text(file, "entry/pixel_order")
+    known = {"uid": _text(file, "entry/run_uid"), "plan": _text(file, "entry/plan")}
+    return replace(
+        found,
+        axes=_axes_of_result(file),
+        order=PixelOrder(order).value if order else "",
+        metadata={name: text for name, text in known.items() if text},
+    )
+
+
+def _text(file: h5py.File, name: str) -> str:
+    return file[name][()].decode() if name in file else ""
+
+
+def _axes_of_result(file: h5py.File) -> Axes | None:
+    """Return the axes of a NeXus file that we wrote; None where they are indices."""
+    row, col = file["entry/raw/row"], file["entry/raw/col"]
+    units, names = str(col.attrs.get("units", "")), tuple(str(one.attrs.get("long_name", "")) for one in (row, col))
+    if units in ("", "pixel") and "entry/positions" not in file:
+        return None
+    even = [even_step(one[()]) for one in (row, col)]
+    positions = None
+    if "entry/positions" in file:
+        positions = np.stack([file[f"entry/positions/{name}"][()] for name in ("row", "col")])
+    known = all(one is not None or len(axis) == 1 for one, axis in zip(even, (row, col), strict=True))
+    return Axes(
+        origin=(float(row[0]), float(col[0])),
+        step=(even[0][1] if even[0] else 0.0, even[1][1] if even[1] else 0.0) if known and any(even) else None,
+        units=units,
+        names=(names[0], names[1]),
+        positions=positions,
+    )
 
 
 def published(
@@ -117,7 +165,9 @@ def published(
     """
     counts = raw[None]
     remark = f"{name} is a result of quietbeam: what is denoised is its raw map, the sum of its detectors, as "
-    if evidence.get("kind", "counts") == "counts" and np.allclose(counts, np.rint(counts), rtol=2e-6, atol=1e-4):
+    if evidence.get("kind", "counts") == "counts" and np.allclose(
+        counts, np.rint(counts), rtol=2e-6, atol=1e-4, equal_nan=True
+    ):
         counts, remark = np.rint(counts), remark + "counts of one detector"
     else:
         remark += "areas of one detector, for which no gain can be tested, since it is not in whole counts"

@@ -14,16 +14,19 @@ import numpy as np
 
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.version import __version__
+from quietbeam.spectra.maps import Axes
 
+from ..map_file import MapFile
 from ..names import ascii_name, maps_name, short_name, unlike_names
-from ..result import Result, kinds, new_hdf5
+from ..result import Provenance, Result, kinds, new_hdf5
 from ..target import check_target
-from .nexus import write_nexus
+from .coordinates import coordinates
+from .nexus import maps_of_result, nexus_bytes
 
-Settings = Mapping[str, Any]
+_OME_UNITS = {"nm": "nanometer", "um": "micrometer", "µm": "micrometer", "μm": "micrometer", "mm": "millimeter"}
 
 
-def write_pyxrf(path: Path, result: Result, source: str, settings: Settings) -> None:
+def write_pyxrf(path: Path, result: Result, about: Provenance) -> None:
     """Write ``xrfmap/detsum/xrf_fit`` (line, row, col) as a fit of the sum, which PyXRF shows; raw maps beside it."""
     rows, cols = result.denoised.shape[1:]
     with new_hdf5(path) as file:
@@ -35,17 +38,19 @@ def write_pyxrf(path: Path, result: Result, source: str, settings: Settings) -> 
             group.create_dataset(f"xrf_fit{suffix}_name", data=names).attrs["comments"] = " "
         # PyXRF asks for spectra of the sum: there are none
         group.create_dataset("counts", data=np.zeros((rows, cols, 1), np.float32)).attrs["comments"] = "no spectra"
-        y, x = np.mgrid[0:rows, 0:cols].astype(float)
+        y, x = np.meshgrid(*(one.values for one in coordinates(about.axes, (rows, cols))), indexing="ij")
         file["xrfmap/positions/name"] = np.array(["x_pos", "y_pos"]).astype("S20")
         file["xrfmap/positions/pos"] = np.stack([x, y])
         file["xrfmap/scalers/name"] = np.array(["quietbeam_measured"]).astype("S20")
         file["xrfmap/scalers/val"] = result.measured[:, :, None].astype(np.float32)
         metadata = file.create_group("xrfmap/scan_metadata")
         metadata.attrs.update(file_software="quietbeam", file_software_version=__version__, file_format="NSLS2-XRF-MAP")
-        metadata.attrs["param_quietbeam"] = json.dumps({"source": source, "lines": result.lines, **settings})
+        metadata.attrs["param_quietbeam"] = json.dumps(
+            {"source": about.source, "lines": result.lines, **about.settings}
+        )
 
 
-def write_maps(path: Path, result: Result, source: str, settings: Settings) -> None:
+def write_maps(path: Path, result: Result, about: Provenance) -> None:
     """Write ``MAPS/XRF_Analyzed/ROI`` as XRF-Maps 10 does; counts, not counts per second."""
     names = unlike_names(result.lines, lambda line: ascii_name(maps_name(line)))
     with new_hdf5(path) as file:
@@ -55,14 +60,15 @@ def write_maps(path: Path, result: Result, source: str, settings: Settings) -> N
             data.attrs["units"] = "counts"
             group["Channel_Names"] = np.array(names).astype("S256")
             group["Channel_Units"] = np.array(["counts"] * len(result.lines)).astype("S256")
-        file["MAPS/Scan/x_axis"], file["MAPS/Scan/y_axis"] = (np.arange(n, dtype=float) for n in image.shape[:0:-1])
+        rows, cols = coordinates(about.axes, (image.shape[1], image.shape[2]))
+        file["MAPS/Scan/x_axis"], file["MAPS/Scan/y_axis"] = cols.values, rows.values
         file["MAPS/version"] = np.float32(10.0)
         file["MAPS/quietbeam"] = json.dumps(
-            {"version": __version__, "source": source, "lines": result.lines, **settings}
+            {"version": __version__, "source": about.source, "lines": result.lines, **about.settings}
         )
 
 
-def write_tiff(path: Path, result: Result, source: str, settings: Settings) -> None:
+def write_tiff(path: Path, result: Result, about: Provenance) -> None:
     """Write float32 pages: all lines denoised, then raw, then uncertainty; each page's description names it."""
     from PIL import Image, TiffImagePlugin
 
@@ -71,15 +77,14 @@ def write_tiff(path: Path, result: Result, source: str, settings: Settings) -> N
         for line, image in zip(result.lines, stack, strict=True):
             page = Image.fromarray(image)
             tags = TiffImagePlugin.ImageFileDirectory_v2()
-            tags[270] = json.dumps({"line": line, "kind": name, "source": source})
+            tags[270] = json.dumps({"line": line, "kind": name, "source": about.source})
             tags[305] = f"quietbeam {__version__}"
             page.encoderinfo = {"tiffinfo": tags}
             pages.append(page)
     pages[0].save(path, "TIFF", save_all=True, append_images=pages[1:], tiffinfo=pages[0].encoderinfo["tiffinfo"])
-    _ = settings
 
 
-def write_csv(path: Path, result: Result, source: str, settings: Settings) -> None:
+def write_csv(path: Path, result: Result, about: Provenance) -> None:
     """Write the evidence, one row a line."""
     rows = [asdict(line) for line in result.evidence.lines]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -87,10 +92,10 @@ def write_csv(path: Path, result: Result, source: str, settings: Settings) -> No
         writer.writeheader()
         for row in rows:
             writer.writerow({k: json.dumps(v) if isinstance(v, dict) else v for k, v in row.items()})
-    _ = source, settings
+    _ = about
 
 
-def write_ome_zarr(path: Path, result: Result, source: str, settings: Settings) -> None:
+def write_ome_zarr(path: Path, result: Result, about: Provenance) -> None:
     """Write OME-Zarr 0.5: axes (c, y, x), one channel a line and kind."""
     import zarr
 
@@ -98,20 +103,37 @@ def write_ome_zarr(path: Path, result: Result, source: str, settings: Settings) 
     labels = [f"{line} {name}" for name in kinds(result) for line in result.lines]
     group = zarr.open_group(path, mode="w", zarr_format=3)
     group.create_array("0", data=stack, chunks=(1, *stack.shape[1:]), dimension_names=["c", "y", "x"])
-    axes: list[Any] = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
-    scale: list[Any] = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    axes, placed = _ome_axes(about.axes)
     group.attrs["ome"] = {
         "version": "0.5",
         "multiscales": [
-            {"name": source, "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+            {"name": about.source, "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": placed}]}
         ],
         "omero": {"channels": [_channel(label, image) for label, image in zip(labels, stack, strict=True)]},
     }
     group.attrs["quietbeam"] = {
         "version": __version__,
-        "settings": dict(settings),
+        "settings": dict(about.settings),
         "evidence": result.evidence.to_dict(),
     }
+
+
+def _ome_axes(axes: Axes | None) -> tuple[list[Any], list[Any]]:
+    """Return the axes (c, y, x) and where they lie: in pixels where steps are unknown."""
+    named: list[Any] = [
+        {"name": "c", "type": "channel"},
+        {"name": "y", "type": "space"},
+        {"name": "x", "type": "space"},
+    ]
+    if axes is None or axes.step is None or 0.0 in axes.step:
+        return named, [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    if unit := _OME_UNITS.get(axes.units):
+        named = [named[0], *(axis | {"unit": unit} for axis in named[1:])]
+    origin = axes.origin or (0.0, 0.0)
+    return named, [
+        {"type": "scale", "scale": [1.0, *axes.step]},
+        {"type": "translation", "translation": [0.0, *origin]},
+    ]
 
 
 def _channel(label: str, image: np.ndarray) -> dict[str, Any]:
@@ -120,11 +142,11 @@ def _channel(label: str, image: np.ndarray) -> dict[str, Any]:
     return {"label": label, "color": "FFFFFF", "active": label.endswith("denoised"), "window": window}
 
 
-def _nexus(path: Path, result: Result, source: str, settings: Settings) -> None:
-    write_nexus(path, result, source=source, settings=settings)
+def _nexus(path: Path, result: Result, about: Provenance) -> None:
+    path.write_bytes(nexus_bytes(maps_of_result(result, about)))
 
 
-FORMATS: dict[str, tuple[tuple[str, ...], Callable[[Path, Result, str, Settings], None]]] = {
+FORMATS: dict[str, tuple[tuple[str, ...], Callable[[Path, Result, Provenance], None]]] = {
     "pyxrf": ((".pyxrf.h5",), write_pyxrf),
     "maps": ((".maps.h5",), write_maps),
     "ome-zarr": ((".ome.zarr", ".zarr"), write_ome_zarr),
@@ -154,8 +176,38 @@ def format_of(path: Path, wanted: str = "") -> str:
     raise InputError(f"{path.name} does not say what to write; formats are {every}, or name one with --format")
 
 
-def write_result(path: Path, result: Result, *, source: str, settings: Settings, format: str = "") -> str:
+def _provenance(source: str, settings: Mapping[str, Any], read: MapFile | None) -> Provenance:
+    if read is None:
+        return Provenance(source=source, settings=settings)
+    return Provenance(
+        source=source,
+        settings=settings,
+        axes=read.axes,
+        order=read.order,
+        run_uid=str(read.metadata.get("uid") or read.metadata.get("run_uid") or ""),
+        plan=str(read.metadata.get("plan") or ""),
+    )
+
+
+def write_result(
+    path: Path,
+    result: Result,
+    *,
+    source: str,
+    settings: Mapping[str, Any],
+    format: str = "",
+    read: MapFile | None = None,
+) -> str:
     """Write a denoised map, whole or not at all; return the format.
+
+    Parameters
+    ----------
+    source
+        Name of what was denoised.
+    settings
+        How, plain JSON types.
+    read
+        What was denoised: its positions and the uid of its run are written, too.
 
     Raises
     ------
@@ -168,11 +220,12 @@ def write_result(path: Path, result: Result, *, source: str, settings: Settings,
     name = format_of(path, format)
     check_target(path, name)
     target = path.resolve()
+    about = _provenance(source, settings, read)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".quietbeam-", dir=target.parent, ignore_cleanup_errors=True) as folder:
             partial = Path(folder) / target.name
-            FORMATS[name][1](partial, result, source, settings)
+            FORMATS[name][1](partial, result, about)
             if target.is_dir():
                 target.rename(Path(folder) / "replaced")
             partial.replace(target)

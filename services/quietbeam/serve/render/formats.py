@@ -90,9 +90,8 @@ def guard_size(shape: tuple[int, ...], itemsize: int, form: str) -> None:
             "(slice=::4,::4 for every 4th pixel) or format=npy"
         )
     if values * itemsize > MAX_BYTES:
-        raise InputError(
-            f"{values * itemsize} bytes are too many for one answer (limit {MAX_BYTES}); take a part with slice="
-        )
+        less = "ask for one line, as .../maps/denoised/LINE" if form == "hdf5" else "take a part with slice="
+        raise InputError(f"{values * itemsize} bytes are too many for one answer (limit {MAX_BYTES}); {less}")
 
 
 def json_values(array: npt.NDArray[Any]) -> Any:

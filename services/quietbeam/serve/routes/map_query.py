@@ -103,6 +103,13 @@ class MapPart:
             return ()
         return self.info.lines if self.line is None else (self.line,)
 
+    def beside(self, version: int | None) -> tuple[MapKind, ...]:
+        """Kinds that an HDF5 file holds beside the one that was asked for; of an earlier version only some are kept."""
+        if self.form != "hdf5" or self.kind != "denoised":
+            return ()
+        earlier = version is not None and version != self.status.maps_version
+        return ("uncertainty",) if earlier else ("raw", "uncertainty", "chi2")
+
     def guard_size(self, zoom: int = 1) -> None:
         """Refuse an answer that would be too large.
 
@@ -114,7 +121,8 @@ class MapPart:
         sizes = {"line": len(self.info.lines), "row": self.info.shape[0], "col": self.info.shape[1]}
         chosen = np.broadcast_to(np.zeros((), bool), [sizes[axis] for axis in self.axes])[self.index].shape
         if self.form != "png":
-            formats.guard_size(chosen, 1 if self.kind == "measured" else 4, self.form)
+            itemsize = 1 if self.kind == "measured" else 4
+            formats.guard_size((*chosen, 1 + len(self.beside(None))), itemsize, self.form)
             return
         formats.guard_size((*chosen, zoom * zoom), 3, self.form)
         if zoom * zoom * int(np.prod(chosen)) > 64 * 2**20:

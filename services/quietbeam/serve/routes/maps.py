@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Request, Response
 
-from quietbeam.core.errors import InputError
+from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.wire.runs import RunStatus
 from quietbeam.serve.access import Scope
 from quietbeam.serve.answers.envelope import Resource
@@ -75,7 +76,7 @@ def get_stack(query: Wanted) -> Response:
     part.guard_size()
     stack, headers = _read(query, part)
     if part.form == "hdf5":
-        return _hdf5(part, stack.values, headers)
+        return _hdf5(query, part, stack, headers)
     meta = _meta(query, part, stack)
     meta.lines = list(part.info.lines)
     return _send(stack.values[part.index], part.form, headers, meta)
@@ -89,9 +90,9 @@ def get_map(query: Wanted, line: str, colours: Colours) -> Response:
         return not_modified(part.tag)
     part.guard_size(colours.zoom)
     stack, headers = _read(query, part)
-    values = stack.values if part.kind == "measured" else stack.values[part.info.lines.index(line)]
     if part.form == "hdf5":
-        return _hdf5(part, values if part.kind == "measured" else values[None], headers)
+        return _hdf5(query, part, stack, headers)
+    values = stack.values if part.kind == "measured" else stack.values[part.info.lines.index(line)]
     if part.form == "png":
         picture = np.atleast_2d(values[part.index].astype(np.float32))
         return Response(draw_png(picture, colours), media_type=formats.MIME["png"], headers=headers)
@@ -126,8 +127,17 @@ def _meta(query: MapQuery, part: MapPart, stack: MapStack) -> MapMeta:
     return MapMeta(kind=part.kind, dims=list(part.axes), slice=query.slice, plain_rows=stack.plain_rows)
 
 
-def _hdf5(part: MapPart, values: npt.NDArray[Any], headers: dict[str, str]) -> Response:
-    file = write_hdf5(part.info, part.status, part.kind, values, part.lines)
+def _hdf5(query: MapQuery, part: MapPart, stack: MapStack, headers: dict[str, str]) -> Response:
+    """Return a file of the kind that was asked for, with its mask; beside `denoised` raw, uncertainty and chi2."""
+    read = query.shared.maps.read
+    measured = read(part.status, "measured").values
+    chosen = slice(None) if part.line is None else [part.info.lines.index(part.line)]
+    maps: dict[str, npt.NDArray[Any]] = {} if part.kind == "measured" else {part.kind: stack.values[chosen]}
+    for kind in part.beside(query.version):
+        with suppress(NotMeasuredError):  # runs of older versions have no chi2
+            maps[kind] = read(part.status, kind, query.version).values[chosen]
+    positions = query.shared.maps.positions(part.status)
+    file = write_hdf5(part.info, part.status, maps, part.lines, measured, positions)
     return Response(file, media_type=formats.MIME["hdf5"], headers=headers)
 
 

@@ -94,6 +94,10 @@ class MapReader:
                 kept = self._find(status, kind) or self._read(status, kind)
         return kept
 
+    def positions(self, status: RunStatus) -> npt.NDArray[np.float64] | None:
+        """Return the measured positions (2, row, col) of a run's pixels; None when it has none."""
+        return RunBuffer.open(self._root, status.uid).read_positions()
+
     def _find(self, status: RunStatus, kind: MapKind) -> MapStack | None:
         key = (status.uid, kind)
         with self._lock:
