@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -136,7 +137,7 @@ class Run:
         version
             An earlier state, from :meth:`history`.
         """
-        path = f"runs/{self.uid}/maps/{kind}" + (f"/{line}" if line else "")
+        path = f"runs/{self.uid}/maps/{kind}" + (f"/{quote(line, safe='')}" if line else "")
         answer = self._client.answer(path, format="npy", **({} if version is None else {"version": version}))
         values = np.load(io.BytesIO(answer.content), allow_pickle=False)
         about = self._client.run(self.uid).attributes if "step" not in self.attributes else self.attributes

@@ -86,7 +86,7 @@ def _request_id(scope: Scope) -> str:
 
 def _endpoint(scope: Scope) -> str:
     """Return the template of the route that answered; FastAPI keeps it without the router's prefix."""
-    template: str = getattr(scope.get("route"), "path", "")
+    template: str = getattr(scope.get("route"), "path_format", "")
     if not template:
         return "other"
     if "/api/v1" in scope["path"] and not template.startswith("/api/v1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -59,6 +60,18 @@ def base(request: Request) -> str:
 def etag(tag: str) -> str:
     """Return the ETag of `tag`, which may hold any character: headers are Latin-1."""
     return f'"{quote(tag, safe=":,=&.-_~ ")}"'
+
+
+def path_of(name: str) -> str:
+    """Return a name, which may hold any character, as one part of an address."""
+    return quote(name, safe="")
+
+
+def attachment(filename: str) -> str:
+    """Return the Content-Disposition under whose name a browser saves an answer (RFC 6266)."""
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", filename)
+    encoded = "" if plain == filename else f"; filename*=UTF-8''{quote(filename, safe='')}"
+    return f'attachment; filename="{plain}"{encoded}'
 
 
 def unchanged(request: Request, tag: str) -> bool:

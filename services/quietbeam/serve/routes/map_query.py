@@ -45,7 +45,8 @@ class MapQuery:
     filename: Annotated[
         str | None,
         Query(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$", description="Name under which a browser saves the answer."
+            pattern=r'^[^\x00-\x20\x7f-\x9f"./\\][^\x00-\x1f\x7f-\x9f"/\\]{0,99}$',
+            description="Name under which a browser saves the answer.",
         ),
     ] = None
     fill: Fill = None

@@ -21,7 +21,7 @@ from quietbeam.serve.render.hdf5 import write_hdf5
 from quietbeam.serve.services import Shared
 from quietbeam.serve.state.maps import KINDS, MapStack, fill_holes
 
-from .envelope import ERRORS, answer, base, etag, not_modified, unchanged
+from .envelope import ERRORS, answer, attachment, base, etag, not_modified, path_of, unchanged
 from .map_query import Colours, MapPart, MapQuery, Wanted, find_run, resolve
 from .requires import requires
 
@@ -61,7 +61,7 @@ def list_maps(uid: str, request: Request, shared: Shared) -> Response:
             formats=list(STACK_FORMATS),
             line_formats=list(LINE_FORMATS),
         )
-        links = {"self": f"{here}/{kind}", **{line: f"{here}/{kind}/{line}" for line in info.lines}}
+        links = {"self": f"{here}/{kind}", **{line: f"{here}/{kind}/{path_of(line)}" for line in info.lines}}
         data.append(Resource(id=kind, type="map", attributes=one, links=links))
     meta = MapsMeta(maps_version=status.maps_version, count=len(data))
     return answer(MapsAnswer(data=data, links={"self": here}, meta=meta))
@@ -82,9 +82,9 @@ def get_stack(query: Wanted) -> Response:
     return _send(stack.values[part.index], part.form, headers, meta)
 
 
-@router.get("/runs/{uid}/maps/{kind}/{line}", responses=_RESPONSES, dependencies=requires(Scope.READ_DATA))
+@router.get("/runs/{uid}/maps/{kind}/{line:path}", responses=_RESPONSES, dependencies=requires(Scope.READ_DATA))
 def get_map(query: Wanted, line: str, colours: Colours) -> Response:
-    """One line's map (row, col)."""
+    """One line's map (row, col); a name may hold any character, percent-encoded, `/` too."""
     part = resolve(query, LINE_FORMATS, line)
     if unchanged(query.request, part.tag):
         return not_modified(part.tag)
@@ -119,7 +119,7 @@ def _headers(status: RunStatus, stack: MapStack, tag: str, version: int | None, 
     shown = status.maps_version if version is None else version
     headers = {"ETag": etag(tag), "X-Version": str(shown), "X-Plain-Rows": str(stack.plain_rows)}
     if filename:
-        headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+        headers["Content-Disposition"] = attachment(filename)
     return headers
 
 

@@ -25,7 +25,7 @@ def refuse_unknown_parameters(connection: HTTPConnection) -> None:
     """
     if connection.scope["type"] == "websocket":
         return
-    path = f"{API}{connection.scope['route'].path}"
+    path = f"{API}{connection.scope['route'].path_format}"
     operation = connection.app.openapi()["paths"][path][connection.scope["method"].lower()]
     names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
     unknown = [name for name in connection.query_params if name not in names]

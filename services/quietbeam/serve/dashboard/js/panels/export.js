@@ -56,7 +56,7 @@ function kindRow(kind, lines, here, name) {
   }
   for (const format of SINGLE) {
     const fileOf = (/** @type {string} */ line) =>
-      link("", `${here}/maps/${kind}/${line}?format=${format}`, `${name}-${kind}-${line}.${format}`);
+      link("", mapAddress(here, kind, line, format), `${name}-${kind}-${fileNamePart(line)}.${format}`);
     row.append(lineMenu(lines, format, fileOf));
   }
   return row;
@@ -69,6 +69,25 @@ function kindRow(kind, lines, here, name) {
  */
 function link(textContent, href, download) {
   return create("a", { textContent, href, download });
+}
+
+/**
+ * The address of one line's map; a name may hold any character.
+ * @param {string} here address of the run
+ * @param {string} kind
+ * @param {string} line
+ * @param {string} format
+ */
+export function mapAddress(here, kind, line, format) {
+  return `${here}/maps/${kind}/${encodeURIComponent(line)}?format=${format}`;
+}
+
+/**
+ * A name as a part of the name of a file, on any system.
+ * @param {string} text
+ */
+export function fileNamePart(text) {
+  return text.replace(/[\\/:*?"<>|\p{Cc}]/gu, "_");
 }
 
 /**
