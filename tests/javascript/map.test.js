@@ -67,6 +67,12 @@ test("a round grain is round: rows count by their step", () => {
   }
 });
 
+test("a map of one row is high enough to be seen", () => {
+  assert.deepEqual(extents({ shape: [1, 240], step: [1, 1] }), [20, 240]);
+  assert.deepEqual(extents({ shape: [240, 1], step: null }), [240, 20]);
+  assert.deepEqual(extents({ shape: [1, 5], step: null }), [1, 5]);
+});
+
 test("the position under the crosshair", () => {
   const run = { step: [2, 0.5], origin: [100, 5], units: "um" };
   assert.equal(positionText(run, { row: 3, col: 4 }), "row 3, col 4   slow 106.00 µm, fast 7.00 µm");

@@ -156,6 +156,16 @@ def test_two_scans_of_one_area_in_different_directions_look_the_same(settings: S
     assert not np.array_equal(upside_down, pictures[0]), "the picture has no symmetry that hides a flip"
 
 
+def test_a_map_of_one_row_can_be_seen(settings: Settings, redis: Connection) -> None:
+    run = SyntheticRun(settings.runs_dir, redis, uid="row", shape=(1, 60), lines=("Fe_Ka",))
+    run.add_rows(1)
+    run.denoise()
+    runs.write_status(redis, "row", info=replace(run.info, axes=("", "mx")))
+    with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:
+        page = client.get("/api/v1/runs/row/report").raise_for_status().text
+    assert "Each map is one row of 15 µm along mx." in page and " width='300' height='24'" in page
+
+
 def test_text_from_outside_is_text(settings: Settings, run: SyntheticRun, redis: Connection) -> None:
     runs.write_status(redis, "run-1", warnings=("<script>alert(1)</script>",))
     with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:

@@ -75,15 +75,17 @@ def test_a_pixel_in_all_lines(client: TestClient) -> None:
 
 
 def test_a_pixel_says_where_it_is(client: TestClient, run: SyntheticRun, redis: Connection) -> None:
-    found = data(client, "run-1/pixel?row=4&col=7")
+    before = client.get("/api/v1/runs/run-1/pixel?row=4&col=7")
+    found = before.json()["data"]
     assert found["position"] == pytest.approx([-12 + 4 * 0.25, -8 + 7 * 0.25])
     assert (found["position_units"], found["axes"]) == ("um", [])
     uneven = replace(
         run.info, axes=("my", "mx"), step=None, origin=None, col_positions=tuple(2.0**n for n in range(10))
     )
     runs.write_status(redis, "run-1", info=uneven)
-    found = data(client, "run-1/pixel?row=4&col=7")
-    assert (found["position"], found["axes"]) == ([None, 128.0], ["my", "mx"])
+    answer = client.get("/api/v1/runs/run-1/pixel?row=4&col=7", headers={"If-None-Match": before.headers["etag"]})
+    found = answer.raise_for_status().json()["data"]
+    assert (found["position"], found["axes"]) == ([None, 128.0], ["my", "mx"]), "it has changed, the counts have not"
 
 
 def test_the_display_of_a_run_that_ran_backwards(client: TestClient, run: SyntheticRun, redis: Connection) -> None:

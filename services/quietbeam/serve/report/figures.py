@@ -15,6 +15,8 @@ from ..render.colormaps import Colouring, draw_png
 
 _PICTURE = 320
 """Wanted width or height of a map in screen pixels."""
+_THINNEST = 24
+"""Height of a map of one row in screen pixels."""
 _CMAP = "viridis"
 
 
@@ -59,13 +61,14 @@ def draw_figure(kind: str, caption: str, image: FloatArray, high: float, info: R
     zoom = max(1, round(_PICTURE / max(image.shape)))
     step = orientation.order(info.step or (1.0, 1.0))
     width = image.shape[1] * zoom
+    height = round(image.shape[0] * zoom * abs(step[0] / step[1])) if step[1] else image.shape[0] * zoom
     scale_px, scale_text = _scale_bar(info, step[1], image.shape[1], width) if kind == "raw" else (0.0, "")
     return Figure(
         kind=kind,
         caption=caption,
         picture=_png(image, high, zoom),
         width=width,
-        height=round(image.shape[0] * zoom * abs(step[0] / step[1])) if step[1] else image.shape[0] * zoom,
+        height=max(_THINNEST if image.shape[0] == 1 else 1, height),
         high=high,
         unit="counts" if info.kind == "counts" else "area",
         scale_px=scale_px,

@@ -180,6 +180,9 @@ def _number(value: float | None, form: str) -> str:
 def _map_size(info: RunInfo) -> str:
     if info.step is None:
         return "The pixel size is not known."
+    if info.axes and not info.axes[0]:
+        length = abs(info.step[1]) * info.shape[1]
+        return f"Each map is one row of {length:g} {unit_of(info)} along {info.axes[1]}."
     orientation = orientation_of(info)
     lengths = [abs(step) * n for step, n in zip(info.step, info.shape, strict=True)]
     height, width = orientation.order(lengths)

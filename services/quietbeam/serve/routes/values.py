@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
+from zlib import crc32
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -148,7 +149,8 @@ class _Question:
 
     @property
     def tag(self) -> str:
-        return f"{map_tag(self.status, self.name)}.{self.text}"
+        places = self.info.origin, self.info.step, self.info.row_positions, self.info.col_positions
+        return f"{map_tag(self.status, self.name)}.{self.text}.{crc32(repr(places).encode()):x}"
 
     @property
     def headers(self) -> dict[str, str]:

@@ -49,15 +49,14 @@ export function shownStack(stack, display) {
   if (!display || !(flipRows || flipCols || display.transpose)) return stack;
   const { lines, rows, cols, data } = stack;
   const [height, width] = turned(display, [rows, cols]);
+  const [down, right] = turned(display, [flipRows ? -cols : cols, flipCols ? -1 : 1]); // from pixel to pixel in `data`
+  const corner = (flipRows ? (rows - 1) * cols : 0) + (flipCols ? cols - 1 : 0);
   const out = new Float32Array(data.length);
   let i = 0;
   for (let line = 0; line < lines; line++) {
     for (let v = 0; v < height; v++) {
-      for (let h = 0; h < width; h++, i++) {
-        const [r, c] = turned(display, [v, h]);
-        const [row, col] = [flipRows ? rows - 1 - r : r, flipCols ? cols - 1 - c : c];
-        out[i] = data[(line * rows + row) * cols + col];
-      }
+      let from = line * rows * cols + corner + v * down;
+      for (let h = 0; h < width; h++, from += right) out[i++] = data[from];
     }
   }
   return { ...stack, rows: height, cols: width, data: out };

@@ -6,14 +6,17 @@ import { scanPixel } from "../data/orientation.js";
 
 /** @import { LineCard } from "./card.js" */
 
+const LOWEST = 1 / 12; // height of a map of one row, as part of its width
 const NO_POSITION = "Point at a map to read values in all of them";
 
 /**
  * Height and width of a map in equal units, so that a round grain is round; pixels where the steps are not known.
+ * A map of one row has no height of its own, and is as high as it takes to see it.
  * @param {Pick<MappedRun, "shape" | "step">} run
  * @returns {[height: number, width: number]}
  */
 export function extents({ shape: [rows, cols], step }) {
+  if (rows === 1 || cols === 1) return [Math.max(rows, cols * LOWEST), Math.max(cols, rows * LOWEST)];
   const ratio = step ? Math.abs(step[0]) / Math.abs(step[1]) : 1;
   return ratio >= 0.05 && ratio <= 20 ? [rows * ratio, cols] : [rows, cols]; // one axis may have no length at all
 }
