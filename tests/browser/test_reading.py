@@ -16,7 +16,7 @@ from quietbeam.core.settings import Settings
 from quietbeam.core.wire.bus import Connection
 from quietbeam.serve.render.colormaps import NOT_MEASURED_RGB
 
-from .conftest import LINES, Canvas, Dashboard, drawn, open_page, until, wait_for_rows
+from .conftest import KEY, LINES, Canvas, Dashboard, drawn, open_page, until, wait_for_rows
 from .synthetic_run import SyntheticRun
 
 pytestmark = pytest.mark.browser
@@ -218,11 +218,32 @@ def test_the_data_is_saved_from_the_page(page: Page, dashboard: Dashboard, run: 
     assert download.value.suggested_filename == "scan-1042-denoised.h5"
     download.value.save_as(tmp_path / "maps.h5")
     with h5py.File(tmp_path / "maps.h5") as file:
-        found: list[Any] = []
-        file.visititems(lambda _, item: found.append(item) if getattr(item, "shape", ()) == values.shape else None)
-        np.testing.assert_array_equal(found[0][:, :10], values[:, :10])
+        np.testing.assert_array_equal(file["entry/denoised/data"][()], values)
     with page.expect_download() as download:
         page.locator("#export-links p", has_text="raw").get_by_label("csv of one line").select_option("Fe_Ka")
     assert download.value.suggested_filename == "scan-1042-raw-Fe_Ka.csv"
     download.value.save_as(tmp_path / "iron.csv")
     assert (tmp_path / "iron.csv").read_text().count("\n") >= 40
+
+
+def test_lines_of_any_name_are_shown_and_saved(
+    page: Page, dashboard: Dashboard, settings: Settings, redis: Connection, tmp_path: Path
+) -> None:
+    names = ("a/b", "Fe Kα", "鉄_Ka", '<b>"?#')
+    run = SyntheticRun(settings.runs_dir, redis, uid="any-names", shape=(40, 30), lines=names, scan_id=7)
+    run.add_rows(40)
+    run.denoise(final=True)
+    page.goto(f"{dashboard.url}?run=any-names&api_key={KEY}")
+    for name in names:
+        expect(page.locator(".card", has_text=name)).to_be_visible()
+    page.keyboard.press("x")
+    for n, name in enumerate(names):
+        with page.expect_download() as download:
+            page.locator("#export-links p", has_text="raw").get_by_label("csv of one line").select_option(name)
+        assert (
+            download.value.suggested_filename.startswith("scan-7-raw-") and "/" not in download.value.suggested_filename
+        )
+        download.value.save_as(tmp_path / "line.csv")
+        np.testing.assert_allclose(
+            np.loadtxt(tmp_path / "line.csv", delimiter=","), run.buffer.read_map("raw")[n], rtol=1e-5
+        )
