@@ -17,6 +17,7 @@ KINDS = {
     "transport": "Transports",
     "document shape": "Document shapes",
     "geometry": "Geometries",
+    "damage": "Damage: what it costs, or how it is refused",
     "profile": "Beamline profiles, each with a recorded run",
     "file in": "Files in",
     "file out": "Files out",

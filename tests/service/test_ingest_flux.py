@@ -35,6 +35,7 @@ def scan(flux: list[float]) -> tuple[RecordedRun, np.ndarray, np.ndarray]:
         return run, run.buffer.read_counts()[0, 0], run.buffer.measured()
 
 
+@pytest.mark.supports("damage", "I0 that is never positive: mapped without it, loudly")
 @pytest.mark.parametrize("value", [0.0, -3.2e-9, float("nan")])
 def test_a_run_without_any_flux_is_mapped_and_says_so(value: float) -> None:
     run, counts, measured = scan([value] * ROWS * COLS)
@@ -50,6 +51,7 @@ def test_pixels_before_the_first_flux_are_not_measured(first: int) -> None:
     assert not any(NOT_NORMALISED in warning for warning in run.warnings)
 
 
+@pytest.mark.supports("damage", "one I0 that is not positive: its pixel")
 def test_one_reading_without_flux_costs_one_pixel() -> None:
     run, counts, measured = scan([2.0] * 6 + [0.0] + [2.0] * 5)
     assert np.flatnonzero(~measured).tolist() == [6]

@@ -257,6 +257,9 @@ PLANS: dict[str, Callable[[st.DrawFn], Plan]] = {
 }
 
 
+@pytest.mark.supports(
+    "geometry", "every plan of bluesky over a grid or points: positions decide the order, or the run is refused"
+)
 @settings(
     deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )

@@ -64,6 +64,7 @@ def test_a_reference_below_the_roots_is_followed(folders: tuple[Path, Path], nam
     files.close()
 
 
+@pytest.mark.supports("damage", "links, virtual sources and raw storage out of data_roots: refused")
 @pytest.mark.parametrize("name", PATHS)
 def test_a_reference_out_of_the_roots_is_refused(folders: tuple[Path, Path], name: str) -> None:
     allowed, secret = folders
@@ -119,6 +120,7 @@ def test_links_in_a_circle_are_refused(folders: tuple[Path, Path]) -> None:
     files.close()
 
 
+@pytest.mark.supports("damage", "sources of a virtual dataset that are missing: awaited, never zeros")
 def test_a_virtual_dataset_is_followed_live(folders: tuple[Path, Path]) -> None:
     allowed, _ = folders
     with h5py.File(allowed / "v.h5", "w") as file:

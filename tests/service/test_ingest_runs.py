@@ -227,6 +227,7 @@ def test_events_of_an_unknown_run_are_set_aside(pipe: Pipe, monkeypatch: pytest.
     assert "descriptor was not seen" in pipe.quarantined()[0]["reason"]
 
 
+@pytest.mark.supports("damage", "NaN, infinite, negative, fractional counts and codes for no data: their pixel")
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
