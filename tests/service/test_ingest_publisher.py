@@ -236,3 +236,18 @@ def test_a_large_document_gets_through_a_slow_link_once(tmp_path: Path) -> None:
         direct.close()
         link.close()
         server.close()
+
+
+def test_a_user_without_a_home_publishes_without_a_spool(redis_server: str) -> None:
+    code = (
+        "import os, sys\n"
+        "from quietbeam.runengine import RedisPublisher\n"
+        "for name in ('HOME', 'XDG_STATE_HOME'): os.environ.pop(name, None)\n"
+        "os.path.expanduser = lambda path: path\n"  # as for a user that /etc/passwd does not have
+        "publisher = RedisPublisher(sys.argv[1])\n"
+        "publisher('start', {'uid': 'r', 'time': 1.0})\n"
+        "publisher.close(5)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, redis_server], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert redis_py.Redis.from_url(redis_server).xlen(keys.DOCS) == 1

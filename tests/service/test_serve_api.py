@@ -498,3 +498,10 @@ def test_a_run_that_redis_forgot_is_read_from_its_buffer(
     redis.flushall()
     assert attributes(client)["progress"]["rows_measured"] == 7
     assert [entry["id"] for entry in client.get("/api/v1/runs").json()["data"]] == ["run-1"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/", "/api/v1/runs", "/ui/style.css", "/nothing"])
+def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code and head.content == b""
+    assert head.headers.get("content-type") == whole.headers.get("content-type")

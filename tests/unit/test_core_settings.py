@@ -9,7 +9,7 @@ import pytest
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.secrets import read_or_make
-from quietbeam.core.settings import configs_dir, load_settings
+from quietbeam.core.settings import Settings, configs_dir, load_settings
 
 
 @pytest.mark.parametrize("path", sorted(configs_dir().glob("*.yaml")), ids=lambda p: p.stem)
@@ -53,3 +53,10 @@ def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     first = read_or_make(path)
     assert len(first) == 64 and read_or_make(path) == first
     assert path.stat().st_mode & 0o077 == 0 and path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_tilde_means_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = Settings(data_dir="~/xrf", ingest={"data_roots": ["~/det"], "path_map": {"/det": "~/det"}})
+    assert settings.data_dir == tmp_path / "xrf"
+    assert settings.ingest.data_roots == (tmp_path / "det",) and settings.ingest.path_map == {"/det": tmp_path / "det"}

@@ -208,3 +208,11 @@ def test_an_event_with_bad_data_is_still_an_object(data: bytes) -> None:
 def test_the_kept_openapi_document_is_the_one_that_is_served() -> None:
     kept = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
     assert kept.read_text() == openapi_json(), "run: quietbeam serve --write-openapi docs/reference/openapi.json"
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u4"])
+def test_csv_gives_the_same_values_back(dtype: str) -> None:
+    values = np.array([[0, 1234567, 16777215], [45321.25, 0.1, 3e-9]]).astype(dtype)
+    text = formats.ENCODERS["csv"](values).decode()
+    assert np.array_equal(np.loadtxt(io.StringIO(text), delimiter=",").astype(dtype), values)
+    assert "16777215" in text and "16777215.0" not in text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .errors import InputError
@@ -23,6 +23,17 @@ class Section(BaseModel):
     """Base of the settings sections: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _expanded(path: Path) -> Path:
+    """Return a path with ``~`` replaced; as it is where nobody has a home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 
 class RedisSettings(Section):
@@ -56,9 +67,9 @@ class TiledSettings(Section):
 class CurveSettings(Section):
     """Keys for ``zmq+curve://``: files as ``zmq.auth.create_certificates`` writes them, or 40 characters of Z85."""
 
-    server_key_file: Path | None = Field(default=None, description="Public key of the 0MQ proxy: its *.key file.")
+    server_key_file: UserPath | None = Field(default=None, description="Public key of the 0MQ proxy: its *.key file.")
     server_key: str | None = Field(default=None, description="The same key itself; wins over the file.")
-    client_key_file: Path | None = Field(
+    client_key_file: UserPath | None = Field(
         default=None,
         description="Our own key: a *.key_secret file. Neither file nor key: a new pair, for a proxy that takes any.",
     )
@@ -89,14 +100,14 @@ class IngestSettings(Section):
         default=("simulated", "simulated-areas", "xspress3", "xspress3-hdf5", "generic"),
         description="Beamline profiles, tried in order: names in configs/beamlines or paths of YAML files.",
     )
-    data_roots: tuple[Path, ...] = Field(
+    data_roots: tuple[UserPath, ...] = Field(
         default=(),
         description="Files announced by documents are opened only below these folders. data_dir is always one.",
     )
     stale_after: timedelta = Field(
         default=timedelta(minutes=10), description="Silence after which a run counts as stale."
     )
-    path_map: dict[str, Path] = Field(
+    path_map: dict[str, UserPath] = Field(
         default={},
         description="Folders as documents name them on the detector's computer -> the same folders as mounted here, "
         "such as {/mnt/det: /data/det}. The mapped path must lie below data_roots.",
@@ -189,7 +200,7 @@ class ServeSettings(Section):
 class NetworkSettings(Section):
     """How other web servers are reached: Tiled and the identity provider."""
 
-    ca_bundle: Path | None = Field(
+    ca_bundle: UserPath | None = Field(
         default=None,
         description="PEM file with the certificates of the facility's own CA, trusted beside those of the system "
         "(SSL_CERT_FILE and SSL_CERT_DIR are followed too).",
@@ -214,7 +225,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="QUIETBEAM_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    data_dir: Path = Field(
+    data_dir: UserPath = Field(
         default=Path(".run"),
         description="Everything quietbeam keeps: run buffers, embedded servers, secrets.",
     )

@@ -369,11 +369,12 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _open_spool(spool_dir: str | Path | None, url: str, max_bytes: int) -> Spool | None:
-    if spool_dir is None:
-        spool_dir = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "quietbeam" / "spool"
     try:
+        if spool_dir is None:
+            state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+            spool_dir = state / "quietbeam" / "spool"
         return Spool(Path(spool_dir), url, max_bytes=max_bytes)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
         log.warning(
             "spool_unavailable",
             folder=str(spool_dir),

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quietbeam.core.process.stage import HEARTBEAT_S, heartbeat
 from quietbeam.core.settings import RedisSettings, Settings
@@ -104,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, authenticator=services.authenticator, anonymous_read=settings.serve.anonymous_read)
     app.add_middleware(Observe, requests=services.requests)
     app.add_middleware(SafeHeaders, version=__version__, api_version=API_VERSION)
+    app.add_middleware(Head)
     app.add_middleware(Prefix, root_path=settings.serve.root_path.rstrip("/"))
     return app
 
@@ -128,6 +129,26 @@ def openapi_json() -> str:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder), redis=RedisSettings(url=f"unix://{folder}/none"))
         return json.dumps(create_app(settings).openapi(), indent=1, sort_keys=True) + "\n"
+
+
+class Head:
+    """ASGI middleware: answers HEAD as GET, without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].endswith("/events"):
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, without_body)
 
 
 class Prefix:

@@ -113,8 +113,17 @@ def _csv(array: npt.NDArray[Any]) -> bytes:
     table = np.atleast_2d(array)
     if table.ndim != 2:
         raise HTTPException(406, "csv holds one line's map; ask for .../maps/{kind}/{line} or for format=npy")
-    lines = (",".join("" if value != value else format(value, "g") for value in row) for row in table.tolist())
+    lines = (",".join(map(_digits, row)) for row in table)
     return ("\n".join(lines) + "\n").encode()
+
+
+def _digits(value: Any) -> str:
+    """Return a number with as few digits as give the same value back; nothing for NaN."""
+    if value != value:
+        return ""
+    if isinstance(value, np.floating) and 1e-4 <= abs(value) < 1e16:
+        return np.format_float_positional(value, trim="-")
+    return str(int(value)) if isinstance(value, np.bool_) else str(value).removesuffix(".0")
 
 
 def _tiff(array: npt.NDArray[Any]) -> bytes:
