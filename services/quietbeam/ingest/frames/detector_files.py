@@ -172,7 +172,7 @@ class DetectorFiles:
             raise DocumentError(f"{path} is not a file")
         # HDF5 in SWMR mode retries for minutes where a file ends too early, so only files with such a writer get it.
         if _has_swmr_writer(path):
-            file = h5py.File(path, "r", libver="latest", swmr=True, locking=False)
+            file = h5py.File(path, "r", libver="latest", swmr=True)
         else:
             file = h5py.File(path, "r", locking=False)
         self._files[key] = file
