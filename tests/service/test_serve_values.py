@@ -189,6 +189,9 @@ def test_hdf5_is_nexus(client: TestClient, run: SyntheticRun, address: str, shap
     measured = client.get("/api/v1/runs/run-1/maps/measured", headers={"Accept": "application/x-hdf5"})
     with h5py.File(io.BytesIO(measured.content)) as file:
         assert file["entry/measured"][()].sum() == 94
+    earlier = client.get("/api/v1/runs/run-1/maps/denoised?format=hdf5&version=1").raise_for_status()
+    with h5py.File(io.BytesIO(earlier.content)) as file:
+        assert "entry/uncertainty/data" in file and "entry/raw" not in file, "of earlier versions two kinds are kept"
 
 
 def layout(file: h5py.File) -> dict[str, object]:
