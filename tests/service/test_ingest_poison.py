@@ -229,6 +229,6 @@ def test_frames_that_stay_incomplete_are_let_go_in_the_end(
     if ends:
         pipe.send([scan.stop()])
     pipe.drain()
-    assert pipe.status(scan.uid).state is (RunState.INCOMPLETE if ends else RunState.STALE)
+    pipe.until(lambda: pipe.status(scan.uid).state is (RunState.INCOMPLETE if ends else RunState.STALE))
     assert pipe.status(scan.uid).pixels_measured == 0
     pipe.stage.close()
