@@ -136,3 +136,23 @@ def test_even_steps(levels, expected) -> None:
 def test_positions_between_levels_have_none() -> None:
     assert nearest(np.array([0.0, 1.0, 2.0]), [0.4, 1.45, 7.0, np.nan]).tolist() == [0, 1, -1, -1]
     assert nearest(np.array([2.0, 0.0]), [0.1, 1.9]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("at_once", [1, 20])
+@pytest.mark.parametrize("snake", [False, True])
+@pytest.mark.parametrize("scatter", [0.8, 1.5])
+def test_readings_that_scatter_beyond_a_step_contradict_nothing(scatter: float, snake: bool, at_once: int) -> None:
+    rng = np.random.default_rng(3)
+    s, f = frames(np.arange(20.0), np.arange(20.0), snake=snake)
+    s, f = (axis + scatter * rng.normal(size=axis.size) for axis in (s, f))
+    order, _ = check(s, f, (20, 20), (1.0, 1.0), snake, at_once)
+    assert order.scatters and not order.contradicted
+    wrong, _ = check(s, f, (20, 20), (1.0, 1.0), not snake, at_once)
+    assert wrong.contradicted
+
+
+def test_rows_that_lag_by_some_pixels_are_not_another_order() -> None:
+    s, f = frames(np.arange(10.0), np.arange(40.0))
+    f = f + np.where(s % 2 == 1, 2.0, 0.0)
+    order, _ = check(s, f, (10, 40), (1.0, 1.0), False, 40)
+    assert order.scatters and not order.contradicted

@@ -54,7 +54,7 @@ class CheckedRows(RowAssembler):
     @property
     def off(self) -> int:
         """Frames that are not measured because they are not where the announced order puts them."""
-        return sum(len(cols) for cols in self._off.values())
+        return 0 if self.order.scatters else sum(len(cols) for cols in self._off.values())
 
     def _merge(self, number: int, cols: Columns, frames: Frames, pending: Pending, now: float) -> None:
         if frames.slow is not None and frames.fast is not None:
@@ -87,7 +87,7 @@ class CheckedRows(RowAssembler):
         """Return a row, the frames off their place not measured; all of them once the order is known to be wrong."""
         block = super()._block_of(number, row)
         off = self._off.get(number)
-        if not off or self.order.contradicted:
+        if not off or self.order.contradicted or self.order.scatters:
             return block
         measured = block.measured.copy()
         measured[list(off)] = False

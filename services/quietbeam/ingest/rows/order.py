@@ -17,6 +17,13 @@ Ints = npt.NDArray[np.intp]
 _DISAGREE = 0.3
 """Share of a row's frames beyond which the announced order is wrong; fewer frames are single bad readings."""
 _FEW = 3
+_ENOUGH = 8
+"""Readings of a row that are needed to tell scatter from another order."""
+_FOLLOWS = 0.9
+"""Correlation of readings and columns from which the order is right, whatever the scatter."""
+_STILL_FOLLOWS = 0.5
+_EQUAL, _REPEATS = 0.1, 0.4
+"""Readings closer than this share of their mean distance are equal; more than this share of equal ones repeat."""
 
 
 class OrderCheck:
@@ -37,17 +44,20 @@ class OrderCheck:
         Frames that brought both positions.
     contradicted
         True once the announced order is known to be wrong.
+    scatters
+        True once the readings follow the announced order, but scatter by more than half a step: they cannot check it.
     """
 
     def __init__(self, shape: tuple[int, int], step: tuple[float, float] | None = None) -> None:
         self.slow, self.fast = np.full(shape[0], np.nan), np.full(shape[1], np.nan)
         self.checked = 0
-        self.contradicted = False
+        self.contradicted = self.scatters = False
         self._step = (abs(step[0]), abs(step[1])) if step else (np.inf, np.inf)
         self._low, self._high = np.full(shape[0], np.inf), np.full(shape[0], -np.inf)
         self._seen, self._off = [0] * shape[0], [0] * shape[0]
         self._quick: tuple[list[float], list[float]] | None = None
         self._row, self._row_at = -1, (np.nan, np.inf)
+        self._read_row, self._read = -1, np.full(shape[1], np.nan)
 
     def check(self, row: int, cols: Ints, slow: Float64Array, fast: Float64Array) -> BoolArray:
         """Return which frames of a row lie where the announced order puts them.
@@ -67,6 +77,10 @@ class OrderCheck:
         if not good.any():
             return np.ones(len(cols), bool)
         self._learn(row, cols[good], slow[good], fast[good])
+        if self.scatters:
+            self._seen[row] += int(np.count_nonzero(good))
+            self.contradicted = self._seen[row] >= len(self.fast) and not self._follows(row, self._known())
+            return np.ones(len(cols), bool)
         off = good & (np.abs(fast - self.fast[cols]) > self._reach(self.fast, cols, self._step[1]))
         off |= good & (np.abs(slow - self.slow[row]) > self._reach(self.slow, np.array([row]), self._step[0]))
         self.checked += int(np.count_nonzero(good))
@@ -89,6 +103,7 @@ class OrderCheck:
         if abs(fast - levels[col]) <= reach[col] and abs(slow - self._row_at[0]) <= self._row_at[1]:
             self.checked += 1
             self._seen[row] += 1
+            self._read[col] = fast
             return True
         return bool(self.check(row, np.array([col]), np.array([slow]), np.array([fast]))[0])
 
@@ -98,6 +113,10 @@ class OrderCheck:
             self.slow[row] = np.median(slow)
         new = np.isnan(self.fast[cols])
         self.fast[cols[new]] = fast[new]
+        if row != self._read_row:
+            self._read_row = row
+            self._read[:] = np.nan
+        self._read[cols] = fast
         self._low[row] = min(self._low[row], float(slow.min()))
         self._high[row] = max(self._high[row], float(slow.max()))
 
@@ -111,11 +130,24 @@ class OrderCheck:
         return np.where(np.isinf(apart[at]), step, apart[at]) / 2
 
     def _judge(self, row: int) -> None:
-        """Find the announced order wrong when too many frames of the row are off."""
+        """Find the announced order wrong when the frames of a row disagree, unless they follow it with scatter."""
+        if not self._disagrees(row):
+            return
+        known = self._known()
+        if len(known) < min(_ENOUGH, len(self.fast)):
+            return  # the next frames of the row tell
+        self.scatters = self._follows(row, known)
+        self.contradicted = not self.scatters
+
+    def _known(self) -> Ints:
+        """Return the columns of the present row that have a reading."""
+        return np.flatnonzero(np.isfinite(self._read) & np.isfinite(self.fast))
+
+    def _disagrees(self, row: int) -> bool:
         width = len(self.fast)
         n, off = self._seen[row], self._off[row]
         if off >= min(max(_FEW, _DISAGREE * width), width) or (n >= width and off > _DISAGREE * n):
-            self.contradicted = True
+            return True
         # The first row has no neighbour: it is checked once there is one. The slow axis must not move along a row.
         for near in (row - 1, row):
             if near < 0 or np.isnan(self.slow[near]):
@@ -123,7 +155,17 @@ class OrderCheck:
             reach = self._reach(self.slow, np.array([near]), self._step[0])[0]
             moved = self._high[near] - self._low[near]
             if self._seen[near] >= min(2, width) and moved > 2 * reach:
-                self.contradicted = True
+                return True
         here = self.fast[np.isfinite(self.fast)]
-        if len(here) >= min(_FEW, width) > 1 and np.ptp(here) == 0:
-            self.contradicted = True
+        return len(here) >= min(_FEW, width) > 1 and bool(np.ptp(here) == 0)
+
+    def _follows(self, row: int, known: Ints) -> bool:
+        """Return whether the readings of a row rise and fall with the positions of their columns."""
+        columns = self.fast[known] if row else known.astype(np.float64)
+        if len(known) < _ENOUGH or np.ptp(columns) == 0 or np.ptp(self._read[known]) == 0:
+            return False
+        gaps = np.diff(np.sort(self._read[known]))
+        if np.mean(gaps < _EQUAL * gaps.mean()) > _REPEATS:
+            return False  # readings that repeat are steps of an axis that waits for the other one, not scatter
+        agreement = float(np.corrcoef(columns, self._read[known])[0, 1])
+        return (agreement if row else abs(agreement)) > (_STILL_FOLLOWS if self.scatters else _FOLLOWS)

@@ -107,7 +107,8 @@ class PositionedRows:
         """How the order of the pixels is known."""
         if isinstance(self._rows, GridAssembler):
             return PixelOrder.FROM_POSITIONS
-        return PixelOrder.VERIFIED if self._rows.order.checked else PixelOrder.ASSUMED
+        checked = self._rows.order.checked and not self._rows.order.scatters
+        return PixelOrder.VERIFIED if checked else PixelOrder.ASSUMED
 
     @property
     def axes(self) -> MeasuredAxes:
@@ -136,6 +137,8 @@ class PositionedRows:
                     f"{self._levels.repeated} points were measured again at the same position; the last counts"
                 )
             return notes
+        if self._rows.order.scatters:
+            return ["the readings of the motors scatter by more than half a step: the announced order is not checked"]
         return [f"{self._rows.off} frames lie more than half a step off their pixel"] if self._rows.off else []
 
     def stride(self, n: int) -> int:
