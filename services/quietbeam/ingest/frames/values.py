@@ -77,6 +77,10 @@ def combine(layout: Layout, parts: Mapping[str, NumericArray]) -> Frames:
     good, problems = np.ones(len(next(iter(parts.values()))), bool), dict[str, int]()
     flux = None
     for role, part in parts.items():
+        if layout.motors.keys and role in ("slow", "fast"):  # NaN: nothing is known, and nothing is checked
+            scale = layout.motors.scale[role == "fast"]
+            values[role] = part if scale == 1.0 else part * scale
+            continue
         values[role], usable, bad = _exact(layout, role, part)
         problems |= bad
         if role == "i0":
@@ -96,9 +100,6 @@ def _exact(layout: Layout, role: str, part: NumericArray) -> tuple[NumericArray,
         return exact_live_time(layout.live_time_unit.seconds(part))
     if role == "i0":
         return exact_i0(part.reshape(-1))
-    if layout.motors.keys:
-        scale = layout.motors.scale[0 if role == "slow" else 1]
-        return part * scale, np.ones(len(part), bool), {}  # NaN: nothing is known, and nothing is checked
     slow, fast = layout.position_scale
     return exact_position(part.reshape(-1), slow if role == "slow" else fast)
 
