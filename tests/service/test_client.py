@@ -300,6 +300,7 @@ def test_why_a_scan_cannot_be_ended_early_is_said_once(
     engine = RunEngine({})
     engine.subscribe(beamline.take)
     plan = beamline.plan(20, lambda: time.sleep(0.03))
+    structlog.reset_defaults()  # a test before may have set a level
     with structlog.testing.capture_logs() as logs:
         engine(stop_at_snr(plan, address or url, key, snr=900, lines=lines, every_s=0.02))
     said = [entry for entry in logs if entry["event"] == "stop_at_snr_cannot_decide"]
