@@ -124,7 +124,7 @@ def test_denoising_again_is_asked_with_the_chosen_weights(
     expect(again).to_be_disabled()
     [action] = actions.waiting(redis, run.uid)
     assert (action.kind, dict(action.options)) == (ActionKind.DENOISE, {"weights": available()[0], "budget_s": 12})
-    actions.note(redis, action, "failed", "no such device")
+    actions.set_state(redis, action, "failed", "no such device")
     expect(page.locator("#manage-actions")).to_contain_text("denoise again failed: no such device")
 
 

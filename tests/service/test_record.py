@@ -118,7 +118,7 @@ def test_a_replay_that_is_interrupted_ends_the_run_as_aborted(config: Path, tmp_
     scan = Scan(3, 4)
     recorder = Recorder(path)
     for name, doc in scan.docs():
-        recorder.take(name, codec.pack(doc | {"time": 1.0} if name != "stop" else doc | {"time": 3000.0}))
+        recorder.record(name, codec.pack(doc | {"time": 1.0} if name != "stop" else doc | {"time": 3000.0}))
     recorder.close()
     text = path.read_text().splitlines()
     path.write_text("\n".join(line[: line.rindex(",")] + "]" for line in text) + "\n")  # as without times of arrival

@@ -264,7 +264,7 @@ def test_a_run_that_the_worker_has_in_hand_begins_anew_with_what_was_asked(
 ) -> None:
     worker = DenoiseStage(settings, redis, owner="here")
     worker._start_job("run-1")
-    action = actions.ask(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": OLDER, "budget_s": 0})
+    action = actions.submit(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": OLDER, "budget_s": 0})
     turn(worker, lambda: (actions.read(redis, action.id) or action).settled)
     assert attributes(client)["denoise"]["model"] == OLDER
 
@@ -328,7 +328,7 @@ def test_weights_that_the_worker_does_not_have_fail_there(
     client: TestClient, run: SyntheticRun, settings: Settings, redis: Connection
 ) -> None:
     worker = DenoiseStage(settings, redis, owner="here")
-    action = actions.ask(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": "../x"})
+    action = actions.submit(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": "../x"})
     turn(worker, lambda: (actions.read(redis, action.id) or action).settled)
     settled = actions.read(redis, action.id)
     assert settled is not None and settled.state == "failed" and f"there are {OLDER}" in settled.reason
@@ -349,13 +349,13 @@ def test_an_unknown_action_is_told_so(client: TestClient) -> None:
 
 
 def test_a_stage_that_restarts_finds_what_it_left_undone(redis: Connection) -> None:
-    action = actions.ask(redis, ActionKind.PIN, "run-1", "somebody")
+    action = actions.submit(redis, ActionKind.PIN, "run-1", "somebody")
     first = Inbox(redis, "ingest", "here")
     assert [one.id for one in first.read()] == [action.id]
     second = Inbox(redis, "ingest", "here")
     assert [one.id for one in second.read()] == [action.id]
     second.close(action)
     assert redis.xlen(keys.control("ingest")) == 0
-    actions.note(redis, action, "done")
+    actions.set_state(redis, action, "done")
     assert actions.waiting(redis, "run-1") == []
-    assert actions.ask(redis, ActionKind.PIN, "run-1", "somebody").id != action.id
+    assert actions.submit(redis, ActionKind.PIN, "run-1", "somebody").id != action.id

@@ -165,7 +165,7 @@ def test_a_new_key_is_looked_up_but_forged_names_make_no_traffic(
         problem(get(client, issuer.token(key=issuer.other, key_id=f"forged-{n}")), 401)
     assert len(issuer.asked) == asked
     issuer.add_key("two", issuer.other)
-    monkeypatch.setattr(oidc, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(oidc, "REFETCH_S", 0.0)
     assert get(client, issuer.token(key=issuer.other, key_id="two")).status_code == 200
 
 

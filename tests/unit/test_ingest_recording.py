@@ -36,7 +36,7 @@ def run(uid: str, counts: Any = 3) -> list[Doc]:
 
 def taken(recorder: Recorder, docs: list[Doc]) -> None:
     for name, doc in docs:
-        recorder.take(name, codec.pack(doc))
+        recorder.record(name, codec.pack(doc))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -70,9 +70,9 @@ def test_only_whole_runs_and_readable_documents_are_recorded(tmp_path: Path) -> 
         codec.pack([1, 2]),
         codec.pack({"uid": 3, "descriptor": "new-d", "data": {"a": b"1"}}),
     ):
-        recorder.take("event", payload)
+        recorder.record("event", payload)
     taken(recorder, others)
-    recorder.take("event", codec.pack({"uid": "x", "descriptor": "new-d", "data": {"a": b"bytes are no JSON"}}))
+    recorder.record("event", codec.pack({"uid": "x", "descriptor": "new-d", "data": {"a": b"bytes are no JSON"}}))
     recorder.close()
     assert recorder.without_start == 5 + 1 and recorder.refused == 3 + 1
     assert [name for name, _ in read_recording(tmp_path / "r.jsonl").documents] == [name for name, _ in run("new")]

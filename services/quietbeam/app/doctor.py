@@ -149,9 +149,9 @@ def _data_roots(settings: Settings) -> Iterator[Finding]:
 def _sources(settings: Settings) -> Iterator[Finding]:
     from quietbeam.ingest.transports import probe_source
 
-    own = f"zmq://{settings.embedded.zmq_out}"
+    embedded_proxy = f"zmq://{settings.embedded.zmq_out}"
     for source in settings.ingest.sources:
-        if source in ("redis", own):
+        if source in ("redis", embedded_proxy):
             continue
         try:
             probe = probe_source(source, settings)

@@ -132,7 +132,7 @@ def check_ports(settings: Settings, *, patience_s: float = 3.0, except_for: tupl
             continue
         if port == 0:
             raise InputError(f"{setting} is 0", remedy="give a port, so that clients know where to connect")
-        while (reason := _taken(host, port)) and time.monotonic() < deadline:
+        while (reason := _port_in_use(host, port)) and time.monotonic() < deadline:
             time.sleep(0.1)
         if reason:
             variable = "QUIETBEAM_" + setting.upper().replace(".", "__")
@@ -142,7 +142,7 @@ def check_ports(settings: Settings, *, patience_s: float = 3.0, except_for: tupl
             )
 
 
-def _taken(host: str, port: int) -> str:
+def _port_in_use(host: str, port: int) -> str:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -123,19 +123,23 @@ class Supervisor:
         ServiceError
             One failed, or the time is over; with the end of its log.
         """
-        asked = stop or self._stop
+        stop_requested = stop or self._stop
         deadline = time.monotonic() + timeout_s
-        while not (self.ready or self.failure or asked.is_set()) and self._alive() and time.monotonic() < deadline:
-            asked.wait(_POLL_S)
+        while (
+            not (self.ready or self.failure or stop_requested.is_set())
+            and self._any_running()
+            and time.monotonic() < deadline
+        ):
+            stop_requested.wait(_POLL_S)
         if self.failure:
             raise ServiceError(self.failure)
-        if self.stopping or asked.is_set():
+        if self.stopping or stop_requested.is_set():
             return
-        late = [c for c in self._children if c.state is not ChildState.READY]
-        if late:
-            child = late[0]
+        not_ready = [c for c in self._children if c.state is not ChildState.READY]
+        if not_ready:
+            child = not_ready[0]
             raise ServiceError(
-                f"{', '.join(c.name for c in late)} not ready after {timeout_s:g} s; "
+                f"{', '.join(c.name for c in not_ready)} not ready after {timeout_s:g} s; "
                 f"end of {child.log_path}:\n{child.tail()}"
             )
 
@@ -161,7 +165,7 @@ class Supervisor:
         """Wait until everything has stopped; True when it has."""
         if self._thread is not None:
             self._thread.join(timeout_s)
-        return not self._alive()
+        return not self._any_running()
 
     def request_stop(self) -> None:
         """Begin the orderly stop (safe in a signal handler); a later second request kills.
@@ -185,7 +189,7 @@ class Supervisor:
         config = self._config or write_settings(self.settings, self._folder / "effective-config.yaml")
         return [p for p in programs(self.settings, config) if self._only is None or p.name in self._only]
 
-    def _alive(self) -> bool:
+    def _any_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:

@@ -35,14 +35,14 @@ class Stage(SoftPositioner):
 class FrameSignal(Signal):
     """A read-only signal that takes its value from the frame that the detector holds."""
 
-    def __init__(self, *, take: Callable[[Frame], int | float], **kwargs: Any) -> None:
-        self._take = take
-        super().__init__(value=take(_EMPTY), **kwargs)
+    def __init__(self, *, value_of: Callable[[Frame], int | float], **kwargs: Any) -> None:
+        self._value_of = value_of
+        super().__init__(value=value_of(_EMPTY), **kwargs)
         self._metadata["write_access"] = False
 
     def show(self, frame: Frame, timestamp: float) -> None:
         """Hold the value of `frame`."""
-        self._readback = self._take(frame)
+        self._readback = self._value_of(frame)
         self._metadata["timestamp"] = timestamp
 
 
@@ -60,7 +60,7 @@ class I0(FrameSignal):
     """Ion chamber; reads the beam during the detector's exposure."""
 
     def __init__(self, name: str = "i0") -> None:
-        super().__init__(name=name, take=lambda frame: frame.i0, kind=Kind.hinted)
+        super().__init__(name=name, value_of=lambda frame: frame.i0, kind=Kind.hinted)
 
 
 class FluorescenceDetector(Device):
@@ -123,10 +123,10 @@ def make_detector(
     for d, detector in enumerate(experiment.detectors):
         for n, line in enumerate(experiment.lines):
             components[f"{detector}_{line}"] = Component(
-                FrameSignal, take=lambda f, d=d, n=n: int(f.counts[d, n]), kind=Kind.normal
+                FrameSignal, value_of=lambda f, d=d, n=n: int(f.counts[d, n]), kind=Kind.normal
             )
         components[f"{detector}_live_time_s"] = Component(
-            FrameSignal, take=lambda f, d=d: float(f.live_time_s[d]), kind=Kind.normal
+            FrameSignal, value_of=lambda f, d=d: float(f.live_time_s[d]), kind=Kind.normal
         )
     kind = type("SimulatedFluorescenceDetector", (FluorescenceDetector,), components)
     made: FluorescenceDetector = kind(name=name, experiment=experiment, where=where, i0=i0, pace=pace)

@@ -83,9 +83,9 @@ class _Watch:
                 self.run = entry.fields[b"run"]
             if entry.fields[b"run"] != self.run:
                 continue
-            self._note(stream, _milliseconds(entry.id), entry.fields)
+            self._record_times(stream, _milliseconds(entry.id), entry.fields)
 
-    def _note(self, stream: str, at: int, fields: Mapping[bytes, bytes]) -> None:
+    def _record_times(self, stream: str, at: int, fields: Mapping[bytes, bytes]) -> None:
         if stream == keys.DOCS:
             if fields[b"name"] == b"event":
                 number = codec.unpack(fields[b"doc"])["seq_num"] - 1

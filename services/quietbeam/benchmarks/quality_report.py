@@ -17,8 +17,8 @@ def mean_gain(gains: np.ndarray) -> float:
 
 def _ratios(case: dict[str, Any], name: str) -> np.ndarray:
     """Return our dwell gain over a filter's, (structured line,); empty where the filter was not run."""
-    ours, theirs = case["fine-tuned by line"], case.get(f"{name} by line", [])
-    return np.array(ours) / np.array(theirs) if theirs else np.array([])
+    published, theirs = case["fine-tuned by line"], case.get(f"{name} by line", [])
+    return np.array(published) / np.array(theirs) if theirs else np.array([])
 
 
 def _best_oracle(case: dict[str, Any]) -> np.ndarray:

@@ -94,9 +94,9 @@ def _settle(settings: Settings, timeout_s: float = 120) -> str:
 
 
 def measure(
-    options: LiveBenchmark, folder: Path, *, reading: int, silent: int, turns: int
+    options: LiveBenchmark, folder: Path, *, reading: int, silent: int, rounds: int
 ) -> tuple[list[CrowdScan], int]:
-    """Scan without and with the crowd, `turns` times; return the scans and the number of viewers that were dropped."""
+    """Scan without and with the crowd, `rounds` times; return the scans and the number of viewers that were dropped."""
     import httpx
 
     settings, config = installation(folder)
@@ -106,7 +106,7 @@ def measure(
         pid = supervisor.pids()["serve"]
         scan_once(options, settings, config, folder)  # first of all: imports, compiled code, caches
         _settle(settings)
-        for crowd in (False, True) * turns:
+        for crowd in (False, True) * rounds:
             part = CrowdScan(reading=reading if crowd else 0, silent=silent if crowd else 0)
             with ExitStack() as stack:
                 viewers = stack.enter_context(Viewers(url, key, reading=part.reading, silent=part.silent))
@@ -156,10 +156,10 @@ def report(options: LiveBenchmark, parts: list[CrowdScan], dropped: int, command
         got = f"{part.complete} of {part.reading}" if part.reading else "-"
         times = f"{p50:.3f} | {p95:.3f} | {values.max():.3f}"
         text.append(f"| {part.reading + part.silent} | {times} | {first:.0f} | {most:.0f} | {wait} | {got} |")
-    alone, watched = (
+    unwatched, watched = (
         np.concatenate([part.durable_s[8:] for part in parts if bool(part.reading) is which]) for which in (False, True)
     )
-    ratios = [np.percentile(watched, q) / max(np.percentile(alone, q), 1e-3) for q in (50, 95)]
+    ratios = [np.percentile(watched, q) / max(np.percentile(unwatched, q), 1e-3) for q in (50, 95)]
     growth = max(max(part.memory) for part in parts if part.reading) / parts[0].memory[0]
     text += [
         "",

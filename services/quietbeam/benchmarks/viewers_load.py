@@ -66,7 +66,7 @@ class Viewers:
         lazy = [self._open_silent(host, int(port)) for _ in range(self._silent)]
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=30, limits=limits) as http:
-            tasks = [asyncio.create_task(self._told(self._read(http, n))) for n in range(len(self.rows))]
+            tasks = [asyncio.create_task(self._count_failures(self._read(http, n))) for n in range(len(self.rows))]
             while not self._stop.is_set():
                 await asyncio.sleep(0.05)
             for task in tasks:
@@ -83,7 +83,7 @@ class Viewers:
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         return connection
 
-    async def _told(self, viewer: Coroutine[Any, Any, None]) -> None:
+    async def _count_failures(self, viewer: Coroutine[Any, Any, None]) -> None:
         try:
             await viewer
         except (httpx.HTTPError, ValueError, KeyError) as error:
@@ -98,11 +98,11 @@ class Viewers:
             try:
                 async with http.stream("GET", "/api/v1/events", headers=headers) as answer:
                     answer.raise_for_status()
-                    await self._take(http, number, answer)
+                    await self._read_events(http, number, answer)
             except httpx.TransportError:
                 await asyncio.sleep(0.5)
 
-    async def _take(self, http: httpx.AsyncClient, number: int, answer: httpx.Response) -> None:
+    async def _read_events(self, http: httpx.AsyncClient, number: int, answer: httpx.Response) -> None:
         """Take events until the stream ends."""
         fetching: asyncio.Task[None] | None = None
         kind = ""
@@ -118,7 +118,7 @@ class Viewers:
                 data = json.loads(value)
                 self.rows[number].append((data["run"], data["row"]))
             elif name == "data" and kind == "map" and (fetching is None or fetching.done()):
-                fetching = asyncio.create_task(self._told(self._fetch(http, json.loads(value)["run"])))
+                fetching = asyncio.create_task(self._count_failures(self._fetch(http, json.loads(value)["run"])))
 
     async def _fetch(self, http: httpx.AsyncClient, run: str) -> None:
         began = time.monotonic()

@@ -102,9 +102,9 @@ class MapHistory:
             )  # packing would keep rows waiting
             self._replace(f"{version}.npz", out.getvalue())
         self._replace("states.jsonl", b"".join(orjson.dumps(asdict(s)) + b"\n" for s in states))
-        kept = thinned([s for s in self.states() if s.maps], self.max_maps)
+        stored = thinned([s for s in self.states() if s.maps], self.max_maps)
         for path in self._folder.glob("*.npz"):
-            if path.stem not in {str(s.version) for s in kept}:
+            if path.stem not in {str(s.version) for s in stored}:
                 path.unlink(missing_ok=True)
 
     def _replace(self, name: str, data: bytes) -> None:
@@ -118,12 +118,12 @@ class MapHistory:
             text = self._states_file.read_bytes()
         except FileNotFoundError:
             return []
-        there = {path.stem for path in self._folder.glob("*.npz")}
+        stored_files = {path.stem for path in self._folder.glob("*.npz")}
         found = []
         for line in text.splitlines():
             values = orjson.loads(line)
             lines = {name: _with_verdict(one) for name, one in values["lines"].items()}
-            found.append(MapState(**{**values, "lines": lines, "maps": str(values["version"]) in there}))
+            found.append(MapState(**{**values, "lines": lines, "maps": str(values["version"]) in stored_files}))
         return found
 
     def read(self, version: int, kind: str) -> tuple[FloatArray, BoolArray]:
@@ -141,9 +141,9 @@ class MapHistory:
             with np.load(path, allow_pickle=False) as archive:
                 return archive[kind], archive["measured"]
         except FileNotFoundError as error:
-            kept = [str(s.version) for s in self.states() if s.maps]
+            stored = [str(s.version) for s in self.states() if s.maps]
             raise NotMeasuredError(
-                f"version {version} of the maps is not kept; there are {', '.join(kept) or 'none yet'}"
+                f"version {version} of the maps is not kept; there are {', '.join(stored) or 'none yet'}"
             ) from error
 
 

@@ -83,18 +83,18 @@ class RunBuffer:
         """
         path = run_path(root, info.uid)
         try:
-            there = cls.open(root, info.uid, writable=True)
+            existing = cls.open(root, info.uid, writable=True)
         except NotMeasuredError:
             pass
         else:
             for name in ("lines", "detectors", "shape", "kind"):
-                old, new = getattr(there.info, name), getattr(info, name)
+                old, new = getattr(existing.info, name), getattr(info, name)
                 if old != new:
                     raise BufferConflictError(
                         f"run {info.uid} is buffered with {name} {old}, now {new} is announced; "
                         "the buffered run is kept, give the new run its own uid"
                     )
-            return there
+            return existing
         n_det, n_line, (rows, cols) = len(info.detectors), len(info.lines), info.shape
         group = zarr.open_group(path, mode="a", zarr_format=3)
         codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")

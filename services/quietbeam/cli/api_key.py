@@ -46,7 +46,7 @@ def create(
     from quietbeam.serve.access.scopes import Scope
 
     try:
-        scopes = [Scope(one) for one in scope or (Scope.READ_METADATA, Scope.READ_DATA)]
+        scopes = [Scope(name) for name in scope or (Scope.READ_METADATA, Scope.READ_DATA)]
     except ValueError as error:
         raise InputError(f"{error}; scopes are {', '.join(Scope)}") from error
     lifetime = parse_lifetime(expires_in)

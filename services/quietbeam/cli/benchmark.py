@@ -137,7 +137,7 @@ def benchmark_viewers(
     dwell: Dwell = 0.004,
     reading: Annotated[int, typer.Option(min=1, max=120, help="Viewers that read and fetch the maps.")] = 25,
     silent: Annotated[int, typer.Option(min=0, max=120, help="Viewers that never read.")] = 25,
-    turns: Annotated[int, typer.Option(min=1, help="Scans without and with them.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Scans without and with them.")] = 2,
 ) -> None:
     """Measure what a crowd of viewers costs: ingest's latency and the service's memory, without and with it."""
     import sys
@@ -150,7 +150,7 @@ def benchmark_viewers(
     forget_facility()
     options = LiveBenchmark(shape=map_shape(shape), dwell_s=dwell)
     with tempfile.TemporaryDirectory(prefix="quietbeam-viewers-") as folder:
-        parts, dropped = measure(options, Path(folder), reading=reading, silent=silent, turns=turns)
+        parts, dropped = measure(options, Path(folder), reading=reading, silent=silent, rounds=rounds)
     text = report(options, parts, dropped, " ".join(["quietbeam", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
     (output / "viewers.md").write_text(text)

@@ -30,7 +30,7 @@ class Progress:
             TextColumn("{task.description:<9}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("rows  {task.fields[note]}", markup=False),
+            TextColumn("rows  {task.fields[text]}", markup=False),
             TimeElapsedColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -52,22 +52,22 @@ class Progress:
         rows = status.info.shape[0]
         if self._tasks is None:
             self._tasks = (
-                self._bars.add_task("measured", total=rows, note=""),
-                self._bars.add_task("denoised", total=rows, note=""),
+                self._bars.add_task("measured", total=rows, text=""),
+                self._bars.add_task("denoised", total=rows, text=""),
             )
-        note = _note(status)
-        self._bars.update(self._tasks[0], completed=status.rows_measured, note=str(status.state))
-        self._bars.update(self._tasks[1], completed=status.denoise_rows, note=note)
+        text = _progress_text(status)
+        self._bars.update(self._tasks[0], completed=status.rows_measured, text=str(status.state))
+        self._bars.update(self._tasks[1], completed=status.denoise_rows, text=text)
         if not self._console.is_terminal:
             tenth = f"{10 * status.rows_measured // rows}/10 {status.state} {status.denoise_state}"
             if tenth != self._last_line:
                 self._last_line = tenth
                 self._console.print(
-                    f"measured {status.rows_measured}/{rows}, denoised {status.denoise_rows} rows  {note}"
+                    f"measured {status.rows_measured}/{rows}, denoised {status.denoise_rows} rows  {text}"
                 )
 
 
-def _note(status: RunStatus) -> str:
+def _progress_text(status: RunStatus) -> str:
     lines = status.evidence.lines if status.evidence else ()
     bounded = (line.dwell_gain if line.dwell_gain_high is not None else line.dwell_gain_low for line in lines)
     gains = [gain for gain in bounded if gain]

@@ -81,7 +81,7 @@ def _listen(taps: Sequence[DocumentSource], recorder: Recorder, runs: int, stop:
     import redis
 
     away = False
-    told = 0
+    reported = 0
     while not stop.is_set() and not (runs and len(recorder.ended) >= runs):
         for tap in taps:
             try:
@@ -94,10 +94,10 @@ def _listen(taps: Sequence[DocumentSource], recorder: Recorder, runs: int, stop:
                 stop.wait(0.5)
                 continue
             for document in received:
-                recorder.take(document.name, document.payload)
+                recorder.record(document.name, document.payload)
                 if runs and len(recorder.ended) >= runs:
                     break
         recorder.flush()
-        for uid in recorder.ended[told:]:
+        for uid in recorder.ended[reported:]:
             typer.echo(f"run {uid}: ended, {recorder.documents} documents recorded")
-        told = len(recorder.ended)
+        reported = len(recorder.ended)

@@ -33,7 +33,7 @@ def report(
     try:
         catalog = RunCatalog(settings.runs_dir, connection)
         uid = catalog.resolve(run)
-        matches = [one for one in catalog.uids() if one.startswith(uid)]
+        matches = [candidate for candidate in catalog.uids() if candidate.startswith(uid)]
         if len(matches) > 1 and uid not in matches:
             raise InputError(f"{len(matches)} runs begin with {uid!r}: {', '.join(matches[:5])}; give more of the uid")
         status = catalog.status(matches[0] if len(matches) == 1 else uid)

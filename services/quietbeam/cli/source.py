@@ -133,7 +133,7 @@ def _address(source: str, settings: Settings, tiled: str) -> tuple[str, str | No
         return settings.tiled_uri, settings.tiled_api_key(), [(source,), (settings.tiled.root, source)]
     given = settings.tiled.api_key
     key = given.get_secret_value() if given else os.environ.get("TILED_API_KEY")
-    ours = settings.tiled_uri.removesuffix("/").removesuffix("/api/v1")
-    if key is None and not settings.tiled.uri and f"{tiled or source}/".startswith(f"{ours}/"):
+    tiled_root = settings.tiled_uri.removesuffix("/").removesuffix("/api/v1")
+    if key is None and not settings.tiled.uri and f"{tiled or source}/".startswith(f"{tiled_root}/"):
         key = settings.tiled_api_key()
     return (source, key, []) if "://" in source else (tiled, key, [(source,), (settings.tiled.root, source)])

@@ -53,12 +53,12 @@ class Client(Session):
         while len(found) < limit:
             query = {"page[offset]": len(found), "page[limit]": min(300, limit - len(found)), **search}
             data = self.get("runs", **query)["data"]
-            found += [Run(self, one["attributes"]) for one in data]
+            found += [Run(self, item["attributes"]) for item in data]
             if len(data) < query["page[limit]"]:
                 break
         return found
 
-    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> ActionHandle:
+    def request_action(self, method: str, path: str, body: dict[str, Any] | None = None) -> ActionHandle:
         """Ask for a change; return how it goes, see :class:`ActionHandle`."""
         answer = self.send(method, path, **({} if body is None else {"json": body}))
         data = answer.json()["data"]
@@ -70,11 +70,11 @@ class Client(Session):
 
     def models(self) -> list[str]:
         """Return the names of the weights that are installed."""
-        return [one["id"] for one in self.get("models")["data"]]
+        return [item["id"] for item in self.get("models")["data"]]
 
     def choose_weights(self, name: str) -> ActionHandle:
         """Take other weights for the runs that follow; ``""``: the newest."""
-        return self.ask("PUT", "models/chosen", {"id": name})
+        return self.request_action("PUT", "models/chosen", {"id": name})
 
     def whoami(self) -> dict[str, Any]:
         """Return whose key this is, and its scopes."""
@@ -172,7 +172,7 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """Return earlier states of the maps, oldest first."""
-        return [one["attributes"] for one in self._client.get(f"runs/{self.uid}/history")["data"]]
+        return [item["attributes"] for item in self._client.get(f"runs/{self.uid}/history")["data"]]
 
     def follow(self) -> Iterator[dict[str, Any]]:
         """Yield the events of this run until it has its final maps or is deleted; fetch :meth:`maps` on ``map``."""
@@ -203,16 +203,18 @@ class Run:
 
     def denoise_again(self, *, weights: str | None = None, budget_s: float | None = None) -> ActionHandle:
         """Denoise a finished run again: with other weights, or with more seconds of fine-tuning."""
-        return self._client.ask("POST", f"runs/{self.uid}/denoise", {"weights": weights, "budget_s": budget_s})
+        return self._client.request_action(
+            "POST", f"runs/{self.uid}/denoise", {"weights": weights, "budget_s": budget_s}
+        )
 
     def pin(self) -> ActionHandle:
         """Keep the run from being deleted."""
-        return self._client.ask("PUT", f"runs/{self.uid}/pin")
+        return self._client.request_action("PUT", f"runs/{self.uid}/pin")
 
     def unpin(self) -> ActionHandle:
         """Let it go with its age again."""
-        return self._client.ask("DELETE", f"runs/{self.uid}/pin")
+        return self._client.request_action("DELETE", f"runs/{self.uid}/pin")
 
     def delete(self) -> ActionHandle:
         """Delete the run for good, in Tiled too."""
-        return self._client.ask("DELETE", f"runs/{self.uid}")
+        return self._client.request_action("DELETE", f"runs/{self.uid}")

@@ -88,16 +88,16 @@ class MapFile:
         InputError
             Lines without names that documents could carry.
         """
-        wrong = [name for name in self.lines or () if not _LINE.fullmatch(name)]
-        if not self.lines or wrong:
+        misspelt = [name for name in self.lines or () if not _LINE.fullmatch(name)]
+        if not self.lines or misspelt:
+            but = f" but {','.join(misspelt)}" if misspelt else ""
             raise InputError(
-                f"{source} does not name its lines as Fe_Ka, Pt_La{f' but {chr(44).join(wrong)}' if wrong else ''}: "
-                "add `lines`, or take some with --lines"
+                f"{source} does not name its lines as Fe_Ka, Pt_La{but}: add `lines`, or take some with --lines"
             )
         n_det, _, rows, cols = self.counts.shape
-        lit = np.isfinite(self.counts).all((0, 1)) if self.counts.dtype.kind == "f" else np.ones((rows, cols), bool)
-        lit = lit if self.measured is None else lit & np.asarray(self.measured, bool)
-        values = np.where(lit, self.counts, 0)
+        valid = np.isfinite(self.counts).all((0, 1)) if self.counts.dtype.kind == "f" else np.ones((rows, cols), bool)
+        valid = valid if self.measured is None else valid & np.asarray(self.measured, bool)
+        values = np.where(valid, self.counts, 0)
         whole = (
             values.min(initial=0) >= 0 and values.max(initial=0) <= _UINT32_MAX and (values == np.rint(values)).all()
         )
@@ -112,5 +112,5 @@ class MapFile:
             order=self.order,
         )
         return LineMap(
-            info=info, lines=self.lines, counts=values.astype(np.uint32 if whole else np.float32), measured=lit
+            info=info, lines=self.lines, counts=values.astype(np.uint32 if whole else np.float32), measured=valid
         )

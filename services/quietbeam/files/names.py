@@ -43,8 +43,8 @@ def maps_name(line: str) -> str:
 
 def ascii_name(name: str) -> str:
     """Return ``Fe Ka`` for ``Fe Kα``: PyXRF and MAPS hold ASCII only."""
-    plain = (c for c in unicodedata.normalize("NFKD", name).translate(_GREEK) if not unicodedata.combining(c))
-    return "".join(c if c.isascii() and c.isprintable() else "_" for c in plain)[:_LONGEST] or "_"
+    ascii_only = (c for c in unicodedata.normalize("NFKD", name).translate(_GREEK) if not unicodedata.combining(c))
+    return "".join(c if c.isascii() and c.isprintable() else "_" for c in ascii_only)[:_LONGEST] or "_"
 
 
 def group_name(name: str) -> str:
@@ -55,10 +55,10 @@ def group_name(name: str) -> str:
 def unlike_names(lines: Sequence[str], rename: Callable[[str], str]) -> list[str]:
     """Rename lines; names that become equal get a number, those that stay as they are none."""
     names = [rename(line) for line in lines]
-    taken = {name for name, line in zip(names, lines, strict=True) if name == line}
+    used = {name for name, line in zip(names, lines, strict=True) if name == line}
     for i, (name, line) in enumerate(zip(names, lines, strict=True)):
         if name != line:
             numbered = (f"{name}_{n}" for n in count(2))
-            names[i] = next(one for one in chain((name,), numbered) if one not in taken)
-            taken.add(names[i])
+            names[i] = next(candidate for candidate in chain((name,), numbered) if candidate not in used)
+            used.add(names[i])
     return names

@@ -71,7 +71,7 @@ def read_map(
         raise FileFormatError(f"{path} may not be read by you: ask for its permissions to be changed")
     try:
         by_ending = path.is_file() and path.suffix.lower() in SUFFIXES
-        found = None if by_ending or choice.dataset else _own(path)
+        found = None if by_ending or choice.dataset else _read_quietbeam(path)
         if found is None:
             return _foreign(path, lines, calibration, fit=fit, choice=choice)
     except QuietbeamError:
@@ -83,7 +83,7 @@ def read_map(
     return found.select(lines) if lines else found
 
 
-def _own(path: Path) -> MapFile | None:
+def _read_quietbeam(path: Path) -> MapFile | None:
     """Return our own kind of file, None for another's."""
     if path.is_dir():
         return own.read_zarr(path)
@@ -117,8 +117,10 @@ def _foreign(path: Path, lines: Sequence[str], calibration: Path | None, *, fit:
     else:
         found = (fit_lines if fit else spectra_to_lines)(measured, list(lines) or None)
     info = found.info
-    ours = h5py.is_hdf5(path) and is_our_hdf5(path)
-    remarks = [f"{path.name} is a result of quietbeam: what is denoised once more is its denoised map"] if ours else []
+    is_result = h5py.is_hdf5(path) and is_our_hdf5(path)
+    remarks = (
+        [f"{path.name} is a result of quietbeam: what is denoised once more is its denoised map"] if is_result else []
+    )
     file = MapFile(
         counts=found.counts,
         lines=found.lines,

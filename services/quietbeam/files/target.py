@@ -50,8 +50,8 @@ def check_target(path: Path, format: str, source: Path | None = None) -> None:
 
 def _overlap(target: Path, source: Path) -> bool:
     """Tell whether one is the other, or lies in it."""
-    inside = any(one.exists() and one.samefile(source) for one in (target, *target.parents))
-    return inside or (target.exists() and any(one.samefile(target) for one in source.parents))
+    inside = any(folder.exists() and folder.samefile(source) for folder in (target, *target.parents))
+    return inside or (target.exists() and any(folder.samefile(target) for folder in source.parents))
 
 
 def _is_our_zarr(path: Path) -> bool:

@@ -87,11 +87,11 @@ class Publication:
         body = array_body(shape, dims, chunks, dtype, array_metadata(self.info, name))
         if self._api.ensure(self.path, name, body):
             return
-        there = tuple(self._api.node(f"{self.path}/{name}")["structure"]["shape"])
-        if there != shape:
+        stored_shape = tuple(self._api.node(f"{self.path}/{name}")["structure"]["shape"])
+        if stored_shape != shape:
             raise ServiceError(
-                f"Tiled holds {self.path}/{name} with shape {there}, this run has {shape}: delete that node, or set "
-                "another tiled.root"
+                f"Tiled holds {self.path}/{name} with shape {stored_shape}, this run has {shape}: delete that node, "
+                "or set another tiled.root"
             )
 
     def forget_nodes(self) -> None:

@@ -64,13 +64,13 @@ class Removal:
         except (TiledAwayError, TiledBusyError) as error:
             reason = f"deleted here; {error}, its node there waits for that"
             if reason != action.reason:
-                actions.note(self._redis, action, "running", reason)
+                actions.set_state(self._redis, action, "running", reason)
                 self._open[action.id] = replace(action, reason=reason)
             return False
         except TiledRefusedError as error:
-            actions.note(self._redis, action, "failed", f"deleted here, but not in Tiled: {error}")
+            actions.set_state(self._redis, action, "failed", f"deleted here, but not in Tiled: {error}")
         else:
-            actions.note(self._redis, action, "done", "" if was_there else "it was not in Tiled")
+            actions.set_state(self._redis, action, "done", "" if was_there else "it was not in Tiled")
         del self._open[action.id]
         self._inbox.close(action)
         return True

@@ -112,7 +112,7 @@ class Block:
         (point,) row * columns + col.
     counts
         (point, detector, channel) uint32, 0 where a point cannot be used.
-    good
+    valid
         (point,) bool.
     problems
         Number of points for every reason why one cannot be used.
@@ -120,7 +120,7 @@ class Block:
 
     pixels: npt.NDArray[np.intp]
     counts: npt.NDArray[np.uint32]
-    good: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_]
     problems: dict[str, int]
 
 
@@ -162,8 +162,8 @@ class SpectralMap:
             stop = min(start + n, points)
             placed = pixels[start:stop] >= 0
             values = source.read(start, stop)
-            counts, good, problems = usable_counts(values if placed.all() else values[placed], spectra=True)
-            yield Block(pixels=pixels[start:stop][placed], counts=counts, good=good, problems=problems)
+            counts, valid, problems = usable_counts(values if placed.all() else values[placed], spectra=True)
+            yield Block(pixels=pixels[start:stop][placed], counts=counts, valid=valid, problems=problems)
 
 
 class _ArraySource:

@@ -54,19 +54,19 @@ def survey_spectra(measured: SpectralMap, windows: Windows = ()) -> Survey:
     pixels = rows * cols
     sums = np.zeros((n_det, measured.channels), np.int64)
     totals = np.zeros(pixels, np.int64)
-    seen, spoiled = np.zeros(pixels, bool), np.zeros(pixels, bool)
+    read, invalid = np.zeros(pixels, bool), np.zeros(pixels, bool)
     counts = np.zeros((n_det, len(windows[0]) if windows else 0, pixels), np.uint32)
     problems: Counter[str] = Counter()
     for block in measured.blocks():
         sums += block.counts.sum(0, dtype=np.int64)
         np.add.at(totals, block.pixels, block.counts.sum((1, 2), dtype=np.int64))
-        seen[block.pixels] = True
-        spoiled[block.pixels[~block.good]] = True
+        read[block.pixels] = True
+        invalid[block.pixels[~block.valid]] = True
         problems.update(block.problems)
         for d, ranges in enumerate(windows):
             for n, (low, stop) in enumerate(ranges):
                 np.add.at(counts[d, n], block.pixels, block.counts[:, d, low:stop].sum(-1, dtype=np.uint32))
-    good = (seen & ~spoiled).reshape(rows, cols)
+    valid = (read & ~invalid).reshape(rows, cols)
     if 2 * problems[CORRECTED] > np.count_nonzero(totals) + problems[CORRECTED]:
         raise FileFormatError(
             f"{info.source}: spectra are no counts: {problems[CORRECTED]} of {len(totals)} pixels hold mostly numbers "
@@ -75,23 +75,23 @@ def survey_spectra(measured: SpectralMap, windows: Windows = ()) -> Survey:
     remarks = list(info.remarks)
     if problems:
         why = "; ".join(f"{n} with {reason}" for reason, n in problems.most_common())
-        remarks.append(f"{int(spoiled.sum())} of {pixels} pixels are not measured: {why}")
+        remarks.append(f"{int(invalid.sum())} of {pixels} pixels are not measured: {why}")
     if measured.whole_scan:
-        before = good if info.measured is None else good & info.measured
+        before = valid if info.measured is None else valid & info.measured
         empty = padding(np.where(before, totals.reshape(rows, cols), 0)) & before
         if empty.any():
-            good &= ~empty
+            valid &= ~empty
             remarks.append(
                 f"{int(empty.sum())} pixels at the end of the scan hold no count at all and are not measured: "
                 "the scan seems to have been stopped"
             )
-    good = good if info.measured is None else good & info.measured
-    if not good.any():
+    valid = valid if info.measured is None else valid & info.measured
+    if not valid.any():
         why = "; ".join(problems) or "every spectrum is empty, or no position or I0 of any pixel can be used"
         raise FileFormatError(f"{info.source}: no pixel was measured: {why}")
     return Survey(
         sums=sums.astype(float),
-        measured=good,
+        measured=valid,
         counts=counts.reshape(n_det, -1, rows, cols),
-        info=replace(info, measured=good, remarks=tuple(remarks)),
+        info=replace(info, measured=valid, remarks=tuple(remarks)),
     )

@@ -60,12 +60,12 @@ def spectra_to_lines(measured: SpectralMap, lines: Sequence[str] | None = None) 
         line: [_shows(line, s, c, t) for s, c, t in zip(sums, measured.calibration, tops, strict=True)]
         for line in chosen
     }
-    if not any(any(seen) for seen in found.values()):
+    if not any(any(shown) for shown in found.values()):
         raise _no_peaks(measured, sums, chosen)
-    for line, seen in found.items():
-        blind = [name for name, sees in zip(measured.info.detectors, seen, strict=True) if not sees]
-        if blind:
-            log.warning("no_peak", line=line, detectors=blind, source=measured.info.source)
+    for line, shown in found.items():
+        without_peak = [name for name, sees in zip(measured.info.detectors, shown, strict=True) if not sees]
+        if without_peak:
+            log.warning("no_peak", line=line, detectors=without_peak, source=measured.info.source)
     for first, second in overlaps(chosen):
         log.warning("windows_overlap", line=first, with_line=second, source=measured.info.source)
     for name, s, c in zip(measured.info.detectors, sums, measured.calibration, strict=True):
@@ -125,8 +125,8 @@ def peak_of(line: str, spectrum: Float64Array, calibration: Float64Array) -> Pea
     width = inside.stop - inside.start
     if width < 2:
         return Peak(net=0.0, significance=0.0)
-    beside = [spectrum[slice(*window(line, calibration, len(spectrum), shift_fwhm=shift))] for shift in (-1.6, 1.6)]
-    levels = [float(side.mean()) for side in beside if len(side) >= 2]
+    sides = [spectrum[slice(*window(line, calibration, len(spectrum), shift_fwhm=shift))] for shift in (-1.6, 1.6)]
+    levels = [float(side.mean()) for side in sides if len(side) >= 2]
     background = width * min(levels, default=0.0)
     total = float(spectrum[inside].sum())
     net = total - background
@@ -158,8 +158,8 @@ def find_lines(sums: Float64Array, calibration: Float64Array) -> tuple[str, ...]
     named: list[str] = []
     for line in sorted(best, key=lambda line: -best[line] * (1.5 if line.endswith("_Ka") else 1.0)):
         energy, reach = line_energy(line), 0.7 * resolution_fwhm(line_energy(line))
-        taken = [line_energy(other) for other in named] + [e for other in named for e in _companions(other).values()]
-        if all(abs(energy - other) > reach for other in taken):
+        occupied = [line_energy(other) for other in named] + [e for other in named for e in _companions(other).values()]
+        if all(abs(energy - other) > reach for other in occupied):
             named.append(line)
     return tuple(sorted(named, key=line_energy))
 

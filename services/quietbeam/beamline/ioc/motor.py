@@ -85,8 +85,8 @@ class Motor:
             began, start = time.monotonic(), self.position
             way = abs(target - start)
             while (position := self.position) != target:
-                gone = self._velocity.value * (time.monotonic() - began + TICK_S)
-                now = target if gone >= way else start + gone * (target - start) / way
+                travelled_units = self._velocity.value * (time.monotonic() - began + TICK_S)
+                now = target if travelled_units >= way else start + travelled_units * (target - start) / way
                 await asyncio.sleep(min(TICK_S, abs(now - position) / self._velocity.value))
                 await self._position.show(now)
                 await self._dial.show(now)

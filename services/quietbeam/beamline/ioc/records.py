@@ -42,8 +42,8 @@ class _Record:
 
     async def verify_value(self, data: Any) -> Any:
         value = await super().verify_value(data)  # type: ignore[misc]
-        kept = await self.on_put(value) if self.on_put is not None else None
-        return value if kept is None else kept
+        stored = await self.on_put(value) if self.on_put is not None else None
+        return value if stored is None else stored
 
     async def auth_write(self, *args: Any, **kwargs: Any) -> Any:
         """Write for a client; a refusal completes its put with a status, so that it need not wait for a time-out."""

@@ -50,7 +50,7 @@ class Regions:
         records.add("TSRead", 0, self._read)
         records.add("TSRead.SCAN", "Passive", choices=tuple(_PERIODS))
 
-    async def take(self, spectrum: npt.NDArray[np.int32]) -> None:
+    async def add_spectrum(self, spectrum: npt.NDArray[np.int32]) -> None:
         """Show the totals of a spectrum and add them to the series under way."""
         records = self._records
         acquiring, at = records["TSAcquiring"].value == "Acquiring", records["TSCurrentPoint"].value

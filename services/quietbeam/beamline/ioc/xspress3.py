@@ -179,17 +179,17 @@ class Xspress3:
             await cam["NumImagesCounter_RBV"].show(0)
             await cam["DetectorState_RBV"].show("Acquire" if mode == "Internal" else "Waiting")
             await cam["Acquire"].show("Acquire")  # from here on pulses count
-            taken = 0
-            while not wanted or taken < wanted:
+            acquired = 0
+            while not wanted or acquired < wanted:
                 if mode == "Internal":
                     await asyncio.sleep(cam["AcquireTime"].value / self._speed if self._speed else 0)
                     place = self._where()
                 else:
                     place = await self._pulses.get()
                 await self._expose(*place)
-                taken += 1
-                await cam["FRAME_COUNT_RBV"].show(taken)
-                await cam["NumImagesCounter_RBV"].show(taken)
+                acquired += 1
+                await cam["FRAME_COUNT_RBV"].show(acquired)
+                await cam["NumImagesCounter_RBV"].show(acquired)
         except asyncio.CancelledError:
             state = "Aborted"
             raise
@@ -216,7 +216,7 @@ class Xspress3:
         for record in (*self._mca, *self._mca_sum):
             await record.show(empty)
         for regions in self._regions:
-            await regions.take(empty)
+            await regions.add_spectrum(empty)
         return "Done"
 
     async def _expose(self, row: int, col: int, slow: float, fast: float) -> None:
@@ -231,7 +231,7 @@ class Xspress3:
         for d, regions in enumerate(self._regions):
             await self._mca[d].show(spectra[d])
             await self._mca_sum[d].show(self._sum[d])
-            await regions.take(spectra[d])
+            await regions.add_spectrum(spectra[d])
             events = float(spectra[d].sum())
             values = (seconds * CLOCK_HZ, 0, 0, events, events, 0, 0, 0, 6, 1 / live[d], dead[d])
             for record, value in zip(self._scalers[d], values, strict=True):

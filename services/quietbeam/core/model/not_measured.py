@@ -140,8 +140,8 @@ def usable_i0(values: npt.NDArray[Any]) -> tuple[Float64Array, BoolArray]:
 def usable_live_time(values: npt.NDArray[Any]) -> tuple[Float64Array, BoolArray]:
     """Return live times (detector, ...) with 0 for detectors that were dead, and where at least one was alive."""
     live = values.astype(np.float64)
-    alive = np.isfinite(live) & (live > 0)
-    return np.where(alive, live, 0.0), np.asarray(alive.any(axis=0))
+    counting = np.isfinite(live) & (live > 0)
+    return np.where(counting, live, 0.0), np.asarray(counting.any(axis=0))
 
 
 def padding(totals: npt.NDArray[Any]) -> BoolArray:
@@ -177,11 +177,11 @@ def fill_short_rows(rows: Sequence[npt.NDArray[Any]], cols: int) -> tuple[npt.ND
     """Return rows of different length as (row, col, ...), and which pixels are there: a short row lacks its end."""
     first = next((np.asarray(row) for row in rows if len(row)), np.zeros(0))
     out = np.zeros((len(rows), cols, *first.shape[1:]), first.dtype)
-    there = np.zeros((len(rows), cols), bool)
+    present = np.zeros((len(rows), cols), bool)
     for r, row in enumerate(rows):
         n = min(len(row), cols)
-        out[r, :n], there[r, :n] = row[:n], True
-    return out, there
+        out[r, :n], present[r, :n] = row[:n], True
+    return out, present
 
 
 def number_of(bad: dict[str, Any]) -> dict[str, int]:

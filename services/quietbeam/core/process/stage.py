@@ -77,10 +77,10 @@ def run_stage(
                     log.info("redis_reconnected", unavailable_s=round(time.monotonic() - lost_at, 2))
                     lost_at = None
                 if time.monotonic() - last_beat >= HEARTBEAT_S:
-                    wrong = trouble()
-                    state = "degraded" if wrong else "ready"
+                    problem = trouble()
+                    state = "degraded" if problem else "ready"
                     with contextlib.suppress(redis.OutOfMemoryError):  # a full Redis is the stage's affair
-                        heartbeat(connection, stage.name, state=state, detail=wrong or detail())
+                        heartbeat(connection, stage.name, state=state, detail=problem or detail())
                     last_beat = time.monotonic()
                 if not stage.step():
                     stop.wait(idle_wait_s)

@@ -21,7 +21,7 @@ from .bus import Connection, GroupReader, emit
 
 log = structlog.get_logger()
 
-KEPT_S = 7 * 24 * 3600
+STATE_TTL_S = 7 * 24 * 3600
 READ_EVERY_S = 0.2
 
 
@@ -80,7 +80,7 @@ class Action:
         return self.state in ("done", "failed")
 
 
-def ask(
+def submit(
     connection: Connection, kind: ActionKind, run: str, by: str, options: Mapping[str, Any] | None = None
 ) -> Action:
     """Queue an action; return the one that waits already where there is one of this kind for this run."""
@@ -89,15 +89,15 @@ def ask(
     )
     with connection.pipeline() as pipe:
         pipe.hset(keys.action(action.id), mapping=_to_hash(action))
-        pipe.expire(keys.action(action.id), KEPT_S)
+        pipe.expire(keys.action(action.id), STATE_TTL_S)
         pipe.execute()
-    while not connection.hsetnx(keys.asked(run), kind, action.id):
-        known = _waiting(connection, run, kind)
-        if known is not None:
+    while not connection.hsetnx(keys.unsettled(run), kind, action.id):
+        queued = _waiting(connection, run, kind)
+        if queued is not None:
             connection.delete(keys.action(action.id))
-            return known
+            return queued
     with connection.pipeline() as pipe:
-        pipe.expire(keys.asked(run), KEPT_S)
+        pipe.expire(keys.unsettled(run), STATE_TTL_S)
         pipe.xadd(keys.control(OWNER[kind]), {"id": action.id})
         pipe.execute()
     emit(connection, "action", run, id=action.id, action=kind, state=action.state, reason="")
@@ -124,18 +124,18 @@ def read(connection: Connection, action_id: str) -> Action | None:
 
 def waiting(connection: Connection, run: str) -> list[Action]:
     """Return what was asked of a run and is not settled."""
-    asked: Any = connection.hgetall(keys.asked(run))
-    found = (read(connection, action_id.decode()) for action_id in asked.values())
+    unsettled: Any = connection.hgetall(keys.unsettled(run))
+    found = (read(connection, action_id.decode()) for action_id in unsettled.values())
     return [action for action in found if action is not None and not action.settled]
 
 
-def note(connection: Connection, action: Action, state: str, reason: str = "") -> None:
-    """Say how an action goes; ``done`` and ``failed`` settle it."""
+def set_state(connection: Connection, action: Action, state: str, reason: str = "") -> None:
+    """Store the state of an action; ``done`` and ``failed`` settle it."""
     with connection.pipeline() as pipe:
         pipe.hset(keys.action(action.id), mapping={"state": state, "reason": reason})
-        pipe.expire(keys.action(action.id), KEPT_S)
+        pipe.expire(keys.action(action.id), STATE_TTL_S)
         if state in ("done", "failed"):
-            pipe.hdel(keys.asked(action.run), action.kind)
+            pipe.hdel(keys.unsettled(action.run), action.kind)
         pipe.execute()
     log.info("action_" + state, action=action.kind, id=action.id, run=action.run, by=action.by, reason=reason)
     emit(connection, "action", action.run, id=action.id, action=action.kind, state=state, reason=reason)
@@ -157,19 +157,19 @@ class Inbox:
     def __init__(self, connection: Connection, stage: str, consumer: str) -> None:
         self._redis, self._stage, self._consumer = connection, stage, consumer
         self._reader: GroupReader | None = None  # made when first read: a stage can be built while Redis is away
-        self._next_look = 0.0
+        self._next_read = 0.0
         self._open: dict[str, bytes] = {}
 
     def restart(self) -> None:
         """Redis is back: read again what is not settled."""
         self._reader = None
-        self._next_look = 0.0
+        self._next_read = 0.0
 
     def read(self) -> list[Action]:
         """Return new actions; asks Redis at most every `READ_EVERY_S`."""
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_read:
             return []
-        self._next_look = time.monotonic() + READ_EVERY_S
+        self._next_read = time.monotonic() + READ_EVERY_S
         if self._reader is None:
             self._reader = GroupReader(self._redis, keys.control(self._stage), self._stage, self._consumer)
         found = []
@@ -199,11 +199,11 @@ def forward(connection: Connection, action: Action, stage: str) -> None:
 
 def _waiting(connection: Connection, run: str, kind: ActionKind) -> Action | None:
     """Return the unsettled action of this kind; clear the mark of one that is over."""
-    action_id: Any = connection.hget(keys.asked(run), kind)
+    action_id: Any = connection.hget(keys.unsettled(run), kind)
     action = read(connection, action_id.decode()) if action_id else None
     if action is not None and not action.settled:
         return action
-    connection.hdel(keys.asked(run), kind)
+    connection.hdel(keys.unsettled(run), kind)
     return None
 
 

@@ -66,7 +66,7 @@ class GroupReader:
     ) -> None:
         self._redis = connection
         self._stream, self._group, self._consumer, self._idle_ms = stream, group, consumer, idle_ms
-        self._own: str | None = "0"
+        self._unacknowledged_from: str | None = "0"
         self._next_claim = 0.0
         self._ensure_group()
 
@@ -79,17 +79,17 @@ class GroupReader:
 
     def restart(self) -> None:
         """Read this consumer's pending entries again (after Redis came back, or after an error)."""
-        self._own = "0"
+        self._unacknowledged_from = "0"
         self._ensure_group()
 
     def read(self, count: int = 256, block_ms: int = BLOCK_MS) -> list[Message]:
         """Return up to `count` entries: own pending ones, then abandoned ones of others, then new ones."""
         try:
-            if self._own is not None:
+            if self._unacknowledged_from is not None:
                 messages = self._pending(count)
                 if messages:
                     return messages
-                self._own = None
+                self._unacknowledged_from = None
             if time.monotonic() >= self._next_claim:
                 messages = self._claim(count)
                 if messages:
@@ -106,15 +106,17 @@ class GroupReader:
         return [message for _, message in entries(reply) if message.fields]
 
     def _pending(self, count: int) -> list[Message]:
-        assert self._own is not None
-        reply: Any = self._redis.xreadgroup(self._group, self._consumer, {self._stream: self._own}, count=count)
+        assert self._unacknowledged_from is not None
+        reply: Any = self._redis.xreadgroup(
+            self._group, self._consumer, {self._stream: self._unacknowledged_from}, count=count
+        )
         everything = [message for _, message in entries(reply)]
         if everything:
-            self._own = everything[-1].id.decode()
-        gone = [message.id for message in everything if not message.fields]
-        if gone:
-            self.acknowledge(gone)
-            log.error("pending_entries_deleted", stream=self._stream, n=len(gone))
+            self._unacknowledged_from = everything[-1].id.decode()
+        trimmed = [message.id for message in everything if not message.fields]
+        if trimmed:
+            self.acknowledge(trimmed)
+            log.error("pending_entries_deleted", stream=self._stream, n=len(trimmed))
         return [message for message in everything if message.fields]
 
     def _claim(self, count: int) -> list[Message]:

@@ -49,6 +49,6 @@ def action(action_id: str) -> str:
     return f"qb:action:{action_id}"
 
 
-def asked(uid: str) -> str:
+def unsettled(uid: str) -> str:
     """Hash: kind to id of the actions of a run that are not settled; expires."""
     return f"qb:asked:{uid}"

@@ -102,12 +102,12 @@ def write_status(connection: Connection, uid: str, **values: Any) -> None:
             )
         else:
             texts[name] = str(value)
-    gone = [name for name, value in values.items() if value is None]
+    removed = [name for name, value in values.items() if value is None]
     with connection.pipeline() as pipe:
         if texts:
             pipe.hset(keys.run(uid), mapping=texts)  # type: ignore[arg-type]
-        if gone:
-            pipe.hdel(keys.run(uid), *gone)
+        if removed:
+            pipe.hdel(keys.run(uid), *removed)
         pipe.execute()
 
 

@@ -46,10 +46,10 @@ class ActionRequests:
             installed = installed_weights(self._folder)
             if weights and weights not in installed:
                 why = f"no weights {weights[:40]!r} are installed with the worker; there are {', '.join(installed)}"
-                actions.note(self._redis, action, "failed", why)
+                actions.set_state(self._redis, action, "failed", why)
             elif action.kind is ActionKind.CHOOSE_WEIGHTS:
                 self._redis.set(keys.WEIGHTS, weights)
-                actions.note(self._redis, action, "done")
+                actions.set_state(self._redis, action, "done")
             else:
                 runs.write_status(
                     self._redis,
@@ -58,7 +58,7 @@ class ActionRequests:
                     denoise_state="waiting",
                     denoise_reason="it is denoised again",
                 )
-                actions.note(self._redis, action, "running")
+                actions.set_state(self._redis, action, "running")
                 found.append(action.run)
             self._inbox.close(action)
         return found
@@ -81,7 +81,7 @@ class ActionRequests:
         """Settle the request of a run that has its final maps."""
         action = self._request_of(uid)
         if action is not None:
-            actions.note(self._redis, action, "failed" if failure else "done", failure)
+            actions.set_state(self._redis, action, "failed" if failure else "done", failure)
             self._redis.hdel(keys.run(uid), "denoise_request")
 
     def _request_of(self, uid: str) -> Action | None:

@@ -36,7 +36,7 @@ class NamedArray:
         One name for each axis: detector, line, row, col, channel, point, or ``-`` for one of length 1.
     calibration
         (energy of channel 0, width of a channel) for each detector, or None.
-    there
+    present
         (row, col) bool, or None.
     """
 
@@ -46,7 +46,7 @@ class NamedArray:
     lines: tuple[str, ...] = ()
     calibration: list[list[float]] | None = None
     places: Axes | None = None
-    there: BoolArray | None = None
+    present: BoolArray | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -61,14 +61,14 @@ def axes_for(path: Path, shape: Sequence[int], choice: ReadChoice, usual: tuple[
     axes = choice.axes or usual
     example = ",".join(("detector", "row", "col", "channel")[-len(shape) :] if len(shape) <= 4 else ("detector", "..."))
     if axes is None or len(axes) != len(shape):
-        said = f"--axes {','.join(axes)} does not fit" if axes else "what are its axes?"
+        complaint = f"--axes {','.join(axes)} does not fit" if axes else "what are its axes?"
         raise InputError(
-            f"{path}: the array has {len(shape)} axes, of {' x '.join(map(str, shape))}: {said} Name them, as in: "
+            f"{path}: the array has {len(shape)} axes, of {' x '.join(map(str, shape))}: {complaint} Name them, as in: "
             f"{command_line(path, f'--axes {example}')}"
         )
-    wrong = [str(n) for axis, n in zip(axes, shape, strict=True) if axis == "-" and n != 1]
-    if wrong:
-        raise InputError(f"{path}: `-` is for axes of length 1, not {', '.join(wrong)}")
+    long_axes = [str(n) for axis, n in zip(axes, shape, strict=True) if axis == "-" and n != 1]
+    if long_axes:
+        raise InputError(f"{path}: `-` is for axes of length 1, not {', '.join(long_axes)}")
     if not ({"row", "col"} <= set(axes) or "point" in axes) or {"line", "channel"} <= set(axes):
         raise InputError(f"{path}: --axes {','.join(axes)} needs row and col, or point; and line or channel, not both")
     return axes
@@ -106,11 +106,11 @@ class LazySpectra:
         rows = slice(start // self._cols, -(-stop // self._cols))
         index = tuple(0 if axis == "-" else rows if axis == along else slice(None) for axis in self._axes)
         values = as_numbers(np.asarray(self._values[index]))
-        kept = [axis for axis in self._axes if axis != "-"]
-        if "detector" not in kept:
-            values, kept = values[..., None], [*kept, "detector"]
-        places = ["point"] if "point" in kept else ["row", "col"]
-        values = values.transpose([kept.index(axis) for axis in (*places, "detector", "channel")])
+        named = [axis for axis in self._axes if axis != "-"]
+        if "detector" not in named:
+            values, named = values[..., None], [*named, "detector"]
+        places = ["point"] if "point" in named else ["row", "col"]
+        values = values.transpose([named.index(axis) for axis in (*places, "detector", "channel")])
         first = start - rows.start * self._cols
         return values.reshape(-1, *values.shape[-2:])[first : first + stop - start]
 
@@ -127,7 +127,7 @@ def _spectra(path: Path, array: NamedArray, calibration: Path | None, choice: Re
         source=path.name,
         detectors=array.detectors or tuple(f"det{d + 1}" for d in range(detectors)),
         shape=shape,
-        measured=placed.measured if array.there is None else placed.measured & array.there,
+        measured=placed.measured if array.present is None else placed.measured & array.present,
         axes=array.places,
         order="assumed",
         remarks=(*array.remarks, *energies.remarks, NO_I0),
@@ -148,14 +148,14 @@ def _shape(path: Path, size: dict[str, int], choice: ReadChoice) -> tuple[int, i
 
 def _lines(path: Path, array: NamedArray, choice: ReadChoice) -> LineMap:
     refuse_giants(path, 2 * int(np.prod(array.values.shape)) * np.dtype(array.values.dtype).itemsize)
-    kept = [axis for axis in array.axes if axis != "-"]
+    named = [axis for axis in array.axes if axis != "-"]
     size = dict(zip(array.axes, array.values.shape, strict=True))
     values = as_numbers(np.asarray(array.values[tuple(0 if axis == "-" else slice(None) for axis in array.axes)]))
     for axis in ("detector", "line"):
-        if axis not in kept:
-            values, kept = values[None], [axis, *kept]
-    places = ["point"] if "point" in kept else ["row", "col"]
-    values = values.transpose([kept.index(axis) for axis in ("detector", "line", *places)])
+        if axis not in named:
+            values, named = values[None], [axis, *named]
+    places = ["point"] if "point" in named else ["row", "col"]
+    values = values.transpose([named.index(axis) for axis in ("detector", "line", *places)])
     shape = _shape(path, size, choice)
     flat = values.reshape(*values.shape[:2], -1)
     placed = in_order(flat.shape[-1], shape, snake=bool(choice.snake))
@@ -169,7 +169,7 @@ def _lines(path: Path, array: NamedArray, choice: ReadChoice) -> LineMap:
         source=path.name,
         detectors=array.detectors or tuple(f"det{d + 1}" for d in range(n_det)),
         shape=shape,
-        measured=measured if array.there is None else measured & array.there,
+        measured=measured if array.present is None else measured & array.present,
         axes=array.places,
         order="assumed",
         remarks=(*array.remarks, *remarks, NO_I0),

@@ -81,10 +81,10 @@ def read_bliss(path: Path, file: h5py.File, calibration: Path | None, choice: Re
     choice.refuse_others(path, "a BLISS file", "scan", "shape", "snake", "i0", "energy")
     scan, others = _choose(path, file, choice)
     spectral = _read_scan(path, file, scan, calibration, choice)
-    said = f"scan {scan.label} was read"
+    remark = f"scan {scan.label} was read"
     if others:
-        said += f"; other maps in the file: {', '.join(one.name for one in others)} (--scan)"
-    return replace(spectral, info=replace(spectral.info, remarks=(said, *spectral.info.remarks)))
+        remark += f"; other maps in the file: {', '.join(other.name for other in others)} (--scan)"
+    return replace(spectral, info=replace(spectral.info, remarks=(remark, *spectral.info.remarks)))
 
 
 def _scans(file: h5py.File) -> list[_Scan]:
@@ -108,13 +108,13 @@ def _choose(path: Path, file: h5py.File, choice: ReadChoice) -> tuple[_Scan, lis
     listed = ", ".join(scan.label for scan in usable[:8]) + (" ..." if len(usable) > 8 else "")
     if choice.scan:
         wanted = choice.scan if "." in choice.scan else f"{choice.scan}.1"
-        scan = next((one for one in usable if one.name == wanted), None)
+        scan = next((candidate for candidate in usable if candidate.name == wanted), None)
         if scan is None:
             raise InputError(f"{path} has no scan {choice.scan} with spectra; there are {listed or 'none'}")
         return scan, []
     if not usable:
-        lost = [f"{s.name}/{k} -> {v}" for s in scans for k, v in broken_links(file[s.name]["measurement"]).items()]
-        why = f"; these links lead nowhere: {', '.join(lost[:4])}" if lost else ""
+        broken = [f"{s.name}/{k} -> {v}" for s in scans for k, v in broken_links(file[s.name]["measurement"]).items()]
+        why = f"; these links lead nowhere: {', '.join(broken[:4])}" if broken else ""
         names = ", ".join(scan.label for scan in scans[:8])
         raise FileFormatError(f"{path}: none of the scans {names} has spectra (point, channel) of a detector{why}")
     best = max(scan.rank for scan in usable)
@@ -136,14 +136,14 @@ def _detectors(measurement: h5py.Group) -> dict[str, h5py.Dataset]:
         match, data = _MCA.match(name), measurement.get(name)
         if match and isinstance(data, h5py.Dataset) and data.ndim in (2, 3) and data.shape[-1] >= 128:
             found[int(match["number"]), name] = data
-    seen: set[Any] = set()
-    alone = {}
+    addresses: set[Any] = set()
+    distinct = {}
     for (_, name), data in sorted(found.items()):
         where = (data.file.filename, h5py.h5o.get_info(data.id).addr)
-        if where not in seen:
-            alone[name] = data
-        seen.add(where)
-    return alone
+        if where not in addresses:
+            distinct[name] = data
+        addresses.add(where)
+    return distinct
 
 
 def _read_scan(path: Path, file: h5py.File, scan: _Scan, calibration: Path | None, choice: ReadChoice) -> SpectralMap:
@@ -160,20 +160,20 @@ def _read_scan(path: Path, file: h5py.File, scan: _Scan, calibration: Path | Non
         return placement.sum(array.reshape(-1) if array.ndim > 1 else array)
 
     columns = _columns(measurement, spectra.source.shape[0], scan.detectors)
-    measured = placement.measured & _grid_of(placement, spectra.there)
+    measured = placement.measured & _grid_of(placement, spectra.present)
     monitor = choose_i0({n: grid(v) for n, v in columns.items()}, lambda n: n.lower() == "i0", choice.i0, measured)
-    live = [_beside(entry, measurement, name, ("live_time", "trigger_live_time")) for name in scan.detectors]
-    real = _beside(entry, measurement, scan.detectors[0], ("elapsed_time", "real_time"))
-    live_time, alive = None, None
+    live = [_detector_times(entry, measurement, name, ("live_time", "trigger_live_time")) for name in scan.detectors]
+    real = _detector_times(entry, measurement, scan.detectors[0], ("elapsed_time", "real_time"))
+    live_time, live_pixels = None, None
     if all(v is not None for v in live):
-        live_time, alive = usable_live_time(np.stack([grid(v) for v in live]))
+        live_time, live_pixels = usable_live_time(np.stack([grid(v) for v in live]))
     header = [list(DEFAULT_CALIBRATION)] * len(scan.detectors)
     energies = calibration_of(path, calibration, len(scan.detectors), header, choice, assumed=True)
-    lost = {k: v for k, v in broken_links(measurement).items() if _MCA.match(k)}
+    broken = {k: v for k, v in broken_links(measurement).items() if _MCA.match(k)}
     links = tuple(
-        f"detector {name} is left out: it lies in {target}, which is not there" for name, target in lost.items()
+        f"detector {name} is left out: it lies in {target}, which is not there" for name, target in broken.items()
     )
-    for part in (monitor.measured, alive):
+    for part in (monitor.measured, live_pixels):
         measured = measured if part is None else measured & part
     info = MapInfo(
         source=path.name,
@@ -190,9 +190,9 @@ def _read_scan(path: Path, file: h5py.File, scan: _Scan, calibration: Path | Non
     return SpectralMap(info=info, spectra=spectra.source, calibration=energies.kev, pixels=placement.pixels)
 
 
-def _grid_of(placement: Placement, there: BoolArray) -> BoolArray:
+def _grid_of(placement: Placement, present: BoolArray) -> BoolArray:
     """Return (row, col): no point of the pixel is missing."""
-    return np.asarray(placement.sum((~there).astype(np.int64)) == 0)
+    return np.asarray(placement.sum((~present).astype(np.int64)) == 0)
 
 
 def _columns(measurement: h5py.Group, points: int, detectors: tuple[str, ...]) -> dict[str, Float64Array]:
@@ -210,7 +210,7 @@ def _columns(measurement: h5py.Group, points: int, detectors: tuple[str, ...]) -
     return found
 
 
-def _beside(entry: h5py.Group, measurement: h5py.Group, detector: str, names: tuple[str, ...]) -> Any:
+def _detector_times(entry: h5py.Group, measurement: h5py.Group, detector: str, names: tuple[str, ...]) -> Any:
     """Return a counter of a detector, from beside its spectra or from its NXdetector."""
     for name in names:
         if isinstance(measurement.get(f"{detector}_{name}"), h5py.Dataset):
@@ -245,8 +245,8 @@ def _place(path: Path, entry: h5py.Group, scan: _Scan, spectra: OpenedSpectra, c
     if len(moving) == 2:
         return _placed(path, scan, lambda: by_positions(columns[moving[0]], columns[moving[1]], (moving[0], moving[1])))
     if (rows := _standing_rows(named or columns, points)) is not None:
-        said = "the fast motor is not recorded: all rows are taken to run in one direction (else say --snake)"
-        return replace(in_order(points, rows), remarks=(said,))
+        remark = "the fast motor is not recorded: all rows are taken to run in one direction (else say --snake)"
+        return replace(in_order(points, rows), remarks=(remark,))
     raise _no_grid(path, scan, points, "no two of its motors make a grid")
 
 

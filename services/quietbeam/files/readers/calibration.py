@@ -63,8 +63,8 @@ def calibration_of(
     FileFormatError
         There is none, or it cannot be right.
     """
-    beside = [p for p in sorted(path.parent.iterdir()) if p.name.endswith(_CALIBRATION_SUFFIX) and _belongs(p, path)]
-    source = given or (beside[0] if beside else None)
+    sidecars = [p for p in sorted(path.parent.iterdir()) if p.name.endswith(_CALIBRATION_SUFFIX) and _belongs(p, path)]
+    source = given or (sidecars[0] if sidecars else None)
     chosen = None if choice is None or choice.energy is None else [list(choice.energy)] * detectors
     pairs = chosen or (header if source is None else _from_json(source, path.stem, detectors))
     if pairs is None:

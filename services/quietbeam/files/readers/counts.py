@@ -29,14 +29,14 @@ def usable_lines(path: Path, counts: NDArray[Any]) -> tuple[NDArray[Any], BoolAr
     if not counts.size or (counts.min() >= 0 and counts.max() < no_data_code(counts.dtype)):
         return counts, None, ()
     bad = bad_counts(counts)
-    lost = np.logical_or.reduce(list(bad.values())).any((0, 1))
+    unusable = np.logical_or.reduce(list(bad.values())).any((0, 1))
     problems = number_of({reason: at.any((0, 1)) for reason, at in bad.items()})
-    if lost.all():
+    if unusable.all():
         raise FileFormatError(
             f"{path}: {', '.join(problems)}; photon counts are >= 0, fitted areas must be floating point"
         )
-    counts = np.where(lost, 0, counts)
-    return counts, ~lost, _remark(int(lost.sum()), lost.size, problems)
+    counts = np.where(unusable, 0, counts)
+    return counts, ~unusable, _remark(int(unusable.sum()), unusable.size, problems)
 
 
 def _of_floats(path: Path, counts: NDArray[Any]) -> tuple[NDArray[Any], BoolArray | None, tuple[str, ...]]:
@@ -49,13 +49,17 @@ def _of_floats(path: Path, counts: NDArray[Any]) -> tuple[NDArray[Any], BoolArra
         bad = bad_counts(np.where(finite, counts, 0))
     if _is_areas(counts, bad[NOT_WHOLE], finite):
         return np.where(np.isinf(counts), np.nan, counts) if np.isinf(counts).any() else counts, None, ()
-    wrong = np.logical_or.reduce(list(bad.values())) | np.isinf(counts)
-    if not wrong.any():
+    invalid = np.logical_or.reduce(list(bad.values())) | np.isinf(counts)
+    if not invalid.any():
         return counts, None, ()
-    if (wrong | ~finite).all():
+    if (invalid | ~finite).all():
         raise FileFormatError(f"{path}: {', '.join(number_of(bad))}: no value is a count")
     problems = number_of({reason: at.any((0, 1)) for reason, at in bad.items()})
-    return np.where(wrong, np.nan, counts), None, _remark(int(wrong.any((0, 1)).sum()), wrong[0, 0].size, problems)
+    return (
+        np.where(invalid, np.nan, counts),
+        None,
+        _remark(int(invalid.any((0, 1)).sum()), invalid[0, 0].size, problems),
+    )
 
 
 def _is_areas(counts: NDArray[Any], fractional: NDArray[Any], finite: NDArray[Any]) -> bool:
@@ -64,6 +68,6 @@ def _is_areas(counts: NDArray[Any], fractional: NDArray[Any], finite: NDArray[An
     return bool(2 * np.count_nonzero(fractional.any((0, 1))) > np.count_nonzero(used))
 
 
-def _remark(lost: int, pixels: int, problems: dict[str, int]) -> tuple[str, ...]:
+def _remark(unusable: int, pixels: int, problems: dict[str, int]) -> tuple[str, ...]:
     why = "; ".join(f"{n} with {reason}" for reason, n in problems.items()) or NO_DATA_CODE
-    return (f"{lost} of {pixels} pixels are not measured, or not by all detectors: {why}",)
+    return (f"{unusable} of {pixels} pixels are not measured, or not by all detectors: {why}",)

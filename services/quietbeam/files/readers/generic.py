@@ -50,9 +50,9 @@ def read_tiff(path: Path, calibration: Path | None, choice: ReadChoice) -> Spect
             values = file.asarray()
     except (tifffile.TiffFileError, ArithmeticError, LookupError) as error:
         raise FileFormatError(f"{path} is no whole TIFF file: {error}") from error
-    lines, kept, remarks = _pages(path, labels)
-    if kept is not None:
-        values = values[kept]
+    lines, pages, remarks = _pages(path, labels)
+    if pages is not None:
+        values = values[pages]
     axes = axes_for(path, values.shape, choice, {2: ("row", "col"), 3: ("line", "row", "col")}.get(values.ndim))
     array = NamedArray(values=values, axes=axes, lines=lines, remarks=remarks)
     return map_of_array(path, array, calibration, choice)
@@ -60,17 +60,17 @@ def read_tiff(path: Path, calibration: Path | None, choice: ReadChoice) -> Spect
 
 def _pages(path: Path, labels: list[str]) -> tuple[tuple[str, ...], list[int] | None, tuple[str, ...]]:
     """Return the lines of the pages, and of our own stack which pages are its raw maps."""
-    said: list[dict[str, Any]] = []
+    descriptions: list[dict[str, Any]] = []
     for label in labels:
         try:
             entry = json.loads(label)
         except ValueError:
             entry = None
-        said.append(entry if isinstance(entry, dict) else {})
-    if said and all({"line", "kind"} <= set(entry) for entry in said):
-        raw = [n for n, entry in enumerate(said) if entry["kind"] == "raw"]
+        descriptions.append(entry if isinstance(entry, dict) else {})
+    if descriptions and all({"line", "kind"} <= set(entry) for entry in descriptions):
+        raw = [n for n, entry in enumerate(descriptions) if entry["kind"] == "raw"]
         remark = f"{path.name} is a result of quietbeam: what is denoised is its raw map, the sum of its detectors"
-        return tuple(str(said[n]["line"]) for n in raw), raw, (remark,)
+        return tuple(str(descriptions[n]["line"]) for n in raw), raw, (remark,)
     names = tuple(line_name(label) for label in labels)
     return (names if all(names) and len(set(names)) == len(names) else ()), None, ()
 
@@ -110,16 +110,16 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     data = file.get(name)
     if isinstance(data, h5py.Dataset):
         return data
-    there: list[str] = []
+    present: list[str] = []
 
-    def note(key: str, item: Any) -> None:
+    def collect(key: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.ndim > 1:
-            there.append(f"{key} {item.shape}")
+            present.append(f"{key} {item.shape}")
 
-    file.visititems(note)
-    example = there[0].split()[0] if there else "entry/data/data"
+    file.visititems(collect)
+    example = present[0].split()[0] if present else "entry/data/data"
     raise InputError(
-        f"{path} has no dataset {name}; arrays in it: {', '.join(there[:12]) or 'none'}. Name one, as in: "
+        f"{path} has no dataset {name}; arrays in it: {', '.join(present[:12]) or 'none'}. Name one, as in: "
         f"{command_line(path, f'--dataset {example}', '--axes row,col,channel')}"
     )
 
@@ -142,7 +142,7 @@ def _spectra(
         source=path.name,
         detectors=tuple(parts[d][0].strip("/") if named else f"det{d + 1}" for d in range(detectors)),
         shape=shape,
-        measured=np.asarray(placed.sum((~spectra.there).astype(int)) == 0) & placed.measured,
+        measured=np.asarray(placed.sum((~spectra.present).astype(int)) == 0) & placed.measured,
         order="assumed",
         remarks=(*spectra.remarks, *energies.remarks, NO_I0),
     )

@@ -37,7 +37,7 @@ class Hdf5Spectra:
         (point, detector, channel).
     cols
         Columns of a row, for datasets with axes ``row`` and ``col``.
-    there
+    present
         (point,) bool. What is not there is not even read: HDF5 fails on a virtual dataset whose source is too short.
     """
 
@@ -49,17 +49,17 @@ class Hdf5Spectra:
         cols: int,
         grain: int,
         itemsize: int,
-        there: BoolArray,
+        present: BoolArray,
     ) -> None:
         self.parts, self.shape, self.cols = tuple(parts), shape, cols
-        self.grain, self.itemsize, self._there = grain, itemsize, there
+        self.grain, self.itemsize, self._present = grain, itemsize, present
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Return numbers (point, detector, channel); 0 for what is not there."""
-        there = self._there[start:stop]
-        if there.all():
+        present = self._present[start:stop]
+        if present.all():
             return self._read(start, stop)
-        ends = np.flatnonzero(np.diff(np.concatenate(([False], there, [False]))))
+        ends = np.flatnonzero(np.diff(np.concatenate(([False], present, [False]))))
         out: npt.NDArray[Any] | None = None
         for first, last in zip(ends[::2].tolist(), ends[1::2].tolist(), strict=True):
             values = self._read(start + first, start + last)
@@ -82,13 +82,13 @@ def _read(data: h5py.Dataset, axes: tuple[str, ...], start: int, stop: int, cols
         rows = slice(start // cols, -(-stop // cols))
         first, ranges = rows.start * cols, {"row": rows}
     values = as_numbers(data[tuple(0 if axis == "-" else ranges.get(axis, slice(None)) for axis in axes)])
-    kept = [axis for axis in axes if axis != "-"]
-    if "detector" not in kept:
-        values, kept = values[..., None], [*kept, "detector"]
-    if "channel" not in kept:
-        values, kept = values[..., None], [*kept, "channel"]
-    target = ["point"] if "point" in kept else ["row", "col"]
-    values = values.transpose([kept.index(axis) for axis in (*target, "detector", "channel")])
+    named = [axis for axis in axes if axis != "-"]
+    if "detector" not in named:
+        values, named = values[..., None], [*named, "detector"]
+    if "channel" not in named:
+        values, named = values[..., None], [*named, "channel"]
+    target = ["point"] if "point" in named else ["row", "col"]
+    values = values.transpose([named.index(axis) for axis in (*target, "detector", "channel")])
     return values.reshape(-1, *values.shape[-2:])[start - first : stop - first]
 
 
@@ -98,14 +98,14 @@ class OpenedSpectra:
 
     Attributes
     ----------
-    there
+    present
         (point,) bool: False for what was never written or lies in a missing file.
     grid
         (row, col) where the datasets have these axes.
     """
 
     source: Hdf5Spectra
-    there: BoolArray
+    present: BoolArray
     grid: tuple[int, int] | None
     remarks: tuple[str, ...]
 
@@ -137,22 +137,22 @@ def open_spectra(path: Path, file: h5py.File, parts: Sequence[tuple[str, tuple[s
     grid = None if "point" in first else (first["row"], first.get("col", 1))
     lengths = [size["point"] for size in sizes] if grid is None else [grid[0] * grid[1]]
     points, cols = min(lengths), 1 if grid is None else grid[1]
-    there, remarks = np.ones(points, bool), []
+    present, remarks = np.ones(points, bool), []
     if max(lengths) > points:
         remarks.append(f"detectors have {points} to {max(lengths)} spectra: those behind the shortest are left out")
     missing = []
     for part, data in found:
         for gap in gaps(data):
-            there[_points_of(gap, part.axes, points, cols)] = False
+            present[_points_of(gap, part.axes, points, cols)] = False
             missing.append(gap.source)
     if missing:
         names = list(dict.fromkeys(missing))
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         remarks.append(
-            f"{int((~there).sum())} pixels are not measured, because data are missing: "
+            f"{int((~present).sum())} pixels are not measured, because data are missing: "
             f"{'; '.join(names[:_MOST_NAMED])}{more}"
         )
-    if not there.any():
+    if not present.any():
         raise FileFormatError(f"{path}: nothing of its spectra is there: {'; '.join(missing[:_MOST_NAMED])}")
     shape = (points, sum(size.get("detector", 1) for size in sizes), first.get("channel", 1))
     source = Hdf5Spectra(
@@ -161,9 +161,9 @@ def open_spectra(path: Path, file: h5py.File, parts: Sequence[tuple[str, tuple[s
         cols=cols,
         grain=max(_grain(data, part.axes, cols) for part, data in found),
         itemsize=max(data.dtype.itemsize for _, data in found),
-        there=there,
+        present=present,
     )
-    return OpenedSpectra(source=source, there=there, grid=grid, remarks=tuple(remarks))
+    return OpenedSpectra(source=source, present=present, grid=grid, remarks=tuple(remarks))
 
 
 def _points_of(gap: Gap, axes: tuple[str, ...], points: int, cols: int) -> BoolArray:

@@ -52,9 +52,9 @@ def read_raw(path: Path, file: h5py.File, calibration: Path | None, choice: Read
     names = [f"data_{letter}" for letter in _DETECTORS if f"data_{letter}" in raw]
     spectra = open_spectra(path, file, [(f"MAPS_RAW/{name}", _AXES) for name in names])
     assert spectra.grid is not None
-    refuse_giants(path, 4 * len(names) * len(spectra.there))
+    refuse_giants(path, 4 * len(names) * len(spectra.present))
     real = raw["realtime"][()].astype(float) if "realtime" in raw else None
-    live, alive = usable_live_time(raw["livetime"][()]) if "livetime" in raw else (None, True)
+    live, live_pixels = usable_live_time(raw["livetime"][()]) if "livetime" in raw else (None, True)
     energies = calibration_of(path, calibration, len(names), None, choice)
     info = MapInfo(
         source=path.name,
@@ -62,7 +62,7 @@ def read_raw(path: Path, file: h5py.File, calibration: Path | None, choice: Read
         shape=spectra.grid,
         live_time_s=live,
         dwell_s=None if real is None else float(np.median(real)),
-        measured=spectra.there.reshape(spectra.grid) & alive,
+        measured=spectra.present.reshape(spectra.grid) & live_pixels,
         order="assumed",
         remarks=(*spectra.remarks, *energies.remarks, "maps are not normalised by I0: the file has none"),
     )
@@ -82,8 +82,8 @@ def read_analysed(
     choice.refuse_others(path, "a file of XRF-Maps", "i0", "energy")
     files = _single_files(path) or [path]
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_hdf5(one)) for one in files]
-        if all(_first(one, _SPECTRA) is not None for one in opened):
+        opened = [stack.enter_context(open_hdf5(file)) for file in files]
+        if all(_first(file, _SPECTRA) is not None for file in opened):
             return _spectra(path, opened, calibration, choice)
         return _areas(path, opened, choice)
 
@@ -93,35 +93,35 @@ def _single_files(path: Path) -> list[Path]:
     match = _SINGLE.search(path.name)
     stem = path.name[: match.start()] if match else path.stem
     numbered = {
-        int(number[1]): one
-        for one in path.parent.iterdir()
-        if (number := _SINGLE.search(one.name)) and one.name[: number.start()] == stem
+        int(number[1]): file
+        for file in path.parent.iterdir()
+        if (number := _SINGLE.search(file.name)) and file.name[: number.start()] == stem
     }
     return [numbered[n] for n in sorted(numbered)]
 
 
 def _spectra(path: Path, files: list[h5py.File], calibration: Path | None, choice: ReadChoice) -> SpectralMap:
-    opened = [open_spectra(path, one, [(_first(one, _SPECTRA).name, _AXES)]) for one in files]
-    shapes = [(one.source.shape[-1], *(one.grid or ())) for one in opened]
+    opened = [open_spectra(path, file, [(_first(file, _SPECTRA).name, _AXES)]) for file in files]
+    shapes = [(part.source.shape[-1], *(part.grid or ())) for part in opened]
     _same(path, shapes)
     spectra = _joined(opened)
     shape = spectra.grid
     assert shape is not None
-    refuse_giants(path, 4 * len(files) * len(spectra.there))
+    refuse_giants(path, 4 * len(files) * len(spectra.present))
     pairs = []
-    for one in files:
-        found = _first(one, ("MAPS/Spectra/Energy_Calibration", "MAPS/energy_calib"))
+    for file in files:
+        found = _first(file, ("MAPS/Spectra/Energy_Calibration", "MAPS/energy_calib"))
         if found is not None:
             pairs.append([float(v) for v in found[:2]])
-    times = [_first(one, ("MAPS/Spectra/Elapsed_Livetime",)) for one in files]
-    live, alive = None, np.ones(shape, bool)
+    times = [_first(file, ("MAPS/Spectra/Elapsed_Livetime",)) for file in files]
+    live, live_pixels = None, np.ones(shape, bool)
     if all(v is not None for v in times):
-        live, alive = usable_live_time(np.stack([v[()] for v in times]))
+        live, live_pixels = usable_live_time(np.stack([v[()] for v in times]))
     real = _first(files[0], ("MAPS/Spectra/Elapsed_Realtime",))
     header = pairs if len(pairs) == len(files) else None
     energies = calibration_of(path, calibration, len(files), header, choice)
     monitor = _monitor(files[0], shape, choice)
-    measured = spectra.there.reshape(shape) & alive
+    measured = spectra.present.reshape(shape) & live_pixels
     info = MapInfo(
         source=path.name,
         detectors=tuple(f"det{d + 1}" for d in range(len(files))),
@@ -141,29 +141,29 @@ def _joined(opened: list[OpenedSpectra]) -> OpenedSpectra:
     """Return the spectra of several files, one detector each, as one source."""
     first = opened[0]
     shape = (first.source.shape[0], len(opened), first.source.shape[2])
-    there = np.logical_and.reduce([one.there for one in opened])
+    present = np.logical_and.reduce([part.present for part in opened])
     source = Hdf5Spectra(
-        [part for one in opened for part in one.source.parts],
+        [dataset for part in opened for dataset in part.source.parts],
         shape,
         cols=first.source.cols,
-        grain=max(one.source.grain for one in opened),
-        itemsize=max(one.source.itemsize for one in opened),
-        there=there,
+        grain=max(part.source.grain for part in opened),
+        itemsize=max(part.source.itemsize for part in opened),
+        present=present,
     )
-    remarks = tuple(dict.fromkeys(remark for one in opened for remark in one.remarks))
-    return OpenedSpectra(source=source, there=there, grid=first.grid, remarks=remarks)
+    remarks = tuple(dict.fromkeys(remark for part in opened for remark in part.remarks))
+    return OpenedSpectra(source=source, present=present, grid=first.grid, remarks=remarks)
 
 
 def _areas(path: Path, files: list[h5py.File], choice: ReadChoice) -> LineMap:
     maps, names = [], []
-    for one in files:
-        group = _first(one, _ANALYSED)
+    for file in files:
+        group = _first(file, _ANALYSED)
         if group is not None:
             values, labels = group["Counts_Per_Sec"][()], group["Channel_Names"][()]
-        elif "MAPS/XRF_roi" in one:
-            values, labels = one["MAPS/XRF_roi"][()], one["MAPS/channel_names"][()]
+        elif "MAPS/XRF_roi" in file:
+            values, labels = file["MAPS/XRF_roi"][()], file["MAPS/channel_names"][()]
         else:
-            raise FileFormatError(f"{path}: {one.filename} holds neither spectra nor maps of lines")
+            raise FileFormatError(f"{path}: {file.filename} holds neither spectra nor maps of lines")
         found = {line_name(label): np.asarray(v) for label, v in zip(labels, values, strict=False)}
         maps.append({name: value for name, value in found.items() if name})
         names.append(set(maps[-1]))

@@ -177,9 +177,9 @@ class MdaSpectra:
         with self._path.open("rb") as stream:
             file = _File(stream)
             for n, at in enumerate(self._at[start:stop]):
-                one = _pixel(self._path, file, at) if at else None
-                if one is not None and one.points == self.shape[2] and set(self._names) <= set(one.detectors):
-                    out[n] = np.stack([one.detectors[name] for name in self._names])
+                pixel = _pixel(self._path, file, at) if at else None
+                if pixel is not None and pixel.points == self.shape[2] and set(self._names) <= set(pixel.detectors):
+                    out[n] = np.stack([pixel.detectors[name] for name in self._names])
         return out
 
 
@@ -221,34 +221,38 @@ def _read(path: Path, file: _File, calibration: Path | None, choice: ReadChoice)
     shape = len(rows), first.points
     refuse_giants(path, 4 * shape[0] * shape[1] * len(names))
     at = np.zeros(shape, np.int64)
-    beside: dict[str, Any] = {name: np.full(shape, np.nan) for name in first.detectors}
+    scalers: dict[str, Any] = {name: np.full(shape, np.nan) for name in first.detectors}
     positions = np.full((2, *shape), np.nan)
     for r, row in enumerate(rows):
         if row is None:
             continue
         n = min(row.done, row.points, shape[1])
-        for name in beside:
-            beside[name][r, :n] = row.detectors.get(name, np.full(n, np.nan))[:n]
+        for name in scalers:
+            scalers[name][r, :n] = row.detectors.get(name, np.full(n, np.nan))[:n]
         at[r, :n] = row.below[:n]
         if row.positions:
             positions[1, r, :n] = row.positions[0][:n]
         positions[0, r, :n] = top.positions[0][r] if rank == 3 and top.positions else 0.0
     placement = _placement(shape, positions, top if rank == 3 else None, first, choice)
     measured = (at > 0) & np.array([row is not None for row in rows])[:, None]
-    entries = {**(file.extra(extra_at) if extra_at else {}), **beside}
+    entries = {**(file.extra(extra_at) if extra_at else {}), **scalers}
     live, real, pairs = xmap_entries(entries, len(names)) or (None, None, None)
-    labels = {first.descriptions[name]: v for name, v in beside.items() if first.descriptions[name]} | beside
-    usual = [first.descriptions[n] or n for n in beside if _MONITOR.search(first.descriptions[n]) or _MONITOR.search(n)]
+    labels = {first.descriptions[name]: v for name, v in scalers.items() if first.descriptions[name]} | scalers
+    usual = [
+        first.descriptions[n] or n for n in scalers if _MONITOR.search(first.descriptions[n]) or _MONITOR.search(n)
+    ]
 
     def grid(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return placement.sum(np.nan_to_num(values).ravel())
 
-    there = np.asarray(placement.sum(measured.ravel().astype(int)) > 0)
-    monitor = choose_i0({n: grid(v) for n, v in labels.items()}, lambda n: n in usual, choice.i0, there)
+    present = np.asarray(placement.sum(measured.ravel().astype(int)) > 0)
+    monitor = choose_i0({n: grid(v) for n, v in labels.items()}, lambda n: n in usual, choice.i0, present)
     energies = calibration_of(path, calibration, len(names), pairs, choice)
-    live_time, alive = (None, True) if live is None else usable_live_time(np.stack([grid(one) for one in live]))
+    live_time, live_pixels = (
+        (None, True) if live is None else usable_live_time(np.stack([grid(values) for values in live]))
+    )
     if monitor.measured is not None:
-        there &= monitor.measured
+        present &= monitor.measured
     info = MapInfo(
         source=path.name,
         detectors=tuple(f"det{m[1] if (m := _MCA.search(name)) else d + 1}" for d, name in enumerate(names)),
@@ -256,7 +260,7 @@ def _read(path: Path, file: _File, calibration: Path | None, choice: ReadChoice)
         live_time_s=live_time,
         i0=monitor.i0,
         dwell_s=None if real is None else float(np.nanmedian(real)),
-        measured=there & alive,
+        measured=present & live_pixels,
         axes=placement.axes,
         order=placement.order,
         remarks=(*placement.remarks, *energies.remarks, monitor.remark),

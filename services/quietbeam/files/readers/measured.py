@@ -114,7 +114,7 @@ def _read_npz(
     scalers = {name: v for name, v in arrays.items() if v.shape == (rows, cols) and v.dtype.kind in "iuf"}
     monitor = choose_i0(scalers, lambda name: name in _MONITORS, choice.i0)
     energies = calibration_of(path, calibration, detectors, pairs, choice)
-    live_time, alive = (None, None) if live is None else usable_live_time(live)
+    live_time, live_pixels = (None, None) if live is None else usable_live_time(live)
     info = MapInfo(
         source=path.name,
         detectors=tuple(f"det{d + 1}" for d in range(detectors)),
@@ -122,7 +122,7 @@ def _read_npz(
         live_time_s=live_time,
         i0=monitor.i0,
         dwell_s=None if real is None else float(np.median(real)),
-        measured=_all_of((rows, cols), monitor.measured, alive),
+        measured=_all_of((rows, cols), monitor.measured, live_pixels),
         order="assumed",
         remarks=(*energies.remarks, monitor.remark),
     )
@@ -165,16 +165,16 @@ def _read_points(
     if offsets is not None and widths is not None:
         pairs = [[1e-3 * float(o[0]), 1e-3 * float(w[0])] for o, w in zip(offsets, widths, strict=True)]
     energies = calibration_of(path, calibration, spectra.shape[1], pairs, choice)
-    live_time, alive = None, None
+    live_time, live_pixels = None, None
     if live is not None:
-        live_time, alive = usable_live_time(np.stack([placed.sum(one) for one in live]))
+        live_time, live_pixels = usable_live_time(np.stack([placed.sum(values) for values in live]))
     info = MapInfo(
         source=path.name,
         detectors=tuple(f"det{d + 1}" for d in range(spectra.shape[1])),
         shape=placed.shape,
         live_time_s=live_time,
         dwell_s=None if real is None else float(np.median(real)),
-        measured=_all_of(placed.shape, placed.measured, alive),
+        measured=_all_of(placed.shape, placed.measured, live_pixels),
         axes=placed.axes,
         order=placed.order,
         remarks=(*placed.remarks, *energies.remarks, "maps are not normalised by I0: the file has none"),

@@ -190,7 +190,7 @@ def _events(data: Any, layout: Sequence[str], signal: int, groups: int) -> tuple
                 values.astype(np.uint32),
             )
         )
-    return tuple(np.concatenate([one[k] for one in found]) for k in range(4))
+    return tuple(np.concatenate([part[k] for part in found]) for k in range(4))
 
 
 def _places(axes: Sequence[dict[str, Any]], layout: Sequence[str]) -> Axes | None:

@@ -39,7 +39,7 @@ def choose_i0(
     scalers: Mapping[str, Any],
     is_usual: Callable[[str], bool],
     wanted: str = "",
-    there: BoolArray | None = None,
+    present: BoolArray | None = None,
 ) -> Monitor:
     """Choose I0 among scalers (row, col) by name.
 
@@ -49,7 +49,7 @@ def choose_i0(
         Tells names that are I0 unless the user says otherwise; the first is taken.
     wanted
         A name, or ``none``.
-    there
+    present
         (row, col) bool: pixels that were measured, the others are not counted.
 
     Raises
@@ -74,13 +74,13 @@ def choose_i0(
             f"none of the scalers is known as I0 ({listed}): choose it with --i0 NAME" if names else "the file has none"
         )
         return Monitor(i0=None, measured=None, remark=f"maps are not normalised by I0: {why}")
-    values, good = usable_i0(np.asarray(scalers[name]))
-    if not good.any():
+    values, valid = usable_i0(np.asarray(scalers[name]))
+    if not valid.any():
         return Monitor(
             i0=None,
             measured=None,
             remark=f"MAPS ARE NOT NORMALISED: I0 ({name}) is nowhere positive; choose another scaler with --i0 NAME",
         )
-    lost = int(np.count_nonzero(~good if there is None else ~good & there))
-    cost = f"; it is not positive in {lost} pixels, which are not measured" if lost else ""
-    return Monitor(i0=values, measured=good, remark=f"I0 is {name}{cost}")
+    invalid = int(np.count_nonzero(~valid if present is None else ~valid & present))
+    cost = f"; it is not positive in {invalid} pixels, which are not measured" if invalid else ""
+    return Monitor(i0=values, measured=valid, remark=f"I0 is {name}{cost}")

@@ -53,7 +53,7 @@ def read_oina(path: Path, file: h5py.File, calibration: Path | None, choice: Rea
         source=path.name,
         detectors=("det1",),
         shape=(rows, cols),
-        measured=placed.measured & (placed.sum((~spectra.there).astype(int)) == 0),
+        measured=placed.measured & (placed.sum((~spectra.present).astype(int)) == 0),
         axes=places,
         order="assumed",
         remarks=(*spectra.remarks, *energies.remarks, NO_I0),
@@ -64,14 +64,14 @@ def read_oina(path: Path, file: h5py.File, calibration: Path | None, choice: Rea
 def nxdata_groups(file: h5py.File, below: str = "") -> dict[str, list[h5py.Group]]:
     """Return the NXdata groups whose signal may be spectra, by entry, each dataset once."""
     found: dict[str, list[h5py.Group]] = {}
-    seen: set[Any] = set()
+    addresses: set[Any] = set()
 
     def search(group: h5py.Group, entry: str, depth: int) -> None:
         signal = _signal(group)
         if signal is not None:
             key = (signal.file.filename, h5py.h5o.get_info(signal.id).addr)
-            if key not in seen:
-                seen.add(key)
+            if key not in addresses:
+                addresses.add(key)
                 found.setdefault(entry, []).append(group)
         for name in group if depth < _DEEPEST else ():
             child = group.get(name)
@@ -123,8 +123,8 @@ def read_nxdata(path: Path, file: h5py.File, calibration: Path | None, choice: R
         )
     placed = in_order(points, shape, snake=bool(choice.snake))
     pairs = [_energies(groups[n], channels) for n in same]
-    known = [pair for pair in pairs if pair is not None]
-    header = (known * detectors if len(known) == 1 else known) if len(known) == len(same) else None
+    calibrated = [pair for pair in pairs if pair is not None]
+    header = (calibrated * detectors if len(calibrated) == 1 else calibrated) if len(calibrated) == len(same) else None
     energies = calibration_of(path, calibration, detectors, header, choice)
     names = tuple(groups[n].name.rpartition("/")[2] for n in same)
     remarks = [f"{entry or 'the file'} was read"]
@@ -133,7 +133,7 @@ def read_nxdata(path: Path, file: h5py.File, calibration: Path | None, choice: R
         source=path.name,
         detectors=names if len(set(names)) == detectors else tuple(f"det{d + 1}" for d in range(detectors)),
         shape=shape,
-        measured=placed.measured & (placed.sum((~spectra.there).astype(int)) == 0),
+        measured=placed.measured & (placed.sum((~spectra.present).astype(int)) == 0),
         axes=_places(groups[0], shape),
         order="assumed",
         remarks=(*remarks, *spectra.remarks, *energies.remarks, NO_I0),

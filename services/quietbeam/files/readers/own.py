@@ -30,7 +30,7 @@ WANTED = (
     "and may hold `lines`, `detectors`, `i0`, `live_time_s`, `measured`"
 )
 
-_BESIDE = ("counts", "lines", "detectors", "i0", "live_time_s", "measured", "positions", "dwell_s")
+_COMPANIONS = ("counts", "lines", "detectors", "i0", "live_time_s", "measured", "positions", "dwell_s")
 _DEEPEST = 8
 """Groups in groups that are searched: links may lead in a circle."""
 
@@ -70,16 +70,16 @@ def read_hdf5(path: Path, file: h5py.File) -> MapFile | None:
     if group is None:
         return None
     refuse_missing_filters(path, group["counts"])
-    arrays = {name: group[name][()] for name in _BESIDE if isinstance(group.get(name), h5py.Dataset)}
+    arrays = {name: group[name][()] for name in _COMPANIONS if isinstance(group.get(name), h5py.Dataset)}
     map_file = _from_arrays(arrays, {**group.attrs, **group["counts"].attrs}, path)
     missing = gaps(group["counts"])
     if not missing:
         return map_file
-    there = np.ones(map_file.counts.shape[2:], bool) if map_file.measured is None else map_file.measured.copy()
+    measured = np.ones(map_file.counts.shape[2:], bool) if map_file.measured is None else map_file.measured.copy()
     for gap in missing:
-        there[gap.begin[2] : gap.end[2], gap.begin[3] : gap.end[3]] = False
-    said = f"pixels are not measured, because data are missing: {'; '.join(dict.fromkeys(g.source for g in missing))}"
-    return replace(map_file, measured=there, remark="; ".join(filter(None, (map_file.remark, said))))
+        measured[gap.begin[2] : gap.end[2], gap.begin[3] : gap.end[3]] = False
+    remark = f"pixels are not measured, because data are missing: {'; '.join(dict.fromkeys(g.source for g in missing))}"
+    return replace(map_file, measured=measured, remark="; ".join(filter(None, (map_file.remark, remark))))
 
 
 def read_zarr(path: Path) -> MapFile:
@@ -96,7 +96,7 @@ def read_zarr(path: Path) -> MapFile:
     if "counts" not in group:
         raise FileFormatError(f"{path} holds no array `counts` but {', '.join(group) or 'nothing'}; {WANTED}")
     attributes |= attributes.pop("info", {})
-    names = [n for n in _BESIDE if n in group]
+    names = [n for n in _COMPANIONS if n in group]
     if attributes.get("has_i0") is False and "i0" in names:
         names.remove("i0")
     if attributes.get("has_live_time") is False and "live_time_s" in names:
@@ -123,12 +123,12 @@ def _from_result(path: Path, file: h5py.File) -> MapFile:
     measured = file["entry/measured"][()].astype(bool)
     found = published(path.name, raw["data"][()], _strings(raw["line_names"][()]), measured, evidence)
     order = _text(file, "entry/pixel_order")
-    known = {"uid": _text(file, "entry/run_uid"), "plan": _text(file, "entry/plan")}
+    metadata = {"uid": _text(file, "entry/run_uid"), "plan": _text(file, "entry/plan")}
     return replace(
         found,
         axes=_axes_of_result(file),
         order=PixelOrder(order).value if order else "",
-        metadata={name: text for name, text in known.items() if text},
+        metadata={name: text for name, text in metadata.items() if text},
     )
 
 
@@ -139,14 +139,14 @@ def _text(file: h5py.File, name: str) -> str:
 def _axes_of_result(file: h5py.File) -> Axes | None:
     """Return the axes of a NeXus file that we wrote; None where they are indices."""
     row, col = file["entry/raw/row"], file["entry/raw/col"]
-    units, names = str(col.attrs.get("units", "")), tuple(str(one.attrs.get("long_name", "")) for one in (row, col))
+    units, names = str(col.attrs.get("units", "")), tuple(str(axis.attrs.get("long_name", "")) for axis in (row, col))
     if units in ("", "pixel") and "entry/positions" not in file:
         return None
-    even = [even_step(one[()]) for one in (row, col)]
+    even = [even_step(axis[()]) for axis in (row, col)]
     positions = None
     if "entry/positions" in file:
         positions = np.stack([file[f"entry/positions/{name}"][()] for name in ("row", "col")])
-    known = all(one is not None or len(axis) == 1 for one, axis in zip(even, (row, col), strict=True))
+    known = all(found is not None or len(axis) == 1 for found, axis in zip(even, (row, col), strict=True))
     return Axes(
         origin=(float(row[0]), float(col[0])),
         step=(even[0][1] if even[0] else 0.0, even[1][1] if even[1] else 0.0) if known and any(even) else None,
@@ -206,41 +206,41 @@ def _from_arrays(arrays: Mapping[str, Any], attributes: Mapping[str, Any], path:
     i0, measured = (_pixels(path, name, arrays, (*pixels,)) for name in ("i0", "measured"))
     full = (detectors, *pixels)
     live = _pixels(path, "live_time_s", arrays, full, (*pixels,))
-    known = {k: v for k, v in attributes.items() if k in keep and v is not None}
+    metadata = {k: v for k, v in attributes.items() if k in keep and v is not None}
     if "dwell_s" in arrays:
-        known["dwell_s"] = float(arrays["dwell_s"])
-    there = [] if measured is None else [measured.astype(bool)]
+        metadata["dwell_s"] = float(arrays["dwell_s"])
+    masks = [] if measured is None else [measured.astype(bool)]
     if usable is not None:
-        there.append(usable)
+        masks.append(usable)
     if i0 is not None:
-        monitor = choose_i0({"i0": i0}, lambda _: True, there=there[0] if there else None)
-        i0, known["i0"] = monitor.i0, "i0" if monitor.i0 is not None else "none"
+        monitor = choose_i0({"i0": i0}, lambda _: True, present=masks[0] if masks else None)
+        i0, metadata["i0"] = monitor.i0, "i0" if monitor.i0 is not None else "none"
         if monitor.measured is None or not monitor.measured.all():
             remarks += (monitor.remark,)
-            there += [] if monitor.measured is None else [monitor.measured]
+            masks += [] if monitor.measured is None else [monitor.measured]
     if live is not None:
-        live, alive, said = _live_time(np.broadcast_to(live, full))
-        there, remarks = [*there, alive] if not alive.all() else there, remarks + said
+        live, live_pixels, live_remarks = _live_time(np.broadcast_to(live, full))
+        masks, remarks = [*masks, live_pixels] if not live_pixels.all() else masks, remarks + live_remarks
     return MapFile(
         counts=counts,
         lines=lines,
         detectors=_strings(arrays.get("detectors", attributes.get("detectors"))),
         i0=i0,
         live_time_s=live,
-        measured=np.logical_and.reduce(there) if there else None,
-        metadata=known,
+        measured=np.logical_and.reduce(masks) if masks else None,
+        metadata=metadata,
         remark="; ".join(remarks),
         axes=_axes(arrays, attributes, (pixels[0], pixels[1])),
-        order=next((known for known in ORDERS if known == attributes.get("order")), ""),
+        order=next((order for order in ORDERS if order == attributes.get("order")), ""),
     )
 
 
 def _live_time(live: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.bool_], tuple[str, ...]]:
     """Return live times (detector, row, col), where a detector was alive, and a remark if none ever was."""
-    values, alive = usable_live_time(live)
-    if alive.any():
-        return values, alive, ()
-    return None, np.ones_like(alive), ("live times are nowhere positive, and were left out",)
+    values, live_pixels = usable_live_time(live)
+    if live_pixels.any():
+        return values, live_pixels, ()
+    return None, np.ones_like(live_pixels), ("live times are nowhere positive, and were left out",)
 
 
 def _axes(arrays: Mapping[str, Any], attributes: Mapping[str, Any], shape: tuple[int, int]) -> Axes | None:

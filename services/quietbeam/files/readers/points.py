@@ -44,9 +44,9 @@ class Placement:
     @property
     def measured(self) -> BoolArray:
         """(row, col): True where a point lies."""
-        there = np.zeros(self.shape[0] * self.shape[1], bool)
-        there[self.pixels[self.pixels >= 0]] = True
-        return there.reshape(self.shape)
+        measured = np.zeros(self.shape[0] * self.shape[1], bool)
+        measured[self.pixels[self.pixels >= 0]] = True
+        return measured.reshape(self.shape)
 
     def sum(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the sums (row, col, ...) of (point, ...); integers stay exact."""
@@ -161,8 +161,8 @@ def _grid(slow: Float64Array, fast: Float64Array) -> tuple[npt.NDArray[np.intp],
     for col in _columns(fast, row):
         cols = int(col.max()) + 1
         pixels = row * cols + col
-        alone = rows * cols <= 4 * len(pixels) + 8 and len(np.unique(pixels)) == len(pixels)
-        if alone and (best is None or cols < best[1][1]):
+        one_each = rows * cols <= 4 * len(pixels) + 8 and len(np.unique(pixels)) == len(pixels)
+        if one_each and (best is None or cols < best[1][1]):
             best = pixels, (rows, cols)
     return best
 
@@ -230,8 +230,11 @@ def _axes(placed: Placement, slow: Float64Array, fast: Float64Array, names: tupl
     rows, cols = placed.shape
     positions = np.full((2, rows * cols), np.nan)
     n = min(len(placed.pixels), len(slow), len(fast))
-    there = placed.pixels[:n] >= 0
-    positions[0, placed.pixels[:n][there]], positions[1, placed.pixels[:n][there]] = slow[:n][there], fast[:n][there]
+    placed_points = placed.pixels[:n] >= 0
+    positions[0, placed.pixels[:n][placed_points]], positions[1, placed.pixels[:n][placed_points]] = (
+        slow[:n][placed_points],
+        fast[:n][placed_points],
+    )
     return axes_of(positions.reshape(2, rows, cols), names)
 
 
@@ -246,9 +249,9 @@ def axes_of(positions: Float64Array, names: tuple[str, str] = ("", ""), units: s
         float(np.nanmedian(line)) if not np.isnan(line).all() else np.nan
         for line in (positions[0][0], positions[1][:, 0])
     ]
-    steps = [0.0 if one is None else one[1] for one in found]
-    origin = [place if one is None else one[0] for place, one in zip(first, found, strict=True)]
-    even = all(one is not None or length == 1 for one, length in zip(found, positions.shape[1:], strict=True))
+    steps = [0.0 if axis is None else axis[1] for axis in found]
+    origin = [start if axis is None else axis[0] for start, axis in zip(first, found, strict=True)]
+    even = all(axis is not None or length == 1 for axis, length in zip(found, positions.shape[1:], strict=True))
     return Axes(
         origin=(origin[0], origin[1]) if np.isfinite(origin).all() else None,
         step=(steps[0], steps[1]) if even and any(steps) else None,

@@ -62,7 +62,7 @@ def _spectra(
     monitor = _monitor(group, placement, choice)
     header = [list(DEFAULT_CALIBRATION)] * len(names)
     energies = calibration_of(path, calibration, len(names), header, choice, assumed=True)
-    measured = np.asarray(placement.sum(spectra.there.astype(int)) > 0)
+    measured = np.asarray(placement.sum(spectra.present.astype(int)) > 0)
     info = MapInfo(
         source=path.name,
         detectors=tuple(names),

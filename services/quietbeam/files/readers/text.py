@@ -43,13 +43,13 @@ def read_text(path: Path, choice: ReadChoice) -> LineMap:
     header, table = _table(path, rows)
     places = _places([name.lower() for name in header])
     lines = {n: line_name(name) for n, name in enumerate(header) if n not in places}  # y is no yttrium beside x
-    kept = {n: line for n, line in lines.items() if line and list(lines.values()).count(line) == 1}
-    if not kept:
+    mapped = {n: line for n, line in lines.items() if line and list(lines.values()).count(line) == 1}
+    if not mapped:
         raise FileFormatError(
             f"{path} is text without a header that names lines as Fe_Ka, Fe_K or Fe; it has {', '.join(header[:12])}"
         )
     placed = _place(path, [name.lower() for name in header], table, choice)
-    values = table[:, list(kept)]
+    values = table[:, list(mapped)]
     broken = np.asarray(~np.isfinite(values).all(axis=1))
     where = np.where(broken, 0.0, 1.0)
     counts = np.moveaxis(placed.sum(np.where(broken[:, None], 0.0, values)), -1, 0)[None]
@@ -69,7 +69,7 @@ def read_text(path: Path, choice: ReadChoice) -> LineMap:
         order=placed.order,
         remarks=(*placed.remarks, *remarks, NO_I0),
     )
-    return LineMap(info=info, lines=tuple(kept.values()), counts=counts, measured=measured)
+    return LineMap(info=info, lines=tuple(mapped.values()), counts=counts, measured=measured)
 
 
 def _places(names: list[str]) -> tuple[int, ...]:

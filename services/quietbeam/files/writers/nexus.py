@@ -128,10 +128,10 @@ def _write_positions(entry: h5py.Group, content: NexusMaps) -> None:
 def _write_evidence(group: h5py.Group, evidence: RunEvidence | None) -> None:
     lines = [] if evidence is None else evidence.to_dict()["lines"]
     for name, line in zip(unlike_names([line["line"] for line in lines], group_name), lines, strict=True):
-        one = _group(group, name, "NXcollection")
+        axis = _group(group, name, "NXcollection")
         for key, value in line.items():
             if value is not None:
-                one.attrs[key] = json.dumps(value) if isinstance(value, dict) else value
+                axis.attrs[key] = json.dumps(value) if isinstance(value, dict) else value
 
 
 def _write_process(process: h5py.Group, content: NexusMaps) -> None:

@@ -156,8 +156,8 @@ def _get(doc: Mapping[str, Any], name: str, key: str, kind: type | tuple[type, .
     value = doc.get(key)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         wanted = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-        there = "is missing" if key not in doc else f"is {type(value).__name__}"
-        raise DocumentError(f"{name}: entry {key!r} {there}, expected {wanted}")
+        found = "is missing" if key not in doc else f"is {type(value).__name__}"
+        raise DocumentError(f"{name}: entry {key!r} {found}, expected {wanted}")
     return value
 
 
@@ -287,7 +287,7 @@ def _datum_page(doc: dict[str, Any]) -> Datums:
         raise DocumentError(f"datum_page: datum_kwargs must hold one value per datum_id ({len(ids)})")
     return Datums(
         resource=_uid(doc, "datum_page", "resource"),
-        parameters={str(one): {k: column[i] for k, column in columns.items()} for i, one in enumerate(ids)},
+        parameters={str(datum_id): {k: column[i] for k, column in columns.items()} for i, datum_id in enumerate(ids)},
     )
 
 

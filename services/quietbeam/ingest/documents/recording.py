@@ -56,7 +56,7 @@ class Recorder:
             raise InputError(f"{path} cannot be written: {error.strerror}") from error
         self._gzip = gzip.GzipFile(fileobj=self._file, mode="wb") if path.suffix == ".gz" else None
         self._json = ".jsonl" in path.suffixes
-        self._known: dict[str, str] = {}
+        self._run_by_uid: dict[str, str] = {}
         self._streams: dict[str, str] = {}
         self._events: dict[str, dict[str, set[int]]] = {}
         self.documents = self.refused = self.without_start = 0
@@ -64,7 +64,7 @@ class Recorder:
         self.gaps: list[str] = []
         """Sentences on ended runs of which fewer events came than their stop documents announce."""
 
-    def take(self, name: str, payload: bytes) -> None:
+    def record(self, name: str, payload: bytes) -> None:
         """Take one document as it came from a transport, if its run began while this recorded."""
         try:
             doc = codec.unpack(payload)
@@ -90,14 +90,14 @@ class Recorder:
             self.gaps += _gaps(run, doc, self._events.pop(run, {}))
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
-        own = str(doc.get("uid", ""))
+        uid = str(doc.get("uid", ""))
         if name == "start":
-            self._known[own] = own
-            return own
+            self._run_by_uid[uid] = uid
+            return uid
         for key in ("run_start", "descriptor", "resource", "stream_resource"):
-            if run := self._known.get(str(doc.get(key, ""))):
+            if run := self._run_by_uid.get(str(doc.get(key, ""))):
                 if name in ("descriptor", "resource", "stream_resource"):
-                    self._known[own] = run
+                    self._run_by_uid[uid] = run
                 return run
         return ""
 
@@ -261,14 +261,14 @@ def renewed(documents: Sequence[Recorded]) -> list[Recorded]:
             head, slash, tail = value.partition("/")
             return new[value] if value in new else f"{new[head]}{slash}{tail}" if head in new else value
         if isinstance(value, Mapping):
-            return {change(key): change(one) for key, one in value.items()}
-        return [change(one) for one in value] if isinstance(value, list | tuple) else value
+            return {change(key): change(item) for key, item in value.items()}
+        return [change(item) for item in value] if isinstance(value, list | tuple) else value
 
     def later(doc: dict[str, Any]) -> dict[str, Any]:
         times = doc.get("time")
         if isinstance(times, int | float):
             return doc | {"time": times + shift}
-        return doc | {"time": [one + shift for one in times]} if isinstance(times, list) else doc
+        return doc | {"time": [item + shift for item in times]} if isinstance(times, list) else doc
 
     return [(name, later(change(doc))) for name, doc in documents]
 

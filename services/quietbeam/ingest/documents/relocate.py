@@ -32,14 +32,14 @@ def relocate(recorded: Sequence[Recorded], folders: Sequence[Path]) -> list[Reco
     InputError
         Several files fit equally well; the message names them.
     """
-    there: dict[str, list[Path]] | None = None
+    by_name: dict[str, list[Path]] | None = None
 
     def found(path: Path) -> Path | None:
-        nonlocal there
+        nonlocal by_name
         if path.exists():
             return None
-        there = _files(folders) if there is None else there
-        return _best(path, there.get(path.name, []))
+        by_name = _files(folders) if by_name is None else by_name
+        return _best(path, by_name.get(path.name, []))
 
     def moved(name: str, doc: dict[str, Any]) -> dict[str, Any]:
         if name == "stream_resource" and "uri" in doc:
@@ -57,11 +57,11 @@ def relocate(recorded: Sequence[Recorded], folders: Sequence[Path]) -> list[Reco
 def _files(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """Return the HDF5 files below folders by name."""
     files: dict[str, list[Path]] = {}
-    seen = 0
+    n_files = 0
     for top in folders:
         for folder, _, names in os.walk(top):
-            seen += len(names)
-            if seen > _MOST_FILES:
+            n_files += len(names)
+            if n_files > _MOST_FILES:
                 log.warning("relocation_stopped", folder=str(top), files=_MOST_FILES)
                 return files
             for name in names:
@@ -72,11 +72,13 @@ def _files(folders: Sequence[Path]) -> dict[str, list[Path]]:
 
 def _best(path: Path, candidates: Sequence[Path]) -> Path | None:
     """Return the file whose path ends like the recorded one, for as many folders as possible."""
-    unique = list({one.resolve(): one for one in candidates}.values())
+    unique = list({candidate.resolve(): candidate for candidate in candidates}.values())
     if not unique:
         return None
-    same = [len(list(takewhile(lambda pair: pair[0] == pair[1], _from_the_end(path, one)))) for one in unique]
-    best = [one for one, n in zip(unique, same, strict=True) if n == max(same)]
+    same = [
+        len(list(takewhile(lambda pair: pair[0] == pair[1], _from_the_end(path, candidate)))) for candidate in unique
+    ]
+    best = [candidate for candidate, n in zip(unique, same, strict=True) if n == max(same)]
     if len(best) > 1:
         raise InputError(
             f"{path} is not there, and may be any of {', '.join(map(str, best[:4]))}: "

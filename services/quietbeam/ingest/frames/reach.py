@@ -51,9 +51,9 @@ class FileReach:
 
     def _mapped(self, text: str) -> str:
         announced = PurePosixPath(text)
-        for theirs, ours in self._path_map:
-            if announced.is_relative_to(theirs):
-                return str(ours / announced.relative_to(theirs))
+        for remote, local in self._path_map:
+            if announced.is_relative_to(remote):
+                return str(local / announced.relative_to(remote))
         return text
 
     def check(self, file: h5py.File, name: str, depth: int = 0) -> None:
@@ -94,12 +94,12 @@ class FileReach:
                 "installed; install its plugin and set HDF5_PLUGIN_PATH"
             )
         for external, _, _ in data.external or ():
-            self.path_of(str(_beside(file, external)))
+            self.path_of(str(_relative_to(file, external)))
         for source in data.virtual_sources() if data.is_virtual else ():
             if source.file_name == ".":
                 self.check(file, source.dset_name, depth + 1)
             elif "%" in source.file_name:  # a series of numbered files
-                path = _beside(file, source.file_name)
+                path = _relative_to(file, source.file_name)
                 self.path_of(str(path.parent))
                 for found in path.parent.glob("*"):
                     if found.is_symlink():
@@ -108,7 +108,7 @@ class FileReach:
                 self._check_file(file, source.file_name, source.dset_name, depth)
 
     def _check_file(self, file: h5py.File, name: str, inside: str, depth: int) -> None:
-        path = self.path_of(str(_beside(file, name)))
+        path = self.path_of(str(_relative_to(file, name)))
         if not path.exists():
             return  # its part is not measured as long as it is missing
         try:
@@ -120,7 +120,7 @@ class FileReach:
             raise DataNotReadyError(f"{path} cannot be read yet: {error}") from error
 
 
-def _beside(file: h5py.File, name: str) -> Path:
+def _relative_to(file: h5py.File, name: str) -> Path:
     """Return the path of a file that another one names, relative to that one."""
     return Path(file.filename).resolve().parent / name
 

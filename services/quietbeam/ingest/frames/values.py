@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from quietbeam.core.errors import DocumentError
-from quietbeam.core.model.evidence import Kind
+from quietbeam.core.model.evidence import CountKind
 from quietbeam.core.model.not_measured import I0_NOT_POSITIVE, usable_areas, usable_counts
 from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray, NumericArray
 
@@ -104,7 +104,7 @@ def _exact(layout: Layout, role: str, part: NumericArray) -> tuple[NumericArray,
     return exact_position(part.reshape(-1), slow if role == "slow" else fast)
 
 
-def exact_counts(values: NumericArray, kind: Kind) -> tuple[NumericArray, BoolArray, dict[str, int]]:
+def exact_counts(values: NumericArray, kind: CountKind) -> tuple[NumericArray, BoolArray, dict[str, int]]:
     """Convert (frame, detector, line) to uint32 without rounding (areas: float32).
 
     Returns
@@ -137,10 +137,10 @@ def exact_live_time(values: NumericArray) -> tuple[FloatArray, BoolArray, dict[s
     """Convert (frame, detector) live times to float32; 0 for a dead detector, a frame needs one that is not dead."""
     _require_numbers(values, "live times are", "numbers")
     live = values.astype(np.float32)
-    alive = np.isfinite(live) & (live > 0)
-    good: BoolArray = np.asarray(alive.any(axis=1))
+    counting = np.isfinite(live) & (live > 0)
+    good: BoolArray = np.asarray(counting.any(axis=1))
     return (
-        np.where(alive, live, 0).astype(np.float32),
+        np.where(counting, live, 0).astype(np.float32),
         good,
         _frames_by_problem({"live times that are all zero": ~good}),
     )

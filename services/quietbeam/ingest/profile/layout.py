@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from quietbeam.core.errors import ProfileError
-from quietbeam.core.model.evidence import Kind
+from quietbeam.core.model.evidence import CountKind
 from quietbeam.core.model.types import NumericArray
 
 from ..documents.model import Descriptor
@@ -96,7 +96,7 @@ class Layout:
 
     profile_name: str
     profile_description: str = ""
-    kind: Kind = "counts"
+    kind: CountKind = "counts"
     stream_pattern: re.Pattern[str]
     geometry: Geometry
     lines: tuple[str, ...]

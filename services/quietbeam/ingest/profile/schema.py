@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from quietbeam.core.errors import ProfileError
-from quietbeam.core.model.evidence import Kind
+from quietbeam.core.model.evidence import CountKind
 from quietbeam.core.settings import configs_dir
 
 from .sections import CountsSection, GeometrySection, I0Section, LiveTimeSection, check_groups
@@ -25,7 +25,7 @@ class BeamlineProfile(Section):
     description: str = ""
     match: Mapping[str, Any] = Field(default_factory=dict)
     stream: str = Field(default="primary", description="Name of the stream with the counts, or a pattern for names.")
-    kind: Kind = "counts"
+    kind: CountKind = "counts"
     counts: CountsSection
     i0: I0Section | None = None
     live_time_s: LiveTimeSection | None = None

@@ -104,12 +104,12 @@ def excited_lines(
         for line in lines
         if energies[line] >= beam_kev
     ]
-    kept = tuple(line for line in lines if energies[line] < beam_kev)
-    if not kept:
+    excited = tuple(line for line in lines if energies[line] < beam_kev)
+    if not excited:
         raise ProfileError(f"profile {resolved.name!r}: {'; '.join(notes)}; no line is left")
     if section.method == "windows":
-        notes += [f"the window of {line} holds peak of {other}" for line, other in overlaps(kept)]
-    return kept, tuple(notes)
+        notes += [f"the window of {line} holds peak of {other}" for line, other in overlaps(excited)]
+    return excited, tuple(notes)
 
 
 def beam_energy_kev(resolved: ResolvedProfile, descriptor: Descriptor) -> float:

@@ -70,7 +70,7 @@ class CheckedRows(RowAssembler):
             So many are off that the order is wrong.
         """
         if isinstance(cols, slice):
-            if self.order.check_one(row, cols.start, float(slow[0]), float(fast[0])):
+            if self.order.check_frame(row, cols.start, float(slow[0]), float(fast[0])):
                 if row in self._off:
                     self._off[row].discard(cols.start)
                 return

@@ -153,10 +153,10 @@ class GridAssembler:
     def store(self, now: float) -> None:
         """Write all samples, but no row of the map."""
         if self._samples is not None:
-            self._take_in(self._samples.flush(now, everything=True))
+            self._locate_blocks(self._samples.flush(now, everything=True))
         self._changed_rows |= set(range(self._geometry.shape[0]))
 
-    def _take_in(self, blocks: list[int]) -> None:
+    def _locate_blocks(self, blocks: list[int]) -> None:
         """Find the cells of blocks that were written."""
         self._new_blocks += blocks
         while self._new_blocks:
@@ -167,7 +167,7 @@ class GridAssembler:
         """Write the samples that are due, then the rows of the map that they change."""
         if self._samples is None:
             return []
-        self._take_in(self._samples.flush(now, everything=everything))
+        self._locate_blocks(self._samples.flush(now, everything=everything))
         if not (self._changed_rows or self._relocate) or (now < self._next_sum and not everything):
             return []
         started = time.monotonic()

@@ -54,7 +54,7 @@ class OrderCheck:
         self.contradicted = self.scatters = False
         self._step = (abs(step[0]), abs(step[1])) if step else (np.inf, np.inf)
         self._low, self._high = np.full(shape[0], np.inf), np.full(shape[0], -np.inf)
-        self._seen, self._off = [0] * shape[0], [0] * shape[0]
+        self._n_read, self._off = [0] * shape[0], [0] * shape[0]
         self._quick: tuple[list[float], list[float]] | None = None
         self._row, self._row_at = -1, (np.nan, np.inf)
         self._read_row, self._read = -1, np.full(shape[1], np.nan)
@@ -78,23 +78,23 @@ class OrderCheck:
             return np.ones(len(cols), bool)
         self._learn(row, cols[good], slow[good], fast[good])
         if self.scatters:
-            self._seen[row] += int(np.count_nonzero(good))
-            self.contradicted = self._seen[row] >= len(self.fast) and not self._follows(row, self._known())
+            self._n_read[row] += int(np.count_nonzero(good))
+            self.contradicted = self._n_read[row] >= len(self.fast) and not self._follows(row, self._columns_read())
             return np.ones(len(cols), bool)
         off = good & (np.abs(fast - self.fast[cols]) > self._reach(self.fast, cols, self._step[1]))
         off |= good & (np.abs(slow - self.slow[row]) > self._reach(self.slow, np.array([row]), self._step[0]))
         self.checked += int(np.count_nonzero(good))
-        self._seen[row] += int(np.count_nonzero(good))
+        self._n_read[row] += int(np.count_nonzero(good))
         self._off[row] += int(np.count_nonzero(off))
-        self._judge(row)
+        self._decide(row)
         return ~off
 
-    def check_one(self, row: int, col: int, slow: float, fast: float) -> bool:
+    def check_frame(self, row: int, col: int, slow: float, fast: float) -> bool:
         """Do :meth:`check` for one frame. Step scans bring one frame an event, and this takes a microsecond."""
         if self._quick is None and not np.isnan(self.fast).any():
             columns = np.arange(len(self.fast))
             self._quick = self.fast.tolist(), self._reach(self.fast, columns, self._step[1]).tolist()
-        if self._quick is None or row != self._row or self._seen[row] + 1 >= len(self.fast):
+        if self._quick is None or row != self._row or self._n_read[row] + 1 >= len(self.fast):
             right = bool(self.check(row, np.array([col]), np.array([slow]), np.array([fast]))[0])
             self._row = row
             self._row_at = float(self.slow[row]), float(self._reach(self.slow, np.array([row]), self._step[0])[0])
@@ -102,7 +102,7 @@ class OrderCheck:
         levels, reach = self._quick
         if abs(fast - levels[col]) <= reach[col] and abs(slow - self._row_at[0]) <= self._row_at[1]:
             self.checked += 1
-            self._seen[row] += 1
+            self._n_read[row] += 1
             self._read[col] = fast
             return True
         return bool(self.check(row, np.array([col]), np.array([slow]), np.array([fast]))[0])
@@ -129,23 +129,23 @@ class OrderCheck:
         apart[order] = np.minimum(gaps[:-1], gaps[1:])
         return np.where(np.isinf(apart[at]), step, apart[at]) / 2
 
-    def _judge(self, row: int) -> None:
+    def _decide(self, row: int) -> None:
         """Find the announced order wrong when the frames of a row disagree, unless they follow it with scatter."""
         if not self._disagrees(row):
             return
-        known = self._known()
-        if len(known) < min(_ENOUGH, len(self.fast)):
+        columns_read = self._columns_read()
+        if len(columns_read) < min(_ENOUGH, len(self.fast)):
             return  # the next frames of the row tell
-        self.scatters = self._follows(row, known)
+        self.scatters = self._follows(row, columns_read)
         self.contradicted = not self.scatters
 
-    def _known(self) -> Ints:
+    def _columns_read(self) -> Ints:
         """Return the columns of the present row that have a reading."""
         return np.flatnonzero(np.isfinite(self._read) & np.isfinite(self.fast))
 
     def _disagrees(self, row: int) -> bool:
         width = len(self.fast)
-        n, off = self._seen[row], self._off[row]
+        n, off = self._n_read[row], self._off[row]
         if off >= min(max(_FEW, _DISAGREE * width), width) or (n >= width and off > _DISAGREE * n):
             return True
         # The first row has no neighbour: it is checked once there is one. The slow axis must not move along a row.
@@ -154,18 +154,18 @@ class OrderCheck:
                 continue
             reach = self._reach(self.slow, np.array([near]), self._step[0])[0]
             moved = self._high[near] - self._low[near]
-            if self._seen[near] >= min(2, width) and moved > 2 * reach:
+            if self._n_read[near] >= min(2, width) and moved > 2 * reach:
                 return True
         here = self.fast[np.isfinite(self.fast)]
         return len(here) >= min(_FEW, width) > 1 and bool(np.ptp(here) == 0)
 
-    def _follows(self, row: int, known: Ints) -> bool:
+    def _follows(self, row: int, columns_read: Ints) -> bool:
         """Return whether the readings of a row rise and fall with the positions of their columns."""
-        columns = self.fast[known] if row else known.astype(np.float64)
-        if len(known) < _ENOUGH or np.ptp(columns) == 0 or np.ptp(self._read[known]) == 0:
+        columns = self.fast[columns_read] if row else columns_read.astype(np.float64)
+        if len(columns_read) < _ENOUGH or np.ptp(columns) == 0 or np.ptp(self._read[columns_read]) == 0:
             return False
-        gaps = np.diff(np.sort(self._read[known]))
+        gaps = np.diff(np.sort(self._read[columns_read]))
         if np.mean(gaps < _EQUAL * gaps.mean()) > _REPEATS:
             return False  # readings that repeat are steps of an axis that waits for the other one, not scatter
-        agreement = float(np.corrcoef(columns, self._read[known])[0, 1])
+        agreement = float(np.corrcoef(columns, self._read[columns_read])[0, 1])
         return (agreement if row else abs(agreement)) > (_STILL_FOLLOWS if self.scatters else _FOLLOWS)

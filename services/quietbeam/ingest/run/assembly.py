@@ -74,7 +74,7 @@ class RunAssembly:
         self._result = PollResult()
         self._placed = self._without_flux = False
         info = run_info(start, layout, source)
-        notes = [*admit(info, settings), *layout.notes, *_points_note(layout)]
+        notes = [*admit(info, settings), *layout.notes, *_points_warning(layout)]
         self.buffer = RunBuffer.create(settings.runs_dir, info)
         self._rows = assembler_of(self.buffer, layout, settings.ingest.max_pixels)
         timeout_s = settings.ingest.file_timeout.total_seconds()
@@ -194,7 +194,7 @@ class RunAssembly:
         if not rows:
             return []
         self.condition.mark_changed()
-        self._tell_missing_flux()
+        self._warn_missing_flux()
         return [
             RowsWritten(
                 run=self.uid,
@@ -204,7 +204,7 @@ class RunAssembly:
             )
         ]
 
-    def _tell_missing_flux(self) -> None:
+    def _warn_missing_flux(self) -> None:
         """Say that a run with I0 is not normalised, and let a restarted ingest know it."""
         if self._rows.without_flux != self._without_flux:
             self._without_flux = self._rows.without_flux
@@ -238,7 +238,7 @@ class RunAssembly:
         self.phase = Phase.ENDED
 
 
-def _points_note(layout: Layout) -> list[str]:
+def _points_warning(layout: Layout) -> list[str]:
     points, pixels = layout.geometry.points, layout.geometry.pixels
     if points is None or points == pixels or layout.datasets or layout.geometry.sums:
         return []

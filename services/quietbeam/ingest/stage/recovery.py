@@ -23,11 +23,11 @@ def show_buffers(connection: Connection, runs_dir: Path, is_open: Callable[[str]
             continue
         try:
             buffer = RunBuffer.open(runs_dir, uid)
-            kept, measured = buffer.state(), buffer.measured()
+            stored, measured = buffer.state(), buffer.measured()
         except (NotMeasuredError, KeyError, ValueError, TypeError) as error:
             log.warning("buffer_unreadable", run=uid, error=str(error))
             continue
-        state, reason = RunState(kept.get("state", "stale")), str(kept.get("reason", ""))
+        state, reason = RunState(stored.get("state", "stale")), str(stored.get("reason", ""))
         if not state.ended:
             state, reason = RunState.STALE, "Redis lost this run while it was running; its rows on disk are safe"
         runs.register_run(connection, uid, buffer.info.time_start)
@@ -37,8 +37,8 @@ def show_buffers(connection: Connection, runs_dir: Path, is_open: Callable[[str]
             info=buffer.info,
             state=state.value,
             reason=reason,
-            warnings=kept.get("warnings", []),
-            pinned=int(bool(kept.get("pinned"))),
+            warnings=stored.get("warnings", []),
+            pinned=int(bool(stored.get("pinned"))),
             rows_measured=int(measured.all(axis=1).sum()),
             pixels_measured=int(measured.sum()),
         )

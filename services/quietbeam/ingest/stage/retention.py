@@ -20,8 +20,8 @@ from quietbeam.core.wire.bus import Connection, emit
 
 log = structlog.get_logger()
 
-AGE_EVERY_S = 60.0
-AGED_AT_ONCE = 20
+EXPIRY_CHECK_EVERY_S = 60.0
+EXPIRED_AT_ONCE = 20
 _LEASE_MS = 120_000
 _PAGE = 1000
 _OWNER = "ingest:delete"
@@ -42,7 +42,7 @@ class Retention:
         self._settings, self._redis, self._forget = settings, connection, forget
         self._inbox = actions.Inbox(connection, "ingest", "ingest")
         self._open: dict[str, Action] = {}
-        self._next_age = 0.0
+        self._next_expiry_check = 0.0
         for leftover in settings.runs_dir.glob(".deleted-*"):  # a kill came between
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -56,16 +56,16 @@ class Retention:
             self._open[action.id] = action
         worked = False
         for action in list(self._open.values()):
-            if self._do(action):
+            if self._run_action(action):
                 del self._open[action.id]
                 self._inbox.close(action)
                 worked = True
-        if self._settings.ingest.keep_runs is not None and time.monotonic() >= self._next_age:
-            self._next_age = time.monotonic() + AGE_EVERY_S
-            self._age(self._settings.ingest.keep_runs.total_seconds())
+        if self._settings.ingest.keep_runs is not None and time.monotonic() >= self._next_expiry_check:
+            self._next_expiry_check = time.monotonic() + EXPIRY_CHECK_EVERY_S
+            self._delete_expired(self._settings.ingest.keep_runs.total_seconds())
         return worked
 
-    def _do(self, action: Action) -> bool:
+    def _run_action(self, action: Action) -> bool:
         """Do one action; False when it must wait."""
         if action.kind is ActionKind.DELETE:
             return self._delete(action)
@@ -73,21 +73,21 @@ class Retention:
         try:
             RunBuffer.open(self._settings.runs_dir, action.run, writable=True).update_state({"pinned": pinned})
         except NotMeasuredError as error:
-            actions.note(self._redis, action, "failed", str(error))
+            actions.set_state(self._redis, action, "failed", str(error))
             return True
         runs.write_status(self._redis, action.run, pinned=int(pinned))
         emit(self._redis, "run", action.run, pinned=pinned)
-        actions.note(self._redis, action, "done")
+        actions.set_state(self._redis, action, "done")
         return True
 
     def _delete(self, action: Action) -> bool:
         uid = action.run
         status = runs.read_status(self._redis, uid)
         if status is not None and not (status.state.ended or status.state is RunState.STALE):
-            actions.note(self._redis, action, "failed", "the run is measured again; delete it when it has ended")
+            actions.set_state(self._redis, action, "failed", "the run is measured again; delete it when it has ended")
             return True
         if status is not None and status.pinned:
-            actions.note(self._redis, action, "failed", "the run was pinned meanwhile; unpin it first")
+            actions.set_state(self._redis, action, "failed", "the run was pinned meanwhile; unpin it first")
             return True
         # Whoever holds the lease may touch the maps: while a worker has it, or ingest something in hand, this waits.
         holder: Any = self._redis.set(keys.lease(uid), _OWNER, nx=True, px=_LEASE_MS, get=True)
@@ -102,7 +102,7 @@ class Retention:
             self._remove_entries(stream, uid)
         self._redis.delete(keys.lease(uid))
         emit(self._redis, "run", uid, state="deleted", reason=f"deleted by {action.by}")
-        actions.note(self._redis, action, "running", "deleted here; its node in Tiled follows")
+        actions.set_state(self._redis, action, "running", "deleted here; its node in Tiled follows")
         actions.forward(self._redis, action, "publish")
         return True
 
@@ -125,9 +125,9 @@ class Retention:
                 return
             start = f"({page[-1][0].decode()}"
 
-    def _age(self, keep_s: float) -> None:
+    def _delete_expired(self, keep_s: float) -> None:
         """Ask for the deletion of the oldest runs whose time is over."""
-        limit, asked = time.time() - keep_s, 0
+        limit, requested = time.time() - keep_s, 0
         for uid in runs.list_runs(self._redis, newest_first=False):
             status = runs.read_status(self._redis, uid)
             if status is None or status.pinned or not (status.state.ended or status.state is RunState.STALE):
@@ -135,7 +135,7 @@ class Retention:
             started = status.info.time_start if status.info is not None else 0.0
             if max(started, status.time_stop or 0.0, status.last_document_at or 0.0) >= limit:
                 continue
-            actions.ask(self._redis, ActionKind.DELETE, uid, f"ingest.keep_runs ({self._settings.ingest.keep_runs})")
-            asked += 1
-            if asked == AGED_AT_ONCE:
+            actions.submit(self._redis, ActionKind.DELETE, uid, f"ingest.keep_runs ({self._settings.ingest.keep_runs})")
+            requested += 1
+            if requested == EXPIRED_AT_ONCE:
                 return

@@ -80,7 +80,7 @@ class KeyStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._file_version: tuple[int, int, int] | None = None
         self._keys: dict[str, ApiKey] = {}
 
     def keys(self) -> list[ApiKey]:
@@ -158,12 +158,12 @@ class KeyStore:
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            self._seen, self._keys = None, {}
+            self._file_version, self._keys = None, {}
             return self._keys
-        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
-        if seen != self._seen:
+        version = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if version != self._file_version:
             self._keys = self._parse(self._path.read_bytes())
-            self._seen = seen
+            self._file_version = version
         return self._keys
 
     def _parse(self, text: bytes) -> dict[str, ApiKey]:

@@ -196,13 +196,13 @@ class BodyLimit:
         if not announced.isdecimal() or int(announced) > self._limit:
             await _refuse(self._error, scope["path"])(scope, receive, send)
             return
-        taken = 0
+        n_bytes = 0
 
         async def counted() -> Message:
-            nonlocal taken
+            nonlocal n_bytes
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._limit:
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > self._limit:
                 raise self._error
             return message
 

@@ -20,7 +20,7 @@ from .scopes import CHALLENGE, Principal, Scope
 log = structlog.get_logger()
 
 KEYS_KEPT_S = 3600.0
-LOOK_AGAIN_S = 30.0
+REFETCH_S = 30.0
 _LEEWAY_S = 10
 _Key = tuple[Any, str | None]
 _TIMEOUT = httpx.Timeout(5.0)
@@ -39,7 +39,7 @@ class Issuer:
     def __init__(self, settings: OidcSettings, network: NetworkSettings | None = None) -> None:
         self._settings, self._network = settings, network or NetworkSettings()
         self._keys: dict[str | None, _Key] = {}
-        self._looked_at = -KEYS_KEPT_S
+        self._fetched_at = -KEYS_KEPT_S
         self._lock = asyncio.Lock()
 
     async def identify(self, token: str) -> Principal:
@@ -81,7 +81,7 @@ class Issuer:
 
     def _principal(self, claims: dict[str, Any]) -> Principal:
         given = claims.get(self._settings.claim, ())
-        groups = given.split() if isinstance(given, str) else [one for one in given if isinstance(one, str)]
+        groups = given.split() if isinstance(given, str) else [group for group in given if isinstance(group, str)]
         scopes = set(self._settings.everyone)
         for group in groups:
             scopes |= set(self._settings.grants.get(group, ()))
@@ -95,9 +95,9 @@ class Issuer:
 
     async def _key(self, key_id: Any) -> _Key:
         async with self._lock:
-            age = time.monotonic() - self._looked_at
-            if age >= KEYS_KEPT_S or (key_id not in self._keys and age >= LOOK_AGAIN_S):
-                self._keys, self._looked_at = await self._fetch_keys(), time.monotonic()
+            age = time.monotonic() - self._fetched_at
+            if age >= KEYS_KEPT_S or (key_id not in self._keys and age >= REFETCH_S):
+                self._keys, self._fetched_at = await self._fetch_keys(), time.monotonic()
             key = self._keys.get(key_id)
         if key is None:
             raise _refused("the issuer has no such key")

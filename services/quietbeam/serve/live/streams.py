@@ -68,11 +68,11 @@ class MapStream:
     async def serve(self, websocket: WebSocket) -> None:
         """Send until the run has its final maps, the viewer leaves or stops reading, or the service stops."""
         with self.hub.viewer():
-            gone = asyncio.create_task(_left(websocket), name="viewer-left")
+            left = asyncio.create_task(_left(websocket), name="viewer-left")
             sending = asyncio.create_task(self._send_all(websocket), name="viewer-sending")
             try:
-                await asyncio.wait({gone, sending}, return_when=asyncio.FIRST_COMPLETED)
-                if sending.done() and not gone.done():
+                await asyncio.wait({left, sending}, return_when=asyncio.FIRST_COMPLETED)
+                if sending.done() and not left.done():
                     code, reason = sending.result()
                     await websocket.close(code, reason)
             except TimeoutError:
@@ -83,9 +83,9 @@ class MapStream:
             except (WebSocketDisconnect, RuntimeError):  # it left while a message was under way
                 pass
             finally:
-                for task in (gone, sending):
+                for task in (left, sending):
                     task.cancel()
-                await asyncio.gather(gone, sending, return_exceptions=True)
+                await asyncio.gather(left, sending, return_exceptions=True)
 
     async def _send_all(self, websocket: WebSocket) -> tuple[int, str]:
         """Send what there is and what comes; return why it ended."""

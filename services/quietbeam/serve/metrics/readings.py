@@ -21,7 +21,7 @@ from ..live.hub import EventHub
 from ..state.catalog import RunCatalog
 
 STAGES = ("ingest", "worker", "publish", "serve")
-_LOOK_AT = 50
+_NEWEST_RUNS = 50
 
 
 def read_stages(connection: Connection) -> dict[str, dict[str, str]]:
@@ -37,7 +37,7 @@ def read_stages(connection: Connection) -> dict[str, dict[str, str]]:
 
 def _open_runs(connection: Connection) -> tuple[int, RunStatus | None]:
     """Return how many of the newest runs go on, and the newest of them; paused ones are counted only."""
-    uids = runs.list_runs(connection, limit=_LOOK_AT)
+    uids = runs.list_runs(connection, limit=_NEWEST_RUNS)
     with connection.pipeline(transaction=False) as pipe:
         for uid in uids:
             pipe.hget(keys.run(uid), "state")
@@ -103,21 +103,21 @@ class Readings:
 
     def _redis(self) -> Iterable[Metric]:
         nothing: dict[str, Any] = {}
-        memory: Mapping[str, Any] = self._catalog.ask(lambda connection: connection.info("memory"), nothing)
+        memory: Mapping[str, Any] = self._catalog.query_redis(lambda connection: connection.info("memory"), nothing)
         if memory:
             limit = int(memory.get("maxmemory") or memory.get("total_system_memory") or 0)
             yield _gauge("redis_memory_bytes", "Memory that Redis uses.", int(memory["used_memory"]))
             yield _gauge(
                 "redis_memory_limit_bytes", "Its maxmemory, else the machine's memory. Full: documents spool.", limit
             )
-        waiting = self._catalog.ask(_waiting, 0)
+        waiting = self._catalog.query_redis(_waiting, 0)
         yield _gauge("documents_waiting", "Documents in Redis that ingest has not read. Growing: too slow.", waiting)
         none_open: tuple[int, RunStatus | None] = (0, None)
-        number, newest = self._catalog.ask(_open_runs, none_open)
-        yield _gauge("runs_open", f"Runs that go on or pause, of the newest {_LOOK_AT}.", number)
+        number, newest = self._catalog.query_redis(_open_runs, none_open)
+        yield _gauge("runs_open", f"Runs that go on or pause, of the newest {_NEWEST_RUNS}.", number)
         if newest is not None:
             yield from self._run(newest)
-        for name, value in self._catalog.ask(metrics.read, nothing).items():
+        for name, value in self._catalog.query_redis(metrics.read, nothing).items():
             declared = metrics.METRICS[name]
             yield (CounterMetricFamily if declared.kind == "counter" else GaugeMetricFamily)(name, declared.help, value)
 
@@ -136,7 +136,7 @@ class Readings:
             yield from _evidence(status.evidence)
 
     def _stages(self) -> Iterable[Metric]:
-        stages: dict[str, dict[str, str]] = self._catalog.ask(read_stages, {})
+        stages: dict[str, dict[str, str]] = self._catalog.query_redis(read_stages, {})
         up = GaugeMetricFamily(
             "quietbeam_stage_up", "1 while a stage sends heartbeats. 0: its log says why.", labels=("stage",)
         )

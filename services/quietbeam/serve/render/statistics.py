@@ -44,10 +44,10 @@ def means(
     counts: bool,
 ) -> Means:
     """Return the means of one line's pixels, each (pixel,); NaN is not measured."""
-    lit = np.isfinite(raw)
-    done = lit & np.isfinite(denoised)
-    n, m = int(lit.sum()), int(done.sum())
-    total = float(raw[lit].sum(dtype=np.float64))
+    valid = np.isfinite(raw)
+    done = valid & np.isfinite(denoised)
+    n, m = int(valid.sum()), int(done.sum())
+    total = float(raw[valid].sum(dtype=np.float64))
     return Means(
         n=n,
         raw=total / n if n else None,

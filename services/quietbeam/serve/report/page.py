@@ -219,15 +219,15 @@ def _figures(
 
 def _detectors(status: RunStatus, info: RunInfo) -> list[tuple[str, ...]]:
     found = status.evidence.detectors if status.evidence else ()
-    total = sum(one.total_counts for one in found) or 1.0
+    total = sum(detector.total_counts for detector in found) or 1.0
     return [
         (
-            one.detector,
-            f"{100 * one.total_counts / total:.1f} %",
-            f"{100 * one.drift:.1f} %",
-            f"{len(one.gains)} of {len(info.lines)}",
+            detector.detector,
+            f"{100 * detector.total_counts / total:.1f} %",
+            f"{100 * detector.drift:.1f} %",
+            f"{len(detector.gains)} of {len(info.lines)}",
         )
-        for one in found
+        for detector in found
     ]
 
 

@@ -50,19 +50,19 @@ def about(request: Request, shared: Shared) -> Response:
 def models(request: Request, shared: Shared) -> Response:
     """Pretrained weights that are installed, each with its model card; `meta.chosen` is what the next run takes."""
     cards = read_cards(shared.settings.weights_dir)
-    chosen: Any = shared.catalog.ask(lambda connection: connection.get(keys.WEIGHTS), None)
+    chosen: Any = shared.catalog.query_redis(lambda connection: connection.get(keys.WEIGHTS), None)
     cards_sent = [Resource(id=name, type="model", attributes=ModelCard(**card)) for name, card in cards.items()]
-    taken = (chosen or b"").decode() or shared.settings.denoise.weights or None
-    meta = ModelsMeta(count=len(cards), chosen=taken)
+    weights_in_use = (chosen or b"").decode() or shared.settings.denoise.weights or None
+    meta = ModelsMeta(count=len(cards), chosen=weights_in_use)
     return answer(ModelsAnswer(data=cards_sent, links={"self": f"{base(request)}/models"}, meta=meta))
 
 
-def read_cards(own: Path) -> dict[str, dict[str, Any]]:
-    """Return the model cards by name, without importing torch: those of one's ``own`` folder, then the shipped."""
+def read_cards(local: Path) -> dict[str, dict[str, Any]]:
+    """Return the model cards by name, without importing torch: those of one's ``local`` folder, then the shipped."""
     found = importlib.util.find_spec("quietbeam_models")
     shipped = [Path(place) / "weights" for place in (found.submodule_search_locations or ())] if found else []
     cards: dict[str, dict[str, Any]] = {}
-    for folder in (own, *shipped):
+    for folder in (local, *shipped):
         for path in sorted(folder.glob("*.json")):
             try:
                 card = json.loads(path.read_text())

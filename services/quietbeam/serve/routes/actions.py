@@ -68,19 +68,19 @@ def denoise(uid: Uid, request: Request, shared: Shared, body: Denoise | None = N
     wanted = body or Denoise()
     status = _find(shared, uid)
     if wanted.weights:
-        _known_weights(wanted.weights, shared)
+        _check_weights(wanted.weights, shared)
     if status.info is None:
         raise HTTPException(409, f"run {status.uid} has no counts to denoise: {status.reason or 'nothing is mapped'}")
     if not _ended(status):
         raise HTTPException(409, f"run {status.uid} is still measured, and denoised as it comes; ask when it has ended")
-    asked = {action.kind for action in actions.waiting(shared.connection, status.uid)}
-    if ActionKind.DENOISE not in asked and shared.connection.exists(keys.lease(status.uid)):
+    queued = {action.kind for action in actions.waiting(shared.connection, status.uid)}
+    if ActionKind.DENOISE not in queued and shared.connection.exists(keys.lease(status.uid)):
         raise HTTPException(409, f"run {status.uid} is being denoised; ask when its denoise.state is final")
     settings = shared.settings.denoise
     budget_s = wanted.budget_s
     if budget_s is None:
         budget_s = (settings.live_budget + settings.final_budget).total_seconds()
-    return _ask(request, shared, ActionKind.DENOISE, status.uid, {"weights": wanted.weights, "budget_s": budget_s})
+    return _submit(request, shared, ActionKind.DENOISE, status.uid, {"weights": wanted.weights, "budget_s": budget_s})
 
 
 @router.put(
@@ -115,7 +115,7 @@ def delete(uid: Uid, request: Request, shared: Shared) -> Response:
         raise HTTPException(409, f"run {status.uid} is still measured; stop the scan first, or wait until it is stale")
     if shared.connection.exists(keys.lease(status.uid)):
         raise HTTPException(409, f"run {status.uid} is being denoised; try again when its denoise.state is final")
-    return _ask(request, shared, ActionKind.DELETE, status.uid, {})
+    return _submit(request, shared, ActionKind.DELETE, status.uid, {})
 
 
 @router.put(
@@ -127,12 +127,12 @@ def delete(uid: Uid, request: Request, shared: Shared) -> Response:
 def choose_weights(request: Request, shared: Shared, body: Weights) -> Response:
     """Set the starting weights of new runs; runs that are measured now keep theirs."""
     if body.id:
-        _known_weights(body.id, shared)
+        _check_weights(body.id, shared)
     chosen: Any = shared.connection.get(keys.WEIGHTS)
     if (chosen or b"").decode() == body.id:
         data = ModelId(id=body.id, type="model")
         return answer(ChosenAnswer(data=data, links={"self": f"{base(request)}/models"}, meta=NoMeta()))
-    return _ask(request, shared, ActionKind.CHOOSE_WEIGHTS, "", {"weights": body.id})
+    return _submit(request, shared, ActionKind.CHOOSE_WEIGHTS, "", {"weights": body.id})
 
 
 @router.get(
@@ -165,7 +165,7 @@ def _ended(status: RunStatus) -> bool:
     return status.state.ended or status.state is RunState.STALE
 
 
-def _known_weights(name: str, shared: Services) -> None:
+def _check_weights(name: str, shared: Services) -> None:
     known = read_cards(shared.settings.weights_dir)
     if name not in known:
         raise NotMeasuredError(f"no weights {name!r} are installed; there are {', '.join(known)}")
@@ -181,17 +181,17 @@ def _pin(request: Request, shared: Services, uid: str, pinned: bool) -> Response
         data = Resource(id=status.uid, type="run", attributes=Pinned(pinned=pinned))
         links: Links = {"self": f"{base(request)}/runs/{status.uid}"}
         return answer(PinnedAnswer(data=data, links=links, meta=NoMeta()))
-    return _ask(request, shared, wanted, status.uid, {})
+    return _submit(request, shared, wanted, status.uid, {})
 
 
-def _ask(request: Request, shared: Services, kind: ActionKind, uid: str, options: dict[str, Any]) -> Response:
+def _submit(request: Request, shared: Services, kind: ActionKind, uid: str, options: dict[str, Any]) -> Response:
     """Queue the action, or find the one that waits already; say where to look."""
     by = principal_of(request).name
     for other in actions.waiting(shared.connection, uid):
         clash = other.kind is ActionKind.DELETE and kind is not ActionKind.DELETE
         if clash or (other.kind is not ActionKind.DELETE and kind is ActionKind.DELETE):
             raise HTTPException(409, f"{other.kind} was requested for this run by {other.by} and is not done yet")
-    action = actions.ask(shared.connection, kind, uid, by, options)
+    action = actions.submit(shared.connection, kind, uid, by, options)
     if dict(action.options) != options:
         raise HTTPException(
             409, f"{action.by} asked for the same with other options, {dict(action.options)}; wait until that is done"

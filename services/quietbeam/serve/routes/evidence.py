@@ -109,7 +109,7 @@ def get_detectors(uid: str, request: Request, shared: Shared) -> Response:
 
 def _detector(status: RunStatus, index: int, name: str) -> DetectorInfo:
     evidence = status.evidence
-    found = next((one for one in evidence.detectors if one.detector == name), None) if evidence else None
+    found = next((detector for detector in evidence.detectors if detector.detector == name), None) if evidence else None
     lines = {
         line.line: DetectorLine(
             gain=found.gains.get(line.line) if found else None, excluded=line.excluded_detectors.get(name)

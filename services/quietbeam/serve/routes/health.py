@@ -34,7 +34,7 @@ def readyz(shared: Shared, response: Response) -> Ready:
     else:
         if not shared.hub.connected:
             reasons.append("the event reader has no connection to Redis yet")
-        found: dict[str, dict[str, str]] = shared.catalog.ask(read_stages, {})
+        found: dict[str, dict[str, str]] = shared.catalog.query_redis(read_stages, {})
         stages = {name: beat.get("state") if beat else "silent" for name, beat in found.items()}
         remedies = {
             "ingest": "no scan is taken in",

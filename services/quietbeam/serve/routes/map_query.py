@@ -104,7 +104,7 @@ class MapPart:
             return ()
         return self.info.lines if self.line is None else (self.line,)
 
-    def beside(self, version: int | None) -> tuple[MapKind, ...]:
+    def companions(self, version: int | None) -> tuple[MapKind, ...]:
         """Kinds that an HDF5 file holds beside the one that was asked for; of an earlier version only some are kept."""
         if self.form != "hdf5" or self.kind != "denoised":
             return ()
@@ -123,7 +123,7 @@ class MapPart:
         chosen = np.broadcast_to(np.zeros((), bool), [sizes[axis] for axis in self.axes])[self.index].shape
         if self.form != "png":
             itemsize = 1 if self.kind == "measured" else 4
-            formats.guard_size((*chosen, 1 + len(self.beside(None))), itemsize, self.form)
+            formats.guard_size((*chosen, 1 + len(self.companions(None))), itemsize, self.form)
             return
         formats.guard_size((*chosen, zoom * zoom), 3, self.form)
         if zoom * zoom * int(np.prod(chosen)) > 64 * 2**20:

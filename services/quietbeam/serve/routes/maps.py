@@ -50,7 +50,7 @@ def list_maps(uid: str, request: Request, shared: Shared) -> Response:
     data = []
     for kind, meaning in KINDS.items():
         dims = ["row", "col"] if kind == "measured" else ["line", "row", "col"]
-        one = MapInfo(
+        map_info = MapInfo(
             kind=kind,
             meaning=meaning,
             shape=list(info.shape) if kind == "measured" else [len(info.lines), *info.shape],
@@ -62,7 +62,7 @@ def list_maps(uid: str, request: Request, shared: Shared) -> Response:
             line_formats=list(LINE_FORMATS),
         )
         links = {"self": f"{here}/{kind}", **{line: f"{here}/{kind}/{path_of(line)}" for line in info.lines}}
-        data.append(Resource(id=kind, type="map", attributes=one, links=links))
+        data.append(Resource(id=kind, type="map", attributes=map_info, links=links))
     meta = MapsMeta(maps_version=status.maps_version, count=len(data))
     return answer(MapsAnswer(data=data, links={"self": here}, meta=meta))
 
@@ -133,7 +133,7 @@ def _hdf5(query: MapQuery, part: MapPart, stack: MapStack, headers: dict[str, st
     measured = read(part.status, "measured").values
     chosen = slice(None) if part.line is None else [part.info.lines.index(part.line)]
     maps: dict[str, npt.NDArray[Any]] = {} if part.kind == "measured" else {part.kind: stack.values[chosen]}
-    for kind in part.beside(query.version):
+    for kind in part.companions(query.version):
         with suppress(NotMeasuredError):  # runs of older versions have no chi2
             maps[kind] = read(part.status, kind, query.version).values[chosen]
     positions = query.shared.maps.positions(part.status)

@@ -27,7 +27,7 @@ def refuse_unknown_parameters(connection: HTTPConnection) -> None:
         return
     path = f"{API}{connection.scope['route'].path_format}"
     operation = connection.app.openapi()["paths"][path][connection.scope["method"].lower()]
-    names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
+    names = [parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "query"]
     unknown = [name for name in connection.query_params if name not in names]
     if unknown:
         there_are = f"there are {', '.join(names)}" if names else "there are none"

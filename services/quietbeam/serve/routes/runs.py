@@ -47,7 +47,7 @@ def get_run(uid: str, request: Request, shared: Shared) -> Response:
     status = shared.catalog.status(shared.catalog.resolve(uid))
     here = f"{base(request)}/runs/{status.uid}"
     none_waiting: list[Action] = []
-    waiting = shared.catalog.ask(lambda connection: actions.waiting(connection, status.uid), none_waiting)
+    waiting = shared.catalog.query_redis(lambda connection: actions.waiting(connection, status.uid), none_waiting)
     meta = RunMeta(redis=shared.catalog.redis_answers(), actions=[action_resource(action) for action in waiting])
     data = Resource(id=status.uid, type="run", attributes=RunDetail.from_status(status), links={"self": here})
     links: Links = {"self": here, **{name: f"{here}/{name}" for name in _BELOW}}

@@ -177,11 +177,11 @@ class _Question:
 def _column(samples: list[Means]) -> ProfileLine:
     """Return one line's means along a profile, field by field."""
     return ProfileLine(
-        n=[one.n for one in samples],
-        raw=[one.raw for one in samples],
-        raw_error=[one.raw_error for one in samples],
-        denoised=[one.denoised for one in samples],
-        denoised_error=[one.denoised_error for one in samples],
+        n=[sample.n for sample in samples],
+        raw=[sample.raw for sample in samples],
+        raw_error=[sample.raw_error for sample in samples],
+        denoised=[sample.denoised for sample in samples],
+        denoised_error=[sample.denoised_error for sample in samples],
     )
 
 

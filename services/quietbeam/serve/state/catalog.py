@@ -97,12 +97,12 @@ class RunCatalog:
 
     # --- Redis, as long as it is there --------------------------------------------------------------------------
 
-    def ask(self, question: Callable[[Connection], T], otherwise: T) -> T:
+    def query_redis(self, query: Callable[[Connection], T], otherwise: T) -> T:
         """Ask Redis; while it is away, answer `otherwise` at once."""
         if time.monotonic() < self._outage_until:
             return otherwise
         try:
-            answer = question(self._redis)
+            answer = query(self._redis)
         except redis.RedisError as error:
             if not self._outage_reason:
                 log.warning("redis_unavailable", error=str(error))
@@ -116,7 +116,7 @@ class RunCatalog:
 
     def redis_answers(self) -> bool:
         """True when Redis answers now."""
-        return self.ask(lambda connection: bool(connection.ping()), False)
+        return self.query_redis(lambda connection: bool(connection.ping()), False)
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class RunCatalog:
         if uid != "latest":
             return uid
         newest: list[str] = []
-        order = self.ask(lambda connection: runs.list_runs(connection, limit=_NEWEST), newest)
+        order = self.query_redis(lambda connection: runs.list_runs(connection, limit=_NEWEST), newest)
         order = self._maps_of(order)[:1] or self._maps_of(self._order())[:1] or self._order()[:1]
         if not order:
             raise NotMeasuredError("there is no run yet; start a scan, or look at /readyz for what ingest waits for")
@@ -145,7 +145,7 @@ class RunCatalog:
                 return pipe.execute()
 
         nothing: list[Any] = [None] * (2 * len(uids))
-        found = self.ask(fetch, nothing)
+        found = self.query_redis(fetch, nothing)
         return [
             uid
             for uid, state, has_info in zip(uids, found[::2], found[1::2], strict=True)
@@ -160,7 +160,7 @@ class RunCatalog:
         NotMeasuredError
             Neither Redis nor the buffers know it.
         """
-        known = self.ask(lambda connection: runs.read_status(connection, uid), None)
+        known = self.query_redis(lambda connection: runs.read_status(connection, uid), None)
         if known is not None and known.info is not None:
             return known
         try:
@@ -236,7 +236,7 @@ class RunCatalog:
         def index(connection: Connection) -> Any:
             return connection.zrange(keys.RUNS, 0, -1, withscores=True)
 
-        pairs: Any = self.ask(index, [])
+        pairs: Any = self.query_redis(index, [])
         started = {uid.decode(): float(score) for uid, score in pairs}
         for uid in list_buffers(self._root):
             if uid not in started:
@@ -262,7 +262,7 @@ class RunCatalog:
                     pipe.hget(keys.run(uid), "state")
                 return pipe.execute()
 
-        found = self.ask(fetch, [None] * len(uids))
+        found = self.query_redis(fetch, [None] * len(uids))
         return {
             uid: RunState(value.decode()) if value else self._state_from_buffer(uid)
             for uid, value in zip(uids, found, strict=True)
@@ -278,7 +278,7 @@ class RunCatalog:
         buffer = RunBuffer.open(self._root, uid)
         measured = buffer.measured()
         attributes = buffer.map_attributes()
-        kept = {name: value for name, value in buffer.state().items() if name in _STATUS_FIELDS}
+        stored = {name: value for name, value in buffer.state().items() if name in _STATUS_FIELDS}
         values: dict[str, Any] = {
             "rows_measured": int(measured.all(axis=1).sum()),
             "pixels_measured": int(measured.sum()),
@@ -289,10 +289,10 @@ class RunCatalog:
         if attributes.get("evidence"):
             values["evidence"] = RunEvidence.from_dict(attributes["evidence"])
         for name in ("reason", "time_stop", "last_document_at", "pinned"):
-            if kept.get(name) is not None:
-                values[name] = kept[name]
-        if "state" in kept:
-            values["state"] = RunState(kept["state"])
-        if kept.get("warnings"):
-            values["warnings"] = tuple(kept["warnings"])
+            if stored.get(name) is not None:
+                values[name] = stored[name]
+        if "state" in stored:
+            values["state"] = RunState(stored["state"])
+        if stored.get("warnings"):
+            values["warnings"] = tuple(stored["warnings"])
         return RunStatus(uid=uid, info=buffer.info, **values)

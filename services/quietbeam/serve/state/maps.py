@@ -88,11 +88,11 @@ class MapReader:
             values, measured = MapHistory(RunBuffer.open(self._root, status.uid)).read(version, kind)
             values[:, ~measured] = np.nan
             return MapStack(values=_sealed(values), tag=f"{status.uid}.v{version}.{kind}", denoised=measured)
-        kept = self._find(status, kind)
-        if kept is None:
+        cached = self._find(status, kind)
+        if cached is None:
             with self._reading:  # one viewer reads, the others find it kept
-                kept = self._find(status, kind) or self._read(status, kind)
-        return kept
+                cached = self._find(status, kind) or self._read(status, kind)
+        return cached
 
     def positions(self, status: RunStatus) -> npt.NDArray[np.float64] | None:
         """Return the measured positions (2, row, col) of a run's pixels; None when it has none."""
