@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
+import numpy as np
+from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun  # tests/ is on the path: tests/conftest.py
 from quietbeam.core.settings import ServeSettings, Settings
@@ -33,6 +35,13 @@ def make_run(settings: Settings, redis: Connection, uid: str = "run-1") -> Synth
     run.add_rows(1)
     run.add_rows(1, cols=4)
     return run
+
+
+def stack(client: TestClient, kind: str, query: str = "") -> np.ndarray:
+    """All lines of one kind of map of the newest run."""
+    answer = client.get(f"/api/v1/runs/latest/maps/{kind}?format=octet-stream{query}").raise_for_status()
+    shape = tuple(map(int, answer.headers["x-shape"].split(",")))
+    return np.frombuffer(answer.content, answer.headers["x-dtype"]).reshape(shape)
 
 
 @contextmanager

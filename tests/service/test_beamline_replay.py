@@ -13,7 +13,7 @@ from quietbeam.beamline.replay import replay_documents
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError
 from quietbeam.core.process.stop import StopRequest
-from quietbeam.ingest.documents.recording import play
+from quietbeam.ingest.documents.playback import play
 from quietbeam.spectra import LineMap, MapInfo
 
 LINES = ("P_Ka", "Fe_Ka")

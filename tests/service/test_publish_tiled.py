@@ -55,6 +55,9 @@ class Faults(httpx.BaseTransport):
             return response
         return self.after(request, self._way.handle_request(request))
 
+    def close(self) -> None:
+        self._way.close()
+
 
 def test_run_grows_in_tiled_and_ends_with_its_provenance(published: Settings, redis: Connection, client: Any) -> None:
     run = Run(published, redis, "grows")

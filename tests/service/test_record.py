@@ -21,7 +21,8 @@ from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection
-from quietbeam.ingest.documents.recording import Recorder, read_recording
+from quietbeam.ingest.documents.recorder import Recorder
+from quietbeam.ingest.documents.recording import read_recording
 from quietbeam.ingest.transports import RedisSource
 
 

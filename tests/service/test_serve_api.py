@@ -1,30 +1,21 @@
-"""Every address and every refusal of the API, over ASGI, with a real Valkey and real zarr buffers."""
+"""Runs over the API, and every refusal: over ASGI, with a real Valkey and real zarr buffers."""
 
 from __future__ import annotations
 
-import io
-import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
-import structlog
-from PIL import Image
-from serve_kit import HEADER, KEY, LINES, make_run, problem, with_serve
+from serve_kit import HEADER, LINES, make_run, problem, with_serve
 from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun
 from quietbeam.core.model.types import RunState
-from quietbeam.core.process.stage import heartbeat
-from quietbeam.core.settings import ServeSettings, Settings
-from quietbeam.core.wire import keys, metrics, runs
+from quietbeam.core.settings import Settings
+from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection
 from quietbeam.serve import create_app
 from quietbeam.serve.render import formats
-from quietbeam.serve.state.catalog import RunCatalog
 from quietbeam.serve.state.maps import MapReader
 
 
@@ -46,9 +37,6 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 def attributes(client: TestClient, uid: str = "latest") -> dict:
     return client.get(f"/api/v1/runs/{uid}").raise_for_status().json()["data"]["attributes"]
-
-
-# --- about, runs ----------------------------------------------------------------------------------------------------
 
 
 def test_about_leads_to_everything(client: TestClient, run: SyntheticRun) -> None:
@@ -151,114 +139,6 @@ def test_runs_that_are_no_map_are_listed_and_are_not_the_latest(
     runs.register_run(redis, "begun", 9.1e9)
     runs.write_status(redis, "begun", state=RunState.RUNNING)
     assert attributes(client, "latest")["uid"] == "begun", "it may become a map"
-
-
-# --- maps -----------------------------------------------------------------------------------------------------------
-
-
-def stack(client: TestClient, kind: str, query: str = "") -> np.ndarray:
-    answer = client.get(f"/api/v1/runs/latest/maps/{kind}?format=octet-stream{query}").raise_for_status()
-    shape = tuple(map(int, answer.headers["x-shape"].split(",")))
-    return np.frombuffer(answer.content, answer.headers["x-dtype"]).reshape(shape)
-
-
-def test_stacks_hold_what_the_buffer_holds_and_nan_elsewhere(client: TestClient, run: SyntheticRun) -> None:
-    raw, denoised, uncertainty = (stack(client, kind) for kind in ("raw", "denoised", "uncertainty"))
-    measured = run.buffer.measured()
-    assert raw.shape == (3, 12, 10)
-    np.testing.assert_array_equal(np.isfinite(raw), np.broadcast_to(measured, raw.shape))
-    np.testing.assert_array_equal(raw[:, measured], run.buffer.read_counts().sum(axis=0)[:, measured])
-    assert np.isfinite(denoised[:, :6]).all()
-    assert np.isnan(denoised[:, 6:]).all(), "a measured row that is not denoised yet must not look like 0 counts"
-    np.testing.assert_array_equal(denoised[:, :6], run.buffer.read_map("denoised")[:, :6])
-    np.testing.assert_array_equal(uncertainty[:, :6], run.buffer.read_map("uncertainty")[:, :6])
-    np.testing.assert_allclose(stack(client, "residual")[:, :6], raw[:, :6] - denoised[:, :6])
-    np.testing.assert_array_equal(stack(client, "measured"), measured)
-
-
-def test_raw_is_there_before_and_without_a_denoiser(client: TestClient, settings: Settings, redis: Connection) -> None:
-    run = SyntheticRun(settings.runs_dir, redis, uid="fresh", shape=(4, 5), lines=LINES)
-    assert np.isnan(stack(client, "raw")).all()
-    run.add_rows(2)
-    raw = stack(client, "raw")
-    np.testing.assert_array_equal(raw[:, :2], run.buffer.read_counts().sum(axis=0)[:, :2])
-    assert np.isnan(raw[:, 2:]).all()
-    assert client.get("/api/v1/runs/latest/maps/raw?format=npy").headers["x-plain-rows"] == "2"
-
-
-@pytest.mark.supports("geometry", "irregular points: holes filled for looking at (`fill=nearest`), never in the mask")
-def test_holes_are_filled_for_looking_at(client: TestClient, run: SyntheticRun) -> None:
-    plain = stack(client, "denoised")  # rows 0 to 5 are measured: those that follow are no holes
-    answer = client.get("/api/v1/runs/latest/maps/denoised?format=npy&fill=nearest")
-    filled = np.load(io.BytesIO(answer.content))
-    rows = int(np.isfinite(plain[0]).all(axis=1).sum())
-    np.testing.assert_array_equal(filled[:, :rows], plain[:, :rows])
-    np.testing.assert_array_equal(filled[:, rows : rows + 2], plain[:, [rows - 1, rows - 1]])
-    assert np.isnan(filled[:, rows + 2 :]).all()
-    assert answer.headers["x-filled"] == str(2 * plain.shape[2])
-    assert answer.headers["etag"] != client.get("/api/v1/runs/latest/maps/denoised?format=npy").headers["etag"]
-    for refused in ("measured?fill=nearest", "denoised?format=hdf5&fill=nearest"):
-        assert client.get(f"/api/v1/runs/latest/maps/{refused}").status_code == 400
-
-
-def test_every_change_changes_the_tag_and_the_content(client: TestClient, run: SyntheticRun) -> None:
-    address = "/api/v1/runs/latest/maps/raw?format=octet-stream"
-    first = client.get(address)
-    assert client.get(address, headers={"If-None-Match": first.headers["etag"]}).status_code == 304
-    assert client.get(address, headers={"If-None-Match": f'W/"x", {first.headers["etag"]}'}).status_code == 304
-    run.add_rows(1)
-    second = client.get(address, headers={"If-None-Match": first.headers["etag"]})
-    assert second.status_code == 200
-    assert (
-        np.isfinite(np.frombuffer(second.content, "<f4")).sum() > np.isfinite(np.frombuffer(first.content, "<f4")).sum()
-    )
-    run.denoise()
-    third = client.get(address, headers={"If-None-Match": second.headers["etag"]})
-    assert third.status_code == 200
-    assert int(third.headers["x-version"]) > int(second.headers["x-version"])
-
-
-def test_one_line_comes_in_every_format(client: TestClient, run: SyntheticRun) -> None:
-    here = "/api/v1/runs/latest/maps/raw/Fe_Ka"
-    expected = stack(client, "raw")[1]
-    body = client.get(here).json()["data"]
-    assert body["shape"] == [12, 10]
-    assert body["values"][11] == [None] * 10, "JSON has null where nothing is measured"
-    np.testing.assert_array_equal(np.array(body["values"], float), expected)
-    np.testing.assert_array_equal(np.load(io.BytesIO(client.get(here + "?format=npy").content)), expected)
-    octets = client.get(here, headers={"Accept": "application/octet-stream"})
-    np.testing.assert_array_equal(np.frombuffer(octets.content, "<f4").reshape(12, 10), expected)
-    table = np.genfromtxt(io.BytesIO(client.get(here + "?format=text/csv").content), delimiter=",")
-    np.testing.assert_allclose(table, expected)
-    np.testing.assert_array_equal(
-        np.asarray(Image.open(io.BytesIO(client.get(here + "?format=tiff").content))), expected
-    )
-    png = client.get(here + "?format=png&zoom=3&cmap=magma&scale=log&vmax=20")
-    assert png.headers["content-type"] == "image/png"
-    assert Image.open(io.BytesIO(png.content)).size == (30, 36)
-    saved = client.get(here + "?format=csv&filename=iron map.csv")
-    assert saved.headers["content-disposition"] == 'attachment; filename="iron map.csv"'
-    mask = client.get("/api/v1/runs/latest/maps/measured/Fe_Ka").json()["data"]["values"]
-    assert mask[7] == [True] * 4 + [False] * 6
-
-
-def test_slices_cut_like_numpy(client: TestClient, run: SyntheticRun) -> None:
-    raw = stack(client, "raw")
-    np.testing.assert_array_equal(stack(client, "raw", "&slice=1,::2,3:7"), raw[1, ::2, 3:7])
-    np.testing.assert_array_equal(stack(client, "measured", "&slice=2:5"), run.buffer.measured()[2:5])
-    body = client.get("/api/v1/runs/latest/maps/raw/Fe_Ka?slice=0,2").json()["data"]
-    assert body["values"] == raw[1, 0, 2]
-
-
-def test_maps_are_listed_with_links_that_work(client: TestClient, run: SyntheticRun) -> None:
-    body = client.get("/api/v1/runs/latest/maps").json()
-    assert [entry["id"] for entry in body["data"]] == ["raw", "denoised", "uncertainty", "residual", "chi2", "measured"]
-    for entry in body["data"]:
-        for link in entry["links"].values():
-            assert client.get(link).status_code == 200
-
-
-# --- refusals -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -393,115 +273,3 @@ def test_advice_says_what_a_wanted_snr_takes(client: TestClient, redis: Connecti
     body = client.get("/api/v1/runs/latest/advice").json()
     assert body["data"] is None
     assert "no evidence yet" in body["meta"]["reason"]
-
-
-# --- headers, prefix -------------------------------------------------------------------------------------------------
-
-
-def test_every_answer_carries_the_headers_that_keep_a_browser_safe(client: TestClient, run: SyntheticRun) -> None:
-    for path in ("/", "/ui/js/main.js", "/api/v1/runs", "/api/v1/runs/nobody", "/healthz", "/nothing"):
-        headers = client.get(path).headers
-        assert "script-src 'self'" in headers["content-security-policy"]
-        assert "unsafe" not in headers["content-security-policy"]
-        assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
-        assert headers["cache-control"]
-
-
-def test_files_outside_the_dashboard_are_not_served(client: TestClient) -> None:
-    for path in ("/ui/../app.py", "/ui/%2e%2e/app.py", "/ui/..%2fapp.py", "/ui/", "/ui/js"):
-        assert client.get(path).status_code == 404
-
-
-def test_links_carry_the_prefix_of_a_proxy(settings: Settings, run: SyntheticRun) -> None:
-    behind = settings.model_copy(update={"serve": ServeSettings(api_key=KEY, root_path="/xrf/")})  # type: ignore[arg-type]
-    with TestClient(create_app(behind), headers=HEADER, follow_redirects=False) as client:
-        for prefix in ("", "/xrf"):  # proxies that strip the prefix, and ones that do not
-            assert client.get(f"{prefix}/api/v1/").json()["links"]["latest"] == "/xrf/api/v1/runs/latest"
-        answer = client.get(f"/?api_key={KEY}")
-        assert answer.headers["location"] == "/xrf/"
-        assert "Path=/xrf" in answer.headers["set-cookie"]
-
-
-# --- health, metrics ------------------------------------------------------------------------------------------------
-
-
-def test_readiness_names_the_silent_stages(client: TestClient, redis: Connection, run: SyntheticRun) -> None:
-    body = client.get("/readyz").json()
-    assert "stage worker is silent" in " ".join(body["reasons"])
-    for name in ("ingest", "worker", "publish"):
-        heartbeat(redis, name)
-    deadline = time.monotonic() + 10
-    while (answer := client.get("/readyz")).json()["status"] != "ready":
-        assert time.monotonic() < deadline, answer.text
-    assert answer.json()["reasons"] == []
-    assert answer.json()["stages"]["serve"] == "ready"
-    heartbeat(redis, "publish", state="degraded", detail="Tiled does not answer: maps are kept here")
-    assert client.get("/readyz").json()["reasons"] == ["Tiled does not answer: maps are kept here"]
-
-
-def test_metrics_are_prometheus_text_without_run_uids(client: TestClient, redis: Connection, run: SyntheticRun) -> None:
-    metrics.count(redis, "quietbeam_rows_committed_total", 42)
-    heartbeat(redis, "ingest")
-    client.get("/api/v1/runs/run-1")
-    client.get("/api/v1/runs/run-1/maps/raw")
-    client.get("/api/v1/wp-login.php")
-    text = client.get("/metrics").text
-    assert "quietbeam_rows_committed_total 42.0" in text
-    assert 'quietbeam_stage_up{stage="ingest"} 1.0' in text
-    assert 'quietbeam_stage_up{stage="worker"} 0.0' in text
-    assert 'endpoint="/api/v1/runs/{uid}/maps/{kind}"' in text
-    assert "run-1" not in text
-    assert "wp-login" not in text
-
-
-def test_an_error_inside_names_the_line_of_the_log_and_nothing_else(
-    settings: Settings, run: SyntheticRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("/secret/path is broken")
-
-    monkeypatch.setattr(RunCatalog, "page", broken)
-    with (
-        TestClient(create_app(settings), headers=HEADER, raise_server_exceptions=False) as client,
-        structlog.testing.capture_logs() as log,
-    ):
-        answer = client.get("/api/v1/runs", headers={"X-Request-ID": "proxy-7"})
-        assert answer.status_code == 500 and answer.headers["x-request-id"] == "proxy-7"
-        assert answer.json()["detail"] == "an error inside quietbeam; its log has the details at request_id proxy-7"
-        assert [line["request_id"] for line in log if line["event"] == "request_failed"] == ["proxy-7"]
-        made = client.get("/healthz", headers={"X-Request-ID": "not one\tof ours"}).headers["x-request-id"]
-        assert re.fullmatch("[0-9a-f]{16}", made)
-
-
-def test_without_redis_everything_is_read_from_the_buffers(
-    settings: Settings, run: SyntheticRun, redis: Connection, tmp_path: Path
-) -> None:
-    run.finish(RunState.INCOMPLETE, "5 rows are missing")
-    alone = settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": f"unix://{tmp_path}/none"})})
-    with TestClient(create_app(alone), headers=HEADER) as client:
-        found = attributes(client)
-        assert (found["uid"], found["state"], found["reason"]) == ("run-1", "incomplete", "5 rows are missing")
-        assert found["progress"]["pixels_measured"] == 74
-        assert found["evidence"]["lines"][0]["dwell_gain"] > 1
-        assert np.isfinite(stack(client, "denoised")).sum() == 3 * 60
-        assert client.get("/api/v1/runs?state=incomplete").json()["meta"]["count"] == 1
-        answer = client.get("/readyz")
-        assert answer.status_code == 503
-        assert "Redis does not answer" in answer.json()["reasons"][0]
-        assert "quietbeam_redis_up 0.0" in client.get("/metrics").text
-
-
-def test_a_run_that_redis_forgot_is_read_from_its_buffer(
-    client: TestClient, run: SyntheticRun, redis: Connection
-) -> None:
-    redis.flushall()
-    assert attributes(client)["progress"]["rows_measured"] == 7
-    assert [entry["id"] for entry in client.get("/api/v1/runs").json()["data"]] == ["run-1"]
-
-
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/", "/api/v1/runs", "/ui/style.css", "/nothing"])
-def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
-    whole, head = client.get(path), client.head(path)
-    assert head.status_code == whole.status_code and head.content == b""
-    assert head.headers.get("content-type") == whole.headers.get("content-type")

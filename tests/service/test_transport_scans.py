@@ -29,7 +29,7 @@ from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import CurveSettings, Settings
 from quietbeam.core.wire.bus import Connection
-from quietbeam.ingest.documents.recording import renewed
+from quietbeam.ingest.documents.playback import renewed
 from quietbeam.ingest.transports import MemorySource, make_source, probe_source, read_tiled
 from quietbeam.ingest.transports.tiled import state_file
 from quietbeam.runengine.publisher import RedisPublisher, zmq_publisher

@@ -20,8 +20,8 @@ from quietbeam.ingest.documents.model import (
     Start,
     Stop,
     StreamDatum,
-    decode,
 )
+from quietbeam.ingest.documents.parse import decode
 from quietbeam.ingest.frames.values import exact_counts, exact_i0, exact_live_time
 
 EVENT = {"descriptor": "d", "seq_num": 1, "data": {"a": 1}}

@@ -12,7 +12,9 @@ from quietbeam.cli.source import read_source
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
-from quietbeam.ingest.documents.recording import SUFFIXES, Recorder, paced, read_recording, renewed
+from quietbeam.ingest.documents.playback import paced, renewed
+from quietbeam.ingest.documents.recorder import Recorder
+from quietbeam.ingest.documents.recording import SUFFIXES, read_recording
 from quietbeam.ingest.profile.schema import shipped_profiles
 
 RECORDINGS = Path(__file__).parents[1] / "fixtures" / "recordings"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from quietbeam.core.process.stop import StopRequest
-    from quietbeam.ingest.documents.recording import Recorder
+    from quietbeam.ingest.documents.recorder import Recorder
     from quietbeam.ingest.transports import DocumentSource
 
 EXIT_GAPS = 1
@@ -43,7 +43,7 @@ def record(
     from quietbeam.core.process.stop import stop_on_signals
     from quietbeam.core.settings import load_settings
     from quietbeam.core.wire.bus import connect
-    from quietbeam.ingest.documents.recording import Recorder
+    from quietbeam.ingest.documents.recorder import Recorder
     from quietbeam.ingest.transports import make_tap
 
     settings = load_settings(config)

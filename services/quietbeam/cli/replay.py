@@ -147,7 +147,8 @@ def _replay_map(
 def _replay_recording(
     settings: Settings, name: str, speed: float, transport: Transport, options: RecordingOptions
 ) -> None:
-    from quietbeam.ingest.documents.recording import paced, read_recording, relocate, renewed
+    from quietbeam.ingest.documents.playback import paced, renewed
+    from quietbeam.ingest.documents.recording import read_recording, relocate
     from quietbeam.ingest.transports import read_tiled
 
     from .publishing import publishing
@@ -177,7 +178,7 @@ def _play(
 ) -> None:
     """Send documents with their pauses [s] until the end or a signal, and print what was sent."""
     from quietbeam.core.process.stop import stop_on_signals
-    from quietbeam.ingest.documents.recording import play
+    from quietbeam.ingest.documents.playback import play
 
     stop = stop_on_signals()
 

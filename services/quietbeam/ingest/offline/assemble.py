@@ -17,8 +17,8 @@ from quietbeam.core.model.types import RunInfo, RunState
 from quietbeam.core.settings import IngestSettings, Settings
 from quietbeam.files import MapFile, read_map
 
-from ..documents import model as documents
 from ..documents.delivery import Pending
+from ..documents.parse import decode
 from ..documents.recording import Recorded
 from ..frames.detector_files import DetectorFiles
 from ..profile.schema import BeamlineProfile
@@ -102,7 +102,7 @@ def ingest_recorded(
     refused: Counter[str] = Counter()
     for name, doc in recorded:
         try:
-            document = documents.decode(name, codec.pack(doc))
+            document = decode(name, codec.pack(doc))
             parent = getattr(document, "descriptor", getattr(document, "resource", ""))
             document_run = getattr(document, "run", "") or run_of.get(parent, uid)
             run_of[getattr(document, "uid", "")] = document_run

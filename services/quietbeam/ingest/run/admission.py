@@ -12,8 +12,9 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import Settings
 
-from ..documents.model import Start
+from ..documents.model import Start, Stop
 from ..profile.layout import Layout
+from .condition import RunCondition
 
 _OVERHEAD = 2 * 1024 * 1024
 
@@ -85,6 +86,23 @@ def scan_id_and_plan(doc: Mapping[str, Any]) -> tuple[int | None, str]:
     scan_id = doc.get("scan_id")
     is_number = isinstance(scan_id, int) and not isinstance(scan_id, bool)
     return (scan_id if is_number else None), str(doc.get("plan_name", ""))[:200]
+
+
+def status_without_map(start: Start | None, stop: Stop | None, condition: RunCondition) -> dict[str, Any]:
+    """Return the fields of a run's hash that ingest writes, as long as the run has no map."""
+    scan_id, plan = scan_id_and_plan(start.doc if start is not None else {})
+    return {
+        "info": None,
+        "scan_id": scan_id,
+        "plan": plan,
+        "time_start": start.time if start is not None else None,
+        "state": condition.state.value,
+        "reason": condition.reason,
+        "time_stop": stop.time if stop is not None else None,
+        "rows_measured": 0,
+        "pixels_measured": 0,
+        "warnings": condition.warnings,
+    }
 
 
 def _plain_metadata(doc: Mapping[str, Any], max_bytes: int = 4096) -> dict[str, Any]:

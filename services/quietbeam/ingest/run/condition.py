@@ -102,6 +102,11 @@ class RunCondition:
         if self.state is RunState.STALE:
             self.become(RunState.RUNNING)
 
+    def interrupted(self, *, resumed: bool) -> None:
+        """Show a pause, whether a person or a suspender made it, and its end."""
+        if not self.state.ended:
+            self.become(RunState.RUNNING if resumed else RunState.PAUSED)
+
     def check_silence(self, now: float, stale_after_s: float) -> None:
         """Make a run stale that had no document for `stale_after_s`."""
         if self.state in (RunState.RUNNING, RunState.PAUSED) and now - self.last_document > stale_after_s:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from quietbeam.core.errors import BufferConflictError, DocumentError, InputError, ProfileError
+from quietbeam.core.errors import DocumentError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 
@@ -23,18 +23,16 @@ from ..documents.model import (
     StreamResource,
 )
 from ..frames.detector_files import DetectorFiles
-from ..frames.file_frames import FileFrames
-from ..frames.legacy_datums import DatumStore
 from ..profile.layout import Layout
 from ..profile.schema import BeamlineProfile
-from .admission import scan_id_and_plan
+from .admission import status_without_map
 from .assembly import RunAssembly
 from .condition import RunCondition
-from .definition import RunDefinition
 from .final_state import stopped_state
 from .held import HeldDocuments
 from .map_split import Data
 from .maps import RunMaps
+from .opening import RunOpening
 from .results import Phase, PollResult, Refused, RowsWritten
 
 ORPHAN_S = 5.0
@@ -70,20 +68,24 @@ class RunRouter:
         source: str = "",
     ) -> None:
         self.uid, self.source = uid, source
-        self._settings = settings
+        self._stale_after_s = settings.ingest.stale_after.total_seconds()
         self.phase = Phase.AWAITING_START
         self.condition = RunCondition(uid)
         self.stop: Stop | None = None
-        self.layout: Layout | None = None
-        self.maps: RunMaps | None = None
-        self._definition = RunDefinition(uid, profiles)
+        self._opening = RunOpening(uid, settings, profiles, files, self.condition, source)
+        self._definition = self._opening.definition
         self._held = HeldDocuments(uid)
-        timeout_s = settings.ingest.file_timeout.total_seconds()
-        self._files, self._datums = FileFrames(files, timeout_s), DatumStore(files)
-        self._layout_error = ""
         self._refused: list[Refused] = []
 
-    # --- what others read ---------------------------------------------------------------------------------------
+    @property
+    def layout(self) -> Layout | None:
+        """Where the counts are; None before that is known."""
+        return self._opening.layout
+
+    @property
+    def maps(self) -> RunMaps | None:
+        """The maps of the run; None before the first."""
+        return self._opening.maps
 
     @property
     def info(self) -> None:
@@ -128,22 +130,7 @@ class RunRouter:
 
     def status(self) -> dict[str, Any]:
         """Return the fields of the run's hash that ingest writes, as long as the run has no map."""
-        start = self._definition.start
-        scan_id, plan = scan_id_and_plan(start.doc if start is not None else {})
-        return {
-            "info": None,
-            "scan_id": scan_id,
-            "plan": plan,
-            "time_start": self.time_start,
-            "state": self.condition.state.value,
-            "reason": self.condition.reason,
-            "time_stop": self.stop.time if self.stop is not None else None,
-            "rows_measured": 0,
-            "pixels_measured": 0,
-            "warnings": self.condition.warnings,
-        }
-
-    # --- documents ----------------------------------------------------------------------------------------------
+        return status_without_map(self._definition.start, self.stop, self.condition)
 
     def handle_document(self, document: Document, pending: Pending, now: float) -> None:
         """Use one document, or hold it until it can be used.
@@ -160,7 +147,8 @@ class RunRouter:
             pending.retain()  # never released: ingest gets it again when it has been mended and restarted
             return
         if isinstance(document, Start):
-            self._handle_start(document)
+            if self._opening.handle_start(document):
+                self.phase = Phase.AWAITING_DESCRIPTOR
         elif self.phase is Phase.AWAITING_START:
             self._hold(document, pending, now)
         else:
@@ -174,47 +162,18 @@ class RunRouter:
             case Event() | EventPage() | StreamDatum():
                 self._handle_data(document, pending, now)
             case Descriptor():
-                self._handle_descriptor(document)
+                self._opening.handle_descriptor(document)
+                if self.maps is not None and self.phase is Phase.AWAITING_DESCRIPTOR:
+                    self.phase = Phase.OPEN
             case StreamResource():
-                self._files.add_resource(document)
+                self._opening.files.add_resource(document)
             case Resource():
-                self._datums.add_resource(document)
+                self._opening.datums.add_resource(document)
             case Stop():
                 self._handle_stop(document)
             case Datums():
                 if self.maps is not None or self.condition.state is not RunState.UNUSABLE:
-                    self._datums.add_datums(document, pending)
-
-    def _handle_start(self, start: Start) -> None:
-        try:
-            if self._definition.is_repeated(start):
-                return
-        except DocumentError as error:
-            self.condition.warn(str(error))
-            raise
-        self.phase = Phase.AWAITING_DESCRIPTOR
-        if self.condition.state is RunState.UNUSABLE:
-            self.condition.warn("documents that came before the start document were given up")
-            self.condition.become(RunState.RUNNING)
-        try:
-            self._definition.begin(start)
-        except ProfileError as error:
-            self.condition.become(RunState.UNUSABLE, str(error))
-        self.condition.mark_changed()
-
-    def _handle_descriptor(self, descriptor: Descriptor) -> None:
-        definition = self._definition
-        if descriptor.uid in definition.descriptors:
-            return
-        if definition.uid_reused:
-            raise DocumentError(f"run {self.uid}: its uid was used twice; documents of the second run are refused")
-        if self.maps is None and definition.has_counts(descriptor):
-            try:
-                self._open(descriptor)
-            except DocumentError:
-                definition.add(descriptor)
-                raise
-        definition.add(descriptor)
+                    self._opening.datums.add_datums(document, pending)
 
     def _handle_stop(self, stop: Stop) -> None:
         if self.stop is not None and self.stop != stop:
@@ -230,52 +189,18 @@ class RunRouter:
             self._hold(document, pending, now)
             return
         if descriptor.stream == "interruptions" and isinstance(document, Event):
-            self._handle_interruption(document)
+            self.condition.interrupted(resumed=document.data.get("interruption") == "resume")
             return
-        if self.maps is None and (merged := self._definition.split_streams(descriptor)) is not None:
-            self._open(merged)
+        self._opening.handle_first_data(descriptor)
         if self.layout is not None and self.layout.reads(descriptor.stream):
             if self.condition.state is RunState.PAUSED:
                 self.condition.become(RunState.RUNNING)
             self._give_to_maps(document, pending, now)
 
-    def _handle_interruption(self, event: Event) -> None:
-        """Show a pause; the entry is "pause", "resume", or why a suspender tripped."""
-        if not self.condition.state.ended:
-            resumed = event.data.get("interruption") == "resume"
-            self.condition.become(RunState.RUNNING if resumed else RunState.PAUSED)
-
     def _give_to_maps(self, document: Data, pending: Pending, now: float) -> None:
         assert self.maps is not None
-        if self.phase is Phase.ENDED:
-            self.phase = Phase.OPEN
+        self.phase = Phase.OPEN
         self.maps.handle_data(document, pending, now)
-
-    # --- opening ------------------------------------------------------------------------------------------------
-
-    def _open(self, descriptor: Descriptor) -> None:
-        """Find where the counts are and open the maps."""
-        assert self._definition.start is not None
-        try:
-            layout = self._definition.layout(descriptor)
-            maps = RunMaps(
-                self._definition.start,
-                layout,
-                self.condition,
-                self._files,
-                self._datums,
-                self._settings,
-                self.source,
-            )
-        except (ProfileError, BufferConflictError, InputError) as error:
-            self._layout_error = str(error)
-            self.condition.become(RunState.UNUSABLE, str(error))
-            raise DocumentError(str(error)) from error
-        self.layout, self.maps, self.phase = layout, maps, Phase.OPEN
-        if self.condition.state is RunState.UNUSABLE:
-            self.condition.become(RunState.RUNNING)
-
-    # --- held documents -----------------------------------------------------------------------------------------
 
     def _hold(self, document: Document, pending: Pending, now: float) -> None:
         if (self.maps is None and self.condition.state is RunState.UNUSABLE) or self._definition.uid_reused:
@@ -294,9 +219,7 @@ class RunRouter:
 
     def _handle_without_descriptor(self, document: Event | EventPage, pending: Pending, now: float) -> None:
         """Use events whose descriptor never came by their own keys."""
-        if self.maps is None:
-            self._open(self._definition.descriptor_of(document))
-            self.condition.warn("the descriptor never came; the keys of the events were used")
+        self._opening.open_without_descriptor(document)
         assert self.layout is not None
         if self.layout.keys and set(self.layout.keys) <= set(document.data):
             self._give_to_maps(document, pending, now)
@@ -317,8 +240,6 @@ class RunRouter:
         """Count a refused document in the condition of the run, or of its map."""
         conditions = {assembly.uid: assembly.condition for assembly in self.maps or ()}
         conditions.get(refused.run, self.condition).count_refused(refused.reason)
-
-    # --- progress -----------------------------------------------------------------------------------------------
 
     def poll(self, now: float) -> PollResult:
         """Write what is due, look at files again, give up what was held too long, end the run.
@@ -346,7 +267,7 @@ class RunRouter:
         if self.stop is not None and self.phase is not Phase.ENDED and self.idle:
             self._end()
         if self.stop is None and self.phase is not Phase.AWAITING_START:
-            self.condition.check_silence(now, self._settings.ingest.stale_after.total_seconds())
+            self.condition.check_silence(now, self._stale_after_s)
         result.refused.extend(self._refused)
         self._refused.clear()
         return result
@@ -369,10 +290,9 @@ class RunRouter:
 
     def _end(self) -> None:
         assert self.stop is not None
-        self._files.close()
-        self._datums.close()
-        if self.maps is None and self.condition.state is not RunState.UNUSABLE:
-            self.condition.become(RunState.UNUSABLE, self._layout_error or self._definition.no_counts())
+        without_map = self._opening.close()
+        if without_map and self.condition.state is not RunState.UNUSABLE:
+            self.condition.become(RunState.UNUSABLE, without_map)
         elif self.maps is not None and not self.maps.single:
             self.condition.become(stopped_state(self.stop, missing=False), self.stop.reason)
         self.phase = Phase.ENDED

@@ -14,9 +14,9 @@ from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire.runs import RunStatus
 
-from ..documents import model as documents
 from ..documents.delivery import Pending
 from ..documents.model import Descriptor, Document, Resource
+from ..documents.parse import decode
 from ..frames.detector_files import DetectorFiles
 from ..profile.schema import load_profile
 from ..run.router import RunRouter
@@ -130,7 +130,7 @@ class RunRegistry:
         for name, payload in context.items():
             kind = name.split(":", 2)[1]
             try:
-                document = documents.decode(kind, payload)
+                document = decode(kind, payload)
                 self.uid_of(document, uid)
                 router.handle_document(document, Pending(0, b""), now)
             except DocumentError as error:

@@ -17,17 +17,17 @@ from quietbeam.core.settings import Settings
 from quietbeam.core.wire import bus, keys, runs
 from quietbeam.core.wire.bus import Connection
 
-from ..documents import model as documents
 from ..documents.delivery import Deliveries, Pending
 from ..documents.model import Start
-from ..run.results import PollResult, Refused
+from ..documents.parse import decode
+from ..run.results import PollResult
 from ..run.router import ORPHAN_S
 from ..transports import DocumentSource, ReceivedDocument, make_source
 from .announcer import Announcer
 from .backoff import Backoff
 from .context import ContextStore
-from .quarantine import Quarantine
 from .recovery import show_buffers, unended_runs
+from .refusals import Refusals
 from .registry import MAX_OPEN_RUNS, OpenRun, RunRegistry
 from .retention import Retention
 from .status import StatusWriter
@@ -76,13 +76,12 @@ class IngestStage:
         self._runs = RunRegistry(settings, self._contexts)
         self._deliveries = Deliveries()
         self._status = StatusWriter(connection, settings.runs_dir)
-        self._quarantine = Quarantine(connection)
         self._announcer = Announcer(connection)
+        self._refusals = Refusals(connection, self._runs, self._deliveries, self._announcer)
         self._retention = Retention(settings, connection, self._release)
         self._backoff = Backoff()
         self._inbox: deque[tuple[int, ReceivedDocument]] = deque()
         self._strays = StrayDocuments()
-        self._refused: deque[Refused] = deque()
         self._acknowledged: list[Pending] = []
         self._next_trim = 0.0
         self._restored = False
@@ -109,9 +108,9 @@ class IngestStage:
                 if not self._handle(*self._inbox[0]):
                     self._strays.add(now, *self._inbox[0])
                 self._inbox.popleft()
-            self._strays.retry(now, ORPHAN_S, self._handle, self._give_up_stray)
+            self._strays.retry(now, ORPHAN_S, self._handle, self._refusals.give_up_stray)
             worked |= self._poll_runs(now)
-            self._quarantine_refused()
+            self._refusals.flush()
             worked |= self._retention.poll()
             if self._backoff.succeeded():
                 log.info("ingest_backoff_ended")
@@ -174,11 +173,10 @@ class IngestStage:
         """
         uid = received.run
         try:
-            document = documents.decode(received.name, received.payload)
+            document = decode(received.name, received.payload)
             uid = self._runs.uid_of(document, received.run)
         except DocumentError as error:
-            self._refuse(received, uid, str(error))
-            self._deliveries.deliver(uid, source, received.token).release()
+            self._refusals.refuse_unknown(source, received, uid, str(error))
             return True
         if not uid:
             return False
@@ -190,34 +188,14 @@ class IngestStage:
             if isinstance(document, Start):
                 self._status.write(run.router.reported(), run.shown, force=True)
         except DocumentError as error:
-            self._refuse_delivered(uid, pending, received, str(error))
+            self._refusals.refuse_delivered(uid, pending, received, str(error))
         except (OSError, redis.RedisError):
             self._deliveries.withdraw(uid, pending)
             raise
         except Exception as error:
             log.exception("document_failed", run=uid, name=received.name)
-            self._refuse_delivered(uid, pending, received, f"internal error: {type(error).__name__}: {error}")
+            self._refusals.refuse_delivered(uid, pending, received, f"internal error: {type(error).__name__}: {error}")
         pending.release()
-        return True
-
-    def _refuse_delivered(self, uid: str, pending: Pending, received: ReceivedDocument, reason: str) -> None:
-        try:
-            self._refuse(received, uid, reason)
-        except redis.RedisError:
-            self._deliveries.withdraw(uid, pending)
-            raise
-
-    def _refuse(self, received: ReceivedDocument, uid: str, reason: str) -> None:
-        """Quarantine a document that cannot be used; its run goes on."""
-        run = self._runs.get(uid)
-        if run is not None:
-            run.router.condition.count_refused(reason)
-        self._announcer.count("quietbeam_documents_quarantined_total")
-        self._quarantine.add(received, uid, reason)
-
-    def _give_up_stray(self, source: int, received: ReceivedDocument) -> bool:
-        self._refuse(received, "", f"{received.name} of a run whose descriptor was not seen")
-        self._deliveries.deliver("", source, received.token).release()
         return True
 
     # --- runs ---------------------------------------------------------------------------------------------------
@@ -242,18 +220,9 @@ class IngestStage:
             self._announcer.add_rows(result.rows_written)
             for refused in result.refused:
                 run.router.count_refused(refused)
-            self._refused += result.refused
+            self._refusals.add(result.refused)
             self._status.write(run.router.reported(), run.shown)
         return worked
-
-    def _quarantine_refused(self) -> None:
-        """Quarantine what runs refused after its document had been handled."""
-        while self._refused:
-            refused = self._refused[0]
-            received = ReceivedDocument(token=b"", name=refused.name, run=refused.run, payload=b"")
-            self._quarantine.add(received, refused.run, refused.reason)
-            self._announcer.count("quietbeam_documents_quarantined_total")
-            self._refused.popleft()
 
     def _forget_runs(self) -> None:
         """Drop runs that ended, and the longest silent ones of too many; none with unacknowledged documents."""

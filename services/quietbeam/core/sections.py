@@ -1,0 +1,212 @@
+"""The sections of the settings, one class each: what the options are called, their limits and what they mean."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+_SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}|kafka://[^\s/]+/[^\s/?]+(\?\S*)?|tiled\+https?://[^\s/]+(/\S*)?)$"
+
+
+class Section(BaseModel):
+    """Base of the settings sections: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _expanded(path: Path) -> Path:
+    """Return a path with ``~`` replaced; as it is where nobody has a home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+UserPath = Annotated[Path, AfterValidator(_expanded)]
+
+
+class RedisSettings(Section):
+    """The Redis (or Valkey) server that carries rows, states and, if wanted, documents."""
+
+    url: str | None = Field(
+        default=None,
+        description="redis://, rediss:// or unix:// URL. Empty: the embedded server. REDIS_URL overrides.",
+    )
+
+
+class TiledSettings(Section):
+    """The Tiled server that gets the maps."""
+
+    uri: str | None = Field(default=None, description="URI of an external Tiled server. Empty: the embedded one.")
+    api_key: SecretStr | None = Field(
+        default=None, description="API key for Tiled; better from QUIETBEAM_TILED__API_KEY."
+    )
+    root: str = Field(default="quietbeam", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Container for all runs.")
+    raw_root: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_/-]{0,200}$",
+        description="Container of the raw runs on the same server, as TiledWriter writes them ('' for the top): "
+        "the denoised run then names the path of its raw run.",
+    )
+    interval: timedelta = Field(
+        default=timedelta(seconds=0.5), description="Least time between two live updates of a run."
+    )
+
+
+class CurveSettings(Section):
+    """Keys for ``zmq+curve://``: files as ``zmq.auth.create_certificates`` writes them, or 40 characters of Z85."""
+
+    server_key_file: UserPath | None = Field(default=None, description="Public key of the 0MQ proxy: its *.key file.")
+    server_key: str | None = Field(default=None, description="The same key itself; wins over the file.")
+    client_key_file: UserPath | None = Field(
+        default=None,
+        description="Our own key: a *.key_secret file. Neither file nor key: a new pair, for a proxy that takes any.",
+    )
+    client_key: SecretStr | None = Field(
+        default=None, description="Our secret key itself; better from QUIETBEAM_INGEST__CURVE__CLIENT_KEY."
+    )
+
+
+class IngestSettings(Section):
+    """Where documents come from and how they are understood."""
+
+    sources: tuple[Annotated[str, Field(pattern=_SOURCE)], ...] = Field(
+        default=("redis",),
+        description="Document sources: 'redis' (the stream qb:docs), 'zmq://HOST:PORT' or 'zmq+curve://HOST:PORT' "
+        "(out side of a bluesky 0MQ proxy), 'kafka://BROKER,BROKER/TOPIC?group=NAME&start=latest', "
+        "'tiled+http://HOST:PORT/CATALOG?start=latest' (runs that TiledWriter writes).",
+    )
+    curve: CurveSettings = CurveSettings()
+    kafka: dict[str, SecretStr] = Field(
+        default={}, description="More settings of librdkafka for kafka://, such as security.protocol, sasl.password."
+    )
+    tiled_api_key: SecretStr | None = Field(
+        default=None,
+        description="Key for tiled+http(s)://; better from QUIETBEAM_INGEST__TILED_API_KEY. Empty: none, or that of "
+        "the Tiled that gets the maps where it is the same.",
+    )
+    profiles: tuple[str, ...] = Field(
+        default=("simulated", "simulated-areas", "xspress3", "xspress3-hdf5", "generic"),
+        description="Beamline profiles, tried in order: names in configs/beamlines or paths of YAML files.",
+    )
+    data_roots: tuple[UserPath, ...] = Field(
+        default=(),
+        description="Files announced by documents are opened only below these folders. data_dir is always one.",
+    )
+    stale_after: timedelta = Field(
+        default=timedelta(minutes=10), description="Silence after which a run counts as stale."
+    )
+    path_map: dict[str, UserPath] = Field(
+        default={},
+        description="Folders as documents name them on the detector's computer -> the same folders as mounted here, "
+        "such as {/mnt/det: /data/det}. The mapped path must lie below data_roots.",
+    )
+    file_timeout: timedelta = Field(
+        default=timedelta(seconds=10), description="How long to wait for announced data to be in its file."
+    )
+    keep_runs: timedelta | None = Field(
+        default=None,
+        gt=timedelta(hours=1),
+        description="Age at which finished runs that are not pinned are deleted, in Tiled too. Empty: never.",
+    )
+    max_pixels: int = Field(default=16_777_216, gt=0, description="Largest map (rows x cols) that is admitted.")
+    max_buffer_bytes: int = Field(
+        default=64 * 2**30, gt=0, description="Largest uncompressed run buffer that is admitted."
+    )
+    max_spectrum_bytes: int = Field(default=2**30, gt=0, description="Most bytes read from a detector file at once.")
+
+
+class DenoiseSettings(Section):
+    """The denoise worker."""
+
+    device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'.")
+    first_map_rows: int = Field(default=4, ge=1, le=8, description="Rows after which the first denoised map is made.")
+    fine_tune: bool = Field(default=True, description="Fine-tune on the scan between inferences.")
+    burst: timedelta = Field(
+        default=timedelta(seconds=2), description="Longest fine-tuning burst between two looks at the rows."
+    )
+    live_budget: timedelta = Field(
+        default=timedelta(seconds=120), description="Fine-tuning time a run may use while it is live."
+    )
+    final_budget: timedelta = Field(
+        default=timedelta(seconds=20), description="Time of the last fine-tune at the end of a run."
+    )
+    evaluate_every: timedelta = Field(
+        default=timedelta(seconds=5), description="Least time between two evidence updates."
+    )
+    lease: timedelta = Field(
+        default=timedelta(seconds=10), description="A worker that is silent for so long loses its runs."
+    )
+    max_live_bytes: int = Field(
+        default=4 * 2**30,
+        gt=0,
+        description="Largest run (counts as float32) held in memory; larger ones are published raw.",
+    )
+    weights: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="Pretrained weights that runs start from: shipped ones, or of data_dir/weights; empty: the newest "
+        "that were shipped. The API can choose others.",
+    )
+    seed: int = 0
+
+
+ScopeName = Literal["read:metadata", "read:data", "write:data", "delete:data", "metrics", "admin:apikeys"]
+
+
+class OidcSettings(Section):
+    """The facility's identity provider, whose bearer tokens the API takes beside its own keys."""
+
+    issuer: str = Field(
+        pattern=r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])(:|/|$))",
+        description="URL of the provider, exactly as in its tokens (`iss`).",
+    )
+    audience: str = Field(min_length=1, description="For whom the tokens are (`aud`): quietbeam's client id there.")
+    claim: str = Field(default="groups", description="Claim that lists the groups or roles of a person.")
+    grants: dict[str, tuple[ScopeName, ...]] = Field(
+        default={}, description="Scopes that members of a group have, by the group's name."
+    )
+    everyone: tuple[ScopeName, ...] = Field(
+        default=("read:metadata", "read:data"), description="Scopes of everybody who has a valid token."
+    )
+
+
+class ServeSettings(Section):
+    """REST API and dashboard."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8480, ge=0, le=65535)
+    api_key: SecretStr | None = Field(
+        default=None, description="Single-user key; empty: made at first start, kept in data_dir/secrets."
+    )
+    anonymous_read: bool = Field(default=False, description="Let anyone who reaches the port read maps and states.")
+    insecure: bool = Field(default=False, description="Allow anonymous_read on an address beyond loopback.")
+    oidc: OidcSettings | None = Field(default=None, description="Take bearer tokens of an identity provider.")
+    root_path: str = Field(default="", description="Path prefix when behind a reverse proxy.")
+    reports: bool = Field(default=True, description="Write data_dir/reports/UID.html when a run has its final maps.")
+
+
+class NetworkSettings(Section):
+    """How other web servers are reached: Tiled and the identity provider."""
+
+    ca_bundle: UserPath | None = Field(
+        default=None,
+        description="PEM file with the certificates of the facility's own CA, trusted beside those of the system "
+        "(SSL_CERT_FILE and SSL_CERT_DIR are followed too).",
+    )
+    environment_proxy: bool = Field(
+        default=False, description="Use the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name."
+    )
+
+
+class EmbeddedSettings(Section):
+    """Servers that `quietbeam up` starts itself where no external one is configured."""
+
+    tiled_port: int = Field(default=8481, ge=0, le=65535)
+    zmq_in: str | None = Field(
+        default=None, description="'127.0.0.1:5577': start a 0MQ proxy (RunEngine publishes here)."
+    )
+    zmq_out: str | None = Field(default=None, description="'127.0.0.1:5578': where ingest subscribes.")
