@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -251,3 +252,43 @@ def test_a_user_without_a_home_publishes_without_a_spool(redis_server: str) -> N
     done = subprocess.run([sys.executable, "-c", code, redis_server], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert redis_py.Redis.from_url(redis_server).xlen(keys.DOCS) == 1
+
+
+def test_a_text_that_is_no_utf8_costs_itself(redis_server: str, redis: Connection, tmp_path: Path) -> None:
+    publisher = RedisPublisher(redis_server, spool_dir=tmp_path)
+    name = os.fsdecode(b"probe_3\xb5m.tif")
+    publisher("start", {"uid": "r", "time": 1.0, "sample": {"picture": name, name: 2**70}, "half": "\ud83d"})
+    publisher(f"ev{name}", {"uid": "e", "descriptor": "d"})
+    publisher("start", {"uid": name, "time": 1.0})
+    assert publisher.close(10)
+    entries: Any = redis.xrange(keys.DOCS)
+    doc = codec.unpack(entries[0][1][b"doc"])
+    assert doc["sample"] == {"picture": r"probe_3\xb5m.tif", r"probe_3\xb5m.tif": str(2**70)}
+    assert doc["half"] == r"\ud83d" and doc["uid"] == "r"
+    assert len(entries) == 3 and publisher.stats().dropped == 0
+    assert codec.unpack(entries[2][1][b"doc"])["uid"].encode() == entries[2][1][b"run"]
+
+
+def test_what_was_spooled_under_another_url_is_sent(tmp_path: Path) -> None:
+    """As after the settings changed from the server's socket to its port with a password."""
+    port = free_port()
+    server = ValkeyProcess("--port", str(port))
+    server.start()
+    first = RedisPublisher(server.url, spool_dir=tmp_path)
+    first("event", event(0))
+    assert first.close(10)
+    server.kill()
+    left = RedisPublisher(server.url, spool_dir=tmp_path)
+    left("event", event(1))
+    assert not left.close(0.5)
+    server.start()
+    direct = redis_py.Redis(port=port)
+    direct.config_set("requirepass", "new")
+    direct.auth("new")
+    publisher = RedisPublisher(f"redis://:new@127.0.0.1:{port}", spool_dir=tmp_path)
+    try:
+        wait_until(lambda: seq_nums(direct) == [0, 1], what="the document that was left under the socket's URL")
+    finally:
+        publisher.close(5)
+        direct.close()
+        server.close()

@@ -89,7 +89,13 @@ def unpack(payload: bytes) -> Any:
     if len(payload) > MAX_DOCUMENT_BYTES:
         raise DocumentError(f"document of {len(payload)} bytes refused (limit {MAX_DOCUMENT_BYTES})")
     try:
-        return msgpack.unpackb(payload, object_hook=_object_hook, raw=False, strict_map_key=False)
+        return msgpack.unpackb(
+            payload,
+            object_hook=_object_hook,
+            raw=False,
+            strict_map_key=False,
+            unicode_errors="backslashreplace",  # one text that is no UTF-8 costs that text, not the document
+        )
     except DocumentError:
         raise
     except RecursionError as error:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-_SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}|kafka://[^\s/]+/[^\s/?]+(\?\S*)?|tiled\+https?://[^\s/]+(/\S*)?)$"
+_SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}/?|kafka://[^\s/]+/[^\s/?]+(\?\S*)?|tiled\+https?://[^\s/]+(/\S*)?)$"
 
 
 class Section(BaseModel):

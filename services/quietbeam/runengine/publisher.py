@@ -11,24 +11,24 @@ import itertools
 import os
 import threading
 import time
-import warnings
+import uuid
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import redis
 import structlog
 
-from quietbeam.core import codec
 from quietbeam.core.wire import bus, keys
+from quietbeam.core.wire.wire_form import pack_or_stringify, pack_what_can_be, readable
 
 from .spool import Record, Spool
+from .zmq_publisher import zmq_publisher
 
-if TYPE_CHECKING:
-    from bluesky.callbacks.zmq import Publisher
+__all__ = ["PublisherStats", "RedisPublisher", "pack_or_stringify", "pack_what_can_be", "zmq_publisher"]
 
 log = structlog.get_logger()
 
@@ -113,6 +113,7 @@ class RedisPublisher:
         self._bytes = 0
         self._sent = self._unencodable = 0
         self._connected = True
+        self._met = False
         self._runs: dict[str, str] = {}
         self._dropped: dict[str, int] = {}
         self._dropped_total = 0
@@ -128,7 +129,7 @@ class RedisPublisher:
             payload, complete = pack_or_stringify(doc)
             if not complete:
                 self._unencodable += 1
-            record = Record(str(name), self._run_of(name, doc), payload)
+            record = Record(readable(str(name)), readable(self._run_of(name, doc)), payload)
             with self._lock:
                 is_full = self._bytes + len(payload) > self._max_queue_bytes
                 if not is_full:
@@ -198,8 +199,9 @@ class RedisPublisher:
 
     def _step(self) -> bool:
         """Send what is there; True when the thread may end."""
-        idle = not self._queue and (self._spool is None or self._spool.empty)
-        if self._closing.is_set():
+        closing = self._closing.is_set()  # read first: what was queued before the close is seen by `idle`
+        idle = not self._queue and (self._spool is None or self._spool.empty) and not self._is_to_meet()
+        if closing:
             if idle:
                 return True
             if time.monotonic() > self._deadline:
@@ -211,6 +213,7 @@ class RedisPublisher:
                 time.sleep(_LINGER_S)  # gathers a batch; the queue is short, the latency stays small
         self._wake.clear()
         try:
+            self._meet_server()
             self._report_drops()
             self._drain_spool()
             self._drain_queue()
@@ -220,11 +223,27 @@ class RedisPublisher:
         except redis.RedisError as error:
             if self._connected:
                 log.warning("redis_unavailable_spooling", error=str(error))
-            self._connected = False
+            self._connected = self._met = False
             self._to_spool()
             self._closing.wait(_RETRY_S) if not self._closing.is_set() else time.sleep(_RETRY_S / 4)
             self._wake.set()
         return False
+
+    def _is_to_meet(self) -> bool:
+        return not self._met and self._spool is not None and self._spool.has_foreign
+
+    def _meet_server(self) -> None:
+        """Ask the server who it is: what was spooled for it under another URL is sent too."""
+        if self._met or self._spool is None:
+            return
+        try:
+            self._redis.set(keys.SERVER, uuid.uuid4().hex, nx=True)
+            self._spool.meet(str(self._redis.get(keys.SERVER) or b"", "ascii"))
+        except (redis.ResponseError, OSError, ValueError) as error:  # keys that we may not use: other URLs stay apart
+            if isinstance(error, redis.RedisError) and not isinstance(error, redis.ResponseError):
+                raise
+            log.info("server_not_known", error=str(error))
+        self._met = True
 
     def _drain_spool(self) -> None:
         while self._spool is not None and not self._spool.empty:
@@ -290,6 +309,8 @@ class RedisPublisher:
             if not appended:
                 self._drop(record)
         self._spooled_bytes = self._spool.size
+        with suppress(OSError):  # a disk that cannot sync keeps what it keeps
+            self._spool.sync()
 
     def _report_drops(self) -> None:
         if not self._dropped:
@@ -307,65 +328,6 @@ class RedisPublisher:
                 for run, n in dropped.items():
                     self._dropped[run] = self._dropped.get(run, 0) + n
             raise
-
-
-def zmq_publisher(address: str, *, wait_s: float = 2.0) -> Publisher:
-    """Return a bluesky 0MQ publisher that speaks msgpack (never pickle) and never raises over a value.
-
-    Parameters
-    ----------
-    address
-        ``HOST:PORT`` of the in side of a bluesky 0MQ proxy.
-    wait_s
-        How long to wait for the connection, so that the first documents are not lost.
-    """
-    import zmq
-    from bluesky.callbacks.zmq import Publisher
-
-    publisher = Publisher(address.removeprefix("zmq://"), serializer=lambda doc: pack_or_stringify(doc)[0])
-    socket = publisher._socket
-    socket.disconnect(publisher.address)
-    socket.setsockopt(zmq.SNDHWM, 100_000)
-    socket.setsockopt(zmq.LINGER, 2000)
-    monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-    socket.connect(publisher.address)
-    if monitor.poll(int(wait_s * 1000)):
-        time.sleep(0.1)  # the proxy's subscription follows the handshake
-    else:
-        log.warning("zmq_not_connected", address=publisher.address)
-    socket.disable_monitor()
-    monitor.close()
-    return publisher
-
-
-def pack_or_stringify(doc: Mapping[str, Any]) -> tuple[bytes, bool]:
-    """Return the wire form, and whether every value had one; the others are sent as text."""
-    try:
-        return codec.pack(doc), True
-    except Exception:
-        return codec.pack(_plain(doc)), False
-
-
-def pack_what_can_be(doc: Mapping[str, Any]) -> tuple[bytes, bool]:
-    """Old name of :func:`pack_or_stringify`."""
-    warnings.warn("pack_what_can_be is called pack_or_stringify now", DeprecationWarning, stacklevel=2)
-    return pack_or_stringify(doc)
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    if depth > 32:
-        return "..."
-    if isinstance(value, Mapping):
-        return {k if isinstance(k, str) else str(k): _plain(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v, depth + 1) for v in value]
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        return [_plain(v, depth + 1) for v in value.tolist()] if value.ndim else _plain(value.item(), depth + 1)
-    try:
-        codec.pack(value)
-    except Exception:
-        return str(value)[:1000]
-    return value
 
 
 def _open_spool(spool_dir: str | Path | None, url: str, max_bytes: int) -> Spool | None:

@@ -1,16 +1,18 @@
 """Documents kept on disk while Redis is away: append-only segments of checked, length-prefixed records.
 
 A live publisher locks each of its segments, so a segment that can be locked was left behind by a dead process; the next
-publisher sends it first.
+publisher sends it first. A power cut leaves zeros where the size of a file was on disk and its contents were not:
+what cannot be read is skipped and counted, what follows is sent.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -18,6 +20,8 @@ from typing import IO
 import msgpack
 import structlog
 from filelock import FileLock, Timeout
+
+from . import spool_target
 
 log = structlog.get_logger()
 
@@ -53,21 +57,56 @@ class Spool:
     folder
         Made when it is missing (0700).
     target
-        Where the records go in the end (a URL); only segments with the same target are taken over.
+        Where the records go in the end (a URL); only segments for the same server are taken over.
     max_bytes
         Most bytes on disk; :meth:`append` refuses more.
     """
 
     def __init__(self, folder: Path, target: str, *, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
-        self._tag = hashlib.sha256(target.encode()).hexdigest()[:12]
+        self._tag, former = spool_target.tags_of(target)
+        self._taken: set[str] = set()
+        self.damaged_bytes = 0
+        """Bytes that no record could be read from, and that are therefore not sent."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._segments: list[_Segment] = []
-        self._take_over_segments()
+        self._take_over({self._tag, former})
 
-    def _take_over_segments(self) -> None:
+    def meet(self, server: str) -> None:
+        """Take over what was left under other URLs of the same server.
+
+        Parameters
+        ----------
+        server
+            Identity of the server that answers at our target; it is the same under every URL.
+        """
+        spool_target.remember(self._folder, self._tag, server)
+        self._take_over(set(spool_target.aliases(self._folder, server)))
+        others = sorted(path.name for path in self._foreign())
+        if others:
+            log.warning(
+                "spool_of_another_target",
+                folder=str(self._folder),
+                files=others,
+                remedy="start a publisher with the URL that these documents were meant for, or remove the files",
+            )
+
+    @property
+    def has_foreign(self) -> bool:
+        """True when dead publishers left segments that are not known to be for this server."""
+        return any(True for _ in self._foreign())
+
+    def _foreign(self) -> Iterator[Path]:
+        for path in self._folder.glob("*.spool"):
+            if path.stem.rpartition("-")[2] not in self._taken:
+                with suppress(Timeout, OSError):
+                    _lock(path).release()
+                    yield path
+
+    def _take_over(self, tags: set[str]) -> None:
         """Lock the segments that dead publishers left, oldest first."""
-        for path in sorted(self._folder.glob(f"*-{self._tag}.spool")):
+        found = []
+        for path in sorted(path for tag in tags - self._taken for path in self._folder.glob(f"*-{tag}.spool")):
             try:
                 lock = _lock(path)
                 file = path.open("r+b")
@@ -76,11 +115,13 @@ class Spool:
             size = file.seek(0, os.SEEK_END)
             segment = _Segment(path=path, lock=lock, file=file, size=size, own=False)
             if size:
-                self._segments.append(segment)
+                found.append(segment)
             else:  # its publisher has just sent and removed it
                 _remove(segment)
-        if self._segments:
-            log.info("spool_taken_over", segments=len(self._segments), bytes=self.size)
+        self._taken |= tags
+        if found:
+            self._segments = [*found, *self._segments]
+            log.info("spool_taken_over", segments=len(found), bytes=sum(segment.size for segment in found))
 
     @property
     def size(self) -> int:
@@ -118,28 +159,25 @@ class Spool:
         segment.size += _HEAD.size + len(payload)
         return True
 
+    def sync(self) -> None:
+        """Wait until what was appended is on the disk."""
+        if self._segments and self._segments[-1].own:
+            os.fsync(self._segments[-1].file.fileno())
+
     def peek(self, max_records: int, max_bytes: int) -> list[Record]:
-        """Return the oldest records without removing them; a torn tail (killed writer) ends its segment."""
+        """Return the oldest records without removing them; what is damaged is skipped."""
         while self._segments:
             segment = self._segments[0]
             records: list[Record] = []
-            segment.file.seek(segment.offset)
             position = segment.offset
-            while len(records) < max_records and position - segment.offset < max_bytes:
-                head = segment.file.read(_HEAD.size)
-                if len(head) < _HEAD.size:
-                    break
-                length, checksum = _HEAD.unpack(head)
-                if position + _HEAD.size + length > segment.size:
-                    log.warning("spool_torn_tail", path=str(segment.path), at=position)
-                    break
-                payload = segment.file.read(length)
-                if zlib.crc32(payload) != checksum:
-                    log.warning("spool_damaged", path=str(segment.path), at=position)
-                    break
-                name, run, doc = msgpack.unpackb(payload, raw=False)
-                records.append(Record(name, run, doc))
-                position += _HEAD.size + length
+            while len(records) < max_records and position - segment.offset < max_bytes and position < segment.size:
+                start = position
+                record, position = _read(segment, start)
+                if record is not None:
+                    records.append(record)
+                else:
+                    self.damaged_bytes += position - start
+                    log.warning("spool_damaged", path=str(segment.path), at=start, bytes=position - start)
             segment.batch_end = position
             if records:
                 return records
@@ -162,6 +200,37 @@ class Spool:
             segment.file.close()
             segment.lock.release()
         self._segments.clear()
+
+
+def _read(segment: _Segment, position: int) -> tuple[Record | None, int]:
+    """Return the record at `position`, or None for damage, and where to go on."""
+    segment.file.seek(position)
+    head = segment.file.read(_HEAD.size)
+    if not any(head):
+        return None, _end_of_zeros(segment, position)
+    length, checksum = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
+    end = position + _HEAD.size + length
+    if end > segment.size or length == 0:  # the torn tail of a killed writer
+        return None, segment.size
+    payload = segment.file.read(length)
+    if zlib.crc32(payload) != checksum:
+        return None, end
+    try:
+        name, run, doc = msgpack.unpackb(payload, raw=False)
+        return Record(str(name), str(run), bytes(doc)), end
+    except (ValueError, TypeError, msgpack.UnpackException):  # written by another version
+        return None, end
+
+
+def _end_of_zeros(segment: _Segment, position: int) -> int:
+    """Return where a record follows the zeros from `position` on; the low bytes of its length may be zero too."""
+    segment.file.seek(position)
+    while chunk := segment.file.read(65536):
+        if rest := chunk.lstrip(b"\0"):
+            first = position + len(chunk) - len(rest)
+            return next((at for at in range(first, first - 4, -1) if _read(segment, at)[0] is not None), segment.size)
+        position += len(chunk)
+    return segment.size
 
 
 def _lock(path: Path) -> FileLock:

@@ -18,6 +18,9 @@ WEIGHTS = "qb:weights"
 EPOCH = "qb:epoch"
 """String that ingest sets and nobody deletes: when it is gone, Redis lost its data."""
 
+SERVER = "qb:server"
+"""String that the first publisher sets and nobody changes: which server this is, whatever its URL."""
+
 
 def run(uid: str) -> str:
     """Hash with the state of a run; field names are in :mod:`quietbeam.core.wire.runs`."""

@@ -85,6 +85,7 @@ class KafkaSource:
         self._partitions: dict[int, PartitionOffsets] = {}
         self._discover_at = self._commit_at = 0.0
         self._committing = False
+        self._was_absent = False
         self._reported: set[str] = set()  # errors that were logged since the last documents
 
     def receive(self, timeout_s: float) -> list[ReceivedDocument]:
@@ -142,6 +143,7 @@ class KafkaSource:
         try:
             found = self._consumer.list_topics(topic, timeout=1.0).topics[topic]
             if found.error is not None:
+                self._was_absent |= found.error.name() in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC")
                 self._on_error(found.error)
                 return
             new = [TopicPartition(topic, n) for n in found.partitions if n not in self._partitions]
@@ -163,7 +165,8 @@ class KafkaSource:
             return int(part.offset)
         ends = self._consumer.get_watermark_offsets(part, timeout=2.0)
         assert ends is not None
-        return ends[1 if self.address.start == "latest" and not self._partitions else 0]
+        is_new = self._was_absent or bool(self._partitions)  # it appeared while this process ran
+        return ends[1 if self.address.start == "latest" and not is_new else 0]
 
     def _commit(self) -> None:
         """Commit new offsets. For a new group also where it began, so that a restart continues there."""

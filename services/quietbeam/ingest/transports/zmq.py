@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 from quietbeam.core.codec import MAX_DOCUMENT_BYTES
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import CurveSettings
+from quietbeam.core.wire.zmq_address import ZmqAddress, keep_alive, parse_zmq
 
 from .source import Probe, ReceivedDocument
 
@@ -93,7 +95,7 @@ class ZmqSource:
     Parameters
     ----------
     url
-        ``zmq://HOST:PORT`` or ``zmq+curve://HOST:PORT``.
+        ``zmq://HOST:PORT`` or ``zmq+curve://HOST:PORT``; ``zmq://[::1]:PORT`` for IPv6.
     keys
         For CURVE.
     max_documents, max_bytes
@@ -110,7 +112,8 @@ class ZmqSource:
         max_documents: int = 200_000,
         max_bytes: int = 512 * 1024 * 1024,
     ) -> None:
-        self.address, self._keys = _tcp(url), keys
+        self._where, self._keys = parse_zmq(url), keys
+        self.address = self._where.url
         self.lost = 0
         self.refused = ""
         self._queue: queue.Queue[ReceivedDocument] = queue.Queue(max_documents)
@@ -123,9 +126,9 @@ class ZmqSource:
         self._thread.start()
 
     def _run(self) -> None:
-        socket = _subscriber(self._context, self._keys)
+        socket = _subscriber(self._context, self._keys, self._where)
         monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _REFUSALS)
-        socket.connect(self.address)
+        self._connect(socket)
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(monitor, zmq.POLLIN)
@@ -137,9 +140,9 @@ class ZmqSource:
                 if socket in ready:
                     self._on_message(socket.recv_multipart(zmq.NOBLOCK))
                 if time.monotonic() > self._retry_at:  # libzmq does not reconnect after a refusal
-                    self._retry_at = float("inf")
-                    socket.disconnect(self.address)
-                    socket.connect(self.address)
+                    with suppress(zmq.ZMQError):  # it was never connected
+                        socket.disconnect(self.address)
+                    self._connect(socket)
             except zmq.Again:
                 continue
             except zmq.ZMQError as error:
@@ -149,15 +152,24 @@ class ZmqSource:
         monitor.close()
         socket.close()
 
+    def _connect(self, socket: zmq.Socket[bytes]) -> None:
+        self._retry_at = float("inf")
+        try:
+            socket.connect(self.address)
+        except zmq.ZMQError as error:
+            self._refuse(f"cannot connect to {self.address}: {error}", "correct ingest.sources")
+
+    def _refuse(self, reason: str, remedy: str) -> None:
+        if reason != self.refused:
+            log.error("zmq_refused", address=self.address, reason=reason, remedy=remedy)
+        self.refused, self._retry_at = reason, time.monotonic() + _RETRY_S
+
     def _on_monitor_event(self, event: Mapping[str, Any]) -> None:
         if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.refused, self._retry_at = "", float("inf")
             log.info("zmq_connected", address=self.address, curve=self._keys is not None)
             return
-        reason, remedy = _refusal(event, self._keys)
-        if reason != self.refused:
-            log.error("zmq_refused", address=self.address, reason=reason, remedy=remedy)
-        self.refused, self._retry_at = reason, time.monotonic() + _RETRY_S
+        self._refuse(*_refusal(event, self._keys))
 
     def _on_message(self, parts: list[bytes]) -> None:
         if len(parts) != 1:
@@ -204,9 +216,10 @@ class ZmqSource:
 
 def probe(url: str, keys: CurveKeys | None, timeout_s: float = 3.0) -> Probe:
     """Connect to the proxy and return how the handshake ended."""
-    with zmq.Context() as context, _subscriber(context, keys) as socket:
+    where = parse_zmq(url)
+    with zmq.Context() as context, _subscriber(context, keys, where) as socket:
         monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _REFUSALS)
-        socket.connect(_tcp(url))
+        socket.connect(where.url)
         event = recv_monitor_message(monitor) if monitor.poll(int(timeout_s * 1000)) else None
         socket.disable_monitor()
         monitor.close()
@@ -222,12 +235,12 @@ def probe(url: str, keys: CurveKeys | None, timeout_s: float = 3.0) -> Probe:
     return Probe(verdict="failure", found=reason, remedy=remedy)
 
 
-def _tcp(url: str) -> str:
-    return "tcp://" + url.partition("://")[2]
-
-
-def _subscriber(context: zmq.Context[Any], keys: CurveKeys | None) -> zmq.Socket[bytes]:
+def _subscriber(
+    context: zmq.Context[Any], keys: CurveKeys | None, where: ZmqAddress | None = None
+) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.SUB)
+    socket.setsockopt(zmq.IPV6, where is not None and where.ipv6)
+    keep_alive(socket)
     socket.setsockopt(zmq.RCVHWM, 0)  # this class has its own limit and counts what it drops; 0MQ's limit does not
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_DOCUMENT_BYTES)
     socket.setsockopt(zmq.LINGER, 0)

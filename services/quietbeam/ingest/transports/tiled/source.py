@@ -13,9 +13,9 @@ from typing import Any
 
 import structlog
 
-from quietbeam.core import codec
-from quietbeam.core.errors import DocumentError, ServiceError
+from quietbeam.core.errors import ServiceError
 from quietbeam.core.settings import NetworkSettings
+from quietbeam.core.wire.wire_form import pack_or_stringify
 
 from ..source import Probe, ReceivedDocument
 from .documents import Doc, RunReader
@@ -60,7 +60,7 @@ class TiledSource:
         self._live = LiveReader(address, key, self._wake.set, network)
         self._lock = threading.Lock()
         self._done: dict[str, float] = {}
-        self._since = 0.0
+        self._since, self._began = 0.0, time.time()
         self._has_state = self._load_state()
         self._started: dict[str, float] = {}
         self._runs: dict[str, RunReader] = {}
@@ -166,7 +166,7 @@ class TiledSource:
                 metadata = node["attributes"]["metadata"]
                 uid = str(metadata["start"].get("uid", ""))
                 with self._lock:
-                    if not self._has_state and self.address.start == "latest" and metadata.get("stop"):
+                    if not self._has_state and self.address.start == "latest" and self._was_over(metadata):
                         self._done[uid] = float(metadata["start"]["time"])
                     if uid and uid not in self._done and uid not in self._delivered:
                         found[node["id"]] = metadata
@@ -179,6 +179,12 @@ class TiledSource:
                 self._has_state = True
                 self._save_state()
         self._open, self._searched = found, number
+
+    def _was_over(self, metadata: dict[str, Any]) -> bool:
+        """Return whether a run ended before this process began: a catalog that appears later may bring whole runs."""
+        stop = metadata.get("stop")
+        ended = stop.get("time") if isinstance(stop, dict) else None
+        return bool(stop) and not (isinstance(ended, int | float) and ended >= self._began)
 
     def _deliver(self, node: str, metadata: dict[str, Any]) -> bool:
         """Deliver the new documents of a run; return whether its stop document was among them."""
@@ -202,11 +208,9 @@ class TiledSource:
         return True
 
     def _put(self, number: int, uid: str, name: str, doc: dict[str, Any]) -> None:
-        try:
-            payload = codec.pack(doc)
-        except DocumentError as error:
-            log.error("tiled_document_refused", run=uid, name=name, error=str(error))
-            return
+        payload, complete = pack_or_stringify(doc)
+        if not complete:
+            log.warning("tiled_values_became_text", run=uid, name=name, reason="they have no form on the wire")
         token = uid.encode() if name == "stop" else b""
         received = ReceivedDocument(token=token, name=name, run=uid, payload=payload)
         while not self._closing.is_set() and number == self._round:
