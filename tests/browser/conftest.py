@@ -75,6 +75,10 @@ class Dashboard:
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
         self._thread.start()
 
+    def viewers(self) -> int:
+        """Return how many event streams are open."""
+        return int(self._server.config.app.state.services.hub.viewers)
+
     def stop(self) -> None:
         """Stop serving; open streams are ended."""
         self._server.should_exit = True

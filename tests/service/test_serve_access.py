@@ -7,8 +7,9 @@ import stat
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
-from serve_kit import HEADER, KEY, make_run, problem, with_serve
+from serve_kit import HEADER, KEY, make_run, problem, served, with_serve
 from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun
@@ -105,8 +106,26 @@ def test_guessing_is_limited_and_an_open_session_goes_on(stranger: TestClient) -
     answer = stranger.get("/?api_key=guess")
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) > 0
+    assert stranger.get("/api/v1/runs", headers=HEADER).status_code == 200, "the right key is not locked out"
     stranger.cookies.update(session)
     assert stranger.get("/api/v1/runs").status_code == 200
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_only_a_configured_proxy_is_believed(settings: Settings, run: SyntheticRun, trusted: bool) -> None:
+    proxies = ("127.0.0.0/8",) if trusted else ()
+    with served(with_serve(settings, port=0, trusted_proxies=proxies)) as host:
+
+        def guess(client: str, key: str) -> int:
+            headers = {"Authorization": f"Apikey {key}", "X-Forwarded-For": client}
+            return httpx.get(f"http://{host}/api/v1/runs", headers=headers).status_code
+
+        codes = [guess(f"10.0.0.{n}", str(n)) for n in range(12)]
+        assert codes == ([401] * 12 if trusted else [401] * 10 + [429] * 2)
+        assert guess("10.0.0.1", KEY) == 200
+        headers = {"X-Forwarded-Proto": "https"}
+        answer = httpx.get(f"http://{host}/?api_key={KEY}", headers=headers)
+        assert ("secure" in answer.headers["set-cookie"].lower()) is trusted
 
 
 def test_a_wrong_key_in_the_address_is_not_shown_again(stranger: TestClient) -> None:

@@ -171,15 +171,35 @@ def test_wrong_keys_are_limited_for_each_address_and_memory_is_bounded(monkeypat
     monkeypatch.setattr(identity.time, "monotonic", lambda: now[0])
     limit = identity.FailureLimit()
     for _ in range(identity.FAILURES_ALLOWED):
-        assert limit.wait_s("a") == 0
-        limit.record_failure("a")
-    assert limit.wait_s("a") > 0
-    assert limit.wait_s("b") == 0
+        assert limit.wait_s("a", "old") == 0
+        limit.record_failure("a", "old")
+    assert limit.wait_s("a", "old") > 0
+    assert limit.wait_s("a", "other") == 0  # one program with an old key does not stop its neighbours
+    assert limit.wait_s("b", "old") == 0
     now[0] += identity.FAILURES_WINDOW_S
-    assert limit.wait_s("a") == 0
+    assert limit.wait_s("a", "old") == 0
+    for n in range(identity.FAILURES_ALLOWED):
+        assert limit.wait_s("a", str(n)) == 0
+        limit.record_failure("a", str(n))
+    assert limit.wait_s("a", "guess") > 0
     for n in range(3000):
-        limit.record_failure(str(n))
+        limit.record_failure(str(n), "x")
     assert len(limit._failures) <= 1024
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_a_network_of_ipv6_is_one_caller(address: str, network: str) -> None:
+    assert identity.network_of(address) == network
 
 
 def test_event_ids_are_ordered_as_numbers() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,6 +28,24 @@ def _expanded(path: Path) -> Path:
 
 
 UserPath = Annotated[Path, AfterValidator(_expanded)]
+
+
+def _prefix(path: str) -> str:
+    """Return a path prefix with one slash in front and none behind; empty for none."""
+    path = path.strip().strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9._~/-]*", path) or any(part in ("", ".", "..") for part in path.split("/")[1:]):
+        raise ValueError("a prefix has letters, digits and . _ ~ - between slashes, such as /xrf")
+    return f"/{path}" if path else ""
+
+
+def _network(address: str) -> str:
+    """Return an address or network as it was given; ValueError when it is none."""
+    ipaddress.ip_network(address)
+    return address
+
+
+PathPrefix = Annotated[str, AfterValidator(_prefix)]
+NetworkAddress = Annotated[str, AfterValidator(_network)]
 
 
 class RedisSettings(Section):
@@ -185,7 +205,15 @@ class ServeSettings(Section):
     anonymous_read: bool = Field(default=False, description="Let anyone who reaches the port read maps and states.")
     insecure: bool = Field(default=False, description="Allow anonymous_read on an address beyond loopback.")
     oidc: OidcSettings | None = Field(default=None, description="Take bearer tokens of an identity provider.")
-    root_path: str = Field(default="", description="Path prefix when behind a reverse proxy.")
+    root_path: PathPrefix = Field(
+        default="",
+        description="Path prefix when behind a reverse proxy, such as /xrf; the proxy may strip it or not.",
+    )
+    trusted_proxies: tuple[NetworkAddress, ...] = Field(
+        default=(),
+        description="Addresses or networks of the reverse proxies in front, such as 127.0.0.1 or 10.1.0.0/24: only "
+        "from them are X-Forwarded-For and X-Forwarded-Proto believed.",
+    )
     reports: bool = Field(default=True, description="Write data_dir/reports/UID.html when a run has its final maps.")
 
 

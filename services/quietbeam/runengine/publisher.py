@@ -238,7 +238,8 @@ class RedisPublisher:
             return
         try:
             self._redis.set(keys.SERVER, uuid.uuid4().hex, nx=True)
-            self._spool.meet(str(self._redis.get(keys.SERVER) or b"", "ascii"))
+            name: Any = self._redis.get(keys.SERVER) or b""
+            self._spool.meet(name.decode("ascii"))
         except (redis.ResponseError, OSError, ValueError) as error:  # keys that we may not use: other URLs stay apart
             if isinstance(error, redis.RedisError) and not isinstance(error, redis.ResponseError):
                 raise

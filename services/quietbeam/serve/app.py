@@ -15,7 +15,6 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quietbeam.core.process.stage import HEARTBEAT_S, heartbeat
 from quietbeam.core.settings import RedisSettings, Settings
@@ -26,6 +25,7 @@ from . import problems
 from .access import Authenticator, BodyLimit, Guard, SafeHeaders, closed_by_default, declared_scopes
 from .access.api_keys import KeyStore
 from .access.oidc import Issuer
+from .front import Admission, Methods, Prefix
 from .live.hub import EventHub
 from .metrics.observe import Observe, RequestMetrics
 from .openapi import make_document
@@ -36,6 +36,9 @@ from .state.catalog import RunCatalog
 from .state.maps import MapReader
 
 MAX_BODY_BYTES = 64 * 2**10
+MAX_OPEN_REQUESTS = 1024
+BODY_S = 30.0
+"""A request's body must be complete after this time."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -100,12 +103,14 @@ def create_app(settings: Settings) -> FastAPI:
         _include(app, module.router, API)
     _include(app, health.router, "")
     dashboard.install(app)
-    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, patience_s=BODY_S)
     app.add_middleware(Guard, authenticator=services.authenticator, anonymous_read=settings.serve.anonymous_read)
     app.add_middleware(Observe, requests=services.requests)
     app.add_middleware(SafeHeaders, version=__version__, api_version=API_VERSION)
-    app.add_middleware(Head)
-    app.add_middleware(Prefix, root_path=settings.serve.root_path.rstrip("/"))
+    app.add_middleware(Methods, places=app.state.scopes)
+    app.add_middleware(Admission, limit=MAX_OPEN_REQUESTS)
+    parts = {path.split("/")[1] for _, path in app.state.scopes} | {"", "ui"}
+    app.add_middleware(Prefix, root_path=settings.serve.root_path, first_parts=parts)
     return app
 
 
@@ -129,40 +134,6 @@ def openapi_json() -> str:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder), redis=RedisSettings(url=f"unix://{folder}/none"))
         return json.dumps(create_app(settings).openapi(), indent=1, sort_keys=True) + "\n"
-
-
-class Head:
-    """ASGI middleware: answers HEAD as GET, without the body."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
-        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].endswith("/events"):
-            await self._app(scope, receive, send)
-            return
-
-        async def without_body(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
-        await self._app({**scope, "method": "GET"}, receive, without_body)
-
-
-class Prefix:
-    """ASGI middleware: tells the application its path prefix, whether or not the proxy in front strips it."""
-
-    def __init__(self, app: ASGIApp, root_path: str) -> None:
-        self._app = app
-        self._root_path = root_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
-        if scope["type"] in ("http", "websocket") and self._root_path:
-            scope = {**scope, "root_path": self._root_path}
-        await self._app(scope, receive, send)
 
 
 async def _beat(connection: Connection) -> None:

@@ -12,7 +12,6 @@ import structlog
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.routing import compile_path
 
 from quietbeam.core.errors import (
     BufferConflictError,
@@ -23,6 +22,8 @@ from quietbeam.core.errors import (
     ServiceError,
     WeightsError,
 )
+
+from .paths import allowed_at, path_in
 
 log = structlog.get_logger()
 
@@ -71,9 +72,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> str:
     """Return the methods of an address; the router names only those of the first route that has it."""
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    places = request.app.state.scopes
-    return ", ".join(sorted(method for method, template in places if compile_path(template)[0].match(path))) or "GET"
+    return ", ".join(sorted(allowed_at(path_in(request.scope), request.app.state.scopes))) or "GET"
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from types import FrameType
 from typing import Any
@@ -16,10 +17,13 @@ from quietbeam.core.settings import ServeSettings, Settings
 
 from .access import check_bind
 from .app import create_app
+from .connections import limited
 
 log = structlog.get_logger()
 
 _GRACE_S = 5
+_FILES = 4096
+_SHORT_KEY = 12
 
 
 class Server(uvicorn.Server):
@@ -82,6 +86,10 @@ def bind(settings: ServeSettings) -> socket.socket:
 def make_server(settings: Settings) -> Server:
     """Return a server for the settings; `run(sockets=[bind(settings.serve)])` serves."""
     check_bind(settings.serve)
+    given = settings.serve.api_key
+    if given is not None and len(given.get_secret_value()) < _SHORT_KEY:
+        remedy = f"give serve.api_key {_SHORT_KEY} characters or more, or leave it empty: one is made then"
+        log.warning("key_is_short", reason="it can be guessed", remedy=remedy)
     return Server(
         uvicorn.Config(
             create_app(settings),
@@ -91,16 +99,27 @@ def make_server(settings: Settings) -> Server:
             lifespan="on",
             ws=Sockets,
             ws_per_message_deflate=False,  # packing a map costs ten times what sending it does
+            http=limited(),
             ws_max_size=16 * 2**10,  # what clients send: who they are
             timeout_keep_alive=15,
             timeout_graceful_shutdown=_GRACE_S,
-            limit_concurrency=1024,
+            proxy_headers=bool(settings.serve.trusted_proxies),
+            forwarded_allow_ips=list(settings.serve.trusted_proxies),
         )
     )
 
 
+def allow_many_files() -> None:
+    """Let this process have as many sockets as the system allows it: the usual 1024 are fewer than we serve."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    allow_many_files()
     server = make_server(settings)
     listener = bind(settings.serve)
     host, port = listener.getsockname()[:2]

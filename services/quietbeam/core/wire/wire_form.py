@@ -44,7 +44,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def readable(text: str) -> str:
-    """Return a text that has a form in UTF-8: bytes that were none, as Python keeps them in file names, become \\xNN."""
+    """Return a text that has a form in UTF-8: bytes of no character, as in file names, become \\xNN."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a pair of UTF-16

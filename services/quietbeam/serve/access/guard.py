@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from html import escape
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import ServeSettings
+from quietbeam.serve.paths import HEALTH, path_in
 from quietbeam.serve.problems import MEDIA_TYPE, problem_body
 from quietbeam.serve.render.colormaps import DASHBOARD
 
@@ -20,7 +22,6 @@ from .identity import NO_KEY, Authenticator, key_in
 from .scopes import ANONYMOUS, CHALLENGE, NOBODY, Principal
 from .session import SESSION_S, cookies_in
 
-_OPEN = ("/healthz", "/readyz")
 _OPEN_BELOW = ("/ui/",)
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _CSP = (
@@ -79,7 +80,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        path = path_in(scope)
         try:
             found = await (self._check(scope, path) if scope["type"] == "http" else self._check_socket(scope))
         except HTTPException as error:
@@ -101,7 +102,7 @@ class Guard:
             keys = [value for name, value in query if name == "api_key"]
             if keys:
                 return await self._sign_in(scope, address, keys[-1].strip(), [p for p in query if p[0] != "api_key"])
-        if path in _OPEN or path.startswith(_OPEN_BELOW):
+        if path in HEALTH or path.startswith(_OPEN_BELOW):
             return NOBODY
         given = key_in(headers.get("authorization", ""))
         if given is not None:
@@ -175,17 +176,18 @@ def _refuse(error: HTTPException, path: str) -> Response:
 
 def _sign_in_page(status: int, message: str = "", headers: dict[str, str] | None = None) -> Response:
     text = escape(message[:1].upper() + message[1:])
-    page = (DASHBOARD / "sign_in.html").read_text().replace("<!-- message -->", text)
+    page = (DASHBOARD / "sign_in.html").read_text(encoding="utf-8").replace("<!-- message -->", text)
     return HTMLResponse(page, status, headers=headers)
 
 
 class BodyLimit:
-    """ASGI middleware: refuses bodies of more than `limit` bytes, announced or not."""
+    """ASGI middleware: refuses bodies of more than `limit` bytes, announced or not, and those that take too long."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, patience_s: float) -> None:
         self._app = app
         self._error = HTTPException(413, f"the body is too large; at most {limit} bytes are taken")
-        self._limit = limit
+        self._slow = HTTPException(408, f"the body did not come within {patience_s:g} s")
+        self._limit, self._patience_s = limit, patience_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Watch one request."""
@@ -196,12 +198,18 @@ class BodyLimit:
         if not announced.isdecimal() or int(announced) > self._limit:
             await _refuse(self._error, scope["path"])(scope, receive, send)
             return
-        n_bytes = 0
+        n_bytes, more = 0, True
+        deadline = asyncio.get_running_loop().time() + self._patience_s
 
         async def counted() -> Message:
-            nonlocal n_bytes
-            message = await receive()
+            nonlocal n_bytes, more
+            try:
+                async with asyncio.timeout_at(deadline if more else None):
+                    message = await receive()
+            except TimeoutError:
+                raise self._slow from None
             n_bytes += len(message.get("body", b""))
+            more = bool(message.get("more_body", False))
             if n_bytes > self._limit:
                 raise self._error
             return message

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import ipaddress
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
@@ -22,27 +24,51 @@ FAILURES_WINDOW_S = 60.0
 NO_KEY = "an API key is needed: send the header Authorization: Apikey KEY"
 
 
+def network_of(address: str) -> str:
+    """Return what counts as one caller: an address of IPv4, a network of 64 bits of IPv6."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        mapped = found.ipv4_mapped
+        return str(mapped) if mapped else str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)
+
+
 class FailureLimit:
-    """Counts wrong keys per address; at most `FAILURES_ALLOWED` in `FAILURES_WINDOW_S`, for at most 1024 addresses."""
+    """Counts wrong keys in `FAILURES_WINDOW_S`: how often each was sent from an address, and how many different ones.
+
+    At most `FAILURES_ALLOWED` of both; for at most 1024 addresses. A right key is none of its business: keys are too
+    long to be guessed, and a program with an old key must not lock out the people at its address.
+    """
 
     def __init__(self) -> None:
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._failures: OrderedDict[str, deque[tuple[float, bytes]]] = OrderedDict()
 
-    def record_failure(self, address: str) -> None:
+    def record_failure(self, address: str, key: str) -> None:
         """Note a wrong key."""
-        times = self._failures.setdefault(address, deque(maxlen=FAILURES_ALLOWED))
-        times.append(time.monotonic())
-        self._failures.move_to_end(address)
+        network = network_of(address)
+        times = self._failures.setdefault(network, deque(maxlen=FAILURES_ALLOWED**2))
+        times.append((time.monotonic(), _digest(key)))
+        self._failures.move_to_end(network)
         while len(self._failures) > 1024:
             self._failures.popitem(last=False)
 
-    def wait_s(self, address: str) -> int:
-        """Return how long the address must wait; 0 when it may try."""
-        times = self._failures.get(address)
-        if times is None or len(times) < FAILURES_ALLOWED:
-            return 0
-        left = times[0] + FAILURES_WINDOW_S - time.monotonic()
-        return max(0, int(left) + 1) if left > 0 else 0
+    def wait_s(self, address: str, key: str) -> int:
+        """Return how long the address must wait with this key; 0 when it may try."""
+        now, digest = time.monotonic(), _digest(key)
+        recent = [one for one in self._failures.get(network_of(address), ()) if one[0] > now - FAILURES_WINDOW_S]
+        same = [at for at, other in recent if other == digest]
+        last = {other: at for at, other in recent}  # of each key, when it was last sent
+        for times in (same, sorted(last.values())):
+            if len(times) >= FAILURES_ALLOWED:
+                return max(1, int(times[-FAILURES_ALLOWED] + FAILURES_WINDOW_S - now) + 1)
+        return 0
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()[:8]
 
 
 class Authenticator:
@@ -64,6 +90,8 @@ class Authenticator:
         self._issuer = issuer
         self.session = Session(key)
         self._limit = FailureLimit()
+        self.strangers = 0
+        """Websockets that are open and have not yet said who they are."""
 
     async def identify(self, given: str, address: str) -> Principal:
         """Return whose key or token this is.
@@ -73,10 +101,6 @@ class Authenticator:
         HTTPException
             401 for a wrong or expired one, 429 after too many of them.
         """
-        wait = self._limit.wait_s(address)
-        if wait:
-            headers = {"Retry-After": str(wait)}
-            raise HTTPException(429, f"too many wrong keys from here; retry in {wait} s", headers)
         if hmac.compare_digest(given.encode(), self._key):
             return SINGLE_USER
         key = self.store.find(given)
@@ -94,7 +118,9 @@ class Authenticator:
                 return await self._issuer.identify(given)
             except HTTPException as refusal:
                 error = refusal
-        self._limit.record_failure(address)
+        if wait := self._limit.wait_s(address, given):
+            raise HTTPException(429, f"too many wrong keys from here; retry in {wait} s", {"Retry-After": str(wait)})
+        self._limit.record_failure(address, given)
         log.warning("wrong_key", address=address, reason=error.detail)
         raise error
 

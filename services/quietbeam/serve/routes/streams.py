@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, HTTPException, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from quietbeam.core.errors import QuietbeamError
+from quietbeam.core.errors import QuietbeamError, ServiceError
 from quietbeam.serve.access import Scope, principal_of
 from quietbeam.serve.access.guard import address_of
 from quietbeam.serve.access.scopes import NOBODY, check
@@ -21,6 +21,7 @@ from .requires import requires
 
 router = APIRouter(tags=["maps"])
 AUTH_TIMEOUT_S = 10.0
+MAX_STRANGERS = 64
 EXPECTED_AUTH, REFUSED, NOT_POSSIBLE = 4001, 4003, 4004
 Form = Annotated[Envelope, Query(description="How messages are packed.")]
 Start = Annotated[int | None, Query(ge=0, le=2**53, description="First version wanted; 0: all that are kept.")]
@@ -43,8 +44,15 @@ async def stream_node(websocket: WebSocket, path: str, envelope_format: Form = "
 
 async def _stream(websocket: WebSocket, uid: str, kind: str, envelope: Envelope, start: int | None) -> None:
     shared: Services = websocket.app.state.services
-    if principal_of(websocket) is NOBODY and not await _introduced(websocket, shared):
-        return
+    if principal_of(websocket) is NOBODY:
+        if shared.authenticator.strangers >= MAX_STRANGERS:
+            raise ServiceError("too many websockets have not said who they are; send a key with the request, or retry")
+        shared.authenticator.strangers += 1
+        try:
+            if not await _introduced(websocket, shared):
+                return
+        finally:
+            shared.authenticator.strangers -= 1
     try:
         known = known_kind(kind)
         status, info = await asyncio.to_thread(find_run, shared, uid)

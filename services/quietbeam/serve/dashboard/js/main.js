@@ -7,9 +7,9 @@ import { Options } from "./base/options.js";
 import { oncePerFrame } from "./base/schedule.js";
 import { View } from "./base/view.js";
 import { messageOf } from "./data/api.js";
-import { Events } from "./data/events.js";
 import { Loader } from "./data/loader.js";
 import { concerns, frameOf, nextState, NOTHING, whyNoMap } from "./data/page_state.js";
+import { followEvents } from "./data/shared_events.js";
 import { axesOf } from "./map/axes.js";
 import { Drawing } from "./map/drawing.js";
 import { showPosition, speak } from "./map/reading.js";
@@ -174,7 +174,7 @@ function handleEvent(type, data) {
 
 options.subscribe(applyOptions);
 connectControls(options, colours.names);
-new Events(handleEvent, (connection) => {
+followEvents(handleEvent, (connection) => {
   hooks.connection = connection;
   header.showConnection(connection);
 });

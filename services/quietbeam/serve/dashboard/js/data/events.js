@@ -19,8 +19,10 @@ export class Events {
   /**
    * @param {(type: string, data: Record<string, any>) => void} onEvent
    * @param {(state: ConnectionState) => void} onState
+   * @param {string} [url]
    */
-  constructor(onEvent, onState) {
+  constructor(onEvent, onState, url = EVENTS_URL) {
+    this.url = url;
     this.onEvent = onEvent;
     this.onState = onState;
     this.wait = WAIT_MS.first;
@@ -33,7 +35,7 @@ export class Events {
 
   #connect() {
     this.source?.close();
-    const source = new EventSource(EVENTS_URL);
+    const source = new EventSource(this.url);
     this.source = source;
     this.heardAt = performance.now();
     this.onState("connecting");
