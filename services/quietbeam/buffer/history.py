@@ -1,7 +1,8 @@
 """Earlier states of a run's maps: what a scan looked like some minutes ago, in a bounded number of small files.
 
-``<run>/history/states.jsonl`` has one line per evaluation, ``<run>/history/<version>.npz`` the maps of some of them.
-Both are thinned evenly. Written by the denoise worker alone, read by anybody; losing them loses no count.
+Beside the maps (:mod:`quietbeam.buffer.map_folders`), ``history/states.jsonl`` has one line per evaluation,
+``history/<version>.npz`` the maps of some of them. Both are thinned evenly. Written by the denoise worker alone, read
+by anybody; losing them loses no count.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,8 +61,6 @@ class MapHistory:
 
     def __init__(self, buffer: RunBuffer) -> None:
         self._buffer = buffer
-        self._folder = buffer.path / "history"
-        self._states_file = self._folder / "states.jsonl"
         pixels = len(buffer.info.lines) * buffer.info.shape[0] * buffer.info.shape[1]
         self.max_maps = int(np.clip(MAP_BYTES // max(8 * pixels, 1), 0, MAPS))
 
@@ -72,7 +72,8 @@ class MapHistory:
         measured
             (row, col) bool: pixels that are in the maps.
         """
-        self._folder.mkdir(exist_ok=True)
+        folder = self._buffer.maps_to_write / "history"
+        folder.mkdir(exist_ok=True)
         state = MapState(
             version=version,
             time=time.time(),
@@ -100,25 +101,21 @@ class MapHistory:
             np.savez(
                 out, measured=measured, denoised=denoised, uncertainty=uncertainty
             )  # packing would keep rows waiting
-            self._replace(f"{version}.npz", out.getvalue())
-        self._replace("states.jsonl", b"".join(orjson.dumps(asdict(s)) + b"\n" for s in states))
+            _replace(folder / f"{version}.npz", out.getvalue())
+        _replace(folder / "states.jsonl", b"".join(orjson.dumps(asdict(s)) + b"\n" for s in states))
         stored = thinned([s for s in self.states() if s.maps], self.max_maps)
-        for path in self._folder.glob("*.npz"):
+        for path in folder.glob("*.npz"):
             if path.stem not in {str(s.version) for s in stored}:
                 path.unlink(missing_ok=True)
 
-    def _replace(self, name: str, data: bytes) -> None:
-        partial = self._folder / f"{name}.partial"
-        partial.write_bytes(data)
-        partial.replace(self._folder / name)
-
     def states(self) -> list[MapState]:
         """Return the states, oldest first; `maps` says which can still be read."""
+        folder = self._buffer.maps_folder / "history"
         try:
-            text = self._states_file.read_bytes()
+            text = (folder / "states.jsonl").read_bytes()
         except FileNotFoundError:
             return []
-        stored_files = {path.stem for path in self._folder.glob("*.npz")}
+        stored_files = {path.stem for path in folder.glob("*.npz")}
         found = []
         for line in text.splitlines():
             values = orjson.loads(line)
@@ -134,7 +131,7 @@ class MapHistory:
         NotMeasuredError
             The version is not kept, or the kind is not.
         """
-        path = self._folder / f"{int(version)}.npz"
+        path = self._buffer.maps_folder / "history" / f"{int(version)}.npz"
         if kind not in ("denoised", "uncertainty"):
             raise NotMeasuredError(f"earlier states are kept of denoised and uncertainty, not of {kind[:40]!r}")
         try:
@@ -145,6 +142,12 @@ class MapHistory:
             raise NotMeasuredError(
                 f"version {version} of the maps is not kept; there are {', '.join(stored) or 'none yet'}"
             ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
 
 
 def _with_verdict(line: dict[str, Any]) -> dict[str, Any]:

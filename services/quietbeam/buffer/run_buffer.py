@@ -8,18 +8,19 @@ array                          axes                     dtype      writer
 ``live_time_s``                detector, row, col       f4         ingest
 ``positions``                  motor, row, col          f8         ingest, where motors are read
 ``measured``                   row, col                 bool       ingest, last: the commit mark of a row
-``raw, denoised, uncertainty`` line, row, col           f4         denoise
-``chi2``                       line, row, col           f4         denoise
+``maps/TOKEN/``                line, row, col           f4         denoise: ``raw``, ``denoised``,
+                                                                   ``uncertainty``, ``chi2``
 =============================  =======================  =========  ========================================
 
 Group attributes belong to ingest, the attributes of ``denoised`` (evidence, version) to the denoise worker, so that no
-two processes ever rewrite the same file.
+two processes ever rewrite the same file. The maps of every lease have a folder of their own
+(:mod:`quietbeam.buffer.map_folders`); the one of the largest token counts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,10 +32,12 @@ from quietbeam.core.errors import BufferConflictError, InputError, NotMeasuredEr
 from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray, RowBlock, RunInfo
 
+from .map_folders import MapFolders
+
 MapKind = Literal["raw", "denoised", "uncertainty", "chi2"]
 MAP_KINDS: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty", "chi2")
 _UID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-_MAP_ROWS = 64
+_COUNTS = ("counts", "i0", "live_time_s", "positions", "measured")
 _CONFIG: Any = {"write_empty_chunks": True}
 
 
@@ -71,6 +74,7 @@ class RunBuffer:
         self._writable = writable
         self.info = RunInfo.from_dict(dict(group.attrs)["info"])  # type: ignore[arg-type]
         self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._maps = MapFolders(path, self.info, MAP_KINDS)
 
     @classmethod
     def create(cls, root: Path, info: RunInfo) -> RunBuffer:
@@ -121,8 +125,6 @@ class RunBuffer:
         array("live_time_s", (n_det, rows, cols), (n_det, 1, cols), "float32")
         if info.has_positions:
             array("positions", (2, rows, cols), (2, 1, cols), "float64", np.nan)
-        for kind in MAP_KINDS:
-            array(kind, (n_line, rows, cols), (n_line, min(_MAP_ROWS, rows), cols), "float32")
         array("measured", (rows, cols), (1, cols), "bool")
         # The attributes come last: without them the folder does not count as a run.
         group.attrs.update({"info": info.to_dict()})
@@ -235,6 +237,28 @@ class RunBuffer:
 
     # --- maps: written by the denoise worker --------------------------------------------------------------------
 
+    def begin_maps(self, token: int) -> None:
+        """Write the maps under the token of a lease from now on; they are read from the first version on.
+
+        Without this call they are written where the newest maps are.
+        """
+        self._maps.begin(token)
+
+    def largest_token(self) -> int:
+        """Return the largest token under which maps of this run were ever written; 0 for none."""
+        return self._maps.largest()
+
+    @property
+    def maps_folder(self) -> Path:
+        """Folder of the maps that count now; the run's own where there are none."""
+        newest = self._maps.newest()
+        return self.path if newest is None else self._maps.folder(newest)
+
+    @property
+    def maps_to_write(self) -> Path:
+        """Folder to which maps are written."""
+        return self._maps.to_write()
+
     def write_maps(
         self,
         first_row: int,
@@ -246,21 +270,21 @@ class RunBuffer:
         **attributes: Any,
     ) -> None:
         """Write rows ``[first_row, first_row + n)`` of the maps, each (line, n, col), then `attributes`."""
-        stop = first_row + raw.shape[1]
+        stop, folder = first_row + raw.shape[1], self._maps.to_write()
         for kind, values in zip(MAP_KINDS, (raw, denoised, uncertainty, chi2), strict=True):
-            if values is not None and kind in self._group:  # runs of older versions have no chi2
-                self._array(kind)[:, first_row:stop, :] = values
+            if values is not None:
+                self._maps.array(folder, kind)[:, first_row:stop, :] = values
         if attributes:
             self.update_map_attributes(**attributes)
 
     def update_map_attributes(self, **values: Any) -> None:
-        """Set attributes of `denoised`: ``version``, ``rows``, ``final``, ``evidence`` ..."""
-        self._array("denoised").attrs.update(values)
+        """Set attributes of the maps: ``version``, ``rows``, ``final``, ``evidence`` ...; the maps are visible then."""
+        self._maps.array(self._maps.to_write(), "denoised").attrs.update(values)
+        self._maps.show()
 
     def map_attributes(self) -> dict[str, Any]:
-        """Return the attributes of `denoised` as they are on disk now."""
-        group = zarr.open_group(self.path, mode="r", zarr_format=3)
-        return dict(group["denoised"].attrs)
+        """Return the attributes of the maps as they are on disk now, with the ``token`` of their lease."""
+        return self._maps.attributes()
 
     def evidence(self) -> RunEvidence | None:
         """Return the newest evidence, or None."""
@@ -274,21 +298,28 @@ class RunBuffer:
         ------
         NotMeasuredError
             Unknown kind.
+        FileNotFoundError
+            The run was deleted.
         """
         if kind not in MAP_KINDS:
             raise NotMeasuredError(f"no map kind {kind!r}; there are {', '.join(MAP_KINDS)}")
-        if kind not in self._group:
-            raise NotMeasuredError(f"run {self.info.uid} was denoised by a version that kept no {kind}")
-        return np.asarray(self._array(kind)[lines, rows])
+        try:
+            values = self._maps.read(kind, lines, rows)
+        except KeyError:
+            raise NotMeasuredError(f"run {self.info.uid} was denoised by a version that kept no {kind}") from None
+        if values is None:
+            nothing = np.broadcast_to(np.float32(0), (len(self.info.lines), *self.info.shape))
+            return nothing[lines, rows].copy()
+        return values
 
     def sweep_partials(self) -> int:
-        """Delete half-written chunk files that a kill left behind; return how many. Only for the single writer."""
+        """Delete half-written files of counts that a kill left behind; return how many. Only for ingest, at its start.
+
+        Maps are another process's: it may be writing one at this moment.
+        """
         swept = 0
-        for partial in _partials(self.path):
+        folders = [self.path / name for name in _COUNTS]
+        for partial in [*self.path.glob("*.partial"), *(p for folder in folders for p in folder.rglob("*.partial"))]:
             partial.unlink(missing_ok=True)
             swept += 1
         return swept
-
-
-def _partials(path: Path) -> Iterator[Path]:
-    return path.rglob("*.partial")

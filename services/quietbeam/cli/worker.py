@@ -44,8 +44,17 @@ def worker(
     import torch
 
     from quietbeam.denoiser.live.stage import DenoiseStage
+    from quietbeam.denoiser.live.worker_name import WorkerName
 
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
     connection = connect(settings.redis_url)
-    owner = name or f"{socket.gethostname()}:{settings.denoise.device}"
-    run_stage(DenoiseStage(settings, connection, owner=owner, stop=stop), connection, stop)
+    claimed = WorkerName(connection, settings.data_dir, settings.denoise.lease)
+    if name:
+        claimed.claim(name)
+    else:
+        claimed.claim_free(f"{socket.gethostname()}:{settings.denoise.device}")
+    stage = DenoiseStage(settings, connection, owner=claimed.text, stop=stop, renewed=claimed.renew)
+    try:
+        run_stage(stage, connection, stop)
+    finally:
+        claimed.release()

@@ -9,6 +9,7 @@
     |   +-- FileFormatError              a measured file that cannot be read
     +-- NotMeasuredError (LookupError)   a run, line or map that is not there (yet)
     +-- BufferConflictError (RuntimeError)   a run is already buffered with another geometry
+    +-- LeaseLostError (RuntimeError)    another process has the right to write this run's maps now
     +-- DataNotReadyError (TimeoutError)     announced data is not yet in its file; retry
     +-- WeightsError (RuntimeError)      weights missing, damaged or of an unknown version
     +-- ServiceError (RuntimeError)      something quietbeam stands on (Redis, Tiled, a port) is unusable
@@ -59,6 +60,10 @@ class NotMeasuredError(QuietbeamError, LookupError):
 
 class BufferConflictError(QuietbeamError, RuntimeError):
     """A run is already buffered with another geometry."""
+
+
+class LeaseLostError(QuietbeamError, RuntimeError):
+    """The right to write a run's maps has gone to another process; what was computed for them is of no use."""
 
 
 class DataNotReadyError(QuietbeamError, TimeoutError):

@@ -22,6 +22,8 @@ class Parcel:
         Everything must be sent: a wake-up was missed, or Tiled lost it.
     version
         Version of the maps that the wake-ups so far announce.
+    token
+        Lease under which it was written; maps of another lease are sent whole.
     described
         Metadata changed.
     due
@@ -34,6 +36,7 @@ class Parcel:
     rows: tuple[int, int] | None = None
     whole: bool = True
     version: int = 0
+    token: int = 0
     described: bool = True
     due: float = 0.0
     failures: int = 0
@@ -44,11 +47,12 @@ class Parcel:
         """True when there is something to send."""
         return self.whole or self.described or self.rows is not None
 
-    def changed(self, first_row: int, stop_row: int, version: int) -> None:
+    def changed(self, first_row: int, stop_row: int, version: int, token: int = 0) -> None:
         """Add the rows of a wake-up; a gap in the versions means that one was lost."""
-        if version != self.version + 1:
+        if version != self.version + 1 or token != self.token:
             self.whole = True
         self.version = max(version, self.version)
+        self.token = max(token, self.token)
         first, stop = self.rows or (first_row, stop_row)
         self.rows = min(first, first_row), max(stop, stop_row)
 

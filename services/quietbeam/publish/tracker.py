@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ class ActiveRun:
     seen_version: int = -1
     reported: tuple[str, str] = ("", "")
     final_version: int | None = None
+
+
+def maps_identity(attributes: Mapping[str, Any]) -> tuple[int, int]:
+    """Return version and token of the maps with these attributes; 0 where there are none."""
+    return int(attributes.get("version") or 0), int(attributes.get("token") or 0)
 
 
 class RunTracker:
@@ -111,12 +116,13 @@ class RunTracker:
             try:
                 uid = entry.fields[b"run"].decode()
                 first, stop, version = (int(entry.fields[name]) for name in (b"first_row", b"stop_row", b"version"))
+                token = int(entry.fields.get(b"token", 0))
             except (KeyError, ValueError):
                 log.warning("map_entry_refused", entry=str(entry.id))
                 continue
             self._finished.discard(uid)
             if (active := self.active.get(uid) or self._track_run(uid)) is not None:
-                active.parcel.changed(first, stop, version)
+                active.parcel.changed(first, stop, version, token)
         return found
 
     def scan(self) -> None:
@@ -142,7 +148,7 @@ class RunTracker:
         except (FileNotFoundError, KeyError):
             self.drop(uid, "its buffer was deleted")
             return
-        version = int(attributes.get("version", 0))
+        version, _ = maps_identity(attributes)
         if version > active.parcel.version and version == active.seen_version:
             log.info("wake_up_missed", run=uid, version=version)
             active.parcel.whole, active.parcel.version = True, version
@@ -158,13 +164,13 @@ class RunTracker:
             return None
         try:
             buffer = RunBuffer.open(self._settings.runs_dir, uid)
-            version = int(buffer.map_attributes().get("version", 0))
+            version, token = maps_identity(buffer.map_attributes())
         except (NotMeasuredError, KeyError):
             return None
         if status.publish_state == "final" and status.publish_version >= version:
             self._finished.add(uid)
             return None
-        parcel = Parcel(uid=uid, version=version)
+        parcel = Parcel(uid=uid, version=version, token=token)
         active = ActiveRun(buffer=buffer, publication=self._open_publication(buffer), parcel=parcel)
         self.active[uid] = active
         return active

@@ -15,7 +15,7 @@ from quietbeam.core.wire.bus import Connection
 
 from .provenance import container_metadata, metadata_digest
 from .tiled_api import TiledApi, TiledBusyError
-from .tracker import ActiveRun
+from .tracker import ActiveRun, maps_identity
 
 log = structlog.get_logger()
 
@@ -36,14 +36,14 @@ class RunUpdater:
         attributes = active.buffer.map_attributes()
         metadata = container_metadata(self._settings, active.buffer.info, status, attributes)
         # The version goes first: rows that change while they are read are announced by a later version.
-        version = int(attributes.get("version", 0))
-        final = status.state.ended and (bool(attributes.get("final")) or status.denoise_state == "failed")
+        version, _ = maps_identity(attributes)
+        final = status.state.ended and _is_final(attributes, status)
         # A final answer is `published` only once the arrays were read back.
         found = publication.ensure({**metadata, "published": {"version": 0, "final": False}})
         if found is not None and found.get("published", {}).get("final"):
             active.final_version = int(found["published"]["version"])
         if final:
-            self._finish(active, metadata, version)
+            self._finish(active, metadata, attributes)
         elif parcel.whole and (version or found is not None):
             publication.write(0, active.buffer.info.shape[0])
         elif parcel.rows is not None:
@@ -63,20 +63,33 @@ class RunUpdater:
         parcel.described = digest != active.described
         return final
 
-    def _finish(self, active: ActiveRun, metadata: Mapping[str, Any], version: int) -> None:
+    def _finish(self, active: ActiveRun, metadata: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
         """Write everything, read it back, mark it as final, and end the streams. Nothing goes to an ended stream.
 
         A run that changes after its end (rows that came late and were denoised again) is the exception: readers must
         get the newest maps, and no subscriber is left who could be disturbed.
         """
         publication, again = active.publication, active.final_version is not None
+        version, _ = maps_identity(attributes)
         if active.final_version != version or not publication.reads_back():
             if again:
                 log.warning("final_maps_changed", run=active.parcel.uid, version=version)
             publication.write(0, active.buffer.info.shape[0])
             if not publication.reads_back():
                 raise TiledBusyError(f"{publication.path} reads back differently; it is written again")
+            if maps_identity(active.buffer.map_attributes()) != maps_identity(attributes):
+                raise TiledBusyError(f"the maps of {publication.path} changed meanwhile; they are written again")
             self._api.replace_metadata(publication.path, {**metadata, "published": {"version": version, "final": True}})
             active.final_version = version
         failpoint("publish.before_close")
         publication.close_streams()
+
+
+def _is_final(attributes: Mapping[str, Any], status: runs.RunStatus) -> bool:
+    """Return True when the maps on disk are final and the worker has said so; after a loss of Redis the disk decides.
+
+    Maps that are final on disk alone are those of a worker that died, or lost its lease, before it could say so.
+    """
+    if status.denoise_state == "failed":
+        return True
+    return bool(attributes.get("final")) and status.maps_version in (0, maps_identity(attributes)[0])

@@ -132,13 +132,18 @@ def waiting(connection: Connection, run: str) -> list[Action]:
 def set_state(connection: Connection, action: Action, state: str, reason: str = "") -> None:
     """Store the state of an action; ``done`` and ``failed`` settle it."""
     with connection.pipeline() as pipe:
-        pipe.hset(keys.action(action.id), mapping={"state": state, "reason": reason})
-        pipe.expire(keys.action(action.id), STATE_TTL_S)
-        if state in ("done", "failed"):
-            pipe.hdel(keys.unsettled(action.run), action.kind)
+        queue_state(pipe, action, state, reason)
         pipe.execute()
+
+
+def queue_state(pipe: Connection, action: Action, state: str, reason: str = "") -> None:
+    """Add :func:`set_state` to a pipeline."""
+    pipe.hset(keys.action(action.id), mapping={"state": state, "reason": reason})
+    pipe.expire(keys.action(action.id), STATE_TTL_S)
+    if state in ("done", "failed"):
+        pipe.hdel(keys.unsettled(action.run), action.kind)
+    emit(pipe, "action", action.run, id=action.id, action=action.kind, state=state, reason=reason)
     log.info("action_" + state, action=action.kind, id=action.id, run=action.run, by=action.by, reason=reason)
-    emit(connection, "action", action.run, id=action.id, action=action.kind, state=state, reason=reason)
 
 
 class Inbox:

@@ -5,7 +5,7 @@ DOCS = "qb:docs"
 ROWS = "qb:rows"
 """Stream: a row was committed. Fields ``run``, ``row``, ``at`` (wall clock). A wake-up; zarr is the truth."""
 MAPS = "qb:maps"
-"""Stream: maps changed. Fields ``run``, ``first_row``, ``stop_row``, ``version``, ``final``. A wake-up."""
+"""Stream: maps changed. Fields ``run``, ``first_row``, ``stop_row``, ``version``, ``token``, ``final``. A wake-up."""
 EVENTS = "qb:events"
 """Stream: what the event stream of the API serves. Fields ``type``, ``run``, ``data`` (JSON)."""
 QUARANTINE = "qb:quarantine"
@@ -35,6 +35,16 @@ def context(uid: str) -> str:
 def lease(uid: str) -> str:
     """String: which worker denoises the run; expires."""
     return f"qb:lease:{uid}"
+
+
+def fence(uid: str) -> str:
+    """Hash: largest fencing token (``token``) and version of the maps (``version``) that were given out for a run."""
+    return f"qb:fence:{uid}"
+
+
+def worker(name: str) -> str:
+    """String: which process has this name of a worker; expires."""
+    return f"qb:worker:{name}"
 
 
 def stage(name: str) -> str:

@@ -92,6 +92,13 @@ _NUMBERS = {
 
 def write_status(connection: Connection, uid: str, **values: Any) -> None:
     """Set fields of the run's hash; RunInfo, RunEvidence, lists and tuples become JSON, None removes the field."""
+    with connection.pipeline() as pipe:
+        queue_status(pipe, uid, **values)
+        pipe.execute()
+
+
+def queue_status(pipe: Connection, uid: str, **values: Any) -> None:
+    """Add :func:`write_status` to a pipeline."""
     texts: dict[str, bytes | str] = {}
     for name, value in values.items():
         if value is None:
@@ -103,12 +110,10 @@ def write_status(connection: Connection, uid: str, **values: Any) -> None:
         else:
             texts[name] = str(value)
     removed = [name for name, value in values.items() if value is None]
-    with connection.pipeline() as pipe:
-        if texts:
-            pipe.hset(keys.run(uid), mapping=texts)  # type: ignore[arg-type]
-        if removed:
-            pipe.hdel(keys.run(uid), *removed)
-        pipe.execute()
+    if texts:
+        pipe.hset(keys.run(uid), mapping=texts)  # type: ignore[arg-type]
+    if removed:
+        pipe.hdel(keys.run(uid), *removed)
 
 
 def parse_status(uid: str, fields: dict[bytes, bytes]) -> RunStatus:

@@ -7,9 +7,10 @@ from typing import Any
 
 import structlog
 
-from quietbeam.core.wire import actions, keys, runs
+from quietbeam.core.wire import actions, fence, keys, runs
 from quietbeam.core.wire.actions import Action, ActionKind
 from quietbeam.core.wire.bus import Connection
+from quietbeam.core.wire.fence import Lease
 from quietbeam_models.weights import installed_weights
 
 log = structlog.get_logger()
@@ -77,12 +78,19 @@ class ActionRequests:
             log.warning("weights_missing", weights=weights, installed=list(installed), run=uid)
         return installed.get(weights, ""), action.options.get("budget_s") if action is not None else None
 
-    def settle(self, uid: str, failure: str) -> None:
-        """Settle the request of a run that has its final maps."""
-        action = self._request_of(uid)
+    def settle(self, lease: Lease, failure: str) -> None:
+        """Settle the request of a run that has its final maps.
+
+        Raises
+        ------
+        LeaseLostError
+            Another worker has the run now, and with it the request.
+        """
+        action = self._request_of(lease.uid)
         if action is not None:
-            actions.set_state(self._redis, action, "failed" if failure else "done", failure)
-            self._redis.hdel(keys.run(uid), "denoise_request")
+            with fence.fenced(self._redis, lease) as pipe:
+                actions.queue_state(pipe, action, "failed" if failure else "done", failure)
+                pipe.hdel(keys.run(lease.uid), "denoise_request")
 
     def _request_of(self, uid: str) -> Action | None:
         action_id: Any = self._redis.hget(keys.run(uid), "denoise_request")

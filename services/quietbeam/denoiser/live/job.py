@@ -13,6 +13,7 @@ from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import DenoiseSettings
 from quietbeam.core.wire.bus import Connection
+from quietbeam.core.wire.fence import Lease
 from quietbeam_models.network import Denoiser
 
 from ..options import SessionOptions
@@ -38,6 +39,8 @@ class DenoiseJob:
         The run's buffer, writable.
     connection
         Redis client, for states and wake-ups.
+    lease
+        Lease of the run, under which everything is written.
     settings
         Budgets and thresholds.
     weights
@@ -59,18 +62,19 @@ class DenoiseJob:
         self,
         buffer: RunBuffer,
         connection: Connection,
+        lease: Lease,
         settings: DenoiseSettings,
         *,
         weights: str = "",
         final_budget_s: float | None = None,
         start: Denoiser | None = None,
     ) -> None:
-        self.buffer, self.info = buffer, buffer.info
+        self.buffer, self.info, self.lease = buffer, buffer.info, lease
         self.lease_lost = False
         self.finished = False
         self._settings, self._weights, self._start = settings, weights, start
-        self._writer = MapWriter(buffer)
-        self._announcer = RunAnnouncer(connection, self.info.uid)
+        self._announcer = RunAnnouncer(connection, lease)
+        self._writer = MapWriter(buffer, lease.token, self._announcer.next_version)
         self._state = RunStatePoller(connection, self.info.uid)
         self._session: DenoiseSession | None = None
         self._raw_only = too_large(self.info, settings.max_live_bytes)
@@ -127,7 +131,7 @@ class DenoiseJob:
         if self._raw_only:
             for start, stop in spans(pending):
                 self._writer.write_raw(start, stop)
-                self._announce((start, stop))
+            self._announce((pending[0], pending[-1] + 1))
             return True
         session = self._denoiser()
         version = session.evaluation_version

@@ -1,17 +1,13 @@
-"""Leases: each run is denoised by one worker at a time."""
+"""Leases: each run is denoised by one worker at a time, and an earlier one cannot write over a later one."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
-from quietbeam.core.wire import keys
+from quietbeam.buffer import RunBuffer
+from quietbeam.core.wire import fence, keys
 from quietbeam.core.wire.bus import Connection
-
-_RENEW = """
-if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end
-return 0
-"""
+from quietbeam.core.wire.fence import Lease
 
 
 class RunLeases:
@@ -28,20 +24,26 @@ class RunLeases:
     def __init__(self, connection: Connection, owner: str, duration: timedelta) -> None:
         self._redis, self._owner = connection, owner
         self._duration_ms = int(duration.total_seconds() * 1000)
-        self._renew = connection.register_script(_RENEW)
 
-    def acquire(self, uid: str) -> bool:
-        """Lease a run; False when another worker has it."""
-        holder: Any = self._redis.set(keys.lease(uid), self._owner, nx=True, px=self._duration_ms, get=True)
-        return holder is None or holder.decode() == self._owner
+    def taken(self, uid: str) -> bool:
+        """Return True when another worker has the run."""
+        return self._redis.get(keys.lease(uid)) not in (None, self._owner.encode())
 
-    def renew(self, uid: str) -> bool:
-        """Renew the lease of a run, or lease it again; False when another worker has it."""
-        if self._renew(keys=[keys.lease(uid)], args=[self._owner, self._duration_ms]):
-            return True
-        return bool(self._redis.set(keys.lease(uid), self._owner, nx=True, px=self._duration_ms))
+    def acquire(self, buffer: RunBuffer) -> Lease | None:
+        """Lease a run; None when another worker has it."""
+        return fence.acquire(
+            self._redis,
+            buffer.info.uid,
+            self._owner,
+            self._duration_ms,
+            token_above=buffer.largest_token(),
+            version_above=int(buffer.map_attributes().get("version") or 0),
+        )
 
-    def release(self, uid: str) -> None:
-        """Give a lease back, so that another worker can go on at once; nothing when it is not ours."""
-        if self._redis.get(keys.lease(uid)) == self._owner.encode():
-            self._redis.delete(keys.lease(uid))
+    def renew(self, lease: Lease) -> bool:
+        """Renew a lease, also one that ran out; False when somebody else has had the run since."""
+        return fence.renew(self._redis, lease, self._duration_ms)
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease back, so that another worker can go on at once; nothing when it is lost."""
+        fence.release(self._redis, lease)

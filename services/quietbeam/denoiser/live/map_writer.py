@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,26 @@ log = structlog.get_logger()
 
 
 class MapWriter:
-    """Writes maps to zarr.
+    """Writes maps to zarr, in the folder of one lease.
+
+    Parameters
+    ----------
+    token
+        Of the lease.
+    next_version
+        Returns a number above the given one that no version ever had; raises when the lease is lost.
 
     Attributes
     ----------
     version
-        Number of the latest version of the maps; a worker that starts anew counts on from the buffer.
+        Number of the latest version of the maps.
     """
 
-    def __init__(self, buffer: RunBuffer) -> None:
-        self._buffer = buffer
+    def __init__(self, buffer: RunBuffer, token: int, next_version: Callable[[int], int]) -> None:
+        self._buffer, self._next_version = buffer, next_version
+        buffer.begin_maps(token)
         self._history = MapHistory(buffer)
-        self.version = int(buffer.map_attributes().get("version", 0))
+        self.version = int(buffer.map_attributes().get("version") or 0)
 
     def write(self, maps: MapUpdate, skip_rows: Collection[int] = ()) -> None:
         """Write the maps except ``skip_rows``: rows whose newer maps were written while these were computed."""
@@ -53,7 +61,7 @@ class MapWriter:
 
     def finish_version(self, rows: int, evidence: RunEvidence | None, *, final: bool) -> int:
         """Write the attributes of what was written since the last version; return the new version's number."""
-        self.version += 1
+        self.version = self._next_version(self.version)
         values = evidence.to_dict() if evidence else None
         self._buffer.update_map_attributes(version=self.version, rows=rows, final=final, evidence=values)
         return self.version

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from quietbeam.core.model.evidence import RunEvidence
-from quietbeam.core.wire import keys, metrics, runs
+from quietbeam.core.wire import fence, keys, metrics, runs
 from quietbeam.core.wire.bus import Connection, emit
+from quietbeam.core.wire.fence import Lease
 
 
 class RunAnnouncer:
-    """Announces what happens to one run."""
+    """Announces what happens to one run, under the lease that the worker has of it.
 
-    def __init__(self, connection: Connection, uid: str) -> None:
-        self._redis, self._uid = connection, uid
+    All methods raise :class:`LeaseLostError`, and change nothing, when there is a later lease.
+    """
+
+    def __init__(self, connection: Connection, lease: Lease) -> None:
+        self._redis, self._lease, self._uid = connection, lease, lease.uid
+
+    def next_version(self, above: int) -> int:
+        """Return the number of the next version of the maps, larger than `above` and never given before."""
+        return fence.next_version(self._redis, self._lease, above)
 
     def maps_written(
         self,
@@ -38,25 +46,24 @@ class RunAnnouncer:
             Seconds since the newest row was committed, where the version is due to new rows.
         """
         state = "final" if final else "raw_only" if raw_only else "live"
-        runs.write_status(
-            self._redis,
-            self._uid,
-            denoise_state=state,
-            denoise_reason=raw_only,
-            denoise_rows=rows_denoised,
-            maps_version=version,
-            evidence=evidence,
-            **({"denoise_lag_s": round(lag_s, 4)} if lag_s is not None else {}),
-        )
         first, stop = rows
-        self._redis.xadd(
-            keys.MAPS,
-            {"run": self._uid, "first_row": first, "stop_row": stop, "version": version, "final": int(final)},
-        )
-        emit(self._redis, "map", self._uid, version=version, rows=rows_denoised, final=final)
-        metrics.count(self._redis, "quietbeam_maps_denoised_total")
-        if lag_s is not None:
-            metrics.gauge(self._redis, "quietbeam_frame_latency_seconds", lag_s)
+        with fence.fenced(self._redis, self._lease) as pipe:
+            runs.queue_status(
+                pipe,
+                self._uid,
+                denoise_state=state,
+                denoise_reason=raw_only,
+                denoise_rows=rows_denoised,
+                maps_version=version,
+                evidence=evidence,
+                **({"denoise_lag_s": round(lag_s, 4)} if lag_s is not None else {}),
+            )
+            wake_up = {"run": self._uid, "first_row": first, "stop_row": stop, "version": version}
+            pipe.xadd(keys.MAPS, {**wake_up, "token": self._lease.token, "final": int(final)})
+            emit(pipe, "map", self._uid, version=version, rows=rows_denoised, final=final)
+            metrics.count(pipe, "quietbeam_maps_denoised_total")
+            if lag_s is not None:
+                metrics.gauge(pipe, "quietbeam_frame_latency_seconds", lag_s)
 
     def fine_tuned(self, steps: int) -> None:
         """Count fine-tuning steps."""
@@ -64,5 +71,7 @@ class RunAnnouncer:
 
     def failed(self, reason: str) -> None:
         """Announce that the run cannot be denoised."""
-        runs.write_status(self._redis, self._uid, denoise_state="failed", denoise_reason=reason)
-        metrics.count(self._redis, "quietbeam_denoise_failures_total")
+        with fence.fenced(self._redis, self._lease) as pipe:
+            runs.queue_status(pipe, self._uid, denoise_state="failed", denoise_reason=reason)
+            emit(pipe, "warning", self._uid, name="denoiser", reason=reason)
+            metrics.count(pipe, "quietbeam_denoise_failures_total")

@@ -2,7 +2,7 @@
 
 The stream ``qb:rows`` only wakes the worker up; what is measured is read from zarr. A worker that dies loses nothing:
 its lease runs out (or the restarted worker, which has the same name, takes it back at once) and the next one reads the
-run from zarr.
+run from zarr. A worker that was stopped and goes on writes nothing over its successor: see `core.wire.fence`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import redis
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core.errors import InputError, NotMeasuredError
+from quietbeam.core.errors import InputError, LeaseLostError, NotMeasuredError
 from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, runs
-from quietbeam.core.wire.bus import Connection, emit, trim_older
+from quietbeam.core.wire.bus import Connection, trim_older
+from quietbeam.core.wire.fence import Lease
 
 from ..estimators.device import pick_device
 from .action_requests import ActionRequests
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 _TRIM_EVERY_S = 60.0
 _POLL_EVERY_S = 0.05
 _FULL_S = 1.0
+_LOOK_AT = 200
+"""Newest runs among which those without a worker are looked for."""
 _UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError)
 
 
@@ -50,6 +53,8 @@ class DenoiseStage:
         Name in leases; a restarted worker keeps its name and so gets its runs back at once.
     stop
         Set when the process should end; ends a learning burst early.
+    renewed
+        Called whenever the leases are renewed.
 
     Raises
     ------
@@ -60,7 +65,13 @@ class DenoiseStage:
     name = "worker"
 
     def __init__(
-        self, settings: Settings, connection: Connection, *, owner: str, stop: StopRequest | None = None
+        self,
+        settings: Settings,
+        connection: Connection,
+        *,
+        owner: str,
+        stop: StopRequest | None = None,
+        renewed: Callable[[], object] = lambda: None,
     ) -> None:
         pick_device(settings.denoise.device)  # refused now, not run by run
         self._stop = stop or StopRequest()
@@ -71,14 +82,16 @@ class DenoiseStage:
         self._leases = RunLeases(connection, owner, settings.denoise.lease)
         self._wakeups = RowWakeUps(connection)
         self._requests = ActionRequests(connection, owner, settings.denoise.weights, settings.weights_dir)
-        self._next_poll = self._next_renewal = self._next_trim = 0.0
+        self._renewed = renewed
+        self._adopt_every_s = settings.denoise.lease.total_seconds() / 4
+        self._next_poll = self._next_renewal = self._next_trim = self._next_adoption = 0.0
 
     def step(self) -> bool:
         """Process new rows, then spend at most one burst on learning. False when there was nothing to do."""
         try:
             if not self._wakeups.started:
                 self._wakeups.start()
-                self._adopt_orphans()
+                self._next_adoption = 0.0
             for uid in self._requests.poll():
                 self._jobs.pop(uid, None)  # it begins anew, also when it was about to finish
                 self._start_job(uid)
@@ -108,20 +121,21 @@ class DenoiseStage:
         for job in list(self._jobs.values()):
             if not self._wakeups.waiting():
                 worked |= self._guard(job, partial(job.learn, self._interrupted, self._serve_rows))
-            if job.finished:
-                self._requests.settle(job.info.uid, job.raw_only_reason)
-                self._release(job)
+            if job.finished and not job.lease_lost:
+                self._guard(job, partial(self._settle, job))
         if time.monotonic() >= self._next_trim:
             self._next_trim = time.monotonic() + _TRIM_EVERY_S
             for stream in (keys.ROWS, keys.MAPS, keys.EVENTS):
                 trim_older(self._redis, stream)
-            self._adopt_orphans()
         return worked
 
     def _serve_rows(self, block_ms: int = 0) -> bool:
         """Process the rows that wait; False when there are none."""
         rows = self._wakeups.read(block_ms)
         self._renew_leases()
+        if time.monotonic() >= self._next_adoption:
+            self._adopt_orphans()
+            self._next_adoption = time.monotonic() + self._adopt_every_s
         for uid, numbers in rows.items():
             job = self._jobs.get(uid) or self._start_job(uid)
             if job is not None:
@@ -132,12 +146,16 @@ class DenoiseStage:
         return worked
 
     def _adopt_orphans(self) -> None:
-        """Start jobs for runs that have unfinished maps and no worker."""
-        for uid in runs.list_runs(self._redis, limit=200):
-            status = runs.read_status(self._redis, uid)
-            if status is None or uid in self._jobs or status.state == "unusable":
-                continue
-            if status.denoise_state not in ("final", "failed"):
+        """Start jobs for runs that have unfinished maps and no worker, also for those whose worker went silent."""
+        uids = runs.list_runs(self._redis, limit=_LOOK_AT)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for uid in uids:
+                pipe.hmget(keys.run(uid), "state", "denoise_state")
+                pipe.exists(keys.lease(uid))
+            replies = pipe.execute()
+        for uid, (state, denoise_state), leased in zip(uids, replies[::2], replies[1::2], strict=True):
+            unfinished = state not in (None, b"unusable") and denoise_state not in (b"final", b"failed")
+            if unfinished and not leased and uid not in self._jobs:
                 self._start_job(uid)
 
     def _interrupted(self) -> bool:
@@ -159,38 +177,60 @@ class DenoiseStage:
 
     def _start_job(self, uid: str) -> DenoiseJob | None:
         """Lease a run and start its job; None when another worker has it, or nothing is buffered."""
-        if not self._leases.acquire(uid):
+        if self._leases.taken(uid):
             return None
         try:
             buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
         except (NotMeasuredError, InputError):
-            self._redis.delete(keys.lease(uid))
             return None
-        weights, budget_s = self._requests.options(uid)
-        start = None if weights else self._stacks.before(buffer.info, self._jobs.values())
-        job = DenoiseJob(
-            buffer, self._redis, self._settings.denoise, weights=weights, final_budget_s=budget_s, start=start
-        )
+        lease = self._leases.acquire(buffer)
+        if lease is None:
+            return None
+        try:
+            job = self._make_job(buffer, lease)
+        except BaseException:
+            self._leases.release(lease)
+            raise
         self._jobs[uid] = job
-        log.info("run_leased", run=uid, lines=len(job.info.lines), shape=job.info.shape)
+        log.info("run_leased", run=uid, number=lease.token, lines=len(job.info.lines), shape=job.info.shape)
         return job
+
+    def _make_job(self, buffer: RunBuffer, lease: Lease) -> DenoiseJob:
+        weights, budget_s = self._requests.options(lease.uid)
+        start = None if weights else self._stacks.before(buffer.info, self._jobs.values())
+        return DenoiseJob(
+            buffer, self._redis, lease, self._settings.denoise, weights=weights, final_budget_s=budget_s, start=start
+        )
 
     def _renew_leases(self) -> None:
         now = time.monotonic()
         if now < self._next_renewal:
             return
         self._next_renewal = now + self._settings.denoise.lease.total_seconds() / 4
+        self._renewed()
         heartbeat(self._redis, self.name, detail=f"{len(self._jobs)} runs leased")  # a step may take longer than a beat
-        for uid, job in list(self._jobs.items()):
-            if not self._leases.renew(uid):
-                log.warning("lease_lost", run=uid)
-                job.lease_lost = True
-                del self._jobs[uid]
+        for job in list(self._jobs.values()):
+            if not self._leases.renew(job.lease):
+                self._lose(job)
+
+    def _settle(self, job: DenoiseJob) -> bool:
+        """Say that the run has its final maps, and give it back."""
+        self._requests.settle(job.lease, job.raw_only_reason)
+        self._release(job)
+        return True
 
     def _release(self, job: DenoiseJob) -> None:
         self._stacks.store(job)
         self._jobs.pop(job.info.uid, None)
-        self._leases.release(job.info.uid)
+        self._leases.release(job.lease)
+
+    def _lose(self, job: DenoiseJob) -> None:
+        """Drop a job whose run another worker has; nothing that it still computes is written."""
+        if not job.lease_lost:
+            log.warning("lease_lost", run=job.info.uid, number=job.lease.token, remedy="none: another worker goes on")
+        job.lease_lost = True
+        if self._jobs.get(job.info.uid) is job:
+            del self._jobs[job.info.uid]
 
     def _guard(self, job: DenoiseJob, work: Callable[[], bool]) -> bool:
         """Do `work`; an error of the denoiser costs the run its denoised map, never its raw map or other runs."""
@@ -198,10 +238,15 @@ class DenoiseStage:
             return False
         try:
             return work()
+        except LeaseLostError:
+            self._lose(job)
+            return True
         except _UNAVAILABLE:
             raise
         except Exception as error:
             log.exception("denoiser_failed", run=job.info.uid)
-            emit(self._redis, "warning", job.info.uid, name="denoiser", reason=str(error))
-            job.fall_back(f"{type(error).__name__}: {error}")
+            try:
+                job.fall_back(f"{type(error).__name__}: {error}")
+            except LeaseLostError:
+                self._lose(job)
             return True

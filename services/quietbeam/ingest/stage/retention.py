@@ -14,7 +14,7 @@ from quietbeam.buffer.run_buffer import run_path
 from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
-from quietbeam.core.wire import actions, keys, runs
+from quietbeam.core.wire import actions, fence, keys, runs
 from quietbeam.core.wire.actions import Action, ActionKind
 from quietbeam.core.wire.bus import Connection, emit
 
@@ -90,8 +90,7 @@ class Retention:
             actions.set_state(self._redis, action, "failed", "the run was pinned meanwhile; unpin it first")
             return True
         # Whoever holds the lease may touch the maps: while a worker has it, or ingest something in hand, this waits.
-        holder: Any = self._redis.set(keys.lease(uid), _OWNER, nx=True, px=_LEASE_MS, get=True)
-        if holder not in (None, _OWNER.encode()) or not self._forget(uid):
+        if fence.acquire(self._redis, uid, _OWNER, _LEASE_MS) is None or not self._forget(uid):
             return False
         self._remove_folder(uid)
         with self._redis.pipeline() as pipe:
@@ -100,7 +99,7 @@ class Retention:
             pipe.execute()
         for stream in (keys.EVENTS, keys.QUARANTINE):
             self._remove_entries(stream, uid)
-        self._redis.delete(keys.lease(uid))
+        fence.forget(self._redis, uid)
         emit(self._redis, "run", uid, state="deleted", reason=f"deleted by {action.by}")
         actions.set_state(self._redis, action, "running", "deleted here; its node in Tiled follows")
         actions.forward(self._redis, action, "publish")
