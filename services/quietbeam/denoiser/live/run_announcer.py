@@ -58,8 +58,17 @@ class RunAnnouncer:
                 evidence=evidence,
                 **({"denoise_lag_s": round(lag_s, 4)} if lag_s is not None else {}),
             )
-            wake_up = {"run": self._uid, "first_row": first, "stop_row": stop, "version": version}
-            pipe.xadd(keys.MAPS, {**wake_up, "token": self._lease.token, "final": int(final)})
+            pipe.xadd(
+                keys.MAPS,
+                {
+                    "run": self._uid,
+                    "first_row": first,
+                    "stop_row": stop,
+                    "version": version,
+                    "token": self._lease.token,
+                    "final": int(final),
+                },
+            )
             emit(pipe, "map", self._uid, version=version, rows=rows_denoised, final=final)
             metrics.count(pipe, "quietbeam_maps_denoised_total")
             if lag_s is not None:
