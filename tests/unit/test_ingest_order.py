@@ -41,10 +41,7 @@ def check(
             mine = index[index // width == row]
             cols = mine % width
             cols = width - 1 - cols if snake and row % 2 else cols
-            if len(mine) == 1:
-                agreed += order.check_frame(int(row), int(cols[0]), float(slow[mine[0]]), float(fast[mine[0]]))
-            else:
-                agreed += int(order.check(int(row), cols, slow[mine], fast[mine]).sum())
+            agreed += int(order.check(int(row), cols, slow[mine], fast[mine]).sum())
         if order.contradicted:
             break
     return order, agreed

@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     bench.command("speed")(benchmark_speed)
     bench.command("live")(benchmark_live)
     bench.command("viewers")(benchmark_viewers)
+    bench.command("positions")(benchmark_positions)
     app.add_typer(bench, name="benchmark")
 
 
@@ -154,4 +155,25 @@ def benchmark_viewers(
     text = report(options, parts, dropped, " ".join(["quietbeam", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
     (output / "viewers.md").write_text(text)
+    typer.echo(text)
+
+
+def benchmark_positions(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of positions.md.")] = FOLDER,
+    shape: Shape = "100x100",
+    rounds: Annotated[int, typer.Option(min=1, help="Alternating runs without and with readings.")] = 10,
+) -> None:
+    """CPU time that ingest takes to store the positions of a step scan and to check the order with them."""
+    import logging
+    import sys
+
+    import structlog
+
+    from quietbeam.benchmarks.positions import measure, report
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    best = measure(map_shape(shape), rounds, lambda *took: typer.echo(f"{took[0]:.3f} s, {took[1]:.3f} s"))
+    text = report(map_shape(shape), rounds, best, " ".join(["quietbeam", *sys.argv[1:]]))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "positions.md").write_text(text)
     typer.echo(text)

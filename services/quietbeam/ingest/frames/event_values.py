@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,21 @@ def frames_of(layout: Layout, event: Event) -> Frames:
     if not parts:
         return Frames(good=np.ones(0, bool))
     parts = _same_length(parts, event)
-    if layout.motors.keys:
-        n = len(next(iter(parts.values())))
-        for role, key in zip(("slow", "fast"), layout.motors.keys, strict=True):
-            parts[role] = _readback(event.data.get(key), n, repeat=role == "slow") if key else np.zeros(n)
-    return combine(layout, parts)
+    if not layout.motors.keys:
+        return combine(layout, parts)
+    return combine(layout, parts, _readbacks(event.data, layout.motors.keys, len(next(iter(parts.values())))))
+
+
+def _readbacks(data: Mapping[str, Any], keys: tuple[str, str], n: int) -> tuple[NumericArray, NumericArray]:
+    """Return (frame,) readings of the slow and the fast motor; 0 along an axis without a motor."""
+    slow, fast = data.get(keys[0]), data.get(keys[1])
+    if n == 1 and type(slow) is float and type(fast) is float:  # a step scan: both in one step
+        both = np.array([slow, fast])
+        return both[:1], both[1:]
+    return (
+        _readback(slow, n, repeat=True) if keys[0] else np.zeros(n),
+        _readback(fast, n, repeat=False) if keys[1] else np.zeros(n),
+    )
 
 
 def _readback(value: Any, n: int, *, repeat: bool) -> NumericArray:

@@ -65,22 +65,22 @@ class Frames:
         )
 
 
-def combine(layout: Layout, parts: Mapping[str, NumericArray]) -> Frames:
+def combine(
+    layout: Layout, parts: Mapping[str, NumericArray], readings: tuple[NumericArray, NumericArray] | None = None
+) -> Frames:
     """Check the parts of frames by role and return them; a frame is good when all its parts are.
 
     Parameters
     ----------
     parts
         ``counts`` (frame, detector, line), ``live_time_s`` (frame, detector), ``i0``, ``slow``, ``fast`` (frame,).
+    readings
+        (frame,) of the slow and the fast motor. NaN: nothing is known, and nothing is checked.
     """
     values: dict[str, Any] = {}
     good, problems = np.ones(len(next(iter(parts.values()))), bool), dict[str, int]()
     flux = None
     for role, part in parts.items():
-        if layout.motors.keys and role in ("slow", "fast"):  # NaN: nothing is known, and nothing is checked
-            scale = layout.motors.scale[role == "fast"]
-            values[role] = part if scale == 1.0 else part * scale
-            continue
         values[role], usable, bad = _exact(layout, role, part)
         problems |= bad
         if role == "i0":
@@ -90,6 +90,10 @@ def combine(layout: Layout, parts: Mapping[str, NumericArray]) -> Frames:
     if flux is not None and not flux.all():
         values["no_flux"] = good & ~flux
         good = good & flux
+    if readings is not None:
+        slow, fast = layout.motors.scale
+        values["slow"] = readings[0] if slow == 1.0 else readings[0] * slow
+        values["fast"] = readings[1] if fast == 1.0 else readings[1] * fast
     return Frames(good=good, problems=problems, **values)
 
 

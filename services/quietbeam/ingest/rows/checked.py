@@ -1,10 +1,11 @@
-"""Rows of pixels in the announced order, which the measured positions of the motors check frame by frame."""
+"""Rows of pixels in the announced order, which the measured positions of the motors check before a row is written."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.model.types import Float64Array, RowBlock
@@ -22,7 +23,9 @@ class OrderContradictedError(Exception):
 
 
 class CheckedRows(RowAssembler):
-    """A :class:`RowAssembler` that masks single frames off their place, and raises when the order itself is wrong.
+    """A :class:`RowAssembler` that masks single frames off their place; its flush raises when the order is wrong.
+
+    What came since a row was last written is checked at once: frame by frame took a tenth of ingest's time.
 
     Parameters
     ----------
@@ -43,6 +46,8 @@ class CheckedRows(RowAssembler):
         super().__init__(buffer, geometry, without_flux=without_flux)
         self.order = OrderCheck(geometry.shape, geometry.step)
         self._off: dict[int, set[int]] = {}
+        self._unchecked: dict[int, list[int]] = {}
+        """Columns by row."""
         for row in np.flatnonzero(self.measured.any(axis=1)):
             block = buffer.read_row(int(row))
             if block.positions is not None:
@@ -57,31 +62,36 @@ class CheckedRows(RowAssembler):
         return 0 if self.order.scatters else sum(len(cols) for cols in self._off.values())
 
     def _merge(self, number: int, cols: Columns, frames: Frames, pending: Pending, now: float) -> None:
-        if frames.slow is not None and frames.fast is not None:
-            self._check(number, cols, frames.slow, frames.fast)
         super()._merge(number, cols, frames, pending, now)
+        if frames.slow is None or frames.fast is None:
+            return
+        unchecked = self._unchecked.setdefault(number, [])
+        if isinstance(cols, slice):
+            unchecked.append(cols.start)
+        else:
+            unchecked += cols.tolist()
 
-    def _check(self, row: int, cols: Columns, slow: Float64Array, fast: Float64Array) -> None:
+    def _write(self, number: int, row: OpenRow, *, final: bool) -> None:
+        if (unchecked := self._unchecked.pop(number, None)) and row.positions is not None:
+            self._check(number, np.array(sorted(set(unchecked))), row.positions)
+        super()._write(number, row, final=final)
+
+    def _check(self, row: int, cols: npt.NDArray[np.intp], positions: Float64Array) -> None:
         """Remember which frames are off their place.
 
         Raises
         ------
         OrderContradictedError
-            So many are off that the order is wrong.
+            So many are off that the order is wrong; raised once, the rows can be written after it.
         """
-        if isinstance(cols, slice):
-            if self.order.check_frame(row, cols.start, float(slow[0]), float(fast[0])):
-                if row in self._off:
-                    self._off[row].discard(cols.start)
-                return
-            columns, agrees = np.array([cols.start]), np.zeros(1, bool)
-        else:
-            columns, agrees = cols, self.order.check(row, cols, slow, fast)
+        if self.order.contradicted:
+            return
+        agrees = self.order.check(row, cols, *positions[:, cols])
         if self.order.contradicted:
             raise OrderContradictedError
         off = self._off.setdefault(row, set())
-        off.difference_update(columns[agrees].tolist())
-        off.update(columns[~agrees].tolist())
+        off.difference_update(cols[agrees].tolist())
+        off.update(cols[~agrees].tolist())
 
     def _block_of(self, number: int, row: OpenRow) -> RowBlock:
         """Return a row, the frames off their place not measured; all of them once the order is known to be wrong."""

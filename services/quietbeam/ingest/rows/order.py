@@ -1,4 +1,4 @@
-"""Checks the announced order of a map's pixels against measured positions, frame by frame.
+"""Checks the announced order of a map's pixels against measured positions, row by row.
 
 The announced order (raster or snake) says which row and column a frame has. In a map all frames of a column have the
 same position of the fast axis, and all frames of a row the same position of the slow axis, up to half a step. When the
@@ -55,8 +55,6 @@ class OrderCheck:
         self._step = (abs(step[0]), abs(step[1])) if step else (np.inf, np.inf)
         self._low, self._high = np.full(shape[0], np.inf), np.full(shape[0], -np.inf)
         self._n_read, self._off = [0] * shape[0], [0] * shape[0]
-        self._quick: tuple[list[float], list[float]] | None = None
-        self._row, self._row_at = -1, (np.nan, np.inf)
         self._read_row, self._read = -1, np.full(shape[1], np.nan)
 
     def check(self, row: int, cols: Ints, slow: Float64Array, fast: Float64Array) -> BoolArray:
@@ -88,24 +86,6 @@ class OrderCheck:
         self._off[row] += int(np.count_nonzero(off))
         self._decide(row)
         return ~off
-
-    def check_frame(self, row: int, col: int, slow: float, fast: float) -> bool:
-        """Do :meth:`check` for one frame. Step scans bring one frame an event, and this takes a microsecond."""
-        if self._quick is None and not np.isnan(self.fast).any():
-            columns = np.arange(len(self.fast))
-            self._quick = self.fast.tolist(), self._reach(self.fast, columns, self._step[1]).tolist()
-        if self._quick is None or row != self._row or self._n_read[row] + 1 >= len(self.fast):
-            right = bool(self.check(row, np.array([col]), np.array([slow]), np.array([fast]))[0])
-            self._row = row
-            self._row_at = float(self.slow[row]), float(self._reach(self.slow, np.array([row]), self._step[0])[0])
-            return right
-        levels, reach = self._quick
-        if abs(fast - levels[col]) <= reach[col] and abs(slow - self._row_at[0]) <= self._row_at[1]:
-            self.checked += 1
-            self._n_read[row] += 1
-            self._read[col] = fast
-            return True
-        return bool(self.check(row, np.array([col]), np.array([slow]), np.array([fast]))[0])
 
     def _learn(self, row: int, cols: Ints, slow: Float64Array, fast: Float64Array) -> None:
         """Take the positions of a row and of columns that had none."""

@@ -162,19 +162,16 @@ class PositionedRows:
         OSError
             The disk cannot be written; put the frames again.
         """
-        try:
-            return self._rows.put(index, self._by_axis(frames), pending, now)
-        except OrderContradictedError:
-            self._rows.flush(now, everything=True)
-            if swapped := self._with_swapped_axes():
-                self._rows = swapped
-            else:
-                self._rows = self._regrid(now)
-            return self.put(index, frames, pending, now)
+        return self._rows.put(index, self._by_axis(frames), pending, now)
 
     def flush(self, now: float, *, everything: bool = False) -> list[int]:
         """Write the rows that are due and return their numbers."""
-        return self._rows.flush(now, everything=everything)
+        try:
+            return self._rows.flush(now, everything=everything)
+        except OrderContradictedError:
+            self._rows.flush(now, everything=True)
+            self._rows = self._with_swapped_axes() or self._regrid(now)
+            return self.flush(now, everything=everything)
 
     @property
     def _swapped(self) -> bool:
