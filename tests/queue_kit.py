@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,10 +86,9 @@ class Manager:
 
     def close(self) -> None:
         self.api.close()
-        with warnings.catch_warnings():  # it leaves its 0MQ contexts to the garbage collector
-            warnings.simplefilter("ignore", ResourceWarning)
-            del self.api
-            gc.collect()
+        monitors = self.api._console_monitor, self.api._system_info_monitor
+        for context in (self.api._client._ctx, *(monitor._rco._socket.context for monitor in monitors)):
+            context.destroy(linger=0)  # the API leaves its 0MQ contexts to the garbage collector
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(60)

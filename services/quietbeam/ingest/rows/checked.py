@@ -72,20 +72,27 @@ class CheckedRows(RowAssembler):
             unchecked += cols.tolist()
 
     def _write(self, number: int, row: OpenRow, *, final: bool) -> None:
-        if (unchecked := self._unchecked.pop(number, None)) and row.positions is not None:
-            self._check(number, np.array(sorted(set(unchecked))), row.positions)
+        self._check(number, row.positions)
         super()._write(number, row, final=final)
 
-    def _check(self, row: int, cols: npt.NDArray[np.intp], positions: Float64Array) -> None:
-        """Remember which frames are off their place.
+    def _make_room(self, stop: int) -> None:
+        """Refuse frames beyond the map, unless the positions so far show that the announced map is wrong."""
+        for number, row in self._rows.items():
+            self._check(number, row.positions)
+        super()._make_room(stop)
+
+    def _check(self, row: int, positions: Float64Array | None) -> None:
+        """Remember which frames that came since the last check are off their place.
 
         Raises
         ------
         OrderContradictedError
             So many are off that the order is wrong; raised once, the rows can be written after it.
         """
-        if self.order.contradicted:
+        unchecked = self._unchecked.pop(row, None)
+        if not unchecked or positions is None or self.order.contradicted:
             return
+        cols: npt.NDArray[np.intp] = np.array(sorted(set(unchecked)))
         agrees = self.order.check(row, cols, *positions[:, cols])
         if self.order.contradicted:
             raise OrderContradictedError

@@ -162,16 +162,24 @@ class PositionedRows:
         OSError
             The disk cannot be written; put the frames again.
         """
-        return self._rows.put(index, self._by_axis(frames), pending, now)
+        try:
+            return self._rows.put(index, self._by_axis(frames), pending, now)
+        except OrderContradictedError:
+            self._follow_positions(now)
+            return self.put(index, frames, pending, now)
 
     def flush(self, now: float, *, everything: bool = False) -> list[int]:
         """Write the rows that are due and return their numbers."""
         try:
             return self._rows.flush(now, everything=everything)
         except OrderContradictedError:
-            self._rows.flush(now, everything=True)
-            self._rows = self._with_swapped_axes() or self._regrid(now)
+            self._follow_positions(now)
             return self.flush(now, everything=everything)
+
+    def _follow_positions(self, now: float) -> None:
+        """Write all rows in the announced order, which is wrong, and order them by their positions."""
+        self._rows.flush(now, everything=True)
+        self._rows = self._with_swapped_axes() or self._regrid(now)
 
     @property
     def _swapped(self) -> bool:
