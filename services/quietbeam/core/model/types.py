@@ -96,6 +96,8 @@ class RunInfo:
         Whether the positions of the vertical axis are shown rising ``up`` or ``down``.
     has_positions
         True when the buffer keeps the measured position of every pixel.
+    positions_in_units
+        False where the kept positions are of encoders without a known unit: they say the order, and no coordinates.
     dwell_s
         Nominal dwell per pixel in seconds, or None.
     time_start
@@ -126,6 +128,7 @@ class RunInfo:
     horizontal: str = "fast"
     vertical: str = "down"
     has_positions: bool = False
+    positions_in_units: bool = True
     dwell_s: float | None = None
     time_start: float = 0.0
     source: str = ""

@@ -110,7 +110,8 @@ def _as_run(found: MapFile, attributes: Mapping[str, Any], group: Any) -> MapFil
     if not {"uid", "shape", "lines", "detectors", "position_axes"} <= attributes.keys():
         return found
     info = RunInfo.from_dict(attributes)
-    positions = np.asarray(group["positions"][...]) if info.has_positions and "positions" in group else None
+    has_positions = info.has_positions and info.positions_in_units and "positions" in group
+    positions = np.asarray(group["positions"][...]) if has_positions else None
     if positions is not None and info.axes != info.position_axes:
         positions = positions[::-1]
     return replace(found, axes=axes_of_run(info, positions), order=info.order.value)

@@ -41,21 +41,18 @@ def frames_of(layout: Layout, event: Event) -> Frames:
     if not parts:
         return Frames(good=np.ones(0, bool))
     parts = _same_length(parts, event)
-    if not layout.motors.keys:
+    if not layout.reading_keys:
         return combine(layout, parts)
-    return combine(layout, parts, _readbacks(event.data, layout.motors.keys, len(next(iter(parts.values())))))
+    return combine(layout, parts, _readbacks(event.data, layout.reading_keys, len(next(iter(parts.values())))))
 
 
-def _readbacks(data: Mapping[str, Any], keys: tuple[str, str], n: int) -> tuple[NumericArray, NumericArray]:
-    """Return (frame,) readings of the slow and the fast motor; 0 along an axis without a motor."""
-    slow, fast = data.get(keys[0]), data.get(keys[1])
-    if n == 1 and type(slow) is float and type(fast) is float:  # a step scan: both in one step
-        both = np.array([slow, fast])
-        return both[:1], both[1:]
-    return (
-        _readback(slow, n, repeat=True) if keys[0] else np.zeros(n),
-        _readback(fast, n, repeat=False) if keys[1] else np.zeros(n),
-    )
+def _readbacks(data: Mapping[str, Any], keys: Mapping[str, str], n: int) -> dict[str, NumericArray]:
+    """Return (frame,) readings of the slow and the fast motor, by role."""
+    values = [data.get(key) for key in keys.values()]
+    if n == 1 and all(type(value) is float for value in values):  # a step scan: all in one step
+        array = np.array(values)[:, None]
+        return dict(zip(keys, array, strict=True))
+    return {role: _readback(value, n, repeat=role == "slow") for role, value in zip(keys, values, strict=True)}
 
 
 def _readback(value: Any, n: int, *, repeat: bool) -> NumericArray:

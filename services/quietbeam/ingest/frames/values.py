@@ -66,7 +66,7 @@ class Frames:
 
 
 def combine(
-    layout: Layout, parts: Mapping[str, NumericArray], readings: tuple[NumericArray, NumericArray] | None = None
+    layout: Layout, parts: Mapping[str, NumericArray], readings: Mapping[str, NumericArray] | None = None
 ) -> Frames:
     """Check the parts of frames by role and return them; a frame is good when all its parts are.
 
@@ -75,12 +75,15 @@ def combine(
     parts
         ``counts`` (frame, detector, line), ``live_time_s`` (frame, detector), ``i0``, ``slow``, ``fast`` (frame,).
     readings
-        (frame,) of the slow and the fast motor. NaN: nothing is known, and nothing is checked.
+        (frame,) by role ``slow``, ``fast``: of the motors. NaN: nothing is known, and nothing is checked.
     """
     values: dict[str, Any] = {}
     good, problems = np.ones(len(next(iter(parts.values()))), bool), dict[str, int]()
     flux = None
     for role, part in parts.items():
+        if role in layout.reading_roles:
+            values[role] = _readings(layout, role, part)
+            continue
         values[role], usable, bad = _exact(layout, role, part)
         problems |= bad
         if role == "i0":
@@ -91,10 +94,13 @@ def combine(
         values["no_flux"] = good & ~flux
         good = good & flux
     if readings is not None:
-        slow, fast = layout.motors.scale
-        values["slow"] = readings[0] if slow == 1.0 else readings[0] * slow
-        values["fast"] = readings[1] if fast == 1.0 else readings[1] * fast
+        values |= {role: _readings(layout, role, part) for role, part in readings.items()}
     return Frames(good=good, problems=problems, **values)
+
+
+def _readings(layout: Layout, role: str, part: NumericArray) -> Float64Array:
+    scale = layout.motors.scale[role == "fast"]
+    return part.astype(np.float64, copy=False) if scale == 1.0 else part * scale
 
 
 def _exact(layout: Layout, role: str, part: NumericArray) -> tuple[NumericArray, BoolArray, dict[str, int]]:

@@ -21,6 +21,7 @@ from .data_keys import (
     match_detectors_and_lines,
     no_counts,
 )
+from .encoders import positions_of
 from .geometry import Geometry
 from .motors import Motors, motors_of
 from .resolve import ResolvedProfile
@@ -137,6 +138,17 @@ class Layout:
         return bool(self.live_time_keys) or "live_time_s" in self.roles
 
     @cached_property
+    def reading_keys(self) -> Mapping[str, str]:
+        """Event keys of measured positions that check the order, by role: ``slow``, ``fast``."""
+        keys = dict(zip(("slow", "fast"), self.motors.keys, strict=False))
+        return {role: key for role, key in keys.items() if key and key not in self.motors.datasets}
+
+    @cached_property
+    def reading_roles(self) -> frozenset[str]:
+        """Roles of measured positions that check the order, in Events or in files."""
+        return frozenset(role for role, key in zip(("slow", "fast"), self.motors.keys, strict=False) if key)
+
+    @cached_property
     def array_key(self) -> str:
         """Data key of the array with all counts, or ''."""
         return next((key for key, (role, _) in self.datasets.items() if role == "counts"), "")
@@ -177,7 +189,11 @@ def _layout(resolved: ResolvedProfile, descriptor: Descriptor) -> Layout:
     i0_key = (profile.i0.key or "") if profile.i0 is not None else ""
     positions = profile.geometry.positions
     datasets = _datasets(profile, descriptor)
-    motors = motors_of(resolved.motors, data_keys) if positions is None else Motors()
+    motors = Motors()
+    if positions is None:
+        motors = motors_of(resolved.motors, data_keys)
+        motors = positions_of(motors, profile.geometry.encoders, data_keys, resolved.geometry.units)
+        datasets |= {key: (("slow", "fast")[motors.keys.index(key)], d) for key, d in motors.datasets.items()}
     return Layout(
         profile_name=profile.name,
         profile_description=profile.description,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from .sections import Dataset
 
 _LENGTHS_M = {"nm": 1e-9, "um": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0}
 _SPELLINGS = {
@@ -23,14 +25,22 @@ class Motors:
     names
         As in the start document; "" for the slow axis of a scan over one motor.
     keys
-        Data keys of the measured positions in Events; () where they are not in the descriptor, "" for an axis without a
-        motor, whose position is 0.
+        Data keys of the measured positions; () where they are not in the descriptor, "" for an axis without a motor or
+        without a key, whose positions are the announced ones.
     units
         Unit of the positions; "" when no motor says it.
     scale
         Factors of the (slow, fast) position to `units`.
     notes
         Warnings about the units.
+    datasets
+        Arrays of the positions in files, by data key.
+    encoders
+        True when the keys are not those of the motors themselves.
+    guessed
+        True when the keys were found by their numbers alone: they may belong to other axes.
+    order_only
+        True when the positions have no unit that is known: they say the order of the pixels, not where these are.
     """
 
     names: tuple[str, str] | tuple[()] = ()
@@ -38,6 +48,21 @@ class Motors:
     units: str = ""
     scale: tuple[float, float] = (1.0, 1.0)
     notes: tuple[str, ...] = ()
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    encoders: bool = False
+    guessed: bool = False
+    order_only: bool = False
+
+    def step_of(self, announced: tuple[float, float] | None, units: str) -> tuple[float, float] | None:
+        """Return an announced (row, col) step, in `units`, in the unit of the positions; None where that is unknown."""
+        if announced is None or self.order_only:
+            return None
+        if self.units in ("", units):
+            return announced
+        if self.units not in _LENGTHS_M or units not in _LENGTHS_M:
+            return None
+        factor = _LENGTHS_M[units] / _LENGTHS_M[self.units]
+        return announced[0] * factor, announced[1] * factor
 
 
 def motor_names(start: Mapping[str, Any], maps: int) -> tuple[str, str] | tuple[()]:
@@ -69,18 +94,23 @@ def motors_of(names: tuple[str, str] | tuple[()], data_keys: Mapping[str, Mappin
         key = _position_key(names[1], data_keys)
         return Motors(names=names, keys=("", key), units=_unit(data_keys[key])) if key else Motors(names=names)
     slow, fast = (_position_key(name, data_keys) for name in names)
-    if not slow or not fast or slow == fast:
-        return Motors(names=names)
-    units = [_unit(data_keys[key]) for key in (slow, fast)]
+    return Motors(names=names) if not slow or not fast or slow == fast else with_units(names, (slow, fast), data_keys)
+
+
+def with_units(
+    names: tuple[str, str] | tuple[()], keys: tuple[str, str], data_keys: Mapping[str, Mapping[str, Any]]
+) -> Motors:
+    """Return the motors whose positions have these data keys, with the unit of both."""
+    units = [_unit(data_keys[key]) for key in keys]
     known = [unit for unit in units if unit]
     target = known[-1] if known else ""
     if not target or all(unit in ("", target) for unit in units):
-        return Motors(names=names, keys=(slow, fast), units=target)
+        return Motors(names=names, keys=keys, units=target)
     if not all(unit in _LENGTHS_M for unit in units):
-        note = f"the motors {names[0]} ({units[0] or '?'}) and {names[1]} ({units[1] or '?'}) have different units"
-        return Motors(names=names, keys=(slow, fast), units=" / ".join(unit or "?" for unit in units), notes=(note,))
+        note = f"the positions {keys[0]} ({units[0] or '?'}) and {keys[1]} ({units[1] or '?'}) have different units"
+        return Motors(names=names, keys=keys, units=" / ".join(unit or "?" for unit in units), notes=(note,))
     scale = _LENGTHS_M[units[0]] / _LENGTHS_M[target], _LENGTHS_M[units[1]] / _LENGTHS_M[target]
-    return Motors(names=names, keys=(slow, fast), units=target, scale=scale)
+    return Motors(names=names, keys=keys, units=target, scale=scale)
 
 
 def _position_key(name: str, data_keys: Mapping[str, Mapping[str, Any]]) -> str:

@@ -154,11 +154,24 @@ class AxisPosition(Section):
     def _plain_key(cls, data: Any) -> Any:
         return {"key": data} if isinstance(data, str) else data
 
+    @property
+    def data_key(self) -> str:
+        """Data key in the descriptor."""
+        return self.dataset.data_key if self.dataset is not None else self.key or ""
+
     @model_validator(mode="after")
     def _key_or_dataset(self) -> AxisPosition:
         if (self.key is None) == (self.dataset is None):
             raise ValueError("give a data key, or {dataset: ...}")
         return self
+
+
+class EncodersSection(Section):
+    """Measured positions that check the announced order of the pixels, and replace it where they contradict it."""
+
+    used: bool = Field(default=True, description="False: no encoder is looked for; the order is only assumed.")
+    slow: AxisPosition | None = None
+    fast: AxisPosition | None = None
 
 
 class PositionsSection(Section):
@@ -195,6 +208,9 @@ class GeometrySection(Section):
     units: str = "um"
     dwell_s: Source | None = None
     positions: PositionsSection | None = None
+    encoders: EncodersSection | None = Field(
+        default=None, description="Data keys that check the order; default: the motors' own, else keys named like them."
+    )
     repeat: Literal["replace", "add"] = Field(
         default="replace",
         description="Pixels measured again after the last pixel: replace the earlier counts, or add.",

@@ -33,8 +33,12 @@ class CheckedRows(RowAssembler):
         The run's buffer; positions that it holds are checked first.
     geometry
         Announced shape and order.
+    step
+        Announced (row, col) pixel size in the unit of the positions, None when unknown.
     without_flux
         No I0 of the rows that the buffer has is positive.
+    checks
+        False: positions are stored, but the order is only assumed.
 
     Raises
     ------
@@ -42,13 +46,22 @@ class CheckedRows(RowAssembler):
         The rows that are on disk contradict the announced order.
     """
 
-    def __init__(self, buffer: RunBuffer, geometry: Geometry, *, without_flux: bool = False) -> None:
+    def __init__(
+        self,
+        buffer: RunBuffer,
+        geometry: Geometry,
+        step: tuple[float, float] | None,
+        *,
+        without_flux: bool = False,
+        checks: bool = True,
+    ) -> None:
         super().__init__(buffer, geometry, without_flux=without_flux)
-        self.order = OrderCheck(geometry.shape, geometry.step)
+        self.checks = checks
+        self.order = OrderCheck(geometry.shape, step)
         self._off: dict[int, set[int]] = {}
         self._unchecked: dict[int, list[int]] = {}
         """Columns by row."""
-        for row in np.flatnonzero(self.measured.any(axis=1)):
+        for row in np.flatnonzero(self.measured.any(axis=1)) if checks else ():
             block = buffer.read_row(int(row))
             if block.positions is not None:
                 cols = geometry.columns(int(row), 0, geometry.shape[1])
@@ -63,7 +76,7 @@ class CheckedRows(RowAssembler):
 
     def _merge(self, number: int, cols: Columns, frames: Frames, pending: Pending, now: float) -> None:
         super()._merge(number, cols, frames, pending, now)
-        if frames.slow is None or frames.fast is None:
+        if frames.slow is None and frames.fast is None:
             return
         unchecked = self._unchecked.setdefault(number, [])
         if isinstance(cols, slice):
@@ -90,7 +103,7 @@ class CheckedRows(RowAssembler):
             So many are off that the order is wrong; raised once, the rows can be written after it.
         """
         unchecked = self._unchecked.pop(row, None)
-        if not unchecked or positions is None or self.order.contradicted:
+        if not unchecked or positions is None or self.order.contradicted or not self.checks:
             return
         cols: npt.NDArray[np.intp] = np.array(sorted(set(unchecked)))
         agrees = self.order.check(row, cols, *positions[:, cols])

@@ -20,6 +20,11 @@ def assembler_of(buffer: RunBuffer, layout: Layout, max_samples: int) -> Assembl
     without_flux = buffer.info.has_i0 and bool(buffer.state().get("without_flux", not buffer.measured().any()))
     if buffer.info.has_positions:
         return PositionedRows(
-            buffer, geometry, has_live_time=has_live_time, max_samples=max_samples, without_flux=without_flux
+            buffer,
+            geometry,
+            layout.motors,
+            has_live_time=has_live_time,
+            max_samples=max_samples,
+            without_flux=without_flux,
         )
     return RowAssembler(buffer, geometry, without_flux=without_flux)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from quietbeam.buffer import RunBuffer
@@ -15,6 +16,7 @@ from quietbeam.core.model.types import BoolArray, Float64Array, PixelOrder
 from ..documents.delivery import Pending
 from ..frames.values import Frames
 from ..profile.geometry import Geometry
+from ..profile.motors import Motors
 from .checked import CheckedRows, OrderContradictedError
 from .grid import GridAssembler
 from .level_grid import LevelGrid
@@ -53,6 +55,8 @@ class PositionedRows:
         The run's buffer, which has room for positions.
     geometry
         Announced shape and order.
+    motors
+        Whose positions they are.
     has_live_time
         True when the run has live times.
     max_samples
@@ -62,20 +66,28 @@ class PositionedRows:
     """
 
     def __init__(
-        self, buffer: RunBuffer, geometry: Geometry, *, has_live_time: bool, max_samples: int, without_flux: bool
+        self,
+        buffer: RunBuffer,
+        geometry: Geometry,
+        motors: Motors,
+        *,
+        has_live_time: bool,
+        max_samples: int,
+        without_flux: bool,
     ) -> None:
-        self._buffer, self._geometry, self._without_flux = buffer, geometry, without_flux
+        self._buffer, self._geometry, self._motors, self._without_flux = buffer, geometry, motors, without_flux
         self._has_live_time, self._max = has_live_time, max_samples
         self._stride = 1
+        self._step = motors.step_of(geometry.step, geometry.units)
         self._levels = LevelGrid(geometry.shape)
         self._rows: CheckedRows | GridAssembler
         if buffer.state().get("order") == PixelOrder.FROM_POSITIONS:
             self._rows = self._grid()
             return
         try:
-            self._rows = CheckedRows(buffer, geometry, without_flux=without_flux)
+            self._rows = CheckedRows(buffer, geometry, self._step, without_flux=without_flux)
         except OrderContradictedError:
-            self._rows = self._with_swapped_axes() or self._regrid(0.0)
+            self._rows = self._without_check() or self._with_swapped_axes() or self._regrid(0.0)
 
     @property
     def without_flux(self) -> bool:
@@ -107,7 +119,7 @@ class PositionedRows:
         """How the order of the pixels is known."""
         if isinstance(self._rows, GridAssembler):
             return PixelOrder.FROM_POSITIONS
-        checked = self._rows.order.checked and not self._rows.order.scatters
+        checked = self._rows.checks and self._rows.order.checked and not self._rows.order.scatters
         return PixelOrder.VERIFIED if checked else PixelOrder.ASSUMED
 
     @property
@@ -137,6 +149,12 @@ class PositionedRows:
                     f"{self._levels.repeated} points were measured again at the same position; the last counts"
                 )
             return notes
+        if not self._rows.checks:
+            keys = " and ".join(filter(None, self._motors.keys))
+            return [
+                f"the positions in {keys} contradict the announced order, which is kept: if they are of the axes, "
+                "name them in geometry.encoders of the profile, else say there {used: false}"
+            ]
         if self._rows.order.scatters:
             return ["the readings of the motors scatter by more than half a step: the announced order is not checked"]
         return [f"{self._rows.off} frames lie more than half a step off their pixel"] if self._rows.off else []
@@ -163,7 +181,7 @@ class PositionedRows:
             The disk cannot be written; put the frames again.
         """
         try:
-            return self._rows.put(index, self._by_axis(frames), pending, now)
+            return self._rows.put(index, self._by_axis(index, frames), pending, now)
         except OrderContradictedError:
             self._follow_positions(now)
             return self.put(index, frames, pending, now)
@@ -179,16 +197,31 @@ class PositionedRows:
     def _follow_positions(self, now: float) -> None:
         """Write all rows in the announced order, which is wrong, and order them by their positions."""
         self._rows.flush(now, everything=True)
-        self._rows = self._with_swapped_axes() or self._regrid(now)
+        self._rows = self._without_check() or self._with_swapped_axes() or self._regrid(now)
 
     @property
     def _swapped(self) -> bool:
         """True when the motor that is announced as the slow one moves along the rows."""
         return self._buffer.info.axes != self._buffer.info.position_axes
 
-    def _by_axis(self, frames: Frames) -> Frames:
-        """Return frames whose `slow` is the position of the row axis."""
+    def _by_axis(self, index: int, frames: Frames) -> Frames:
+        """Return frames whose `slow` is the position of the row axis: the announced one where none is measured."""
+        if self._motors.keys and not self._motors.keys[0]:
+            rows = np.arange(index, index + len(frames.good)) // self._geometry.shape[1]
+            return replace(frames, slow=self._announced_rows(rows))
         return replace(frames, slow=frames.fast, fast=frames.slow) if self._swapped else frames
+
+    def _announced_rows(self, rows: npt.NDArray[np.intp]) -> Float64Array:
+        if self._geometry.one_axis:
+            return np.zeros(len(rows))
+        return rows.astype(np.float64)
+
+    def _without_check(self) -> CheckedRows | None:
+        """Return rows whose order is only assumed, where the positions may belong to other axes."""
+        if not self._motors.guessed:
+            return None
+        log.warning("encoders_not_used", run=self._buffer.info.uid, keys=self._motors.keys)
+        return CheckedRows(self._buffer, self._geometry, self._step, without_flux=self.without_flux, checks=False)
 
     def _swap_axes(self) -> None:
         info = self._buffer.info
@@ -198,12 +231,14 @@ class PositionedRows:
         """Return rows with the motors the other way round, if what is on disk agrees with that; some plans list the
         fast motor first. The axes are as announced again when it does not.
         """
+        if self._motors.encoders:
+            return None
         if self._swapped:
             self._swap_axes()
             return None
         self._swap_axes()
         try:
-            return CheckedRows(self._buffer, self._geometry, without_flux=self.without_flux)
+            return CheckedRows(self._buffer, self._geometry, self._step, without_flux=self.without_flux)
         except OrderContradictedError:
             self._swap_axes()
             return None

@@ -21,6 +21,9 @@ def with_readbacks(info: RunInfo, order: PixelOrder, rows: Float64Array, cols: F
     rows, cols
         Measured positions of rows and columns in `info.units`; NaN where none is known.
     """
+    if not info.positions_in_units:
+        known = order is not PixelOrder.FROM_POSITIONS  # the announced coordinates are those of the announced order
+        return replace(info, order=order, origin=info.origin if known else None, step=info.step if known else None)
     slow, fast = even_step(rows), even_step(cols)
     if slow is None and len(rows) == 1 and fast is not None and np.isfinite(rows[0]):
         slow = float(rows[0]), abs(fast[1])  # a single row has no step: pixels are taken as square

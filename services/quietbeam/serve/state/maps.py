@@ -96,7 +96,8 @@ class MapReader:
 
     def positions(self, status: RunStatus) -> npt.NDArray[np.float64] | None:
         """Return the measured positions (2, row, col) of a run's pixels; None when it has none."""
-        return RunBuffer.open(self._root, status.uid).read_positions()
+        buffer = RunBuffer.open(self._root, status.uid)
+        return buffer.read_positions() if buffer.info.positions_in_units else None
 
     def _find(self, status: RunStatus, kind: MapKind) -> MapStack | None:
         key = (status.uid, kind)
