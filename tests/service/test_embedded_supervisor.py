@@ -181,6 +181,7 @@ def program(name: str, code: str, *, server: bool = False, ready: Path | None = 
 @pytest.fixture
 def run_programs(alone: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Supervisor]:
     monkeypatch.setattr(child, "BACKOFF_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(child, "RETRY_S", 0.3)
 
     def make(*programs: Program, report: Callable[[str], None] | None = None) -> Supervisor:
         monkeypatch.setattr(supervisor, "programs", lambda _settings, _config: list(programs))
@@ -220,29 +221,58 @@ def test_stages_stop_in_the_order_of_the_data_then_the_servers(
     assert set(up.states().values()) == {"stopped"} and up.failure is None
 
 
-def test_crash_loop_of_a_stage_is_given_up_loudly_and_the_others_go_on(
-    run_programs: Callable[..., Supervisor], tmp_path: Path
+@pytest.mark.parametrize("server", [False, True], ids=["stage", "server"])
+def test_crash_loop_is_loud_and_tried_again_and_the_others_go_on(
+    run_programs: Callable[..., Supervisor], tmp_path: Path, server: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allowed = tmp_path / "allowed"
     allowed.touch()
     code = f"import os, sys, signal\nif os.path.exists({str(allowed)!r}): signal.pause()\nsys.exit('out of coffee')"
     said: list[str] = []
-    up = run_programs(program("ingest", SLEEP), program("worker", code), report=said.append)
+    up = run_programs(program("ingest", SLEEP), program("worker", code, server=server), report=said.append)
     with up:
         up.wait_ready(20)
         allowed.unlink()
         os.kill(up.pids()["worker"], signal.SIGKILL)
-        wait_until(lambda: up.states()["worker"] == "failed", what="giving up")
+        wait_until(lambda: up.states()["worker"] == "failed", what="longer pauses")
         assert up.states()["ingest"] == "ready" and not up.stopping
         assert up.failure is not None and "out of coffee" in up.failure
-    assert sum("started again" in line for line in said) == 3
-    assert any("given up" in line and "worker.log" in line for line in said)
+        wait_until(lambda: any("ended 5 times in a row" in line for line in said), what="another try")
+        allowed.touch()
+        wait_until(lambda: up.ready, what="a start that succeeds")
+        monkeypatch.setattr(child, "STEADY_S", 0.1)
+        wait_until(lambda: up.ready and up.failure is None, what="the end of the trouble")
+    assert sum("it is started again" in line and "times" not in line for line in said) == 3
+    assert any("every" in line and "minutes" in line and "worker.log" in line for line in said)
 
 
-def test_failing_server_stops_everything(run_programs: Callable[..., Supervisor]) -> None:
-    up = run_programs(program("redis", "raise SystemExit('disk full')", server=True), program("ingest", SLEEP))
+def test_a_full_disk_or_a_closed_terminal_does_not_end_the_supervisor(
+    run_programs: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(_text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    full = []
+    real = child.subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> Any:
+        if len(full) < 2:
+            full.append(1)
+            raise OSError(28, "No space left on device")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(child.subprocess, "Popen", popen)
+    up = run_programs(program("ingest", SLEEP), report=closed)
+    with up:
+        up.wait_ready(20)
+        assert len(full) == 2 and up.failure is None
+
+
+def test_a_server_that_never_starts_stops_everything(run_programs: Callable[..., Supervisor]) -> None:
+    never = Path("/nowhere/ready")
+    code = "raise SystemExit('disk full')"
+    up = run_programs(program("redis", code, server=True, ready=never), program("ingest", SLEEP))
     up.start()
-    # Ready for an instant, then gone: only the end of the thread is certain.
     assert up.wait(20)
     assert up.failure is not None and "disk full" in up.failure and up.pids() == {}
     up.stop()
@@ -278,7 +308,7 @@ def test_second_stop_request_kills(run_programs: Callable[..., Supervisor], tmp_
     up.request_stop()
     assert not up.wait(1.1), "requests in the same second are one"
     up.request_stop()
-    assert up.wait(10) and said.count("serve is killed") == 1
+    assert up.wait(10) and said.count("serve is killed: a second signal came") == 1
     up.stop()
 
 

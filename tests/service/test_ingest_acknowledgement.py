@@ -18,10 +18,10 @@ from quietbeam.buffer import RunBuffer
 from quietbeam.core import codec
 from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.model.types import RunState
+from quietbeam.core.process import backoff
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire.bus import Connection
 from quietbeam.ingest.rows import open_row
-from quietbeam.ingest.stage import backoff
 from quietbeam.ingest.transports import MemorySource
 
 ROWS, COLS = 2, 3

@@ -175,7 +175,7 @@ def test_full_disk_waits_and_goes_on(pipe: Pipe, monkeypatch: pytest.MonkeyPatch
     same(pipe, scan)
     status = pipe.status(scan.uid)
     assert status.state is RunState.COMPLETE
-    assert any("free disk space" in warning for warning in status.warnings)
+    assert any("no space left on device" in warning for warning in status.warnings)
 
 
 def test_redis_full_is_back_pressure(settings: Settings, valkey_process: ValkeyProcess) -> None:

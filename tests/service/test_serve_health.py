@@ -14,6 +14,7 @@ from serve_kit import HEADER, KEY, make_run, stack, with_serve
 from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun
+from quietbeam.app import doctor_servers
 from quietbeam.core.model.types import RunState
 from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.settings import ServeSettings, Settings
@@ -66,6 +67,30 @@ def test_links_carry_the_prefix_of_a_proxy(settings: Settings, run: SyntheticRun
         answer = client.get(f"/?api_key={KEY}")
         assert answer.headers["location"] == "/xrf/"
         assert "Path=/xrf" in answer.headers["set-cookie"]
+
+
+def test_readiness_says_when_redis_refuses_writes(
+    settings: Settings, redis: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quietbeam.serve.app.HEARTBEAT_S", 0.05)
+    redis.config_set("min-replicas-to-write", "1")
+    try:
+        with TestClient(create_app(settings), headers=HEADER) as client:
+            deadline = time.monotonic() + 10
+            while "too few replicas" not in " ".join((answer := client.get("/readyz")).json()["reasons"]):
+                assert time.monotonic() < deadline, answer.text
+            assert "retries" in answer.text and "silent" not in " ".join(answer.json()["reasons"])
+            found = {f.check: f for f in doctor_servers.redis_server(settings)}
+            assert found["Redis writes"].verdict == "failure" and "too few replicas" in found["Redis writes"].found
+            redis.config_set("min-replicas-to-write", "0")
+            while "replicas" in (answer := client.get("/readyz")).text:
+                assert time.monotonic() < deadline, answer.text
+            heartbeat(redis, "ingest", state="degraded", detail="Cannot write to /data: no space left. Ingest retries.")
+            assert [f.found for f in doctor_servers.stages(settings)] == [
+                "Cannot write to /data: no space left. Ingest retries."
+            ]
+    finally:
+        redis.config_set("min-replicas-to-write", "0")
 
 
 def test_readiness_names_the_silent_stages(client: TestClient, redis: Connection, run: SyntheticRun) -> None:

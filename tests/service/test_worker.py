@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from redis import OutOfMemoryError
 from worker_kit import DETECTORS, LINES, SHAPE, Beamline, quick, specimen, turn
 
 from quietbeam.core.errors import InputError
@@ -193,9 +194,7 @@ def test_after_redis_lost_everything_the_maps_go_on(settings: Settings, redis) -
 def test_a_full_redis_is_waited_out(settings: Settings, valkey_process, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run keeps its denoiser, and a worker that starts while Redis is full does not die of it."""
     from quietbeam.core.wire.bus import connect
-    from quietbeam.denoiser.live import stage as worker
 
-    monkeypatch.setattr(worker, "_FULL_S", 0.01)
     redis = connect(valkey_process.url)
     beamline = Beamline(settings, redis)
     stage = DenoiseStage(settings, redis, owner="here")
@@ -205,11 +204,14 @@ def test_a_full_redis_is_waited_out(settings: Settings, valkey_process, monkeypa
     beamline.stop()
     redis.config_set("maxmemory", "1")
     for _ in range(3):
-        assert not stage.step()
+        with pytest.raises(OutOfMemoryError):  # run_stage waits
+            stage.step()
     stage.close()
     stage = DenoiseStage(settings, redis, owner="here")
-    assert not stage.step()
+    with pytest.raises(OutOfMemoryError):
+        stage.step()
     redis.config_set("maxmemory", "0")
+    stage.recover()
     turn(stage, lambda: beamline.status().denoise_state == "final")
     assert beamline.status().denoise_reason == "" and beamline.status().denoise_rows == SHAPE[0]
     assert beamline.status().evidence is not None

@@ -14,10 +14,14 @@ from pathlib import Path
 
 import orjson
 
+from quietbeam.core.errors import QuietbeamError
+
 PARENT_DEATH = Path(__file__).with_name("parent_death.py")
 LOG_BYTES = 10 * 2**20
 BACKOFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Waits before the next start; one more crash in a row than entries, and the process is given up."""
+"""Waits before the next start; with one more crash in a row than entries it is a mistake of the program."""
+RETRY_S = 180.0
+"""Wait before the next start of a process that crashed so often."""
 STEADY_S = 30.0
 """A process that ran for so long starts again with the shortest wait."""
 
@@ -31,7 +35,7 @@ class ChildState(StrEnum):
     WAITING = "waiting"
     """Crashed; will be started again."""
     FAILED = "failed"
-    """Crashed again and again; given up."""
+    """Crashed again and again; started again every `RETRY_S`."""
     STOPPED = "stopped"
 
 
@@ -72,8 +76,11 @@ class Child:
     def __init__(self, program: Program, logs: Path, environment: Mapping[str, str]) -> None:
         self.program = program
         self.state = ChildState.IDLE
-        self.crashes = 0
+        self.crashes = self.exits = 0
+        """Ends in a row, and ends at all."""
         self.exit_code: int | None = None
+        self.cannot_start = ""
+        """Why the last start was not possible; empty when it was."""
         self.log_path = logs / f"{program.name}.log"
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,25 +106,31 @@ class Child:
 
     def start(self) -> None:
         """Start it in its own process group, with its output appended to the log file."""
-        self.program.before()
-        self._rotate()
-        with self.log_path.open("ab") as log:
-            self._log_offset = self._log_start = log.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(PARENT_DEATH), str(os.getpid()), *self.program.argv],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                process_group=0,
-            )
-        self.state = ChildState.STARTING
         self._started = time.monotonic()
+        try:
+            self.program.before()
+            self._rotate()
+            with self.log_path.open("ab") as log:
+                self._log_offset = self._log_start = log.tell()
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(PARENT_DEATH), str(os.getpid()), *self.program.argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment,
+                    process_group=0,
+                )
+        except (OSError, QuietbeamError) as error:  # no space for its log, no memory for a process
+            self.cannot_start = str(error)
+            self._exited(None, self._started)
+            return
+        self.cannot_start = ""
+        self.state = ChildState.STARTING
 
     def poll(self) -> None:
         """Advance the state after an exit, readiness or the end of a back-off."""
         now = time.monotonic()
-        if self.state is ChildState.WAITING and now >= self._next_start:
+        if self.state in (ChildState.WAITING, ChildState.FAILED) and now >= self._next_start:
             self.start()
         if self._process is None:
             return
@@ -127,19 +140,22 @@ class Child:
             if self.program.ready(self._process.pid):
                 self.state, self._ever_ready = ChildState.READY, True
             self._next_probe = now + 0.1
+        elif self.state is ChildState.READY and now - self._started > STEADY_S:
+            self.crashes = 0
 
-    def _exited(self, code: int, now: float) -> None:
+    def _exited(self, code: int | None, now: float) -> None:
         self._process, self.exit_code = None, code
+        self.exits += 1
         self.crashes = 1 if now - self._started > STEADY_S else self.crashes + 1
         if self.crashes > len(BACKOFF_S):
-            self.state = ChildState.FAILED
+            self.state, self._next_start = ChildState.FAILED, now + RETRY_S
             return
         self.state = ChildState.WAITING
         self._next_start = now + BACKOFF_S[self.crashes - 1]
 
     def give_up(self) -> None:
         """Do not start it again."""
-        self.state = ChildState.FAILED
+        self.state, self._next_start = ChildState.FAILED, float("inf")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process group, if it is there."""

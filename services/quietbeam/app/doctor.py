@@ -6,36 +6,38 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
 
-from quietbeam.core.errors import QuietbeamError, ServiceError
+from quietbeam.core.errors import QuietbeamError
 from quietbeam.core.process.lock import holder
+from quietbeam.core.process.outage import disk_outage
 from quietbeam.core.settings import Settings
 
+from .doctor_servers import redis_server, stages, tiled_server
+from .finding import Finding
 from .programs import check_ports, listeners, serves_quietbeam
-
-Verdict = Literal["ok", "warning", "failure"]
 
 _LITTLE_DISK = 1 * 2**30
 _SOME_DISK = 10 * 2**30
-_OLDEST_REDIS = (6, 2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Result of one check; `remedy` is empty when there is nothing to do."""
-
-    check: str
-    verdict: Verdict
-    found: str
-    remedy: str = ""
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield a finding for every check; a check that breaks is a failure, not an end."""
-    for check in (_python, _torch, _weights, _profiles, _disk, _data_roots, _sources, _ports, _redis, _tiled):
+    checks = (
+        _python,
+        _torch,
+        _weights,
+        _profiles,
+        _disk,
+        _data_roots,
+        _sources,
+        _ports,
+        redis_server,
+        stages,
+        tiled_server,
+    )
+    for check in checks:
         name = check.__name__.strip("_").replace("_", " ")
         try:
             yield from check(settings)
@@ -123,6 +125,14 @@ def _disk(settings: Settings) -> Iterator[Finding]:
             check="disk", verdict="failure", found=f"{there} cannot be written", remedy="change data_dir or its owner"
         )
         return
+    try:
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(b"x" * 4096)
+            probe.flush()
+    except OSError as error:
+        found = f"{disk_outage(error, there) or error}. Stages that write wait for that, and retry."
+        yield Finding(check="disk", verdict="failure", found=found, remedy="make room; nothing must be restarted")
+        return
     free = shutil.disk_usage(there).free
     found = f"{folder}: {free / 2**30:.1f} GiB free"
     if free < _LITTLE_DISK:
@@ -176,94 +186,3 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     else:
         state = "`quietbeam serve` answers, the others are free" if serving else "free"
         yield Finding(check="ports", verdict="ok", found=f"{where}: {state}")
-
-
-def _redis(settings: Settings) -> Iterator[Finding]:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    from quietbeam.embedded import valkey
-
-    if settings.redis_is_embedded and not valkey.is_ready(settings):
-        try:
-            yield Finding(check="Redis", verdict="ok", found=f"embedded, started by `up`: {valkey.find_binary()}")
-        except ServiceError as error:
-            yield Finding(check="Redis", verdict="failure", found=error.message, remedy=error.remedy)
-        return
-    client = redis.Redis.from_url(
-        settings.redis_url, socket_timeout=3, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
-    )
-    try:
-        info: dict[str, Any] = client.info()
-    except redis.RedisError as error:
-        yield Finding(
-            check="Redis",
-            verdict="failure",
-            found=f"{masked(settings.redis_url)}: {error}",
-            remedy="start it, or correct redis.url / REDIS_URL",
-        )
-        return
-    version = info.get("valkey_version") or info["redis_version"]
-    where = f"{masked(settings.redis_url)}, {info.get('server_name', 'redis')} {version}"
-    if tuple(map(int, info["redis_version"].split(".")[:2])) < _OLDEST_REDIS:
-        yield Finding(check="Redis", verdict="failure", found=where, remedy="quietbeam needs Redis 6.2 or Valkey 7.2")
-        return
-    yield Finding(check="Redis", verdict="ok", found=where)
-    policy = info.get("maxmemory_policy")
-    if policy != "noeviction":
-        yield Finding(
-            check="Redis eviction",
-            verdict="failure",
-            found=f"maxmemory-policy is {policy}: a full server would throw documents away",
-            remedy="redis-cli CONFIG SET maxmemory-policy noeviction (and the same in its config file)",
-        )
-    if not info.get("aof_enabled"):
-        yield Finding(
-            check="Redis persistence",
-            verdict="warning",
-            found="appendonly is off: a restart of the server loses documents that are not yet in zarr",
-            remedy="redis-cli CONFIG SET appendonly yes (and the same in its config file)",
-        )
-
-
-def _tiled(settings: Settings) -> Iterator[Finding]:
-    from quietbeam.publish.tiled_api import TiledApi, TiledAwayError
-
-    try:
-        key = settings.tiled_api_key()
-    except QuietbeamError as error:
-        yield Finding(check="Tiled", verdict="failure", found=error.message, remedy=error.remedy)
-        return
-    api = TiledApi(settings.tiled_uri, key, network=settings.network)
-    try:
-        api.node("")
-    except TiledAwayError as error:
-        if settings.tiled.uri:
-            yield Finding(
-                check="Tiled", verdict="failure", found=str(error), remedy="start it, or correct tiled.uri; maps wait"
-            )
-        elif not key.isalnum():
-            yield Finding(
-                check="Tiled",
-                verdict="failure",
-                found="tiled.api_key has characters other than letters and digits",
-                remedy="set another QUIETBEAM_TILED__API_KEY",
-            )
-        else:
-            yield Finding(check="Tiled", verdict="ok", found=f"embedded, started by `up` at {settings.tiled_uri}")
-    except QuietbeamError as error:
-        remedy = error.remedy or "correct tiled.uri"
-        yield Finding(check="Tiled", verdict="failure", found=error.message, remedy=remedy)
-    else:
-        yield Finding(check="Tiled", verdict="ok", found=f"{api.uri} takes the key")
-    finally:
-        api.close()
-
-
-def masked(url: str) -> str:
-    """Return a URL without its password."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url

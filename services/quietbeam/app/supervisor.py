@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +19,7 @@ from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire.bus import connect
 
-from .child import Child, ChildState, Program
+from .child import BACKOFF_S, RETRY_S, Child, ChildState, Program
 from .programs import check_ports, environment, programs, write_settings
 
 log = structlog.get_logger()
@@ -73,7 +74,7 @@ class Supervisor:
         self._lock: FileLock | None = None
         self._stop_requested_at: float | None = None
         self.failure: str | None = None
-        """Why the whole had to stop, or which stages were given up; None while all is well."""
+        """Why the whole had to stop, or which processes end again and again; None while all is well."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -206,16 +207,18 @@ class Supervisor:
             self._release()
 
     def _supervise(self, child: Child) -> None:
-        before, crashes = child.state, child.crashes
+        before, crashes, exits = child.state, child.crashes, child.exits
         if child.state is ChildState.IDLE and self._needs_met(child):
             child.start()
         child.poll()
         for line in child.new_warnings():
-            self._report(line)
-        if child.crashes != crashes:
+            self._say(line)
+        if child.exits != exits:
             self._crashed(child)
         elif child.state is ChildState.READY and before is ChildState.STARTING:
-            self._report(f"{child.name} is ready (pid {child.pid})")
+            self._say(f"{child.name} is ready (pid {child.pid})")
+        elif crashes > 0 and child.crashes == 0 and not any(c.crashes > len(BACKOFF_S) for c in self._children):
+            self.failure = None
 
     def _needs_met(self, child: Child) -> bool:
         by_name = {c.name: c for c in self._children}
@@ -226,14 +229,23 @@ class Supervisor:
         if refused:
             child.give_up()
         if child.state is not ChildState.FAILED:
-            self._report(f"{child.name} ended ({_exit_text(child.exit_code)}); it is started again")
+            how = f"cannot be started: {child.cannot_start}" if child.cannot_start else _exit_text(child.exit_code)
+            self._say(f"{child.name} ended ({how}); it is started again")
             return
-        why = "it refuses to start" if refused else f"it ended {child.crashes} times in a row"
-        message = f"{child.name} is given up: {why}; end of {child.log_path}:\n{child.tail()}"
-        self._report(message)
-        self.failure = message
-        if child.program.server or not child.was_ready:
-            self._fail(message)
+        end = f"end of {child.log_path}:\n{child.tail()}"
+        if not child.was_ready:  # somebody is there who has just started it
+            why = "it refuses to start" if refused else f"it ended {child.crashes} times in a row"
+            self._say(f"{child.name} is given up: {why}; {end}")
+            self._fail(f"{child.name} is given up: {why}; {end}")
+            return
+        again = f"it is started again every {RETRY_S / 60:g} minutes"
+        self.failure = f"{child.name} ended {child.crashes} times in a row; {again}; {end}"
+        self._say(self.failure)
+
+    def _say(self, text: str) -> None:
+        """Report to people; where that cannot be written, everything goes on."""
+        with suppress(OSError):
+            self._report(text)
 
     def _fail(self, message: str) -> None:
         self.failure = message
@@ -247,13 +259,14 @@ class Supervisor:
             if child.pid is None:
                 child.reaped()
                 continue
-            self._report(f"stopping {child.name}")
+            self._say(f"stopping {child.name}")
             child.signal(signal.SIGTERM)
             deadline = time.monotonic() + child.program.patience_s
             while not child.reaped() and not self._kill.is_set() and time.monotonic() < deadline:
                 time.sleep(_POLL_S)
             if not child.reaped():
-                self._report(f"{child.name} is killed")
+                late = f"it did not stop in {child.program.patience_s:g} s"
+                self._say(f"{child.name} is killed: {'a second signal came' if self._kill.is_set() else late}")
                 child.signal(signal.SIGKILL)
                 while not child.reaped():
                     time.sleep(_POLL_S)

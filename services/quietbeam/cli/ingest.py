@@ -16,10 +16,8 @@ def ingest(
     config: Config = None,
 ) -> None:
     """Receive Bluesky documents and keep every count, row by row. One per data_dir."""
-    import redis
-    import structlog
-
     from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.outage import build_when_possible
     from quietbeam.core.process.stage import run_stage
     from quietbeam.core.process.stop import stop_on_signals
     from quietbeam.core.settings import load_settings
@@ -30,17 +28,6 @@ def ingest(
     configure_logging("ingest", level=settings.log_level)
     stop = stop_on_signals()
     connection = connect(settings.redis_url)
-    waiting = False
-    while not stop.is_set():
-        try:
-            connection.ping()
-            break
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            if not waiting:
-                remedy = "start it, or correct redis.url (REDIS_URL)"
-                structlog.get_logger().warning("waiting_for_redis", error=str(error), remedy=remedy)
-            waiting = True
-            stop.wait(1.0)
-    if stop.is_set():
-        return
-    run_stage(IngestStage(settings, connection), connection, stop)
+    stage = build_when_possible(lambda: IngestStage(settings, connection), "ingest", stop, settings.data_dir)
+    if stage is not None:
+        run_stage(stage, connection, stop, trouble=stage.trouble, folder=settings.data_dir)

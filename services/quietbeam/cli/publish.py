@@ -17,6 +17,7 @@ def publish(
 ) -> None:
     """Send maps, evidence and provenance to Tiled as they change."""
     from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.outage import build_when_possible
     from quietbeam.core.process.stage import run_stage
     from quietbeam.core.process.stop import stop_on_signals
     from quietbeam.core.settings import load_settings
@@ -27,5 +28,6 @@ def publish(
     configure_logging("publish", level=settings.log_level)
     stop = stop_on_signals()
     connection = connect(settings.redis_url)
-    stage = PublishStage(settings, connection)
-    run_stage(stage, connection, stop, detail=stage.detail, trouble=stage.trouble)
+    stage = build_when_possible(lambda: PublishStage(settings, connection), "publish", stop, settings.data_dir)
+    if stage is not None:
+        run_stage(stage, connection, stop, detail=stage.detail, trouble=stage.trouble, folder=settings.data_dir)

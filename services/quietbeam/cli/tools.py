@@ -81,7 +81,7 @@ def show(config: Config = None) -> None:
     """Print the settings that hold, after file and environment; secrets are masked."""
     import yaml
 
-    from quietbeam.app.doctor import masked
+    from quietbeam.app.doctor_servers import masked
     from quietbeam.core.settings import load_settings
 
     settings = load_settings(config)

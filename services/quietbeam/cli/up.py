@@ -53,7 +53,7 @@ def up(
 
 def where(settings: object) -> list[str]:
     """Return where to find what `up` runs, one line each; with the keys made here, without those that were given."""
-    from quietbeam.app.doctor import masked
+    from quietbeam.app.doctor_servers import masked
     from quietbeam.core.settings import Settings
 
     assert isinstance(settings, Settings)

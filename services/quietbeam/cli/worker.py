@@ -30,6 +30,7 @@ def worker(
     import socket
 
     from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.outage import build_when_possible
     from quietbeam.core.process.stage import run_stage
     from quietbeam.core.process.stop import stop_on_signals
     from quietbeam.core.settings import load_settings
@@ -49,12 +50,17 @@ def worker(
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
     connection = connect(settings.redis_url)
     claimed = WorkerName(connection, settings.data_dir, settings.denoise.lease)
-    if name:
-        claimed.claim(name)
-    else:
-        claimed.claim_free(f"{socket.gethostname()}:{settings.denoise.device}")
-    stage = DenoiseStage(settings, connection, owner=claimed.text, stop=stop, renewed=claimed.renew)
+
+    def claim() -> DenoiseStage:
+        if name:
+            claimed.claim(name)
+        else:
+            claimed.claim_free(f"{socket.gethostname()}:{settings.denoise.device}")
+        return DenoiseStage(settings, connection, owner=claimed.text, stop=stop, renewed=claimed.renew)
+
     try:
-        run_stage(stage, connection, stop)
+        stage = build_when_possible(claim, "worker", stop, settings.data_dir)
+        if stage is not None:
+            run_stage(stage, connection, stop, trouble=stage.trouble, folder=settings.data_dir)
     finally:
         claimed.release()

@@ -67,7 +67,9 @@ def command(settings: Settings) -> tuple[str, ...]:
     socket = socket_path(settings.data_dir)
     socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     config = folder / "valkey.conf"
-    config.write_text(_CONFIG.format(socket=socket, folder=folder))
+    text = _CONFIG.format(socket=socket, folder=folder)
+    if not config.exists() or config.read_text() != text:  # a full disk would leave an empty file
+        config.write_text(text)
     return str(find_binary()), str(config)
 
 
@@ -85,6 +87,10 @@ def is_ready(settings: Settings, *, timeout_s: float = 0.5) -> bool:
     connection = _connect(settings, timeout_s)
     try:
         return bool(connection.ping())
+    except redis.BusyLoadingError:
+        return False
+    except redis.ResponseError:
+        return True  # it answers, and refuses writes, for instance because its disk is full
     except redis.RedisError:
         return False
     finally:

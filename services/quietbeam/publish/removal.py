@@ -8,6 +8,7 @@ from dataclasses import replace
 import redis
 import structlog
 
+from quietbeam.core.process.outage import redis_outage
 from quietbeam.core.wire import actions
 from quietbeam.core.wire.actions import Action
 from quietbeam.core.wire.bus import Connection
@@ -33,6 +34,7 @@ class Removal:
         self._inbox = actions.Inbox(connection, "publish", "publish")
         self._open: dict[str, Action] = {}
         self._next_try = 0.0
+        self._refused = False
 
     def restart(self) -> None:
         """Start again after an outage of Redis."""
@@ -41,9 +43,16 @@ class Removal:
     def poll(self) -> list[str]:
         """Read deletions and do those that wait; return the uids of new ones: nothing of them may be sent again."""
         try:
-            return self._poll()
-        except redis.OutOfMemoryError as error:
-            log.warning("redis_full", error=str(error), remedy="raise its maxmemory; deletions wait")
+            found = self._poll()
+            self._refused = False
+            return found
+        except redis.ResponseError as error:
+            reason = redis_outage(error)
+            if not reason:
+                raise
+            if not self._refused:
+                log.warning("redis_refuses", waits_for=f"{reason}. Deletions wait.", error=str(error))
+            self._refused = True
             self._next_try = time.monotonic() + RETRY_S
             return []
 

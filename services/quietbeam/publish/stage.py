@@ -14,6 +14,7 @@ import redis
 import structlog
 
 from quietbeam.core.errors import NotMeasuredError, ServiceError
+from quietbeam.core.process.outage import redis_outage
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import metrics, runs
 from quietbeam.core.wire.bus import Connection, emit
@@ -58,6 +59,7 @@ class PublishStage:
         self._removal = Removal(connection, self._api, settings.tiled.root)
         self._outage_failures = 0
         self._outage_until = 0.0
+        self._refusal = ""
 
     def step(self) -> bool:
         """Read wake-ups, scan the runs now and then, send one update of the run that waits longest."""
@@ -97,7 +99,9 @@ class PublishStage:
 
     def trouble(self) -> str:
         """Return what is wrong, for the heartbeat; empty while Tiled answers."""
-        return "Tiled does not answer: maps are kept here and sent when it is back" if self._outage_failures else ""
+        if self._outage_failures:
+            return "Tiled does not answer: maps are kept here and sent when it is back. Publish retries."
+        return self._refusal
 
     def _next_parcel(self) -> Parcel | None:
         return None if time.monotonic() < self._outage_until else self._tracker.next_parcel()
@@ -105,10 +109,17 @@ class PublishStage:
     def _send(self, active: ActiveRun) -> None:
         try:
             self._try_to_send(active)
-        except redis.OutOfMemoryError as error:
+        except redis.ResponseError as error:
+            reason = redis_outage(error)
+            if not reason:
+                raise
             # What was sent cannot be recorded; sending it again is harmless.
-            active.parcel.failed(f"Redis is full: {error}")
-            log.warning("redis_full", run=active.parcel.uid, error=str(error))
+            active.parcel.failed(reason)
+            if not self._refusal:
+                log.warning("redis_refuses", run=active.parcel.uid, waits_for=f"{reason}.", error=str(error))
+            self._refusal = f"{reason}. Publish retries."
+        else:
+            self._refusal = ""
 
     def _try_to_send(self, active: ActiveRun) -> None:
         parcel = active.parcel

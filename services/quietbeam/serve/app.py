@@ -6,16 +6,18 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import redis
+import structlog
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from quietbeam.core.process.outage import redis_outage
 from quietbeam.core.process.stage import HEARTBEAT_S, heartbeat
 from quietbeam.core.settings import RedisSettings, Settings
 from quietbeam.core.version import __version__
@@ -34,6 +36,8 @@ from .routes import about, actions, auth, dashboard, events, evidence, health, m
 from .services import API, API_VERSION, Services
 from .state.catalog import RunCatalog
 from .state.maps import MapReader
+
+log = structlog.get_logger()
 
 MAX_BODY_BYTES = 64 * 2**10
 MAX_OPEN_REQUESTS = 1024
@@ -69,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await hub.start()
-        tasks = [asyncio.create_task(_beat(connection), name="heartbeat")]
+        tasks = [asyncio.create_task(_beat(connection, catalog), name="heartbeat")]
         if settings.serve.reports:
             folder = settings.data_dir / "reports"
             failed = services.requests.report_failures.inc
@@ -136,8 +140,16 @@ def openapi_json() -> str:
         return json.dumps(create_app(settings).openapi(), indent=1, sort_keys=True) + "\n"
 
 
-async def _beat(connection: Connection) -> None:
+async def _beat(connection: Connection, catalog: RunCatalog) -> None:
     while True:
-        with suppress(redis.RedisError):  # the event reader logs outages; the next beat tries again
+        refusal = ""
+        try:
             await asyncio.to_thread(heartbeat, connection, "serve")
+        except redis.ResponseError as error:
+            refusal = redis_outage(error)
+        except redis.RedisError:  # the event reader logs outages; the next beat tries again
+            pass
+        if refusal and not catalog.refusal:
+            log.warning("redis_refuses", waits_for=f"{refusal}. Every stage waits for that, and retries.")
+        catalog.refusal = refusal
         await asyncio.sleep(HEARTBEAT_S)

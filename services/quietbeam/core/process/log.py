@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -17,6 +18,18 @@ def _redact(_logger: Any, _method: str, event: Any) -> Any:
         if any(word in key.lower() for word in _SECRET_KEYS):
             event[key] = "***"
     return event
+
+
+class _Lossy:
+    """stderr, as it is at the moment; what a full disk does not take is lost, and ends no stage."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure_logging(stage: str, *, level: str | None = None, json: bool | None = None) -> None:
@@ -52,7 +65,7 @@ def configure_logging(stage: str, *, level: str | None = None, json: bool | None
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is now: a program may replace it
+        logger_factory=lambda *_: structlog.PrintLogger(_Lossy()),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(stage=stage)

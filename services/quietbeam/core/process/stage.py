@@ -14,6 +14,7 @@ import structlog
 
 from ..wire import keys
 from ..wire.bus import Connection
+from .outage import Outages
 from .stop import StopRequest
 
 log = structlog.get_logger()
@@ -59,41 +60,63 @@ def run_stage(
     *,
     detail: Callable[[], str] = lambda: "",
     trouble: Callable[[], str] = lambda: "",
+    folder: object = "",
     idle_wait_s: float = 0.02,
 ) -> None:
-    """Turn `stage.step()` until `stop` is set. Redis outages are waited out; other errors end the process.
+    """Turn `stage.step()` until `stop` is set. Outages of Redis and of the disk are waited out; other errors end it.
 
-    `detail` is a sentence for the heartbeat; `trouble` one that says what is wrong and what it costs, else empty.
+    Parameters
+    ----------
+    detail
+        Returns a sentence for the heartbeat.
+    trouble
+        Returns a sentence that says what is wrong and what it costs, else an empty one.
+    folder
+        Where the stage writes, for messages.
     """
-    last_beat = -HEARTBEAT_S
-    lost_at: float | None = None
+    outages = Outages(stage.name, stop, folder)
+    beat = _Beat(connection, stage.name, lambda: outages.sentence or trouble(), detail)
     log.info("stage_started", pid=os.getpid())
     try:
         while not stop.is_set():
             try:
-                if lost_at is not None:
-                    connection.ping()
+                beat.send_if_due()
+                if outages.of_redis:
                     stage.recover()
-                    log.info("redis_reconnected", unavailable_s=round(time.monotonic() - lost_at, 2))
-                    lost_at = None
-                if time.monotonic() - last_beat >= HEARTBEAT_S:
-                    problem = trouble()
-                    state = "degraded" if problem else "ready"
-                    with contextlib.suppress(redis.OutOfMemoryError):  # a full Redis is the stage's affair
-                        heartbeat(connection, stage.name, state=state, detail=problem or detail())
-                    last_beat = time.monotonic()
-                if not stage.step():
+                worked = stage.step()
+                outages.end()
+                if not worked:
                     stop.wait(idle_wait_s)
-            except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as error:
-                if lost_at is None:
-                    lost_at = time.monotonic()
-                    log.warning("redis_unavailable", error=str(error))
-                stop.wait(0.25)
+            except (OSError, redis.RedisError) as error:
+                if not outages.begin(error):
+                    raise
+                outages.pause()
     finally:
         if stop.is_set():
             log.info("stopping", signal=stop.signal.name if stop.signal else "none")
         try:
             stage.close()
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            log.warning("closed_without_redis", error=str(error))
+        except (OSError, redis.RedisError) as error:
+            if not outages.begin(error):
+                raise
+            log.warning("closed_in_an_outage", error=str(error))
         log.info("stage_stopped")
+
+
+class _Beat:
+    """Sends the heartbeat of a stage; what Redis does not take is not sent."""
+
+    def __init__(
+        self, connection: Connection, name: str, trouble: Callable[[], str], detail: Callable[[], str]
+    ) -> None:
+        self._redis, self._name, self._trouble, self._detail = connection, name, trouble, detail
+        self._last = -HEARTBEAT_S
+
+    def send_if_due(self) -> None:
+        if time.monotonic() - self._last < HEARTBEAT_S:
+            return
+        wrong = self._trouble()
+        state = "degraded" if wrong else "ready"
+        with contextlib.suppress(redis.OutOfMemoryError):  # a full Redis is the stage's affair
+            heartbeat(self._redis, self._name, state=state, detail=wrong or self._detail())
+        self._last = time.monotonic()

@@ -108,6 +108,11 @@ class DenoiseJob:
         return self._session.learned if self._session is not None else self._start
 
     @property
+    def version(self) -> int:
+        """Number of the latest version of the maps."""
+        return self._writer.version
+
+    @property
     def rows(self) -> int:
         """Number of rows in the maps that hold a measured pixel."""
         return int(self._measured.any(axis=1).sum())

@@ -16,6 +16,8 @@ import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.errors import InputError, LeaseLostError, NotMeasuredError
+from quietbeam.core.process.backoff import Backoff
+from quietbeam.core.process.outage import disk_outage, redis_outage
 from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import Settings
@@ -34,10 +36,8 @@ log = structlog.get_logger()
 
 _TRIM_EVERY_S = 60.0
 _POLL_EVERY_S = 0.05
-_FULL_S = 1.0
 _LOOK_AT = 200
 """Newest runs among which those without a worker are looked for."""
-_UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError)
 
 
 class DenoiseStage:
@@ -83,24 +83,23 @@ class DenoiseStage:
         self._wakeups = RowWakeUps(connection)
         self._requests = ActionRequests(connection, owner, settings.denoise.weights, settings.weights_dir)
         self._renewed = renewed
+        self._disk = Backoff()
         self._adopt_every_s = settings.denoise.lease.total_seconds() / 4
         self._next_poll = self._next_renewal = self._next_trim = self._next_adoption = 0.0
 
     def step(self) -> bool:
         """Process new rows, then spend at most one burst on learning. False when there was nothing to do."""
-        try:
-            if not self._wakeups.started:
-                self._wakeups.start()
-                self._next_adoption = 0.0
-            for uid in self._requests.poll():
-                self._jobs.pop(uid, None)  # it begins anew, also when it was about to finish
-                self._start_job(uid)
-            return self._process()
-        except redis.OutOfMemoryError as error:
-            log.warning("redis_full", error=str(error), remedy="raise its maxmemory; the maps are kept and shown then")
-            self.recover()
-            self._stop.wait(_FULL_S)
-            return False
+        if not self._wakeups.started:
+            self._wakeups.start()
+            self._next_adoption = 0.0
+        for uid in self._requests.poll():
+            self._jobs.pop(uid, None)  # it begins anew, also when it was about to finish
+            self._start_job(uid)
+        return self._process()
+
+    def trouble(self) -> str:
+        """Return what is wrong, for the heartbeat; empty while maps can be written."""
+        return self._disk.reason
 
     def recover(self) -> None:
         """Check every run again after an outage: leases and wake-ups may be gone."""
@@ -172,12 +171,14 @@ class DenoiseStage:
         try:
             self._renew_leases()
             return self._wakeups.waiting()
-        except _UNAVAILABLE:
+        except redis.RedisError as error:
+            if not redis_outage(error):
+                raise
             return True
 
     def _start_job(self, uid: str) -> DenoiseJob | None:
         """Lease a run and start its job; None when another worker has it, or nothing is buffered."""
-        if self._leases.taken(uid):
+        if self._disk.pauses(time.monotonic()) or self._leases.taken(uid):
             return None
         try:
             buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
@@ -188,6 +189,10 @@ class DenoiseStage:
             return None
         try:
             job = self._make_job(buffer, lease)
+        except OSError as error:
+            self._leases.release(lease)
+            self._wait_for_disk(error)
+            return None
         except BaseException:
             self._leases.release(lease)
             raise
@@ -208,7 +213,8 @@ class DenoiseStage:
             return
         self._next_renewal = now + self._settings.denoise.lease.total_seconds() / 4
         self._renewed()
-        heartbeat(self._redis, self.name, detail=f"{len(self._jobs)} runs leased")  # a step may take longer than a beat
+        state = "degraded" if self._disk.reason else "ready"  # a step may take longer than a beat
+        heartbeat(self._redis, self.name, state=state, detail=self._disk.reason or f"{len(self._jobs)} runs leased")
         for job in list(self._jobs.values()):
             if not self._leases.renew(job.lease):
                 self._lose(job)
@@ -234,19 +240,35 @@ class DenoiseStage:
 
     def _guard(self, job: DenoiseJob, work: Callable[[], bool]) -> bool:
         """Do `work`; an error of the denoiser costs the run its denoised map, never its raw map or other runs."""
-        if job.lease_lost:
+        if job.lease_lost or self._disk.pauses(time.monotonic()):
             return False
+        version = job.version
         try:
-            return work()
+            worked = work()
+            if job.version != version and self._disk.succeeded():
+                log.info("disk_writable_again")
+            return worked
         except LeaseLostError:
             self._lose(job)
             return True
-        except _UNAVAILABLE:
-            raise
+        except OSError as error:
+            self._wait_for_disk(error)
+            job.add_all_pending()
+            return False
         except Exception as error:
+            if redis_outage(error):
+                raise
             log.exception("denoiser_failed", run=job.info.uid)
             try:
                 job.fall_back(f"{type(error).__name__}: {error}")
             except LeaseLostError:
                 self._lose(job)
             return True
+
+    def _wait_for_disk(self, error: OSError) -> None:
+        """Pause all writing while the disk takes nothing; raise every other error."""
+        reason = disk_outage(error, self._settings.runs_dir)
+        if not reason:
+            raise error
+        if self._disk.failed(f"{reason[:1].upper()}{reason[1:]}. Worker retries."):
+            log.error("disk_unavailable", waits_for=self._disk.reason, error=str(error))

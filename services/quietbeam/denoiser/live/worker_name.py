@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import socket
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import redis
 import structlog
 from filelock import FileLock
 
@@ -50,7 +52,7 @@ class WorkerName:
         self.text = ""
 
     def claim(self, name: str) -> None:
-        """Take a name.
+        """Take a name, in a folder that is made where it is missing.
 
         Raises
         ------
@@ -88,11 +90,14 @@ class WorkerName:
 
     def release(self) -> None:
         """Give the name back."""
-        if self._lock is not None:
-            self._lock.release()
+        if self._lock is None:
+            return
+        self._lock.release()
+        with suppress(redis.RedisError):  # it expires
             self._redis.delete(keys.worker(self.text))
 
     def _try(self, name: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"worker-{re.sub('[^A-Za-z0-9._-]', '_', name)}.lock"
         lock = acquire(path)
         try:

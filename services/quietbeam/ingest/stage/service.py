@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -12,7 +11,9 @@ import structlog
 
 from quietbeam.core.errors import DocumentError, ServiceError
 from quietbeam.core.model.types import RunState
+from quietbeam.core.process.backoff import Backoff
 from quietbeam.core.process.lock import HeldError, acquire
+from quietbeam.core.process.outage import disk_outage, redis_outage
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import bus, keys, runs
 from quietbeam.core.wire.bus import Connection
@@ -24,7 +25,6 @@ from ..run.results import PollResult
 from ..run.router import ORPHAN_S
 from ..transports import DocumentSource, ReceivedDocument, make_source
 from .announcer import Announcer
-from .backoff import Backoff
 from .context import ContextStore
 from .recovery import show_buffers, unended_runs
 from .refusals import Refusals
@@ -36,7 +36,6 @@ from .strays import StrayDocuments
 log = structlog.get_logger()
 
 TRIM_S = 5.0
-_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES})
 
 
 class IngestStage:
@@ -71,7 +70,7 @@ class IngestStage:
                 f"another ingest (process {error.pid}) writes to {settings.data_dir}",
                 remedy="stop it, or give this one its own data_dir",
             ) from error
-        self._sources = list(sources or (make_source(url, settings, connection) for url in settings.ingest.sources))
+        self._sources = list(sources or self._open_sources())
         self._contexts = ContextStore(connection)
         self._runs = RunRegistry(settings, self._contexts)
         self._deliveries = Deliveries()
@@ -87,8 +86,9 @@ class IngestStage:
         self._restored = False
         try:
             self._restore()
-        except OSError as error:
-            self._back_off_from(error)
+        except (OSError, redis.RedisError) as error:  # the first step tries again
+            if not disk_outage(error) and not redis_outage(error):
+                raise
 
     # --- the stage ----------------------------------------------------------------------------------------------
 
@@ -116,14 +116,18 @@ class IngestStage:
                 log.info("ingest_backoff_ended")
         except OSError as error:
             self._back_off_from(error)
-        except redis.OutOfMemoryError:
-            self._back_off("Redis is full; raise its maxmemory")
+        except redis.OutOfMemoryError as error:
+            self._back_off(redis_outage(error))
         self._announce()
         self._acknowledge()
         if now >= self._next_trim:
             self._next_trim = now + TRIM_S
             self._trim()
         return worked
+
+    def trouble(self) -> str:
+        """Return what is wrong, for the heartbeat; empty while all can be written."""
+        return self._backoff.reason
 
     def recover(self) -> None:
         """Write what is in memory, write to Redis what it may have lost, read again what is unacknowledged."""
@@ -152,6 +156,18 @@ class IngestStage:
                 source.close()
             self._runs.close()
             self._lock.release()
+
+    def _open_sources(self) -> list[DocumentSource]:
+        """Open every source, or none: what is away is tried again with a new stage."""
+        opened: list[DocumentSource] = []
+        try:
+            opened.extend(make_source(url, self._settings, self._redis) for url in self._settings.ingest.sources)
+        except BaseException:
+            for source in opened:
+                source.close()
+            self._lock.release()
+            raise
+        return opened
 
     # --- documents ----------------------------------------------------------------------------------------------
 
@@ -252,8 +268,8 @@ class IngestStage:
         """Wake up the other stages; everything that is announced is on disk."""
         try:
             self._announcer.send()
-        except redis.OutOfMemoryError:
-            log.warning("redis_full", remedy="raise maxmemory; wake-ups are lost, counts are not")
+        except redis.OutOfMemoryError as error:
+            log.warning("redis_refuses", waits_for=redis_outage(error), remedy="wake-ups are lost, counts are not")
             self._next_trim = 0.0
 
     def _acknowledge(self) -> None:
@@ -275,14 +291,14 @@ class IngestStage:
 
     def _back_off_from(self, error: OSError) -> None:
         """Wait for a disk that cannot be written; raise every other error."""
-        if error.errno not in _DISK_ERRORS:
+        reason = disk_outage(error, self._settings.data_dir)
+        if not reason:
             raise error
-        where = self._settings.data_dir
-        self._back_off(f"cannot write to {where} ({error.strerror}); free disk space, ingest retries by itself")
+        self._back_off(reason)
 
     def _back_off(self, reason: str) -> None:
-        if self._backoff.failed():
-            log.error("ingest_backoff_started", reason=reason)
+        if self._backoff.failed(f"{reason[:1].upper()}{reason[1:]}. Ingest retries."):
+            log.error("ingest_backoff_started", reason=self._backoff.reason)
             for run in self._runs:
                 if not run.router.condition.state.ended:
                     run.router.condition.warn(f"ingest waited: {reason}")

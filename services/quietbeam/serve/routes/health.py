@@ -30,7 +30,9 @@ def readyz(shared: Shared, response: Response) -> Ready:
     reasons: list[str] = []
     stages: dict[str, Any] = {}
     if not shared.catalog.redis_answers():
-        reasons.append("Redis does not answer: runs are read from the zarr buffers, live updates are paused")
+        reasons.append(
+            "Redis does not answer: runs are read from zarr, live updates are paused; all stages wait for it"
+        )
     else:
         if not shared.hub.connected:
             reasons.append("the event reader has no connection to Redis yet")
@@ -42,10 +44,12 @@ def readyz(shared: Shared, response: Response) -> Ready:
             "publish": "nothing goes to Tiled",
         }
         for name, effect in remedies.items():
-            if stages.get(name) == "silent":
+            if stages.get(name) == "silent" and not shared.catalog.refusal:
                 reasons.append(f"stage {name} is silent: {effect}; start `quietbeam {name}` or `quietbeam up`")
             elif stages.get(name) == "degraded":
                 reasons.append(found[name].get("detail", "") or f"stage {name} is in trouble; its log says more")
+    if shared.catalog.refusal:
+        reasons.append(f"{shared.catalog.refusal}. Every stage waits for that, and retries.")
     if not shared.settings.data_dir.is_dir():
         reasons.append("the folder data_dir is not there: mount it, or correct data_dir; no run can be read")
     ready = shared.catalog.redis_answers() and shared.hub.connected

@@ -91,6 +91,8 @@ class RunCatalog:
         self._redis = connection
         self._outage_until = 0.0
         self._outage_reason = ""
+        self.refusal = ""
+        """Why Redis takes no writes, though it may answer; empty while it does. Set by the heartbeat."""
         self._started: dict[str, float] = {}
         self._infos: dict[str, RunInfo] = {}
         self._lock = Lock()
@@ -116,7 +118,8 @@ class RunCatalog:
 
     def redis_answers(self) -> bool:
         """True when Redis answers now."""
-        return self.query_redis(lambda connection: bool(connection.ping()), False)
+        # not PING, which fails where only writes are refused
+        return self.query_redis(lambda connection: bool(connection.time()), False)
 
     # --- runs ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Pauses between tries while a disk or Redis is full."""
+"""Pauses between tries while a disk or Redis is full, for stages that do something else meanwhile."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ class Backoff:
     def __init__(self) -> None:
         self.seconds = 0.0
         """Present pause; 0 when the last try succeeded."""
+        self.reason = ""
+        """Why the last try failed; empty when it succeeded."""
         self._until = 0.0
 
     def pauses(self, now: float) -> bool:
         """Return whether the next try is still to be awaited."""
         return self.seconds > 0 and now < self._until
 
-    def failed(self) -> bool:
+    def failed(self, reason: str) -> bool:
         """Double the pause; return True when this is the first failure."""
+        self.reason = reason
         first = not self.seconds
         self.seconds = min(LONGEST_S, max(FIRST_S, self.seconds * 2))
         self._until = time.monotonic() + self.seconds
@@ -29,5 +32,5 @@ class Backoff:
 
     def succeeded(self) -> bool:
         """End the pauses; return True when there was one."""
-        paused, self.seconds = self.seconds > 0, 0.0
+        paused, self.seconds, self.reason = self.seconds > 0, 0.0, ""
         return paused
