@@ -94,7 +94,9 @@ def motors_of(names: tuple[str, str] | tuple[()], data_keys: Mapping[str, Mappin
         key = _position_key(names[1], data_keys)
         return Motors(names=names, keys=("", key), units=_unit(data_keys[key])) if key else Motors(names=names)
     slow, fast = (_position_key(name, data_keys) for name in names)
-    return Motors(names=names) if not slow or not fast or slow == fast else with_units(names, (slow, fast), data_keys)
+    if fast and not slow:  # the rows are taken to be where they are announced
+        return Motors(names=names, keys=("", fast), encoders=True, order_only=True)
+    return Motors(names=names) if not fast or slow == fast else with_units(names, (slow, fast), data_keys)
 
 
 def with_units(
@@ -127,5 +129,7 @@ def _position_key(name: str, data_keys: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _unit(entry: Mapping[str, Any]) -> str:
     unit = entry.get("units")
+    if isinstance(unit, bytes):
+        unit = unit.decode(errors="replace")
     text = unit.strip() if isinstance(unit, str) else ""
     return _SPELLINGS.get(text.lower(), text)

@@ -89,9 +89,12 @@ class CheckedRows(RowAssembler):
         super()._write(number, row, final=final)
 
     def _make_room(self, stop: int) -> None:
-        """Refuse frames beyond the map, unless the positions so far show that the announced map is wrong."""
+        """Refuse frames beyond the map, unless positions show that the order is wrong or that a row came twice."""
         for number, row in self._rows.items():
             self._check(number, row.positions)
+        if self.checks and not self.order.contradicted and self.order.repeats_rows:
+            self.order.contradicted = True
+            raise OrderContradictedError
         super()._make_room(stop)
 
     def _check(self, row: int, positions: Float64Array | None) -> None:

@@ -22,6 +22,8 @@ _ENOUGH = 8
 _FOLLOWS = 0.9
 """Correlation of readings and columns from which the order is right, whatever the scatter."""
 _STILL_FOLLOWS = 0.5
+_ON_LEVEL = 0.25
+"""Part of a step within which a reading is that of a row or column."""
 _EQUAL, _REPEATS = 0.1, 0.4
 """Readings closer than this share of their mean distance are equal; more than this share of equal ones repeat."""
 
@@ -116,7 +118,7 @@ class OrderCheck:
         columns_read = self._columns_read()
         if len(columns_read) < min(_ENOUGH, len(self.fast)):
             return  # the next frames of the row tell
-        self.scatters = self._follows(row, columns_read)
+        self.scatters = self._follows(row, columns_read) and not self._in_other_columns(columns_read)
         self.contradicted = not self.scatters
 
     def _columns_read(self) -> Ints:
@@ -138,6 +140,24 @@ class OrderCheck:
                 return True
         here = self.fast[np.isfinite(self.fast)]
         return len(here) >= min(_FEW, width) > 1 and bool(np.ptp(here) == 0)
+
+    def _in_other_columns(self, columns_read: Ints) -> bool:
+        """Return whether all readings of the row are positions of known columns: frames lack, nothing scatters."""
+        levels = np.sort(self.fast[np.isfinite(self.fast)])
+        readings = np.sort(self._read[columns_read])
+        if len(levels) < 2:
+            return False
+        nearest = np.clip(np.searchsorted((levels[1:] + levels[:-1]) / 2, readings), 0, len(levels) - 1)
+        near = _ON_LEVEL * np.diff(levels).min()
+        placed = bool((np.abs(readings - levels[nearest]) < near).all()) and len(np.unique(nearest)) == len(readings)
+        return placed and bool((np.abs(self._read[columns_read] - self.fast[columns_read]) > near).any())
+
+    @property
+    def repeats_rows(self) -> bool:
+        """True when two rows have the same position of the slow axis: one was measured again as another row."""
+        slow = np.sort(self.slow[np.isfinite(self.slow)])
+        gaps = np.diff(slow)
+        return len(gaps) > 1 and bool(gaps.min() < _ON_LEVEL * np.median(gaps))
 
     def _follows(self, row: int, columns_read: Ints) -> bool:
         """Return whether the readings of a row rise and fall with the positions of their columns."""

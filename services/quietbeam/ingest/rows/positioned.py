@@ -157,6 +157,9 @@ class PositionedRows:
             ]
         if self._rows.order.scatters:
             return ["the readings of the motors scatter by more than half a step: the announced order is not checked"]
+        if self._motors.keys and not self._rows.order.checked and self._rows.measured.any():
+            keys = " and ".join(filter(None, self._motors.keys))
+            return [f"no reading in {keys} could be used (NaN, or not one for each frame): the order is not checked"]
         return [f"{self._rows.off} frames lie more than half a step off their pixel"] if self._rows.off else []
 
     def stride(self, n: int) -> int:
