@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..choice import ReadChoice, command_line
 from .arrays import NO_I0
 from .calibration import calibration_of
 from .hdf5_spectra import open_spectra
-from .points import axes_of, in_order
+from .points import Placement, axes_of, by_positions, checked, find_axes, in_order
 
 _LEAST_CHANNELS = 128
 _DEEPEST = 8
@@ -114,31 +115,67 @@ def read_nxdata(path: Path, file: h5py.File, calibration: Path | None, choice: R
     same = [n for n, signal in enumerate(signals) if signal.shape == first.shape]
     axes = {2: ("point", "channel"), 3: ("row", "col", "channel"), 4: ("row", "col", "detector", "channel")}[first.ndim]
     spectra = open_spectra(path, file, [(signals[n].name, axes) for n in same])
-    points, detectors, channels = spectra.source.shape
-    shape = choice.shape or spectra.grid
-    if shape is None:
-        raise FileFormatError(
-            f"{path}: {first.name} is a list of {points} points: say rows x columns, as in: "
-            f"{command_line(path, '--shape 6x8')}"
-        )
-    placed = in_order(points, shape, snake=bool(choice.snake))
+    _, detectors, channels = spectra.source.shape
+    placed = _place(path, groups[0], first, choice.shape or spectra.grid, choice)
     pairs = [_energies(groups[n], channels) for n in same]
     calibrated = [pair for pair in pairs if pair is not None]
     header = (calibrated * detectors if len(calibrated) == 1 else calibrated) if len(calibrated) == len(same) else None
     energies = calibration_of(path, calibration, detectors, header, choice)
     names = tuple(groups[n].name.rpartition("/")[2] for n in same)
     remarks = [f"{entry or 'the file'} was read"]
+    remarks += _left_out(signals, first)
     remarks += [f"also there: {', '.join(list(entries)[1:])} (--entry)"] if len(entries) > 1 else []
     info = MapInfo(
         source=path.name,
         detectors=names if len(set(names)) == detectors else tuple(f"det{d + 1}" for d in range(detectors)),
-        shape=shape,
+        shape=placed.shape,
         measured=placed.measured & (placed.sum((~spectra.present).astype(int)) == 0),
-        axes=_places(groups[0], shape),
-        order="assumed",
-        remarks=(*remarks, *spectra.remarks, *energies.remarks, NO_I0),
+        axes=placed.axes or _places(groups[0], placed.shape),
+        order=placed.order,
+        remarks=(*remarks, *placed.remarks, *spectra.remarks, *energies.remarks, NO_I0),
     )
     return SpectralMap(info=info, spectra=spectra.source, calibration=energies.kev, pixels=placed.pixels)
+
+
+def _left_out(signals: list[h5py.Dataset], first: h5py.Dataset) -> list[str]:
+    """Return a remark on the detectors whose spectra do not fit those of the first one."""
+    others = [f"{s.name} {'x'.join(map(str, s.shape))}" for s in signals if s.shape != first.shape]
+    shape = "x".join(map(str, first.shape))
+    return [f"left out, for they are not {shape} as {first.name}: {', '.join(others)}"] if others else []
+
+
+def _place(
+    path: Path, group: h5py.Group, signal: h5py.Dataset, shape: tuple[int, int] | None, choice: ReadChoice
+) -> Placement:
+    """Return where the points lie: by the positions of two motors in the group, where it has them for every point.
+
+    Raises
+    ------
+    FileFormatError
+        A list of points whose grid is not known, or whose positions lie on no grid.
+    """
+    points = signal.shape[0] if signal.ndim == 2 else signal.shape[0] * signal.shape[1]
+    of_points = {name: data for name, data in group.items() if isinstance(data, h5py.Dataset)}
+    columns = {
+        name: np.asarray(data[()], float).reshape(-1)
+        for name, data in of_points.items()
+        if data.size == points and data.dtype.kind in "iuf" and data.ndim in (1, 2)
+    }
+    names = find_axes(columns)
+    units = {_units(of_points[name]) for name in names or ()}
+    announced = in_order(points, shape, snake=bool(choice.snake)) if shape is not None else None
+    if names is None:
+        if announced is not None:
+            return announced
+        raise FileFormatError(
+            f"{path}: {signal.name} is a list of {points} points: say rows x columns, as in: "
+            f"{command_line(path, '--shape 6x8')}"
+        )
+    slow, fast = columns[names[0]], columns[names[1]]
+    placed = by_positions(slow, fast, names) if announced is None else checked(announced, slow, fast, names)
+    if placed.axes is None or len(units) != 1:
+        return replace(placed, axes=None)
+    return replace(placed, axes=replace(placed.axes, units=units.pop()))
 
 
 def _axis(group: h5py.Group, index: int) -> h5py.Dataset | None:
