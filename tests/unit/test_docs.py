@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from typer.main import get_command
 
 from quietbeam.cli import app
@@ -142,3 +145,14 @@ def test_names_in_the_glossary_exist() -> None:
             fields = getattr(found, "__dataclass_fields__", {})
             assert hasattr(found, part) or part in fields, dotted
             found = getattr(found, part, None)
+
+
+def test_the_pictures_of_orders_are_made_of_real_runs(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("order_pictures", ROOT / "docs" / "order_pictures.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.main(tmp_path)
+    with Image.open(tmp_path / "order.png") as made, Image.open(ROOT / "docs" / "images" / "order.png") as shown:
+        assert made.size == shown.size
