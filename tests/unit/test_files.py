@@ -357,3 +357,10 @@ def test_true_names_are_kept(tmp_path, oddly_named) -> None:
         names = [name.decode("ascii") for name in file["MAPS/XRF_Analyzed/ROI/Channel_Names"][()]]
         assert len(set(names)) == len(NAMES) and not any("?" in name for name in names)
         assert json.loads(file["MAPS/quietbeam"][()])["lines"] == list(NAMES)
+
+
+@pytest.mark.parametrize("name", ["run.GeoPIXE", "run.lmf", "run.dai"])
+def test_files_of_geopixe_say_what_to_do(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x00\x01" * 200)
+    with pytest.raises(FileFormatError, match="files of GeoPIXE are not read: save the image of each element"):
+        read_map(tmp_path / name)
