@@ -63,8 +63,10 @@ def export(module: Pretraining, folder: Path, name: str, command: str, parent: s
         "curve": [{k: round(v, 4) for k, v in point.items()} for point in module.curve],
     }
     path = save_weights(module.average, folder, name, card)
-    stored = json.loads((folder / f"{name}.json").read_text())
-    (folder / f"{name}.md").write_text(model_card(stored, sum(p.numel() for p in module.average.parameters())))
+    stored = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    (folder / f"{name}.md").write_text(
+        model_card(stored, sum(p.numel() for p in module.average.parameters())), encoding="utf-8"
+    )
     return path
 
 

@@ -41,7 +41,7 @@ def save_weights(network: Denoiser, folder: Path, name: str, card: dict[str, Any
     path.chmod(0o644)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     card = {"format": FORMAT, "name": name, "sha256": checksum, "network": network.config.to_dict(), **card}
-    (folder / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return path
 
 
@@ -68,7 +68,7 @@ def load_weights(name: str = DEFAULT, folder: Path = FOLDER) -> Pretrained:
         folder, name = Path(name).parent, Path(name).stem
     path, card_path = folder / f"{name}.safetensors", folder / f"{name}.json"
     try:
-        data, card = path.read_bytes(), json.loads(card_path.read_text())
+        data, card = path.read_bytes(), json.loads(card_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DamagedWeightsError(f"weights {name!r} cannot be read from {folder}: {error}") from error
     checksum = hashlib.sha256(data).hexdigest()

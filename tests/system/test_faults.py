@@ -52,7 +52,7 @@ def test_up_leaves_no_orphan(tmp_path: Path, number: signal.Signals) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    wait_until(lambda: "api_key=" in output.read_text() or up.poll() is not None, 120, "ready")
+    wait_until(lambda: "\nData " in output.read_text() or up.poll() is not None, 120, "ready")
     assert up.poll() is None, output.read_text()
     children = psutil.Process(up.pid).children(recursive=True)
     assert len(children) >= 7

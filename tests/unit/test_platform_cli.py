@@ -161,12 +161,21 @@ def test_the_doctor_takes_its_remedies_from_errors_not_from_their_words(
         assert found[check].found.endswith(message)
 
 
-def test_keys_that_were_given_are_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_printed_on_a_terminal_only_and_given_ones_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from quietbeam.cli.up import where
 
     monkeypatch.setenv("QUIETBEAM_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     made = "\n".join(where(load_settings()))
-    assert made.count("?api_key=") == 2, "keys made here are known to nobody else"
+    keys = [(tmp_path / "secrets" / name).read_text() for name in ("api_key", "tiled_api_key")]
+    assert all(f"?api_key={key}" in made for key in keys), "keys made here are known to nobody else"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    logged = "\n".join(where(load_settings()))
+    assert not any(key in logged for key in keys)
+    assert all(str(tmp_path / "secrets" / name) in logged for name in ("api_key", "tiled_api_key"))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("REDIS_URL", "redis://user:hunter2@example:6379/0")
     monkeypatch.setenv("QUIETBEAM_TILED__API_KEY", "hunter3")
     monkeypatch.setenv("QUIETBEAM_SERVE__API_KEY", "hunter4")

@@ -48,9 +48,10 @@ def demo_config(data_dir: Path) -> Path:
         "embedded": {"tiled_port": free_port(base.embedded.tiled_port)},
         "serve": {"port": free_port(base.serve.port)},
     }
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(exist_ok=True, mode=0o700)
     path = data_dir / "demo.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -94,7 +95,7 @@ def start_scan(
 ) -> subprocess.Popen[str]:
     """Start the RunEngine of the simulated beamline in a process of its own; ("ioc", "--scan") scans through EPICS."""
     words = [sys.executable, "-m", "quietbeam", *command, "-c", str(config), "--truth", str(truth), *options]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
 
 
 def watch(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 
 from quietbeam.core.errors import QuietbeamError
 from quietbeam.core.process.lock import holder
 from quietbeam.core.process.outage import disk_outage
+from quietbeam.core.secrets import masked
 from quietbeam.core.settings import Settings
 
 from .doctor_servers import redis_server, stages, tiled_server
@@ -30,6 +33,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _weights,
         _profiles,
         _disk,
+        _access,
         _data_roots,
         _sources,
         _ports,
@@ -40,10 +44,13 @@ def examine(settings: Settings) -> Iterator[Finding]:
     for check in checks:
         name = check.__name__.strip("_").replace("_", " ")
         try:
-            yield from check(settings)
+            for finding in check(settings):
+                yield replace(finding, found=masked(finding.found), remedy=masked(finding.remedy))
         except Exception as error:
             remedy = getattr(error, "remedy", "") or "see above"
-            yield Finding(check=name, verdict="failure", found=f"{type(error).__name__}: {error}", remedy=remedy)
+            yield Finding(
+                check=name, verdict="failure", found=masked(f"{type(error).__name__}: {error}"), remedy=remedy
+            )
 
 
 def _python(_settings: Settings) -> Iterator[Finding]:
@@ -141,6 +148,17 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="disk", verdict="warning", found=found, remedy="delete old runs below data_dir/runs soon")
     else:
         yield Finding(check="disk", verdict="ok", found=found)
+
+
+def _access(settings: Settings) -> Iterator[Finding]:
+    for folder in (settings.data_dir, settings.data_dir / "logs", settings.secrets_dir):
+        if folder.is_dir() and folder.stat().st_mode & stat.S_IROTH:
+            yield Finding(
+                check="access",
+                verdict="warning",
+                found=f"{folder} can be read by every user of this machine",
+                remedy=f"chmod o-rwx '{folder}'",
+            )
 
 
 def _data_roots(settings: Settings) -> Iterator[Finding]:

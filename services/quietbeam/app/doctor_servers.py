@@ -11,6 +11,7 @@ from redis.retry import Retry
 
 from quietbeam.core.errors import QuietbeamError, ServiceError
 from quietbeam.core.process.outage import redis_outage
+from quietbeam.core.secrets import masked
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import connect
@@ -125,11 +126,3 @@ def tiled_server(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="Tiled", verdict="ok", found=f"{api.uri} takes the key")
     finally:
         api.close()
-
-
-def masked(url: str) -> str:
-    """Return a URL without its password."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url

@@ -18,7 +18,7 @@ from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import connect
-from quietbeam.embedded import valkey, zmq_proxy
+from quietbeam.embedded import tiled_server, valkey, zmq_proxy
 
 from .child import Program
 
@@ -47,6 +47,7 @@ def programs(settings: Settings, config: str) -> list[Program]:
             )
         )
     if not settings.tiled.uri:
+        tiled_server.check_folder(settings.data_dir)
         address = urlsplit(settings.tiled_uri)
         found.append(
             Program(
@@ -154,8 +155,8 @@ def _port_in_use(host: str, port: int) -> str:
 
 
 def _host_port(side: str) -> tuple[str, int]:
-    host, _, port = side.rpartition(":")
-    return host, int(port)
+    host, _, port = side.rstrip("/").rpartition(":")
+    return host.rpartition("//")[2].strip("[]"), int(port)
 
 
 def _reachable(host: str) -> str:
@@ -203,7 +204,7 @@ def write_settings(settings: Settings, path: Path) -> str:
     """Write the settings, less their secrets, for the children."""
     values = settings.model_dump(mode="json", exclude={"tiled": {"api_key"}, "serve": {"api_key"}, "redis": {"url"}})
     values["data_dir"] = str(settings.data_dir.resolve())
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return str(path)
 
 

@@ -93,7 +93,7 @@ class Supervisor:
         InputError
             A setting is missing or wrong.
         """
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.settings.make_data_dir()
         try:
             self._lock = acquire(self._folder / "up.lock")
         except HeldError as error:
@@ -106,7 +106,8 @@ class Supervisor:
             check_ports(self.settings)
             connect(self.settings.redis_url).close()  # refuses a wrong URL; the server itself may come later
             logs = self._folder / "logs"
-            logs.mkdir(exist_ok=True)
+            logs.mkdir(exist_ok=True, mode=0o700)
+            logs.chmod(logs.stat().st_mode & 0o770)  # of an earlier version
             chosen = self._programs()
         except BaseException:
             self._release()

@@ -112,7 +112,8 @@ def installation(folder: Path, **denoise: object) -> tuple[Settings, Path]:
                 "serve": {"port": free_port()},
                 "denoise": {"final_budget": 1, "live_budget": 1000, **denoise},
             }
-        )
+        ),
+        encoding="utf-8",
     )
     return load_settings(config), config
 

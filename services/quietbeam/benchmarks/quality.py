@@ -74,7 +74,11 @@ def machine() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [s.split(":", 1)[1].strip() for s in info.read_text().splitlines() if s.startswith("model name")]
+        models = [
+            s.split(":", 1)[1].strip()
+            for s in info.read_text(encoding="utf-8").splitlines()
+            if s.startswith("model name")
+        ]
         name = models[0] if models else name
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return f"{name}, {os.cpu_count()} cores, {device}, torch {torch.__version__}"
@@ -90,7 +94,7 @@ def run_quality(
     """
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / "quality.json"
-    old = json.loads(stored.read_text()) if stored.exists() else {}
+    old = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
     filters = old.get("yardsticks", {}) if old.get("seed") == seed and old.get("size") == size else {}
     report: dict[str, Any] = {"seed": seed, "size": size, "yardsticks": filters, "machine": machine(), "cases": []}
     option = "" if extent == "standard" else f" --{extent}"
@@ -115,11 +119,11 @@ def run_quality(
             evidence = tuned[0].evidence
             report |= {"budget_s": budget_s, "model": evidence.model, "model_sha256": evidence.model_sha256}
             on_message(_sentence(report["cases"][-1]))
-        stored.write_text(json.dumps(report, indent=1) + "\n")
+        stored.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     path = folder / "quality.md"
     if report["cases"]:
         report["figure"] = draw_figure(report, folder / "quality.png")
-        path.write_text(make_table(report))
+        path.write_text(make_table(report), encoding="utf-8")
     return path
 
 

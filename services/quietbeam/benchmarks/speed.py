@@ -145,6 +145,7 @@ def run_speed(folder: Path, device: str = "all") -> Path:
                 *(f"| {name} | {steps} | {share:.4f} |" for name, steps, share in warm_start(started_on)),
                 "",
             ]
-        )
+        ),
+        encoding="utf-8",
     )
     return path

@@ -12,6 +12,7 @@ import typer
 from quietbeam import __version__
 from quietbeam.core.errors import QuietbeamError
 from quietbeam.core.process.stop import interrupt_on_sigint
+from quietbeam.core.secrets import masked
 
 MODULES = (
     "demo",
@@ -72,13 +73,14 @@ for _name in MODULES:
 
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr and exit code 2, one of the system exit code 1."""
+    _speak_utf8()
     interrupt_on_sigint()
     try:
         app()
     except QuietbeamError as error:
         if os.environ.get("QUIETBEAM_DEBUG"):
             raise
-        typer.echo(f"quietbeam: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"quietbeam: {' '.join(masked(str(error)).split())}", err=True)
         sys.exit(EXIT_REFUSED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,6 +90,18 @@ def main() -> None:
             raise
         typer.echo(f"quietbeam: {_plain(error)} (--debug shows where)", err=True)
         sys.exit(1)
+
+
+def _speak_utf8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale is another: names of files have one form on every machine."""
+    import codecs
+    import locale
+
+    encodings = {codecs.lookup(name).name for name in (sys.getfilesystemencoding(), locale.getencoding())}
+    if encodings == {"utf-8"} or sys.flags.utf8_mode or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _plain(error: OSError) -> str:

@@ -129,4 +129,6 @@ def _store(config: str | None) -> KeyStore:
     from quietbeam.core.settings import load_settings
     from quietbeam.serve.access.api_keys import KeyStore
 
-    return KeyStore(load_settings(config).secrets_dir / "api_keys.json")
+    settings = load_settings(config)
+    settings.make_data_dir()
+    return KeyStore(settings.secrets_dir / "api_keys.json")

@@ -105,7 +105,7 @@ def benchmark_speed(
     """Seconds per map and per fine-tuning step, against the machine's own matrix products."""
     from quietbeam.benchmarks.speed import run_speed
 
-    typer.echo(run_speed(output, device).read_text())
+    typer.echo(run_speed(output, device).read_text(encoding="utf-8"))
 
 
 def benchmark_live(
@@ -128,7 +128,7 @@ def benchmark_live(
         idle = measure(options, Path(folder) / "idle", fine_tune=False)
     text = report(options, learning, idle, " ".join(["quietbeam", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
-    (output / "live.md").write_text(text)
+    (output / "live.md").write_text(text, encoding="utf-8")
     typer.echo(text)
 
 
@@ -154,7 +154,7 @@ def benchmark_viewers(
         parts, dropped = measure(options, Path(folder), reading=reading, silent=silent, rounds=rounds)
     text = report(options, parts, dropped, " ".join(["quietbeam", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
-    (output / "viewers.md").write_text(text)
+    (output / "viewers.md").write_text(text, encoding="utf-8")
     typer.echo(text)
 
 
@@ -175,5 +175,5 @@ def benchmark_positions(
     best = measure(map_shape(shape), rounds, lambda *took: typer.echo(f"{took[0]:.3f} s, {took[1]:.3f} s"))
     text = report(map_shape(shape), rounds, best, " ".join(["quietbeam", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
-    (output / "positions.md").write_text(text)
+    (output / "positions.md").write_text(text, encoding="utf-8")
     typer.echo(text)

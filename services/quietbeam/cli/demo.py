@@ -146,6 +146,8 @@ def demo(
     from quietbeam.core.process.stop import stop_on_signals
     from quietbeam.core.settings import load_settings
 
+    from .up import key_text
+
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 120
@@ -156,7 +158,8 @@ def demo(
     settings = load_settings(config)
     console.print("starting Redis, Tiled, ingest, denoise worker, publisher, API and dashboard ...")
     with services(settings, config, stop=stop):
-        url = f"http://{settings.serve.host}:{settings.serve.port}/?api_key={settings.serve_api_key()}"
+        address = f"http://{settings.serve.host}:{settings.serve.port}/"
+        url = address + key_text(settings.serve_api_key(), settings.secrets_dir / "api_key")
         console.print(f"dashboard  {url}", soft_wrap=True)
         truth = data_dir / f"truth-{time.time_ns()}.npz"
         status = _scan(console, settings, config, truth, scan, stop)
@@ -171,7 +174,7 @@ def demo(
         for text in (
             f"run {status.uid}: {time.monotonic() - started:.0f} s in all, newest row denoised after {lag:.2f} s",
             f"dashboard  {url}",
-            f"maps       {url.split('?')[0]}api/v1/runs/{status.uid}/maps   (Authorization: Apikey ...)",
+            f"maps       {address}api/v1/runs/{status.uid}/maps   (Authorization: Apikey ...)",
             f"Tiled      {settings.tiled_uri}   client['{settings.tiled.root}']['{status.uid}']['denoised']",
         ):
             console.print(text, soft_wrap=True)

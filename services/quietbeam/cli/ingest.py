@@ -16,7 +16,7 @@ def ingest(
     config: Config = None,
 ) -> None:
     """Receive Bluesky documents and keep every count, row by row. One per data_dir."""
-    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.log import configure_logging, keep_from_others
     from quietbeam.core.process.outage import build_when_possible
     from quietbeam.core.process.stage import run_stage
     from quietbeam.core.process.stop import stop_on_signals
@@ -26,6 +26,7 @@ def ingest(
 
     settings = load_settings(config)
     configure_logging("ingest", level=settings.log_level)
+    keep_from_others()
     stop = stop_on_signals()
     connection = connect(settings.redis_url)
     stage = build_when_possible(lambda: IngestStage(settings, connection), "ingest", stop, settings.data_dir)

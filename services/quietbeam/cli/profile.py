@@ -118,7 +118,7 @@ def _check_recording(recording: Path, profile: list[str] | None, files: list[Pat
     if draft is not None:
         if draft.exists():
             raise InputError(f"{draft} is there already; give --draft another name")
-        draft.write_text(draft_profile(recorded))
+        draft.write_text(draft_profile(recorded), encoding="utf-8")
         typer.echo(f"{draft} is a draft: read it, correct it.\n")
         profile = [str(draft)]
     checked = check_run(recorded, [load_profile(name) for name in profile or shipped_profiles()], folders)

@@ -16,7 +16,7 @@ def publish(
     config: Config = None,
 ) -> None:
     """Send maps, evidence and provenance to Tiled as they change."""
-    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.log import configure_logging, keep_from_others
     from quietbeam.core.process.outage import build_when_possible
     from quietbeam.core.process.stage import run_stage
     from quietbeam.core.process.stop import stop_on_signals
@@ -26,6 +26,7 @@ def publish(
 
     settings = load_settings(config)
     configure_logging("publish", level=settings.log_level)
+    keep_from_others()
     stop = stop_on_signals()
     connection = connect(settings.redis_url)
     stage = build_when_possible(lambda: PublishStage(settings, connection), "publish", stop, settings.data_dir)

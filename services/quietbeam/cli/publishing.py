@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from quietbeam.core.errors import InputError
+from quietbeam.core.secrets import masked
 
 from .options import Transport
 
@@ -43,7 +44,7 @@ def publishing(settings: Settings, transport: Transport) -> Iterator[Callable[[s
         if not spooling.close(_CLOSE_S):
             stats = spooling.stats()
             typer.echo(
-                f"Redis at {settings.redis_url} does not answer: {stats.spooled_bytes} bytes of documents are kept in "
-                f"{spool} for the next publisher, {stats.dropped} documents were dropped",
+                f"Redis at {masked(settings.redis_url)} does not answer: {stats.spooled_bytes} bytes of documents "
+                f"are kept in {spool} for the next publisher, {stats.dropped} documents were dropped",
                 err=True,
             )

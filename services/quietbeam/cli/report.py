@@ -42,5 +42,5 @@ def report(
         connection.close()
     path = output or Path(f"{status.uid}.html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
     typer.echo(f"{path}: {len(page) / 1e6:.1f} MB")

@@ -25,7 +25,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve maps, evidence and events over HTTP, and the dashboard at /."""
-    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.log import configure_logging, keep_from_others
     from quietbeam.core.settings import load_settings
 
     settings = load_settings(config)
@@ -35,9 +35,11 @@ def serve(
     if write_openapi is not None:
         from quietbeam.serve.app import openapi_json
 
-        write_openapi.write_text(openapi_json())
+        write_openapi.write_text(openapi_json(), encoding="utf-8")
         return
     from quietbeam.serve import serve as serve_forever
+
+    keep_from_others()
 
     if sys.stdout.isatty():
         at = f"http://{settings.serve.host}:{settings.serve.port}{settings.serve.root_path}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -81,11 +82,21 @@ def show(config: Config = None) -> None:
     """Print the settings that hold, after file and environment; secrets are masked."""
     import yaml
 
-    from quietbeam.app.doctor_servers import masked
+    from quietbeam.core.secrets import masked
     from quietbeam.core.settings import load_settings
 
     settings = load_settings(config)
     values = settings.model_dump(mode="json")
-    values["redis"]["url"] = masked(settings.redis_url)
+    values["redis"]["url"] = settings.redis_url
     values["tiled"]["uri"] = settings.tiled_uri
-    typer.echo(yaml.safe_dump(values, sort_keys=False), nl=False)
+    text = yaml.safe_dump(_each_text(values, masked), sort_keys=False, allow_unicode=True)
+    typer.echo(text, nl=False)
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a tree with every text in it changed, keys too."""
+    if isinstance(value, dict):
+        return {_each_text(key, change): _each_text(one, change) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_each_text(one, change) for one in value]
+    return change(value) if isinstance(value, str) else value

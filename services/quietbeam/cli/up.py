@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,11 +27,12 @@ def up(
 
     from quietbeam.app import Supervisor
     from quietbeam.core.errors import ServiceError
-    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.log import configure_logging, keep_from_others
     from quietbeam.core.settings import load_settings
 
     settings = load_settings(config)
     configure_logging("up", level=settings.log_level)
+    keep_from_others()
     supervisor = Supervisor(settings, config, report=lambda text: typer.echo(text, err=True))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: supervisor.request_stop())
@@ -51,18 +53,32 @@ def up(
     sys.exit(1 if supervisor.failure else 0)
 
 
+def key_text(key: str, path: Path) -> str:
+    """Return what follows an address: the key on a terminal, elsewhere the file that holds it."""
+    import sys
+
+    return f"?api_key={key}" if sys.stdout.isatty() else f"  (?api_key=... with the key in {path.resolve()})"
+
+
 def where(settings: object) -> list[str]:
-    """Return where to find what `up` runs, one line each; with the keys made here, without those that were given."""
-    from quietbeam.app.doctor_servers import masked
+    """Return where to find what `up` runs, one line each.
+
+    Keys that were made here are shown on a terminal only: a log keeps what is printed. Keys that were given are not
+    shown.
+    """
+    from quietbeam.core.secrets import masked
     from quietbeam.core.settings import Settings
 
     assert isinstance(settings, Settings)
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.serve.host, settings.serve.host)
-    serve_key = "" if settings.serve.api_key else f"?api_key={settings.serve_api_key()}"
-    tiled_key = "" if settings.tiled.api_key else f"?api_key={settings.tiled_api_key()}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.serve.host, settings.serve.host)
+    host = f"[{host}]" if ":" in host else host
+    serve_key = "" if settings.serve.api_key else key_text(settings.serve_api_key(), settings.secrets_dir / "api_key")
+    tiled_key = ""
+    if not settings.tiled.api_key:
+        tiled_key = key_text(settings.tiled_api_key(), settings.secrets_dir / "tiled_api_key")
     lines = [
         f"Dashboard  http://{host}:{settings.serve.port}/{serve_key}",
-        f"Tiled      {settings.tiled_uri}{tiled_key}",
+        f"Tiled      {masked(settings.tiled_uri)}{tiled_key}",
         f"Redis      {masked(settings.redis_url)}",
     ]
     if settings.embedded.zmq_in:
@@ -73,21 +89,23 @@ def where(settings: object) -> list[str]:
 
 def tiled_server(config: Config = None) -> None:
     """Run the embedded Tiled server."""
-    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.log import configure_logging, keep_from_others
     from quietbeam.core.settings import load_settings
     from quietbeam.embedded import tiled_server as server
 
     settings = load_settings(config)
     configure_logging("tiled", level=settings.log_level)
+    keep_from_others()
     server.serve(settings)
 
 
 def zmq_proxy(config: Config = None) -> None:
     """Run the embedded 0MQ proxy."""
-    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.log import configure_logging, keep_from_others
     from quietbeam.core.settings import load_settings
     from quietbeam.embedded import zmq_proxy as proxy
 
     settings = load_settings(config)
     configure_logging("zmq", level=settings.log_level)
+    keep_from_others()
     proxy.serve(settings)

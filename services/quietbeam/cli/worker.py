@@ -29,7 +29,7 @@ def worker(
     """Denoise runs as their rows arrive: one process per device."""
     import socket
 
-    from quietbeam.core.process.log import configure_logging
+    from quietbeam.core.process.log import configure_logging, keep_from_others
     from quietbeam.core.process.outage import build_when_possible
     from quietbeam.core.process.stage import run_stage
     from quietbeam.core.process.stop import stop_on_signals
@@ -40,6 +40,7 @@ def worker(
     if device:
         settings = settings.model_copy(update={"denoise": settings.denoise.model_copy(update={"device": device})})
     configure_logging("worker", level=settings.log_level)
+    keep_from_others()
     stop = stop_on_signals()
     os.nice(nice)
     import torch

@@ -6,6 +6,9 @@ import json
 
 from quietbeam.core.errors import InputError, NotMeasuredError, QuietbeamError
 
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
+"""Status of a service that starts, or of the proxy in front of it: try again."""
+
 
 class RefusedError(QuietbeamError, PermissionError):
     """The server refuses: no key, a wrong one, or one that may not do this."""

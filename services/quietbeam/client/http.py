@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import numpy as np
 import xarray as xr
 
-from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.errors import QuietbeamError
 
 from .action import ActionHandle
-from .errors import RefusedError
+from .errors import NotFoundError
+from .events import follow_events
 from .session import Session
 from .stream import stream_maps
 
@@ -82,25 +81,17 @@ class Client(Session):
         return found
 
     def events(self, uid: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield what happens (``type`` and the event's fields), of one run or of all, until the caller stops."""
-        path = f"runs/{uid}/events" if uid else "events"
-        with self.http.stream("GET", path, timeout=httpx.Timeout(30.0)) as answer:
-            if not answer.is_success:
-                answer.read()
-                raise RefusedError(answer.json().get("detail", answer.reason_phrase))
-            event = {"type": "message"}
-            data: list[str] = []
-            for line in answer.iter_lines():
-                name, _, value = line.partition(":")
-                if name == "event":
-                    event["type"] = value.strip()
-                elif name == "id":
-                    event["id"] = value.strip()
-                elif name == "data":
-                    data.append(value.strip())
-                elif not line and data:
-                    yield {**event, **json.loads("\n".join(data))}
-                    event, data = {"type": "message"}, []
+        """Yield what happens (``type`` and the event's fields), of one run or of all, until the caller stops.
+
+        After a break, such as a restart of the service, it goes on after the last event. ``type`` is ``reset`` where
+        events are lost: read the states again then.
+
+        Raises
+        ------
+        NotMeasuredError
+            No such run, or the service stays away for minutes.
+        """
+        return follow_events(self, f"runs/{uid}/events" if uid else "events")
 
 
 class Run:
@@ -175,17 +166,26 @@ class Run:
         return [item["attributes"] for item in self._client.get(f"runs/{self.uid}/history")["data"]]
 
     def follow(self) -> Iterator[dict[str, Any]]:
-        """Yield the events of this run until it has its final maps or is deleted; fetch :meth:`maps` on ``map``."""
+        """Yield the events of this run until it has its final maps or is deleted; fetch :meth:`maps` on ``map``.
+
+        Over a restart of the service it goes on after the last event.
+        """
+        over: bool | None = None
         for event in self._client.events(self.uid):
             yield event
-            if event["type"] in ("hello", "map", "run") and self._is_over():
+            if event["type"] in ("hello", "map", "run", "reset") or over is None:
+                over = self._is_over()
+            if over:
                 return
 
-    def _is_over(self) -> bool:
+    def _is_over(self) -> bool | None:
+        """Return whether nothing more comes; None when the service does not answer at the moment."""
         try:
             now = self.refresh().attributes
-        except NotMeasuredError:
+        except NotFoundError:
             return True
+        except QuietbeamError:
+            return None
         return now["ended"] and now["denoise"]["state"] in ("final", "failed")
 
     def stream(self, kind: str = "denoised", *, start: int | None = None) -> Iterator[xr.DataArray]:

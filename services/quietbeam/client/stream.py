@@ -14,14 +14,16 @@ from websockets.sync.client import connect
 
 from quietbeam.core.errors import InputError, NotMeasuredError, QuietbeamError
 
-from .errors import refusal
+from .errors import PASSING, refusal
 from .session import Session
 
 log = structlog.get_logger()
 
 _OPEN_TIMEOUT_S = 20.0
-_ATTEMPTS = 20
+_PATIENCE_S = 600.0
+"""A service that is away for so long is given up."""
 _WAIT_S = 1.0
+_ENDED = 1000
 _NOT_POSSIBLE = range(4000, 5000)
 
 
@@ -33,11 +35,11 @@ def stream_maps(session: Session, uid: str, kind: str, start: int) -> Iterator[t
     NotMeasuredError
         No such run or kind, or the server stays away.
     """
-    failures = 0
-    while failures < _ATTEMPTS:
+    heard_at = time.monotonic()
+    while time.monotonic() - heard_at < _PATIENCE_S:
         try:
             for version, values in _connection(session, uid, kind, start):
-                failures, start = 0, version + 1
+                heard_at, start = time.monotonic(), version + 1
                 yield version, values
             return
         except QuietbeamError:  # some are OSErrors as well
@@ -45,10 +47,9 @@ def stream_maps(session: Session, uid: str, kind: str, start: int) -> Iterator[t
         except (ConnectionClosed, OSError, TimeoutError) as error:
             if isinstance(error, ConnectionClosed) and error.rcvd and error.rcvd.code in _NOT_POSSIBLE:
                 raise InputError(error.rcvd.reason) from error
-            failures += 1
             log.debug("stream_broke", run=uid, error=str(error))
             time.sleep(_WAIT_S)
-    raise NotMeasuredError(f"the stream of run {uid} broke {_ATTEMPTS} times; is the service up?")
+    raise NotMeasuredError(f"the stream of run {uid} is broken for {_PATIENCE_S:.0f} s; is the service up?")
 
 
 def _connection(session: Session, uid: str, kind: str, start: int) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
@@ -58,13 +59,17 @@ def _connection(session: Session, uid: str, kind: str, start: int) -> Iterator[t
         socket = connect(url, additional_headers=headers, max_size=None, open_timeout=_OPEN_TIMEOUT_S)
     except InvalidStatus as error:
         response = error.response
+        if response.status_code in PASSING:
+            raise ConnectionError(f"{response.status_code} {response.reason_phrase}") from error
         raise refusal(response.status_code, bytes(response.body or b""), response.reason_phrase) from error
     with socket:
         dtype = np.dtype("<f4")
         while True:
             try:
                 message = msgpack.unpackb(socket.recv())
-            except ConnectionClosedOK:
+            except ConnectionClosedOK as end:
+                if end.rcvd is not None and end.rcvd.code != _ENDED:  # a proxy goes away, the run goes on
+                    raise ConnectionError("the connection was closed by the way") from end
                 return
             if message["type"] == "array-schema":
                 dtype = np.dtype("<f4" if message["data_type"]["kind"] == "f" else "bool")

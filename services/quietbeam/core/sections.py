@@ -19,7 +19,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _expanded(path: Path) -> Path:
+def expanded(path: Path) -> Path:
     """Return a path with ``~`` replaced; as it is where nobody has a home."""
     try:
         return path.expanduser()
@@ -27,7 +27,7 @@ def _expanded(path: Path) -> Path:
         return path
 
 
-UserPath = Annotated[Path, AfterValidator(_expanded)]
+UserPath = Annotated[Path, AfterValidator(expanded)]
 
 
 def _prefix(path: str) -> str:

@@ -6,8 +6,8 @@ import os
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
-import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -25,7 +25,9 @@ from .sections import (
     ServeSettings,
     TiledSettings,
     UserPath,
+    expanded,
 )
+from .yaml_file import read_yaml
 
 __all__ = [
     "CurveSettings",
@@ -73,6 +75,12 @@ class Settings(BaseSettings):
         """Let the environment win over the file."""
         return env_settings, init_settings
 
+    def make_data_dir(self) -> Path:
+        """Make `data_dir` where it is missing, for its owner only (0700); one that is there keeps its mode."""
+        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(exist_ok=True, mode=0o700)
+        return self.data_dir
+
     @property
     def runs_dir(self) -> Path:
         """Root of the zarr run buffers."""
@@ -96,7 +104,7 @@ class Settings(BaseSettings):
     @property
     def redis_url(self) -> str:
         """URL for redis-py."""
-        return os.environ.get("REDIS_URL") or self.redis.url or f"unix://{socket_path(self.data_dir)}"
+        return os.environ.get("REDIS_URL") or self.redis.url or f"unix://{quote(str(socket_path(self.data_dir)))}"
 
     @property
     def tiled_uri(self) -> str:
@@ -109,12 +117,14 @@ class Settings(BaseSettings):
             return self.tiled.api_key.get_secret_value()
         if self.tiled.uri:
             raise InputError("tiled.uri is set without a key", remedy="set QUIETBEAM_TILED__API_KEY")
+        self.make_data_dir()
         return read_or_make(self.secrets_dir / "tiled_api_key")
 
     def serve_api_key(self) -> str:
         """Return the single-user key of our own API: configured, else the one kept in `secrets_dir`."""
         if self.serve.api_key:
             return self.serve.api_key.get_secret_value()
+        self.make_data_dir()
         return read_or_make(self.secrets_dir / "api_key")
 
 
@@ -140,16 +150,13 @@ def load_settings(config: str | Path | None = None, **overrides: Any) -> Setting
         File missing, not YAML, or a setting that is wrong; the message names it.
     """
     name = str(config or os.environ.get("QUIETBEAM_CONFIG") or "embedded")
-    path = Path(name)
+    path = expanded(Path(name))
     if not path.is_file():
         path = configs_dir() / f"{name}.yaml"
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in configs_dir().glob("*.yaml")))
         raise InputError(f"no config {name!r}: give a YAML file or one of {shipped}")
-    try:
-        data = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
+    data = read_yaml(path) or {}
     if not isinstance(data, dict):
         raise InputError(f"{path} must be a mapping of settings")
     try:

@@ -20,6 +20,21 @@ LIVE_CACHE_S = 60
 _FOLDERS = ("data", "tables")
 
 
+def check_folder(data_dir: Path) -> None:
+    """Refuse a folder whose name cannot be part of the catalog's address.
+
+    Raises
+    ------
+    InputError
+        It has a question mark or a line end.
+    """
+    if any(character in str(data_dir.resolve()) for character in "?\n\r"):
+        raise InputError(
+            f"data_dir {str(data_dir)!r} has a question mark or a line end, which the catalog of Tiled cannot have",
+            remedy="choose another data_dir, or set tiled.uri",
+        )
+
+
 def build(folder: Path, api_key: str, *, readable: tuple[Path, ...] = ()) -> Any:
     """Return the ASGI application with its catalog, data and tables below `folder`."""
     from tiled.catalog import from_uri

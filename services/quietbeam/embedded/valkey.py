@@ -7,6 +7,7 @@ comes back with all it had; a power failure costs at most about a second.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -63,14 +64,21 @@ def find_binary() -> Path:
 def command(settings: Settings) -> tuple[str, ...]:
     """Write the server's configuration and return the command that runs it in the foreground."""
     folder = settings.data_dir.resolve() / "redis"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.make_data_dir()
+    folder.mkdir(exist_ok=True, mode=0o700)
     socket = socket_path(settings.data_dir)
     socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     config = folder / "valkey.conf"
-    text = _CONFIG.format(socket=socket, folder=folder)
-    if not config.exists() or config.read_text() != text:  # a full disk would leave an empty file
-        config.write_text(text)
+    text = os.fsencode(_CONFIG.format(socket=_quoted(socket), folder=_quoted(folder)))
+    if not config.exists() or config.read_bytes() != text:  # a full disk would leave an empty file
+        config.write_bytes(text)
     return str(find_binary()), str(config)
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as the configuration takes it: blanks, quotes and line ends are escaped."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    return f'"{escaped}"'
 
 
 def _connect(settings: Settings, timeout_s: float) -> redis.Redis:

@@ -8,6 +8,7 @@ from types import FrameType
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings
+from quietbeam.core.wire.zmq_address import keep_alive, parse_zmq
 
 
 def addresses(settings: Settings) -> tuple[str, str] | None:
@@ -22,15 +23,19 @@ def addresses(settings: Settings) -> tuple[str, str] | None:
     if sides == (None, None):
         return None
     for name, side in zip(("zmq_in", "zmq_out"), sides, strict=True):
-        if side is None or not side.rpartition(":")[2].isdigit() or not side.rpartition(":")[0]:
-            raise InputError(f"embedded.{name} must be HOST:PORT such as 127.0.0.1:5577, not {side!r}")
+        if side is None:
+            raise InputError(f"embedded.{name} is not set, the other side is", remedy="set both, or neither")
+        try:
+            parse_zmq(side)
+        except InputError as error:
+            raise InputError(f"embedded.{name}: {error.message}", remedy=error.remedy) from error
     assert sides[0] and sides[1]
     return sides[0], sides[1]
 
 
 def serve(settings: Settings) -> None:
     """Forward documents until SIGTERM or SIGINT."""
-    from bluesky.callbacks.zmq import Proxy
+    import zmq
 
     sides = addresses(settings)
     if sides is None:
@@ -41,4 +46,12 @@ def serve(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    Proxy(in_address=sides[0], out_address=sides[1]).start()
+    inside, outside = map(parse_zmq, sides)
+    context = zmq.Context()
+    front, back = context.socket(zmq.SUB), context.socket(zmq.PUB)
+    front.subscribe(b"")
+    for one, address in ((front, inside), (back, outside)):
+        one.setsockopt(zmq.IPV6, address.ipv6)
+        keep_alive(one)
+        one.bind(address.url)
+    zmq.proxy(front, back)

@@ -57,7 +57,7 @@ def _overlap(target: Path, source: Path) -> bool:
 def _is_our_zarr(path: Path) -> bool:
     """Tell an OME-Zarr that quietbeam wrote from any other folder, a run's buffer above all."""
     try:
-        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         return {"ome", "quietbeam"} <= set(attributes)
     except (OSError, ValueError, LookupError, TypeError):
         return False

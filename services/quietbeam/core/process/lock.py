@@ -29,9 +29,9 @@ def acquire(path: Path) -> FileLock:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise HeldError(path, path.read_text().strip() or "?") from None
+        raise HeldError(path, path.read_text(encoding="utf-8").strip() or "?") from None
     with contextlib.suppress(OSError):  # a full disk keeps nobody from the lock
-        path.write_text(f"{os.getpid()}\n")
+        path.write_text(f"{os.getpid()}\n", encoding="utf-8")
     return lock
 
 
@@ -43,6 +43,6 @@ def holder(path: Path) -> str:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        return path.read_text().strip() or "?"
+        return path.read_text(encoding="utf-8").strip() or "?"
     lock.release()
     return ""

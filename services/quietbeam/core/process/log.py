@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from ..secrets import masked
+
 _SECRET_KEYS = ("api_key", "authorization", "password", "secret", "token")
 
 
@@ -17,6 +19,8 @@ def _redact(_logger: Any, _method: str, event: Any) -> Any:
     for key in event:
         if any(word in key.lower() for word in _SECRET_KEYS):
             event[key] = "***"
+        elif isinstance(event[key], str):
+            event[key] = masked(event[key])
     return event
 
 
@@ -30,6 +34,11 @@ class _Lossy:
     def flush(self) -> None:
         with contextlib.suppress(OSError):
             sys.stderr.flush()
+
+
+def keep_from_others() -> None:
+    """Let what this process writes be readable by its owner and group at most."""
+    os.umask(os.umask(0o077) | 0o007)
 
 
 def configure_logging(stage: str, *, level: str | None = None, json: bool | None = None) -> None:
@@ -58,10 +67,9 @@ def configure_logging(stage: str, *, level: str | None = None, json: bool | None
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([structlog.processors.format_exc_info] if as_json else []),
         _redact,
     ]
-    if as_json:
-        processors.append(structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),

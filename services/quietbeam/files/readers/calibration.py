@@ -104,7 +104,7 @@ def _belongs(calibration: Path, path: Path) -> bool:
 def _from_json(source: Path, stem: str, detectors: int) -> list[list[float]]:
     """Return the entry named like the file, else the only one with as many detectors."""
     try:
-        entries = {k: v for k, v in json.loads(source.read_text()).items() if isinstance(v, list)}
+        entries = {k: v for k, v in json.loads(source.read_text(encoding="utf-8")).items() if isinstance(v, list)}
     except (OSError, ValueError, AttributeError) as error:
         raise FileFormatError(f"calibration {source} cannot be read: {error}") from error
     named = [v for k, v in entries.items() if k in stem]

@@ -116,7 +116,7 @@ def _counts(keys: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if names:
             found["line_names"] = names
         return found, ["counts.line_names: put the line of each region"] if names else []
-    generic = yaml.safe_load((configs_dir() / "beamlines" / "generic.yaml").read_text())["counts"]
+    generic = yaml.safe_load((configs_dir() / "beamlines" / "generic.yaml").read_text(encoding="utf-8"))["counts"]
     return {"keys": generic["keys"]}, ["counts.keys: no key looks like counts; write the pattern yourself"]
 
 

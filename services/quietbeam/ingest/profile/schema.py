@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from quietbeam.core.errors import ProfileError
+from quietbeam.core.errors import InputError, ProfileError
 from quietbeam.core.model.evidence import CountKind
+from quietbeam.core.sections import expanded
 from quietbeam.core.settings import configs_dir
+from quietbeam.core.yaml_file import read_yaml
 
 from .sections import CountsSection, GeometrySection, I0Section, LiveTimeSection, check_groups
 from .source import MISSING, Section, lookup
@@ -92,16 +93,16 @@ def load_profile(name_or_path: str | Path) -> BeamlineProfile:
     ProfileError
         Missing, not YAML, or an entry that is wrong; the message names it.
     """
-    path = Path(name_or_path)
+    path = expanded(Path(name_or_path))
     if not path.is_file():
         path = configs_dir() / "beamlines" / f"{name_or_path}.yaml"
     if not path.is_file():
         shipped = ", ".join(shipped_profiles())
         raise ProfileError(f"no beamline profile {str(name_or_path)!r}: give a YAML file or one of {shipped}")
     try:
-        data = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProfileError(f"profile {path} is not YAML: {error}") from error
+        data = read_yaml(path)
+    except InputError as error:
+        raise ProfileError(f"profile {error.message}", remedy=error.remedy) from error
     if not isinstance(data, dict):
         raise ProfileError(f"profile {path} must be a mapping; see docs/how-to/beamline-profile.md")
     try:

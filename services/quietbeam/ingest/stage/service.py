@@ -62,7 +62,8 @@ class IngestStage:
         self, settings: Settings, connection: Connection, sources: Sequence[DocumentSource] | None = None
     ) -> None:
         self._settings, self._redis = settings, connection
-        settings.runs_dir.mkdir(parents=True, exist_ok=True)
+        settings.make_data_dir()
+        settings.runs_dir.mkdir(exist_ok=True)
         try:
             self._lock = acquire(settings.data_dir / "ingest.lock")
         except HeldError as error:

@@ -25,7 +25,7 @@ NOT_MEASURED_RGB = (60, 65, 74)
 @cache
 def lookup_tables() -> dict[str, npt.NDArray[np.uint8]]:
     """Return the tables, each (256, 3) RGB."""
-    texts: dict[str, str] = json.loads((DASHBOARD / "colormaps.json").read_text())
+    texts: dict[str, str] = json.loads((DASHBOARD / "colormaps.json").read_text(encoding="utf-8"))
     return {name: np.frombuffer(bytes.fromhex(text), np.uint8).reshape(256, 3) for name, text in texts.items()}
 
 

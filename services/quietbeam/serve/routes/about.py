@@ -65,7 +65,7 @@ def read_cards(local: Path) -> dict[str, dict[str, Any]]:
     for folder in (local, *shipped):
         for path in sorted(folder.glob("*.json")):
             try:
-                card = json.loads(path.read_text())
+                card = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
             if isinstance(card, dict):

@@ -224,7 +224,7 @@ class TiledSource:
         """Read which runs are done; return False at the very first start."""
         if self._state_file is not None and self._state_file.exists():
             try:
-                kept = json.loads(self._state_file.read_text())
+                kept = json.loads(self._state_file.read_text(encoding="utf-8"))
                 self._since, self._done = float(kept["since"]), dict(kept["done"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ServiceError(
@@ -240,7 +240,7 @@ class TiledSource:
             return
         self._done = {uid: began for uid, began in self._done.items() if began >= self._since}
         draft = self._state_file.with_suffix(".new")
-        draft.write_text(json.dumps({"since": self._since, "done": self._done}))
+        draft.write_text(json.dumps({"since": self._since, "done": self._done}), encoding="utf-8")
         draft.replace(self._state_file)
 
 
