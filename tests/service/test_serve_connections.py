@@ -54,7 +54,6 @@ def is_closed(one: socket.socket) -> bool:
 
 @pytest.mark.parametrize("sent", [b"", HALF, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + HALF], ids=repr)
 def test_half_requests_do_not_keep_others_out(settings: Settings, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(connections, "MAX_WAITING_PER_ADDRESS", 40)
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 60)
     with served(with_serve(settings, port=0)) as host, held(host, 150, sent):
         before = time.monotonic()

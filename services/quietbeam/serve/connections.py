@@ -8,6 +8,7 @@ most is closed. So a client that sends half requests closes its own connections,
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import Any
 
 import structlog
@@ -20,9 +21,9 @@ log = structlog.get_logger()
 HEAD_S = 10.0
 """A request's head must be complete after this time."""
 HEAD_BYTES = 64 * 2**10
-MAX_WAITING = 512
-MAX_WAITING_PER_ADDRESS = 256
-MAX_CONNECTIONS = 1536
+MAX_CONNECTIONS = 2048
+"""Half of them may wait, three eighths from one address."""
+_OTHER_FILES = 256
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -30,6 +31,9 @@ class Connections:
     """The connections of a server; used in its event loop."""
 
     def __init__(self) -> None:
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files - _OTHER_FILES)
+        self._most, self._most_waiting, self._most_of_one = most, most // 2, most * 3 // 8
         self._open: set[Connection] = set()
         self._waiting: dict[str, dict[Connection, None]] = {}
         self._n_waiting = 0
@@ -39,7 +43,7 @@ class Connections:
         """Take in a new connection, which is waiting."""
         self._open.add(connection)
         self.wait(connection)
-        if len(self._open) > MAX_CONNECTIONS:
+        if len(self._open) > self._most:
             self._evict()
 
     def closed(self, connection: Connection) -> None:
@@ -53,9 +57,9 @@ class Connections:
         mine = self._waiting.setdefault(connection.network, {})
         mine[connection] = None
         self._n_waiting += 1
-        if len(mine) > MAX_WAITING_PER_ADDRESS:
+        if len(mine) > self._most_of_one:
             self._evict(connection.network)
-        elif self._n_waiting > MAX_WAITING:
+        elif self._n_waiting > self._most_waiting:
             self._evict()
 
     def busy(self, connection: Connection) -> None:

@@ -22,7 +22,9 @@ from .connections import limited
 log = structlog.get_logger()
 
 _GRACE_S = 5
-_FILES = 4096
+_FILES = 8192
+_SEND_BUFFER_BYTES = 512 * 2**10
+"""More than this of an answer does not wait in the system for a client that does not read."""
 _SHORT_KEY = 12
 
 
@@ -69,6 +71,7 @@ def bind(settings: ServeSettings) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             listener.bind(address)
             listener.listen(2048)
         except OSError:
