@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from serve_kit import HEADER, LINES, make_run, problem, with_serve
 from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun
+from quietbeam.buffer.run_buffer import run_path
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, runs
@@ -92,6 +94,37 @@ def test_runs_are_listed_newest_first_in_pages_and_by_state(
     oldest = client.get("/api/v1/runs?sort=time_start&page[limit]=2").json()
     assert [run["id"] for run in oldest["data"]] == ["r0", "r1"]
     assert [run["id"] for run in client.get(oldest["links"]["next"]).json()["data"]] == ["r2", "r3"]
+
+
+@pytest.mark.parametrize("sort", ["-time_start", "time_start"])
+def test_pages_stay_where_they_are_while_runs_start_and_go(
+    client: TestClient, settings: Settings, redis: Connection, sort: str
+) -> None:
+    def start(uid: str, at: float) -> None:
+        SyntheticRun(settings.runs_dir, redis, uid=uid, shape=(2, 3), lines=LINES[:1], time_start=at)
+
+    for n in range(6):
+        start(f"r{n}", 1000.0 + n // 2)  # two at the same time
+    body = client.get(f"/api/v1/runs?page[limit]=2&sort={sort}&state=running").json()
+    first = [run["id"] for run in body["data"]]
+    second = client.get(body["links"]["next"]).json()
+    assert [run["id"] for run in client.get(second["links"]["prev"]).json()["data"]] == first
+    seen: list[str] = []
+    for turn in range(20):
+        seen += [run["id"] for run in body["data"]]
+        if turn < 3:
+            start(f"new{turn}", 2000.0 + turn)
+        if turn == 0:
+            redis.zrem(keys.RUNS, seen[-1])  # the last of the page is deleted
+            shutil.rmtree(run_path(settings.runs_dir, seen[-1]))
+        if not body["links"]["next"]:
+            break
+        body = client.get(body["links"]["next"]).json()
+    assert len(seen) == len(set(seen))
+    original = [uid for uid in seen if uid.startswith("r")]
+    assert original == sorted((f"r{n}" for n in range(6)), reverse=sort == "-time_start")
+    for wrong in ("x", "1", "1-1:r", "nan:r"):
+        assert client.get(f"/api/v1/runs?page[after]={wrong}").status_code in (400, 422)
 
 
 def test_evidence_is_told_with_its_tag_or_with_a_reason(
@@ -183,7 +216,11 @@ def test_runs_that_are_no_map_are_listed_and_are_not_the_latest(
         ("runs?scan_id=first", 422, "scan_id"),
         ("runs?sort=-size", 422, "time_start"),
         ("runs?metadata=sample", 400, "KEY:VALUE"),
-        ("runs?plan_name=snake", 422, "plan_name: no such parameter here; there are page[offset], page[limit], state"),
+        (
+            "runs?plan_name=snake",
+            422,
+            "plan_name: no such parameter here; there are page[offset], page[limit], page[after]",
+        ),
         ("models?x=1", 422, "there are none"),
         ("runs/latest/maps/raw/Fe_Ka?formt=npy", 422, "formt"),
         ("runs?plan=" + "x" * 101, 422, "plan"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import xarray as xr
@@ -49,11 +49,13 @@ class Client(Session):
             ``state``, ``since``, ``until``, ``plan``, ``scan_id``, ``metadata`` (``"KEY:VALUE"`` or a list of them).
         """
         found: list[Run] = []
+        place: dict[str, str] = {}
         while len(found) < limit:
-            query = {"page[offset]": len(found), "page[limit]": min(300, limit - len(found)), **search}
-            data = self.get("runs", **query)["data"]
-            found += [Run(self, item["attributes"]) for item in data]
-            if len(data) < query["page[limit]"]:
+            page = self.get("runs", **{**search, **place, "page[limit]": min(300, limit - len(found))})
+            found += [Run(self, item["attributes"]) for item in page["data"]]
+            following = parse_qs(urlsplit(page["links"].get("next") or "").query)
+            place = {name: values[-1] for name, values in following.items() if name in ("page[after]", "page[offset]")}
+            if not place:
                 break
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from . import problems
 from .access import Authenticator, BodyLimit, Guard, SafeHeaders, closed_by_default, declared_scopes
 from .access.api_keys import KeyStore
 from .access.oidc import Issuer
+from .background import keep_running
 from .front import Admission, Methods, Prefix
 from .live.hub import EventHub
 from .metrics.observe import Observe, RequestMetrics
@@ -70,15 +71,21 @@ def create_app(settings: Settings) -> FastAPI:
         ),
     )
 
+    failed_task = hub.count_failure = services.requests.count_task_failure
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await hub.start()
-        tasks = [asyncio.create_task(_beat(connection, catalog), name="heartbeat")]
+        watched: list[tuple[str, Callable[[], Awaitable[None]]]] = [("heartbeat", lambda: _beat(connection, catalog))]
         if settings.serve.reports:
             folder = settings.data_dir / "reports"
             failed = services.requests.report_failures.inc
             writer = ReportWriter(hub, catalog.status, services.maps, folder, failed)
-            tasks.append(asyncio.create_task(writer.run(), name="reports"))
+            watched.append(("reports", writer.run))
+        tasks = [
+            asyncio.create_task(keep_running(name, task, failed_task, is_closing=lambda: hub.closing), name=name)
+            for name, task in watched
+        ]
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any
@@ -22,6 +22,7 @@ from quietbeam.core.errors import ServiceError
 from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import entries
 
+from ..background import keep_running
 from .server_events import ZERO, EventId, ServerEvent
 
 log = structlog.get_logger()
@@ -41,12 +42,14 @@ class EventHub:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self.count_failure: Callable[[str], None] = lambda _: None
+        """Gets the name of a task of the hub that failed; it begins again."""
         self._recent: deque[ServerEvent] = deque(maxlen=RECENT)
         self._newest = ZERO
         self._floor = ZERO
         """Every event after this id is in `_recent`."""
         self._changed = asyncio.Event()
-        self._closing = False
+        self._closing = self._begun = False
         self._task: asyncio.Task[None] | None = None
         self._redis: redis.asyncio.Redis | None = None
         self.connected = False
@@ -56,7 +59,15 @@ class EventHub:
     async def start(self) -> None:
         """Start the reader."""
         self._redis = redis.asyncio.Redis.from_url(self._url, socket_timeout=10, socket_connect_timeout=5)
-        self._task = asyncio.create_task(self._read(), name="event-reader")
+        self._task = asyncio.create_task(
+            keep_running("event-reader", self._read, self.count_failure, is_closing=lambda: self._closing),
+            name="event-reader",
+        )
+
+    @property
+    def closing(self) -> bool:
+        """True once the streams are ended for good."""
+        return self._closing
 
     def close_streams(self) -> None:
         """End every viewer's stream now (they come back to the next process)."""
@@ -98,7 +109,7 @@ class EventHub:
         if self._newest == ZERO or newest < self._newest:  # first start, or Redis came back without its data
             self._recent.clear()
             self._newest = self._floor = newest
-        self.connected = True
+        self.connected = self._begun = True
         self._wake()
 
     async def _read_page(self) -> None:
@@ -209,7 +220,7 @@ class EventHub:
 
     async def _was_trimmed(self, position: EventId) -> bool:
         """True when events after `position` may have left the stream; then `position` itself has."""
-        if position >= self._floor and self._floor != ZERO:
+        if self._begun and position >= self._floor:
             return False
         assert self._redis is not None
         try:

@@ -36,7 +36,17 @@ class RequestMetrics:
             "Reports that could not be written. Growing: read report_failed in the log of serve.",
             registry=self.registry,
         )
+        self.task_failures = Counter(
+            "quietbeam_background_task_failures",
+            "Failures of tasks of serve beside its requests; each begins again. Growing: read background_task_failed.",
+            ("task",),
+            registry=self.registry,
+        )
         self.registry.register(Readings(catalog, hub, folder))
+
+    def count_task_failure(self, task: str) -> None:
+        """Count a failure of a task beside the requests."""
+        self.task_failures.labels(task).inc()
 
     def text(self) -> bytes:
         """Return all metrics."""

@@ -54,12 +54,16 @@ class ReportWriter:
     ) -> None:
         self._hub, self._status_of, self._maps, self._folder = hub, status_of, maps, folder
         self._count_failure = count_failure
+        self._last_id: str | None = None
 
     async def run(self) -> None:
-        """Follow the events until the service ends."""
-        async for batch in self._hub.follow(None, None):
+        """Follow the events until the service ends; called again, it goes on where it was."""
+        async for batch in self._hub.follow(None, self._last_id):
             for event in batch:
+                here = str(event.id) if event.id else self._last_id
+                self._last_id = self._last_id or here
                 await self._handle(event)
+                self._last_id = here
 
     async def _handle(self, event: ServerEvent) -> None:
         if event.type not in ("map", "run") or not event.run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Query, Request
 from pydantic import Field
@@ -12,10 +12,11 @@ from pydantic import Field
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RunState
 from quietbeam.serve.answers.envelope import Links
-from quietbeam.serve.state.catalog import RunFilter
+from quietbeam.serve.state.catalog import PageOfRuns, RunFilter, RunPlace
 
 _STATE = f"({'|'.join(RunState)})"
 _STATES = f"^({_STATE}(,{_STATE}){{0,7}})?$"
+_PLACE = r"^-?[0-9.e+-]{1,30}:.+$"
 _KEY_VALUE = r"^[^:]*[^:\s][^:]*:"
 
 
@@ -26,22 +27,57 @@ class RunPage:
     request: Request
     offset: Annotated[int, Query(alias="page[offset]", ge=0, le=10_000_000, description="Runs to skip.")] = 0
     limit: Annotated[int, Query(alias="page[limit]", ge=1, le=300, description="Runs to return.")] = 50
+    after: Annotated[
+        str | None,
+        Query(alias="page[after]", max_length=400, pattern=_PLACE, description="Runs behind this place, of `next`."),
+    ] = None
+    before: Annotated[
+        str | None,
+        Query(alias="page[before]", max_length=400, pattern=_PLACE, description="Runs before this place, of `prev`."),
+    ] = None
 
-    def links(self, address: str, total: int) -> Links:
-        """Return the addresses of this page and of its neighbours, with the same filters."""
+    @property
+    def place_after(self) -> RunPlace | None:
+        """Place of the last run of the page before."""
+        return _parse_place(self.after)
+
+    @property
+    def place_before(self) -> RunPlace | None:
+        """Place of the first run of the page behind."""
+        return _parse_place(self.before)
+
+    def links(self, address: str, found: PageOfRuns) -> Links:
+        """Return the addresses of this page and of its neighbours, with the same filters.
+
+        Neighbours are named by a place in the list: while runs start, an offset would show some twice.
+        """
         given = self.request.query_params.multi_items()
         filters = "".join(f"&{urlencode([pair])}" for pair in given if not pair[0].startswith("page["))
 
-        def page(first: int) -> str:
-            return f"{address}?page[offset]={first}&page[limit]={self.limit}{filters}"
+        def page(name: str, value: object) -> str:
+            return f"{address}?page[{name}]={quote(str(value), safe='')}&page[limit]={self.limit}{filters}"
 
+        def beside(name: str, place: RunPlace | None) -> str | None:
+            return page(name, f"{place.time_start!r}:{place.uid}") if place is not None else None
+
+        here = page("after", self.after) if self.after else page("before", self.before) if self.before else None
         return {
-            "self": page(self.offset),
-            "first": page(0),
-            "prev": page(max(0, self.offset - self.limit)) if self.offset else None,
-            "next": page(self.offset + self.limit) if self.offset + self.limit < total else None,
-            "last": page(max(0, total - 1) // self.limit * self.limit),
+            "self": here or page("offset", self.offset),
+            "first": page("offset", 0),
+            "prev": beside("before", found.first) if found.has_less else None,
+            "next": beside("after", found.last) if found.has_more else None,
+            "last": page("offset", max(0, found.total - 1) // self.limit * self.limit),
         }
+
+
+def _parse_place(text: str | None) -> RunPlace | None:
+    if text is None:
+        return None
+    time_start, _, uid = text.partition(":")
+    try:
+        return RunPlace(float(time_start), uid)
+    except ValueError as error:
+        raise InputError(f"page: {text[:60]!r} is no place in the list; follow the links of an answer") from error
 
 
 Page = Annotated[RunPage, Depends()]

@@ -25,7 +25,9 @@ _BELOW = ("maps", "evidence", "advice", "history", "detectors", "report", "event
 )
 def list_runs(request: Request, shared: Shared, page: Page, wanted: Wanted, newest_first: NewestFirst) -> Response:
     """Runs, the newest first, or with ``sort=time_start`` the oldest first."""
-    found, total = shared.catalog.page(page.offset, page.limit, wanted, newest_first=newest_first)
+    found = shared.catalog.page(
+        page.offset, page.limit, wanted, newest_first=newest_first, after=page.place_after, before=page.place_before
+    )
     here = base(request)
     data = [
         Resource(
@@ -34,9 +36,9 @@ def list_runs(request: Request, shared: Shared, page: Page, wanted: Wanted, newe
             attributes=RunSummary.from_status(status),
             links={"self": f"{here}/runs/{status.uid}"},
         )
-        for status in found
+        for status in found.runs
     ]
-    return answer(RunsAnswer(data=data, links=page.links(f"{here}/runs", total), meta=Count(count=total)))
+    return answer(RunsAnswer(data=data, links=page.links(f"{here}/runs", found), meta=Count(count=found.total)))
 
 
 @router.get(

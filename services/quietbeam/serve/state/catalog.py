@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -20,6 +20,8 @@ from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection
 from quietbeam.core.wire.runs import RunStatus
 
+from .run_list import PageOfRuns, RunFilter, RunPlace, page_of
+
 log = structlog.get_logger()
 
 T = TypeVar("T")
@@ -27,52 +29,6 @@ _RETRY_AFTER_S = 1.0
 _NEWEST = 20
 """Runs among which the newest map is usually found."""
 _STATUS_FIELDS = frozenset(f.name for f in fields(RunStatus))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
-    """Which runs are wanted; None is any.
-
-    Attributes
-    ----------
-    since, until
-        Start time, seconds since 1970.
-    metadata
-        Entries of the start document as text, nested ones with dots.
-    """
-
-    states: frozenset[RunState] | None = None
-    since: float | None = None
-    until: float | None = None
-    plan: str | None = None
-    scan_id: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def needs_start_document(self) -> bool:
-        """True when the start document decides."""
-        return self.plan is not None or self.scan_id is not None or bool(self.metadata)
-
-    def matches(self, run: RunInfo | RunStatus | None) -> bool:
-        """True for a run whose start document fits; of a run that is no map, the status knows scan id and plan."""
-        if run is None:
-            return False
-        if self.plan is not None and run.plan != self.plan:
-            return False
-        if self.scan_id is not None and run.scan_id != self.scan_id:
-            return False
-        metadata = run.metadata if isinstance(run, RunInfo) else {}
-        return all(_text(metadata, key) == value for key, value in self.metadata.items())
-
-
-def _text(metadata: Any, key: str) -> str | None:
-    """Return an entry as text; dots lead into nested entries."""
-    value: Any = metadata
-    for part in [key] if isinstance(metadata, Mapping) and key in metadata else key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return str(value)
 
 
 class RunCatalog:
@@ -174,9 +130,16 @@ class RunCatalog:
             raise NotMeasuredError(f"no run {uid[:64]!r}; api/v1/runs lists what there is") from error
 
     def page(
-        self, offset: int, limit: int, wanted: RunFilter | None = None, *, newest_first: bool = True
-    ) -> tuple[Sequence[RunStatus], int]:
-        """Return `limit` runs from the `offset`-th newest (or oldest), and how many there are that are wanted."""
+        self,
+        offset: int,
+        limit: int,
+        wanted: RunFilter | None = None,
+        *,
+        newest_first: bool = True,
+        after: RunPlace | None = None,
+        before: RunPlace | None = None,
+    ) -> PageOfRuns:
+        """Return `limit` runs: from the `offset`-th newest (or oldest), or those `after` or `before` a place."""
         wanted = wanted or RunFilter()
         started = self._started_at()
         order = sorted(started, key=lambda uid: (started[uid], uid), reverse=newest_first)
@@ -189,13 +152,22 @@ class RunCatalog:
             order = [uid for uid in order if current[uid] in wanted.states]
         if wanted.needs_start_document:
             order = [uid for uid in order if wanted.matches(self._info(uid))]
+        places = [RunPlace(started[uid], uid) for uid in order]
+        shown, offset = page_of(places, offset, limit, newest_first=newest_first, after=after, before=before)
         found = []
-        for uid in order[offset : offset + limit]:
+        for place in shown:
             try:
-                found.append(self.status(uid))
+                found.append(self.status(place.uid))
             except NotMeasuredError:
                 continue  # deleted since it was listed
-        return found, len(order)
+        return PageOfRuns(
+            runs=found,
+            total=len(order),
+            first=shown[0] if shown else None,
+            last=shown[-1] if shown else None,
+            has_more=offset + len(shown) < len(order),
+            has_less=offset > 0,
+        )
 
     def count(self) -> int:
         """Return the number of runs."""
