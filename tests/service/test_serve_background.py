@@ -56,7 +56,7 @@ def failing_once(method: Any, turn: int) -> Any:
     ("owner", "name", "turn", "task"),
     [
         (EventHub, "_read_page", 0, "event-reader"),
-        (ReportWriter, "_handle", 1, "reports"),
+        (ReportWriter, "_handle", 0, "reports"),
         (app_module, "_beat", 0, "heartbeat"),
     ],
 )

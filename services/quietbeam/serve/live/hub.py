@@ -148,6 +148,10 @@ class EventHub:
             elif not batch:
                 yield [ServerEvent(type="heartbeat", data=self._pulse())]
 
+    def after(self, position: EventId) -> AsyncIterator[list[ServerEvent]]:
+        """Return what follows `position` (ZERO: all that Redis has kept), until the service ends."""
+        return self._batches(position)
+
     async def changes(self, run: str, position: EventId) -> AsyncGenerator[bool, None]:
         """Yield True whenever something may have happened to a run after `position`; ends with the service."""
         async for batch in self._batches(position):

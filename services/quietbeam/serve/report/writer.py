@@ -9,10 +9,11 @@ from pathlib import Path
 import structlog
 
 from quietbeam.buffer.run_buffer import run_path
+from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.wire.runs import RunStatus
 
 from ..live.hub import EventHub
-from ..live.server_events import ServerEvent
+from ..live.server_events import ZERO, ServerEvent
 from ..state.maps import MapReader
 from .page import make_report
 
@@ -54,29 +55,34 @@ class ReportWriter:
     ) -> None:
         self._hub, self._status_of, self._maps, self._folder = hub, status_of, maps, folder
         self._count_failure = count_failure
-        self._last_id: str | None = None
+        self._position = ZERO
 
     async def run(self) -> None:
-        """Follow the events until the service ends; called again, it goes on where it was."""
-        async for batch in self._hub.follow(None, self._last_id):
+        """Follow the events until the service ends, the kept ones first; called again, it goes on where it was."""
+        async for batch in self._hub.after(self._position):
             for event in batch:
-                here = str(event.id) if event.id else self._last_id
-                self._last_id = self._last_id or here
                 await self._handle(event)
-                self._last_id = here
+                self._position = event.id or self._position
 
     async def _handle(self, event: ServerEvent) -> None:
         if event.type not in ("map", "run") or not event.run:
             return
         try:
-            if event.data.get("final"):
+            if event.data.get("final") and not self._is_written(event):
                 path = await asyncio.to_thread(self._write, event.run)
                 log.info("report_written", run=event.run, path=str(path))
             elif event.data.get("state") == "deleted":
                 run_path(self._folder, event.run).with_suffix(".html").unlink(missing_ok=True)
+        except NotMeasuredError:
+            log.info("report_not_written", run=event.run, reason="the run is deleted")
         except Exception as error:
             self._count_failure()
             log.error("report_failed", run=event.run, error=f"{type(error).__name__}: {error}")
+
+    def _is_written(self, event: ServerEvent) -> bool:
+        """Return whether the report is there and younger than the event."""
+        path = run_path(self._folder, event.run or "").with_suffix(".html")
+        return event.id is not None and path.exists() and path.stat().st_mtime * 1000 > event.id.ms
 
     def _write(self, uid: str) -> Path:
         return write_report(self._status_of(uid), self._maps, self._folder)
