@@ -22,11 +22,36 @@ def anscombe(counts: Tensor) -> Tensor:
     return 2.0 * torch.sqrt(counts.clamp_min(0) + 0.375)
 
 
-def box_sum(image: Tensor, size: int) -> Tensor:
-    """Return the sum over a ``size`` x ``size`` box (odd), zero outside the image; image (n, channel, row, col)."""
-    half = size // 2
-    rows = F.avg_pool2d(image, (size, 1), stride=1, padding=(half, 0)) * size
-    return F.avg_pool2d(rows, (1, size), stride=1, padding=(0, half)) * size
+def box_sums(image: Tensor) -> list[Tensor]:
+    """Return the sums over boxes of `FINE`, `MIDDLE` and `COARSE` pixels around each pixel, zero outside the image.
+
+    Three boxes side by side in each direction make the next one, which is the same as one sum over the large box and
+    takes a tenth of its time.
+
+    Parameters
+    ----------
+    image
+        (..., row, col).
+    """
+    rows, cols = image.shape[-2:]
+    sums, edge, apart = F.pad(image, (COARSE // 2,) * 4), COARSE // 2, 1
+    out = []
+    for size in (FINE, MIDDLE, COARSE):
+        for axis in (-2, -1):
+            length = sums.shape[axis] - 2 * apart
+            parts = [sums.narrow(axis, k * apart, length) for k in range(3)]
+            sums = parts[0] + parts[1]
+            sums += parts[2]
+        edge -= apart
+        apart = size
+        out.append(sums[..., edge : edge + rows, edge : edge + cols])
+    return out
+
+
+def asinh(x: Tensor) -> Tensor:
+    """Return asinh(x) within 1e-6, from functions that are vectorised on a CPU, as ``torch.asinh`` is not."""
+    size = x.abs()
+    return torch.copysign(torch.log(size + torch.sqrt(size * size + 1.0)), x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +82,7 @@ def make_features(counts: Tensor, exposure: Tensor) -> Features:
     """
     total = counts.sum((-2, -1), keepdim=True)
     mean = (total + 0.5) / exposure.sum((-2, -1), keepdim=True).clamp_min(1e-6)
-    sums, exposures = [counts], [exposure]
-    for size in (FINE, MIDDLE, COARSE):
-        sums.append(box_sum(counts, size))
-        exposures.append(box_sum(exposure, size))
+    sums, exposures = [counts, *box_sums(counts)], [exposure, *box_sums(exposure)]
     # posterior means under a Gamma prior of shape 1 at the line's mean: finite where nothing was counted
     rates = [(s + 1.0) / (e + 1.0 / mean) for s, e in zip(sums[1:], exposures[1:], strict=True)]
     differences = [anscombe(sums[i]) - anscombe(exposures[i].clamp_min(0) * rates[i]) for i in range(3)]
@@ -70,8 +92,8 @@ def make_features(counts: Tensor, exposure: Tensor) -> Features:
     base = rates[1]
     level = torch.log(base)
     channels = [
-        *(torch.asinh(d) for d in differences),
-        *(torch.asinh(d).expand_as(counts) for d in summed),
+        *(asinh(d) for d in differences),
+        *(asinh(d).expand_as(counts) for d in summed),
         level * 0.25,
         level - torch.log(mean),
         torch.log(rates[0]) - level,

@@ -109,25 +109,42 @@ class LineMix(nn.Module):
         """Mix x (batch * line, channel, row, col)."""
         if lines == 1:
             return x
-        n, _, rows, cols = x.shape
-        batch = n // lines
-        query, key, value, gate = self.project(x).chunk(4, 1)
-        query, key = self._unit(query, batch, lines), self._unit(key, batch, lines)
-        scores = torch.einsum("blhp,bmhp->bhlm", query, key).float() * self.sharpness[:, None, None]
-        itself = torch.eye(lines, dtype=torch.bool, device=x.device)
-        scores = scores.masked_fill(itself, float("-inf"))
-        weights = torch.softmax(F.pad(scores, (0, 1)), -1)[..., :-1].to(value.dtype)
-        mixed = torch.einsum(
-            "bhlm,bmhp->blhp", weights, value.reshape(batch, lines, self.heads, self.dim * rows * cols)
-        )
-        mixed = mixed.reshape(n, self.heads * self.dim, rows, cols) * torch.sigmoid(gate)
-        return x + self.back(mixed)
+        n, channels, rows, cols = x.shape
+        inner, pixels = self.heads * self.dim, rows * cols
+        # products instead of 1 x 1 convolutions: they write the layout that the next product reads
+        flat = x.permute(0, 2, 3, 1).reshape(n, pixels, channels)
+        weight, bias = self.project.weight.flatten(1), self.project.bias
+        assert bias is not None and self.back.bias is not None
+        projected = torch.matmul(weight, flat.mT) + bias[:, None].to(flat.dtype)
+        query, key, value, gate = projected.split(inner, 1)
+        weights = self._weights(query, key, lines).to(value.dtype)
+        value = value.reshape(n // lines, lines * self.heads, self.dim * pixels)
+        mixed = torch.bmm(weights, value).view(n, inner, pixels) * torch.sigmoid(gate)
+        added = torch.matmul(mixed.mT, self.back.weight.flatten(1).mT) + self.back.bias.to(mixed.dtype)
+        return x + added.view(n, rows, cols, channels).permute(0, 3, 1, 2)
 
-    def _unit(self, x: Tensor, batch: int, lines: int) -> Tensor:
-        """Centre over pixels and scale to unit length, head by head: (batch, line, head, dim * pixel)."""
-        x = x - x.mean((-2, -1), keepdim=True)
-        flat = x.reshape(batch, lines, self.heads, -1)
-        return F.normalize(flat.float(), dim=-1, eps=1e-4).to(x.dtype)
+    def _weights(self, query: Tensor, key: Tensor, lines: int) -> Tensor:
+        """Return how much each line and head takes of each other, (batch, line * head, line * head); 0 across heads.
+
+        Query and key are (batch * line, head * dim, pixel).
+        """
+        with torch.autocast(query.device.type, enabled=False):
+            (query, query_norm), (key, key_norm) = self._centred(query, lines), self._centred(key, lines)
+            scores = torch.bmm(query, key.mT) / (query_norm[:, :, None] * key_norm[:, None])
+            scores = scores.unflatten(2, (lines, self.heads)).unflatten(1, (lines, self.heads))
+            scores = scores.diagonal(dim1=2, dim2=4).permute(0, 3, 1, 2) * self.sharpness[:, None, None]
+            itself = torch.eye(lines, dtype=torch.bool, device=query.device)
+            scores = scores.masked_fill(itself, float("-inf"))
+            weights = torch.softmax(F.pad(scores, (0, 1)), -1)[..., :-1]  # batch, head, line, line
+            same_head = torch.eye(self.heads, device=query.device)
+            return torch.einsum("bhlm,hg->blhmg", weights, same_head).flatten(3).flatten(1, 2)
+
+    def _centred(self, x: Tensor, lines: int) -> tuple[Tensor, Tensor]:
+        """Centre over pixels; return (batch, line * head, dim * pixel) float32 and its norm (batch, line * head)."""
+        x = x.float()
+        x = x - x.mean(-1, keepdim=True)
+        x = x.reshape(x.shape[0] // lines, lines * self.heads, -1)
+        return x, torch.linalg.vector_norm(x, dim=-1).clamp_min(1e-4)
 
 
 class Stage(nn.Module):
@@ -226,11 +243,11 @@ class Denoiser(nn.Module):
             x = self.decoder[i](x, lines)
         x = _channels_last(F.pixel_shuffle(self.leave(F.relu(x)), 2))
         x = torch.cat([x, thin], 1)
+        x = F.relu(x)
         spread = None
         if self.error_head is not None:
-            spread = self.error_head[1](F.relu(self.error_head[0](F.relu(x)))).float()
-        for conv in self.refine:
-            x = conv(F.relu(x))
+            spread = self.error_head[1](F.relu(self.error_head[0](x))).float()
+        x = self.refine[1](F.relu(self.refine[0](x)))
         with torch.autocast(x.device.type, enabled=False):
             return self.head(F.relu(x).float()), spread
 
