@@ -16,6 +16,7 @@ import lightning as L
 import structlog
 import torch
 
+from quietbeam_models.network import NetworkConfig
 from quietbeam_models.patches import PatchConfig
 from quietbeam_models.pretraining import PretrainConfig, Pretraining
 from quietbeam_models.weights import DEFAULT, load_weights, save_weights
@@ -173,19 +174,23 @@ def pretrain(
     command
         What the card names as the command that made the weights.
     parent
-        Weights to start from, as :func:`load_weights` takes them.
+        Weights to start from, as :func:`load_weights` takes them; those of a wider network are pruned.
 
     Raises
     ------
     DamagedWeightsError
-        The parent is missing or damaged.
+        The parent or the teacher is missing or damaged.
+    ValueError
+        The parent has another plan than the network, or is narrower.
     """
     warnings.filterwarnings("ignore", module="lightning")
     L.seed_everything(config.seed, verbose=False)
     work.mkdir(parents=True, exist_ok=True)
     module, last = Pretraining(config), work / "last.ckpt"
-    if parent is not None:
+    if parent is not None and not last.exists():
         module.start_from(load_weights(parent).network)
+    if config.teacher:
+        module.learn_from(load_weights(config.teacher).network)
     hardware = hardware or Hardware()
     trainer = L.Trainer(
         accelerator=hardware.accelerator,
@@ -234,7 +239,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--bank", type=int, default=0, help="specimens in memory; 0: 250, on a GPU 16,000 (11 GB)")
     parser.add_argument("--validate-every", type=int, default=250)
-    parser.add_argument("--parent", help="weights to start from: a shipped name or a .safetensors file")
+    parser.add_argument(
+        "--parent", help="weights to start from: a shipped name or a .safetensors file; a wider network is pruned"
+    )
+    parser.add_argument("--teacher", default="", help="weights whose maps are mixed into the targets")
+    parser.add_argument("--widths", help="channels at 1/2, 1/4, 1/8 and 1/16 resolution, such as 40,64,96,128")
+    parser.add_argument("--full-width", type=int, default=defaults.network.full_width)
+    parser.add_argument("--mix-dim", type=int, default=defaults.network.mix_dim)
+    parser.add_argument("--error-width", type=int, default=defaults.network.error_width)
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -251,8 +263,14 @@ def main(argv: list[str] | None = None) -> None:
         targets=args.targets,
         seed=args.seed,
     )
+    widths = defaults.network.widths if args.widths is None else tuple(int(n) for n in args.widths.split(","))
+    network = NetworkConfig(
+        widths=widths, full_width=args.full_width, mix_dim=args.mix_dim, error_width=args.error_width
+    )
     config = PretrainConfig(
+        network=network,
         budget_s=args.minutes * 60,
+        teacher=args.teacher,
         seed=args.seed,
         lr=args.lr,
         muon_lr=args.muon_lr,

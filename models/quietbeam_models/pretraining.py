@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import lightning as L
@@ -16,7 +18,8 @@ from torch import Tensor
 from quietbeam_models.graphs import Graphed
 from quietbeam_models.losses import error_loss, line_loss
 from quietbeam_models.network import Denoiser, NetworkConfig, native_bf16
-from quietbeam_models.patches import Bank, Draws, PatchConfig, validation_batches
+from quietbeam_models.patches import Bank, Batch, Draws, PatchConfig, validation_batches
+from quietbeam_models.pruning import prune
 from quietbeam_models.training import DenoiserTraining, follow_norm, gradient_limit, pretraining_optimizer
 
 log = structlog.get_logger()
@@ -37,6 +40,12 @@ class PretrainConfig:
         difficulty counts by its relative improvement (the geometric mean of dwell gains), not by its size.
     error_weight
         Weight of the error head's loss.
+    teacher
+        Name of weights whose maps are mixed into the targets; empty for none.
+    teacher_share
+        Share of the teacher's rate in the target, where there is a teacher; the rest is the truth.
+    redraw
+        Share of the steps that draw a new batch, where there is a teacher; the others learn from an earlier one.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -48,6 +57,9 @@ class PretrainConfig:
     average: float = 0.998
     floor: float = 5e-4
     error_weight: float = 0.05
+    teacher: str = ""
+    teacher_share: float = 0.75
+    redraw: float = 0.25
     seed: int = 0
 
 
@@ -63,6 +75,10 @@ def learning_progress(progress: float, warmup: float = 0.01) -> float:
 
 CHECK_STEPS = 50
 """Steps between two reads of values from the device."""
+_STORED_BATCHES = 24
+"""Batches of one shape that are kept with the teacher's maps."""
+_PRUNING_BATCHES = 24
+"""Batches on which the importance of channels is measured."""
 
 
 class Pretraining(DenoiserTraining, L.LightningModule):
@@ -93,22 +109,51 @@ class Pretraining(DenoiserTraining, L.LightningModule):
             self.register_buffer(name, torch.zeros(()))
         self._last = time.monotonic()
         self._rollbacks = 0
+        self._teacher: list[Denoiser] = []
+        self._taught: dict[tuple[int, int, int], list[Batch]] = {}
         self._good: dict[str, Tensor] = {}
         self._candidate: dict[str, Tensor] = {}
 
     def start_from(self, parent: Denoiser) -> None:
-        """Take over the weights of ``parent``; parts that it lacks keep their random start."""
+        """Take over the weights of ``parent``; parts that it lacks keep their random start.
+
+        Of a wider parent the channels are kept that matter most, see :mod:`quietbeam_models.pruning`.
+        """
+        if parent.config.widths != self.config.network.widths:
+            parent = prune(parent, self.config.network, islice(self._losses(), _PRUNING_BATCHES))
         for network in (self.network, self.average):
             missing, unexpected = network.load_state_dict(parent.state_dict(), strict=False)
             if unexpected or any(not name.startswith("error_head.") for name in missing):
                 raise ValueError(f"the parent is another network: missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+    def _losses(self) -> Iterator[Callable[[Denoiser], Tensor]]:
+        """Yield endless losses of a network, each on a batch of its own."""
+        patches = replace(self.config.patches, workers=0, bank=64)
+        bank = Bank(patches, "cpu")
+        for shape in Draws(bank):
+            batch = bank.draw(*shape)
+
+            def loss(network: Denoiser, batch: Batch = batch) -> Tensor:
+                rate, variance = network.estimate(batch["counts"], batch["exposure"])
+                error = line_loss(rate, batch["target"], batch["exposure"])
+                total = torch.log(self.config.floor + error).mean()
+                if variance is not None:
+                    total = total + self.config.error_weight * error_loss(variance, rate, batch["rate"]).mean()
+                return total
+
+            yield loss
+
+    def learn_from(self, teacher: Denoiser) -> None:
+        """Mix the rate of ``teacher`` into the targets: it has far less variance than the truth that was drawn."""
+        self._teacher = [teacher.requires_grad_(False)]  # in a list, so that checkpoints do not hold it
 
     def on_train_start(self) -> None:
         """Start the clock."""
         self.trained_on = str(self.device)
         torch.manual_seed(self._seed())
         self._devices = self.trainer.world_size
-        self._step = Graphed(self._train_step, self.device.type == "cuda" and self._devices == 1)
+        graphed = self.device.type == "cuda" and self._devices == 1 and not self._teacher
+        self._step = Graphed(self._train_step, graphed)
         self._last = time.monotonic()
 
     def training_step(self, shape: tuple[int, int, int], batch_index: int) -> None:  # noqa: ARG002
@@ -138,12 +183,13 @@ class Pretraining(DenoiserTraining, L.LightningModule):
 
     def _train_step(self, lines: int, rows: int, cols: int) -> None:
         """Draw a batch and learn from it; a batch whose loss exploded changes nothing."""
-        batch = self._bank.draw(lines, rows, cols)
+        batch = self._taught_batch(lines, rows, cols) if self._teacher else self._bank.draw(lines, rows, cols)
         with self._autocast():
             loss, rate, variance = self.line_losses(batch)
         with torch.no_grad():
             true = batch["exposure"] * batch["rate"]
-            error = loss if self.config.patches.targets == "expectation" else line_loss(rate, true, batch["exposure"])
+            exact = self.config.patches.targets == "expectation" and not self._teacher
+            error = loss if exact else line_loss(rate, true, batch["exposure"])
             weight = 1.0 / (self.config.floor + error)
             figure = torch.log(self.config.floor + error).mean()
         total = (weight * loss).mean()
@@ -155,6 +201,24 @@ class Pretraining(DenoiserTraining, L.LightningModule):
         if self._devices > 1:
             figure = self.trainer.strategy.reduce(figure, reduce_op="mean")
         self._update(figure)
+
+    @torch.no_grad()
+    def _taught_batch(self, lines: int, rows: int, cols: int) -> Batch:
+        """Return a batch whose target has the teacher's share in it; most come from a store of earlier ones."""
+        config = self.config
+        store = self._taught.setdefault((lines, rows, cols), [])
+        if len(store) >= 4 and float(torch.rand(())) >= config.redraw:
+            return store[int(torch.randint(len(store), ()))]
+        batch = self._bank.draw(lines, rows, cols)
+        with self._autocast():
+            taught = self._teacher[0].to(self.device)(batch["counts"], batch["exposure"])
+        share = config.teacher_share
+        batch["target"] = (1 - share) * batch["target"] + share * batch["exposure"] * taught
+        if len(store) < _STORED_BATCHES:
+            store.append(batch)
+        else:
+            store[int(torch.randint(len(store), ()))] = batch
+        return batch
 
     @torch.no_grad()
     def _update(self, figure: Tensor) -> None:
