@@ -223,6 +223,7 @@ def test_harmful_weights_are_not_promoted() -> None:
     with torch.no_grad():
         broken = networks.fresh_copy(session._base, session.device)
         broken.head.weight.normal_(0, 2.0)
+    session = session_of(draw(specimen() * 6))
     session._base = broken
     evidence = session.evaluate()
     assert {line.estimator for line in evidence.lines} <= {"raw", "smoother"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,9 @@ from .data.area_noise import NoiseModel, measure_noise
 from .data.counts import RunCounts
 from .estimators.device import pick_device, use_threads
 from .estimators.networks import NetworkEstimator, pretrained
+from .evaluation.band_folds import BandFolds
 from .evaluation.evaluate import Evaluation, evaluate
+from .evaluation.risk import FOLDS
 from .evaluation.run_evidence import TrainingRecord, run_evidence
 from .learning.finetune import BurstPlan, FineTuning
 from .learning.pairs import training_split
@@ -77,6 +80,7 @@ class DenoiseSession:
         """Grows with every evaluation: the choice of estimators, and with it the evidence, may have changed."""
         self._noise = NoiseModel.poisson(len(self.data.lines))
         self._calibration_outdated = True
+        self._bands = BandFolds(self.options.seed)
         self._final = False
         self._schedule = CooperativeSchedule()
         self._evaluated_rows = self._exhausted_rows = 0
@@ -170,6 +174,18 @@ class DenoiseSession:
         with self._schedule.serving(yield_callback):
             return self._evaluate()
 
+    def conclude(self, yield_callback: Callable[[], object] | None = None) -> tuple[MapUpdate, RunEvidence]:
+        """Return the final maps and evidence of a run that has ended, as quickly as possible.
+
+        Evaluates only what changed since the last evaluation, and learns nothing more; :meth:`finalize` takes ten times
+        as long for the best maps that there can be. ``yield_callback`` as in :meth:`evaluate`.
+        """
+        with self._schedule.serving(yield_callback):
+            evidence = self._evaluate()
+            update = self._composer().compose_map()
+            self._final = True
+            return update, replace(evidence, final=True)
+
     def finalize(
         self,
         budget_s: float,
@@ -193,7 +209,7 @@ class DenoiseSession:
             if len(self.data.lines) * self.data.shape[0] * self.data.shape[1] > LARGE:
                 flips = max(1, flips // 2)
             # evaluated as it is published, averaged over flips; half of them are most of the effect
-            evidence = self._evaluate(flips=max(1, flips // 2))
+            evidence = replace(self._evaluate_thoroughly(max(1, flips // 2)), refined=True)
             report("denoise", 0.0)
             update = self._composer().compose_map(flips, partial(report, "denoise"))
             report("denoise", 1.0)
@@ -218,7 +234,15 @@ class DenoiseSession:
         tuned = self._tuning is not None and (self._carried or self._tuning.steps > 0)
         return self._tuning.chosen if tuned and self._tuning is not None else None
 
-    def _evaluate(self, flips: int = 1) -> RunEvidence:
+    def _evaluate(self) -> RunEvidence:
+        """Evaluate with what is known of the bands that did not change."""
+        self._update_calibration()
+        networks = ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned")
+        self._evaluate_bands(networks, FOLDS)
+        return self.evidence()
+
+    def _evaluate_thoroughly(self, flips: int) -> RunEvidence:
+        """Evaluate every estimator anew, averaged over ``flips``, as it is published in the end."""
         self._update_calibration()
         self.evaluation_version += 1
         self._evaluation = evaluate(
@@ -227,23 +251,28 @@ class DenoiseSession:
             partial(self._networks().estimate, flips=flips),
             ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned"),
             self.options.seed,
-            thorough=self._final,
+            thorough=True,
             yield_callback=self._schedule.yield_now,
         )
         self._evaluated_rows = self.data.rows_measured
         return self.evidence()
+
+    def _evaluate_bands(self, networks: Sequence[str], n_folds: int) -> None:
+        estimate, rows = self._networks().estimate, self.data.rows_measured
+        tuned = 0 if self._tuning is None else self._tuning.chosen_version
+        folds = self._bands.score(self.data, self._noise, estimate, networks, n_folds=n_folds, tuned=tuned)
+        self.evaluation_version += 1
+        self._evaluation = evaluate(
+            self.data, self._noise, estimate, networks, self.options.seed, folds=folds
+        )
+        self._evaluated_rows = rows
 
     def _evaluate_quickly(self) -> None:
         """Score the network at the start on one fold, so that nothing untested is published before evaluate()."""
         self._update_calibration()
         if self.data.rows_measured == 0:
             return
-        names = ("pretrained", "fine_tuned") if self._carried else ("pretrained",)
-        self.evaluation_version += 1
-        self._evaluation = evaluate(
-            self.data, self._noise, self._networks().estimate, names, self.options.seed, n_folds=1
-        )
-        self._evaluated_rows = self.data.rows_measured
+        self._evaluate_bands(("pretrained", "fine_tuned") if self._carried else ("pretrained",), 1)
 
     @property
     def _evaluation_outdated(self) -> bool:

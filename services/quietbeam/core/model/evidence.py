@@ -164,7 +164,10 @@ class RunEvidence:
     loss
         Loss of the latest fine-tuning steps, or None before the first.
     final
-        True after the last, longer fine-tune at the end of the run.
+        True when the run has ended and every row of it went into the maps.
+    refined
+        True for final maps that were improved without haste: more fine-tuning, an average over flips, more estimates
+        to choose from.
     jitter_pixels, jitter_rows
         Relative variation (1 sigma) that all lines share from pixel to pixel and from row to row after I0 and live
         time: beam or dwell jitter, which all detectors see alike and no denoiser can tell from the specimen. The first
@@ -183,6 +186,7 @@ class RunEvidence:
     fine_tune_s: float = 0.0
     loss: float | None = None
     final: bool = False
+    refined: bool = False
     jitter_pixels: float | None = None
     jitter_rows: float | None = None
     notes: tuple[str, ...] = ()

@@ -53,6 +53,8 @@ class RunCounts:
         self.glitches = np.zeros(len(detectors), int)
         """Pixels of each detector, over all lines, that it alone saw and that are masked: see :func:`find_glitches`."""
         self.measured = np.zeros(shape, bool)
+        self.row_versions = np.zeros(shape[0], np.int64)
+        """How often each row was added or masked, (row,)."""
         self.i0: FloatArray | None = None
         self.live_time_s: FloatArray | None = None
         self._exposure: FloatArray | None = None
@@ -79,6 +81,7 @@ class RunCounts:
         empty = np.isnan(values)
         values = np.where(empty | ~measured, np.float32(0), values)
         rows_in = slice(first_row, first_row + n)
+        self.row_versions[rows_in] += 1
         self.counts[:, :, rows_in] = values
         empty &= measured
         if empty.any() and self.missing is None:
@@ -161,6 +164,7 @@ class RunCounts:
                     self.missing = np.zeros(self.counts.shape, bool)
                 self.missing[k, j][at] = True
                 self.counts[k, j][at] = self.held[k, j][at] = 0
+                self.row_versions[at.any(1)] += 1
                 self.glitches[k] += int(at.sum())
 
     def weights(self, j: int, at: tuple[slice, slice] = (slice(None), slice(None))) -> FloatArray:

@@ -18,6 +18,7 @@ from ..data.counts import RunCounts
 from ..data.sums import Sums
 from ..estimators.smoother import WIDTHS
 from ..options import never
+from .band_folds import joined
 from .combination import Weights
 from .fold_errors import (
     CONTROL,
@@ -78,6 +79,7 @@ def evaluate(
     seed: int,
     n_folds: int = FOLDS,
     *,
+    folds: Sequence[FoldErrors] | None = None,
     thorough: bool = False,
     yield_callback: Callable[[], object] = never,
 ) -> Evaluation:
@@ -85,10 +87,11 @@ def evaluate(
 
     What trained on this run (``fine_tuned``) is scored only on the fold that never trains; its error on the other
     folds is the pretrained network's plus the difference between the two on the first, which has far less variance.
-    ``thorough`` also tries non-local means and the combination, and measures false structure: for finished maps, which
+    ``folds`` are scored already where they are given. ``thorough`` also tries non-local means and the combination, and measures false structure: for finished maps, which
     may take longer.
     """
-    folds = score_folds(data, noise, estimate, networks, seed, n_folds)
+    if folds is None:
+        folds = score_folds(data, noise, estimate, networks, seed, n_folds)
     if not folds:
         return _without_held_out_data(data, noise, seed)
     variants, guide = [0] * len(data.lines), ""
@@ -98,6 +101,7 @@ def evaluate(
         guide = networks[-1]
         variants = score_nonlocal_means(folds, noise, guide, yield_callback)
         weights = score_combination(folds, widths, (*networks, "nonlocal"))
+    tested = folds[0] if thorough else joined(folds)
     scores = _total_scores(folds, networks, widths, seed)
     sums = data.sums("all")
     measured = np.asarray(sums.exposure.any((1, 2)))
@@ -114,15 +118,15 @@ def evaluate(
         variants=tuple(variants),
         guide=guide,
         scores=scores,
-        scales=folds[0].scales,
+        scales=tested.scales,
     )
     printed = np.full(len(data.lines), np.nan)
     if thorough and data.kind == "counts":
-        printed = _false_structure(selection, estimate, networks, folds[0].fold.seen)
+        printed = _false_structure(selection, estimate, networks, tested.fold.seen)
     jitter = common_mode(sums)
     return Evaluation(
         selection=selection,
-        checks=tuple(_check(selection, j, folds[0], noise) for j in range(len(data.lines))),
+        checks=tuple(_check(selection, j, tested, noise) for j in range(len(data.lines))),
         false_structure=printed,
         jitter=jitter,
         notes=tuple(user_notes(data, choices, jitter[1])),
@@ -174,7 +178,7 @@ def _why_untested(data: RunCounts) -> str:
 
 
 def _check(selection: Selection, j: int, scored: FoldErrors, noise: NoiseModel) -> LineChecks:
-    """Check line ``j`` on the first window of the fold that never trains."""
+    """Check line ``j`` on the fold that never trains."""
     seen, held = (Sums(s.counts[j], s.exposure[j]) for s in (scored.fold.seen, scored.fold.held))
     weights = selection.estimators(j)
     estimates = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..data.sums import Sums
 from ..estimators.nonlocal_means import Average, averaged_noise, every_variant, one_variant
 from ..estimators.smoother import WIDTHS, smooth
 from .combination import Weights, combine, cross_errors
-from .risk import Blocks, Fold, area_folds, block_size, count_folds, error, raw_error, windows
+from .risk import Blocks, Fold, Window, area_folds, block_size, count_folds, error, raw_error, windows
 
 CONTROL = "pretrained"
 """Has seen no photon of this run, and may be scored on all of them."""
@@ -80,30 +80,59 @@ def score_folds(
     block = block_size((data.rows_measured, data.shape[1]))
     scored = []
     for window in windows(data):
-        folds = count_folds(data, window, n_folds, seed) if data.kind == "counts" else area_folds(data, window, n_folds)
-        for index, fold in enumerate(folds):
-            scored.append(_score(FoldErrors(fold, index, block, data.kind), noise, estimate, networks))
+        for index, fold in enumerate(folds_of(data, window, n_folds, seed)):
+            scored.append(score_fold(FoldErrors(fold, index, block, data.kind), fold.seen, noise, estimate, networks))
     return scored
 
 
-def _score(scored: FoldErrors, noise: NoiseModel, estimate: NetworkEstimate, networks: Sequence[str]) -> FoldErrors:
-    seen, first = scored.fold.seen, scored.index == 0
+def folds_of(data: RunCounts, window: Window, n_folds: int, seed: int) -> Iterator[Fold]:
+    """Yield the folds of one window."""
+    return count_folds(data, window, n_folds, seed) if data.kind == "counts" else area_folds(data, window, n_folds)
+
+
+def score_fold(
+    scored: FoldErrors,
+    seen: Sums,
+    noise: NoiseModel,
+    estimate: NetworkEstimate,
+    networks: Sequence[str],
+    rows: slice = slice(None),
+) -> FoldErrors:
+    """Score raw, smoothers and the named networks on one fold; return ``scored``.
+
+    Parameters
+    ----------
+    seen
+        What the estimates are made of: the fold's own ``seen``, or more rows around it.
+    rows
+        Rows of ``seen`` that are the fold's.
+    """
     scored.errors["raw"] = raw_error(scored.fold, noise, scored.kind, scored.block)
     rates: dict[str, FloatArray] = {}
-    for name in networks:
-        if name == "fine_tuned" and not first:
-            continue
-        rate, variance = estimate(name, seen)
-        rates[name], scored.scales[name] = calibrated(rate, seen)
-        if first and variance is not None:
-            scored.variances[name] = variance
     for width in WIDTHS:
         lines = zip(seen.counts, seen.exposure, strict=True)
-        rates[str(width)] = np.stack([smooth(counts, exposure, width) for counts, exposure in lines])
+        rates[str(width)] = np.stack([smooth(counts, exposure, width) for counts, exposure in lines])[:, rows]
     scored.errors |= {name: scored.error_of(rate) for name, rate in rates.items()}
-    kept = rates if first else {name: rates[name] for name in networks if name == CONTROL}
-    scored.rates = {"raw": seen.rate, **kept}
+    scored.rates = {"raw": scored.fold.seen.rate, **(rates if scored.index == 0 else {})}
+    for name in networks:
+        score_network(scored, seen, estimate, name, rows)
     return scored
+
+
+def score_network(
+    scored: FoldErrors, seen: Sums, estimate: NetworkEstimate, name: str, rows: slice = slice(None)
+) -> None:
+    """Score a network on one fold; what trained on this run only on the fold that never trains."""
+    first = scored.index == 0
+    if name == "fine_tuned" and not first:
+        return
+    rate, variance = estimate(name, seen)
+    rate, scored.scales[name] = calibrated(rate[:, rows], scored.fold.seen)
+    scored.errors[name] = scored.error_of(rate)
+    if first or name == CONTROL:
+        scored.rates[name] = rate
+    if first and variance is not None:
+        scored.variances[name] = variance[:, rows]
 
 
 def first_folds(folds: Sequence[FoldErrors]) -> list[FoldErrors]:

@@ -79,6 +79,7 @@ class _Checks:
         if score < self._best:
             self._best, self._without_gain = score, 0
             self._tuning.chosen.load_state_dict(self._tuning.average.state_dict())
+            self._tuning.chosen_version += 1
         else:
             self._without_gain += 1
         if self._score is None:
@@ -98,6 +99,8 @@ class FineTuning(DenoiserTraining):
     chosen
         The running average that was best on held-out counts so far: what is used. A small map is learned by heart after
         some hundred steps, and held-out counts notice it.
+    chosen_version
+        Grows whenever ``chosen`` changes.
     steps, seconds, loss
         Steps and duration of all bursts, and the running mean of the loss (None before the first step).
     exhausted
@@ -123,6 +126,7 @@ class FineTuning(DenoiserTraining):
         trained = fresh_copy(network, device).train().requires_grad_(False)
         super().__init__(trained, fresh_copy(network, device).requires_grad_(False).eval())
         self.chosen = fresh_copy(network, device).requires_grad_(False).eval()
+        self.chosen_version = 0
         self.device = device
         self.steps = 0
         self.seconds = 0.0

@@ -26,6 +26,8 @@ from .run_state import RunStatePoller
 log = structlog.get_logger()
 
 _BAND_ROWS = 64
+_AT_ONCE_S = 3.0
+"""The final maps are refined before they are written where that takes less than this."""
 
 
 class DenoiseJob:
@@ -54,6 +56,8 @@ class DenoiseJob:
     ----------
     finished
         True after the final maps.
+    refinable
+        True when the final maps can be improved without haste, see :mod:`.refinement`.
     lease_lost
         Set by the stage when another worker has the run.
     """
@@ -71,7 +75,7 @@ class DenoiseJob:
     ) -> None:
         self.buffer, self.info, self.lease = buffer, buffer.info, lease
         self.lease_lost = False
-        self.finished = False
+        self.finished = self.refinable = False
         self._settings, self._weights, self._start = settings, weights, start
         self._announcer = RunAnnouncer(connection, lease)
         self._writer = MapWriter(buffer, lease.token, self._announcer.next_version)
@@ -235,21 +239,29 @@ class DenoiseJob:
         self._writer.record_history(self._evidence, self._measured)
 
     def _finish(self, interrupt: Callable[[], bool], yield_callback: Callable[[], object]) -> None:
-        """Spend the final budget (rows of other runs interrupt it), then write the final maps."""
+        """Write the final maps: at once, unless the best there can be take only a moment."""
         missed = self.buffer.measured() != self._measured
         if missed.any():
             self.add_pending(np.flatnonzero(missed.any(axis=1)).tolist())
-        elif self._raw_only or not self._measured.any():
+            return
+        if self._raw_only or not self._measured.any():
             self._close(None)
-        elif self._settings.fine_tune and self._final_budget_s > 0:
+            return
+        session, learns = self._denoiser(), self._settings.fine_tune and self._final_budget_s > 0
+        thoroughly = not self._settings.refine or session.finalize_s() + self._final_budget_s * learns < _AT_ONCE_S
+        if thoroughly and learns:
             self._final_budget_s -= self._burst(self._final_budget_s, interrupt, yield_callback, last=True)
+            return
+        blocks_read = self._blocks_read
+        if thoroughly:
+            update, evidence = session.finalize(0.0, yield_callback=yield_callback)
         else:
-            blocks_read = self._blocks_read
-            update, evidence = self._denoiser().finalize(0.0, yield_callback=yield_callback)
-            if self._blocks_read != blocks_read or self._raw_only:
-                return  # a row came late: finish again with it
-            self._writer.write(update)
-            self._close(evidence)
+            update, evidence = session.conclude(yield_callback)
+        if self._blocks_read != blocks_read or self._raw_only:
+            return  # a row came late: finish again with it
+        self._writer.write(update)
+        self.refinable = not thoroughly
+        self._close(evidence)
 
     def _close(self, evidence: RunEvidence | None) -> None:
         self._evidence = evidence
