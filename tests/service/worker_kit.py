@@ -22,6 +22,7 @@ def quick(settings: Settings) -> Settings:
     denoise = settings.denoise.model_copy(
         update={
             "device": "cpu",
+            "refine": False,
             "final_budget": timedelta(seconds=2),
             "live_budget": timedelta(seconds=1),
             "burst": timedelta(seconds=0.5),

@@ -151,11 +151,22 @@ class DenoiseSettings(Section):
     live_budget: timedelta = Field(
         default=timedelta(seconds=120), description="Fine-tuning time a run may use while it is live."
     )
+    final_within: timedelta = Field(
+        default=timedelta(seconds=15),
+        description="Final maps are written so soon after the end of a run. Evidence covers fewer rows where the "
+        "machine is too slow for all of them.",
+    )
+    refine: bool = Field(
+        default=True,
+        description="Improve final maps when no run is live: more fine-tuning, an average over flips, more estimates "
+        "to choose from. They are written as a newer version where held-out counts say that they are better. "
+        "False: all of that comes before the final maps, however long it takes.",
+    )
     final_budget: timedelta = Field(
-        default=timedelta(seconds=20), description="Time of the last fine-tune at the end of a run."
+        default=timedelta(seconds=20), description="Time of the last fine-tune, when final maps are refined."
     )
     evaluate_every: timedelta = Field(
-        default=timedelta(seconds=5), description="Least time between two evidence updates."
+        default=timedelta(seconds=2), description="Least time between two evidence updates."
     )
     lease: timedelta = Field(
         default=timedelta(seconds=10), description="A worker that is silent for so long loses its runs."

@@ -8,13 +8,16 @@ from contextlib import contextmanager
 
 INTERVAL_S = 0.05
 """Shortest time between two calls of the callback."""
+MOST_S = 0.4
+"""Longest time between two calls, as far as the computation can be interrupted."""
 
 
 class CooperativeSchedule:
-    """Calls a callback every `INTERVAL_S` during a computation, for two thirds of the time at most.
+    """Calls a callback every `INTERVAL_S` during a computation, for half of the time at most.
 
-    The computation calls :meth:`yield_now`, or hands :attr:`yield_callback` on, at points where it can be interrupted.
-    What the callback itself computes is not interrupted.
+    A call that takes long is followed by a pause as long as itself, up to `MOST_S`: rows that arrive meanwhile are
+    served together, which costs hardly more than one. The computation calls :meth:`yield_now`, or hands
+    :attr:`yield_callback` on, at points where it can be interrupted. The callback itself is not interrupted.
     """
 
     def __init__(self) -> None:
@@ -44,7 +47,7 @@ class CooperativeSchedule:
                 callback()
             finally:
                 self.yield_callback = call
-                next_call = time.monotonic() + max(INTERVAL_S, 0.5 * (time.monotonic() - began))
+                next_call = time.monotonic() + max(INTERVAL_S, min(time.monotonic() - began, MOST_S))
 
         self.yield_callback = call
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,11 +18,12 @@ from quietbeam_models.network import Denoiser
 
 from .composition import MapComposer
 from .cooperative import CooperativeSchedule
+from .costs import OTHER_S, PassCost
 from .data.area_noise import NoiseModel, measure_noise
 from .data.counts import RunCounts
 from .estimators.device import pick_device, use_threads
 from .estimators.networks import NetworkEstimator, pretrained
-from .evaluation.band_folds import BandFolds
+from .evaluation.band_folds import BandFolds, networks_scored
 from .evaluation.evaluate import Evaluation, evaluate
 from .evaluation.risk import FOLDS
 from .evaluation.run_evidence import TrainingRecord, run_evidence
@@ -29,6 +31,12 @@ from .learning.finetune import BurstPlan, FineTuning
 from .learning.pairs import training_split
 from .options import LARGE, MapUpdate, SessionOptions, never
 
+_PASSES_TO_CONCLUDE = 4.0
+"""Passes over the whole map that :meth:`DenoiseSession.conclude` takes at most: fine-tuned weights, maps, last band."""
+_WEIGHTS_SCORED = 2
+"""Most bands on which one evaluation of a live run scores newer weights: evidence must not cost more than a map."""
+_RECENT = 0.9
+"""Share of the rows that an evaluation must cover to stand for the whole run."""
 CARRIED = "fine-tuning went on from the weights of the map before"
 
 
@@ -82,7 +90,7 @@ class DenoiseSession:
         self._calibration_outdated = True
         self._bands = BandFolds(self.options.seed)
         self._final = False
-        self._schedule = CooperativeSchedule()
+        self._schedule, self._cost = CooperativeSchedule(), PassCost()
         self._evaluated_rows = self._exhausted_rows = 0
 
     def add_rows(
@@ -172,16 +180,29 @@ class DenoiseSession:
         ``yield_callback()`` is called every fraction of a second; it may add rows and infer them.
         """
         with self._schedule.serving(yield_callback):
-            return self._evaluate()
+            return self._evaluate(_WEIGHTS_SCORED)
 
-    def conclude(self, yield_callback: Callable[[], object] | None = None) -> tuple[MapUpdate, RunEvidence]:
+    def conclude(
+        self, within_s: float = math.inf, yield_callback: Callable[[], object] | None = None
+    ) -> tuple[MapUpdate, RunEvidence]:
         """Return the final maps and evidence of a run that has ended, as quickly as possible.
 
         Evaluates only what changed since the last evaluation, and learns nothing more; :meth:`finalize` takes ten times
-        as long for the best maps that there can be. ``yield_callback`` as in :meth:`evaluate`.
+        as long for the best maps that there can be.
+
+        Parameters
+        ----------
+        within_s
+            Where evaluation and maps will take longer, the last evaluation stands, unless it is much older.
+        yield_callback
+            As in :meth:`evaluate`.
         """
         with self._schedule.serving(yield_callback):
-            evidence = self._evaluate()
+            recent = self._evaluated_rows >= _RECENT * self.data.rows_measured
+            if recent and self._cost.seconds(self._line_pixels, _PASSES_TO_CONCLUDE) > within_s:
+                evidence = self.evidence()
+            else:
+                evidence = self._evaluate()
             update = self._composer().compose_map()
             self._final = True
             return update, replace(evidence, final=True)
@@ -205,9 +226,7 @@ class DenoiseSession:
                 self.fine_tune(budget_s, interrupt, anneal=True, steps=steps)
             report("evaluate", 0.0)
             self._final = True
-            flips = self.options.final_flips
-            if len(self.data.lines) * self.data.shape[0] * self.data.shape[1] > LARGE:
-                flips = max(1, flips // 2)
+            flips = self._final_flips
             # evaluated as it is published, averaged over flips; half of them are most of the effect
             evidence = replace(self._evaluate_thoroughly(max(1, flips // 2)), refined=True)
             report("denoise", 0.0)
@@ -223,10 +242,34 @@ class DenoiseSession:
         notes = [CARRIED] if self._carried else []
         return run_evidence(self.data, self._evaluation, self.weights, training, final=self._final, notes=notes)
 
+    def finalize_s(self) -> float:
+        """Return about how long :meth:`finalize` takes without fine-tuning [s]; 0 before the first pass."""
+        judged = max(1, self._final_flips // 2)
+        passes = (FOLDS + 3) * judged + 2 * self._final_flips
+        return self._cost.seconds(self._line_pixels, passes) + OTHER_S * self._line_pixels
+
+    @property
+    def _line_pixels(self) -> int:
+        return len(self.data.lines) * self.data.rows_measured * self.data.shape[1]
+
+    @property
+    def _final_flips(self) -> int:
+        large = len(self.data.lines) * self.data.shape[0] * self.data.shape[1] > LARGE
+        return max(1, self.options.final_flips // 2) if large else self.options.final_flips
+
     @property
     def learned_enough(self) -> bool:
         """True when more fine-tuning on the present rows, or hardly more of them, was found to be of no use."""
         return self.data.rows_measured < 1.05 * self._exhausted_rows
+
+    @property
+    def recipe(self) -> tuple[Hashable, ...]:
+        """What the maps are made by: they change when it changes, or rows do."""
+        version = 0 if self._tuning is None else self._tuning.chosen_version
+        if self._evaluation is None:
+            return (version,)
+        selection = self._evaluation.selection
+        return version, selection.choices, selection.widths
 
     @property
     def learned(self) -> Denoiser | None:
@@ -234,11 +277,11 @@ class DenoiseSession:
         tuned = self._tuning is not None and (self._carried or self._tuning.steps > 0)
         return self._tuning.chosen if tuned and self._tuning is not None else None
 
-    def _evaluate(self) -> RunEvidence:
-        """Evaluate with what is known of the bands that did not change."""
+    def _evaluate(self, most: int | None = None) -> RunEvidence:
+        """Evaluate with what is known of the bands that did not change; ``most`` as in :meth:`BandFolds.score`."""
         self._update_calibration()
         networks = ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned")
-        self._evaluate_bands(networks, FOLDS)
+        self._evaluate_bands(networks, FOLDS, most)
         return self.evidence()
 
     def _evaluate_thoroughly(self, flips: int) -> RunEvidence:
@@ -257,14 +300,13 @@ class DenoiseSession:
         self._evaluated_rows = self.data.rows_measured
         return self.evidence()
 
-    def _evaluate_bands(self, networks: Sequence[str], n_folds: int) -> None:
+    def _evaluate_bands(self, networks: Sequence[str], n_folds: int, most: int | None = None) -> None:
         estimate, rows = self._networks().estimate, self.data.rows_measured
         tuned = 0 if self._tuning is None else self._tuning.chosen_version
-        folds = self._bands.score(self.data, self._noise, estimate, networks, n_folds=n_folds, tuned=tuned)
+        folds = self._bands.score(self.data, self._noise, estimate, networks, n_folds=n_folds, tuned=tuned, most=most)
+        names = networks_scored(folds, networks)
         self.evaluation_version += 1
-        self._evaluation = evaluate(
-            self.data, self._noise, estimate, networks, self.options.seed, folds=folds
-        )
+        self._evaluation = evaluate(self.data, self._noise, estimate, names, self.options.seed, folds=folds)
         self._evaluated_rows = rows
 
     def _evaluate_quickly(self) -> None:
@@ -291,7 +333,7 @@ class DenoiseSession:
         tuned = self._base if self._tuning is None else self._tuning.chosen
         noise = self._noise if self.data.kind == "areas" else None
         networks = {"pretrained": self._base, "fine_tuned": tuned}
-        return NetworkEstimator(networks, noise, self.device, self.options.tile, self._schedule)
+        return NetworkEstimator(networks, noise, self.device, self.options.tile, self._schedule, self._cost)
 
     def _composer(self) -> MapComposer:
         selection = None if self._evaluation is None else self._evaluation.selection

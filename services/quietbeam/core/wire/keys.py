@@ -13,6 +13,8 @@ QUARANTINE = "qb:quarantine"
 RUNS = "qb:runs"
 """Sorted set of run uids by start time."""
 
+REFINE = "qb:refine"
+"""Sorted set of runs whose final maps are to be refined, by the time of these maps."""
 WEIGHTS = "qb:weights"
 """String: name of the weights that runs start from; absent: the setting `denoise.weights`."""
 EPOCH = "qb:epoch"

@@ -62,6 +62,11 @@ METRICS: dict[str, Metric] = {
             kind="counter",
             help="Runs that the worker gave up; they are published raw. Growing: read denoise_reason of the run.",
         ),
+        Metric(
+            name="quietbeam_runs_to_refine",
+            kind="gauge",
+            help="Finished runs that wait until the worker is idle. Growing for days: add a worker or a GPU.",
+        ),
         Metric(name="quietbeam_tiled_updates_total", kind="counter", help="Map updates sent to Tiled."),
         Metric(
             name="quietbeam_tiled_publish_failures_total",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from quietbeam_models.network import Denoiser, native_bf16
 from quietbeam_models.weights import DEFAULT, DamagedWeightsError, Pretrained, load_weights
 
 from ..cooperative import CooperativeSchedule
+from ..costs import PassCost
 from ..data.area_noise import NoiseModel
 from ..data.sums import Sums
 from ..options import ignore_progress
@@ -214,6 +216,8 @@ class NetworkEstimator:
         Noise of fitted areas, which makes effective counts of them; None for photon counts.
     tile
         See :func:`predict`.
+    cost
+        Learns what a pass costs.
     """
 
     networks: Mapping[str, Denoiser]
@@ -221,12 +225,13 @@ class NetworkEstimator:
     device: torch.device
     tile: int
     schedule: CooperativeSchedule
+    cost: PassCost = field(default_factory=PassCost)
 
     def estimate(
         self, name: str, sums: Sums, flips: int = 1, on_progress: Callable[[float], object] = ignore_progress
     ) -> tuple[FloatArray, FloatArray | None]:
         """Return a network's rate of ``sums`` and its expected squared error, each (line, row, col)."""
-        noise = self.area_noise
+        noise, started = self.area_noise, time.monotonic()
         rate, variance = predict(
             self.networks[name],
             sums if noise is None else noise.to_counts(sums),
@@ -236,6 +241,7 @@ class NetworkEstimator:
             yield_callback=self.schedule.yield_callback,
             on_progress=on_progress,
         )
+        self.cost.record(rate.size * flips, time.monotonic() - started)
         if noise is not None:
             rate = noise.from_rate(rate).astype(np.float32)
             variance = None if variance is None else variance * noise.factor[:, None, None] ** 2

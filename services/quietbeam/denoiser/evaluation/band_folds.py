@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -16,12 +16,13 @@ from ..data.sums import Sums
 from .fold_errors import FoldErrors, NetworkEstimate, first_folds, folds_of, score_fold, score_folds, score_network
 from .risk import FOLDS, LINE_PIXELS, Fold, block_size
 
-BAND_ROWS = 64
+BAND_ROWS = 32
 """Rows of a band; a multiple of the blocks that the bootstrap draws."""
 HALO_ROWS = 16
 """Rows above and below a band from which its estimates are made, too."""
-GAIN_TOLERANCE = 0.02
-"""A band is computed anew when the gain of a detector has changed by more than this share."""
+GAIN_TOLERANCE = 0.1
+"""A band is computed anew when a gain of a detector has changed by more than this share. Where all detectors count, the
+sum does not depend on it at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class BandFolds:
         *,
         n_folds: int = FOLDS,
         tuned: int = 0,
+        most: int | None = None,
     ) -> list[FoldErrors]:
         """Return the errors of raw, smoothers and the named networks on ``n_folds`` folds of every band.
 
@@ -91,43 +93,60 @@ class BandFolds:
         ----------
         tuned
             Version of the fine-tuned weights: they are scored again when it has changed.
+        most
+            Most bands on which newer weights are scored in this call; the scores of older weights stand on the others.
+            They are hardly better: weights are replaced only by weights with a smaller error on held-out photons.
         """
         if len(data.lines) * data.shape[1] * BAND_ROWS > LINE_PIXELS // 2:
             return score_folds(data, noise, estimate, networks, self._seed, n_folds)
         starts = _scored_bands(data)
         self._bands = {start: band for start, band in self._bands.items() if start in starts}
-        scored: list[FoldErrors] = []
+        self._data, self._noise, self._estimate = data, noise, estimate
         for start in starts:
-            scored += self._score_band(start, data, noise, estimate, networks, n_folds, tuned)
-        return scored
+            self._score_band(start, networks, n_folds, tuned)
+        if "fine_tuned" in networks:
+            outdated = sorted((start for start in starts if self._bands[start].tuned != tuned), key=self._version)
+            for start in outdated[:most]:
+                self._score_weights(start, tuned)
+        return [fold for start in starts for fold in self._bands[start].folds[:n_folds]]
 
-    def _score_band(
-        self,
-        start: int,
-        data: RunCounts,
-        noise: NoiseModel,
-        estimate: NetworkEstimate,
-        networks: Sequence[str],
-        n_folds: int,
-        tuned: int,
-    ) -> list[FoldErrors]:
+    def _version(self, start: int) -> int:
+        return self._bands[start].tuned
+
+    def _score_band(self, start: int, networks: Sequence[str], n_folds: int, tuned: int) -> None:
+        """Score the folds of a band that are not scored yet."""
+        data = self._data
         rows, wide = _rows_of_band(data, start)
-        inside = slice(rows.start - wide[0], rows.stop - wide[0])
-        basis = _Basis.of(data, noise, rows)
+        basis = _Basis.of(data, self._noise, rows)
         band = self._bands.get(start)
         if band is None or not band.basis.holds_for(basis):
             band = self._bands[start] = _Band(basis)
-        folds = folds_of(data, (wide, (0, data.shape[1])), FOLDS, self._seed)
-        for index, fold in enumerate(islice(folds, n_folds)):
-            if index >= len(band.folds):
-                own = Fold(_cropped(fold.seen, inside), _cropped(fold.held, inside))
-                scored = FoldErrors(own, index, basis.block, data.kind)
-                band.folds.append(score_fold(scored, fold.seen, noise, estimate, networks, inside))
+        inside = slice(rows.start - wide[0], rows.stop - wide[0])
+        for index, fold in enumerate(islice(self._folds(wide), n_folds)):
+            if index < len(band.folds):
+                continue
+            own = Fold(_cropped(fold.seen, inside), _cropped(fold.held, inside))
+            scored = FoldErrors(own, index, basis.block, data.kind)
+            band.folds.append(score_fold(scored, fold.seen, self._noise, self._estimate, networks, inside))
+            if index == 0 and "fine_tuned" in networks:
                 band.tuned = tuned
-            elif index == 0 and "fine_tuned" in networks and band.tuned != tuned:
-                score_network(band.folds[0], fold.seen, estimate, "fine_tuned", inside)
-                band.tuned = tuned
-        return band.folds[:n_folds]
+
+    def _score_weights(self, start: int, tuned: int) -> None:
+        """Score the fine-tuned weights as they are now, on the fold that never trains."""
+        rows, wide = _rows_of_band(self._data, start)
+        band, inside = self._bands[start], slice(rows.start - wide[0], rows.stop - wide[0])
+        fold = next(iter(self._folds(wide)), None)
+        if fold is not None:
+            score_network(band.folds[0], fold.seen, self._estimate, "fine_tuned", inside)
+        band.tuned = tuned
+
+    def _folds(self, rows: tuple[int, int]) -> Iterator[Fold]:
+        return folds_of(self._data, (rows, (0, self._data.shape[1])), FOLDS, self._seed)
+
+
+def networks_scored(folds: Sequence[FoldErrors], networks: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the networks that are scored on every band."""
+    return tuple(name for name in networks if all(name in scored.errors for scored in first_folds(folds)))
 
 
 def joined(folds: Sequence[FoldErrors]) -> FoldErrors:
@@ -145,20 +164,21 @@ def joined(folds: Sequence[FoldErrors]) -> FoldErrors:
     def sums(parts: Sequence[Sums]) -> Sums:
         return Sums(stacked([part.counts for part in parts]), stacked([part.exposure for part in parts]))
 
+    names = set(first[0].rates).intersection(*(scored.rates for scored in first))
     counts = np.stack([scored.fold.seen.counts.sum((1, 2)) for scored in first])
-    share = counts / np.maximum(counts.sum(0), 1e-9)
+    weights = np.where(counts.sum(0) > 0, counts, 1.0)
     scales = {
-        name: np.asarray((share * np.stack([scored.scales[name] for scored in first])).sum(0), np.float32)
-        for name in first[0].scales
+        name: np.average([scored.scales[name] for scored in first], axis=0, weights=weights).astype(np.float32)
+        for name in names & first[0].scales.keys()
     }
-    for name, scale in scales.items():
-        scales[name] = np.where(counts.sum(0) > 0, scale, np.float32(1))
     return replace(
         first[0],
         fold=Fold(sums([scored.fold.seen for scored in first]), sums([scored.fold.held for scored in first])),
         errors={},
-        rates={name: stacked([scored.rates[name] for scored in first]) for name in first[0].rates},
-        variances={name: stacked([scored.variances[name] for scored in first]) for name in first[0].variances},
+        rates={name: stacked([scored.rates[name] for scored in first]) for name in names},
+        variances={
+            name: stacked([scored.variances[name] for scored in first]) for name in names & first[0].variances.keys()
+        },
         scales=scales,
     )
 

@@ -77,7 +77,6 @@ def evaluate(
     estimate: NetworkEstimate,
     networks: Sequence[str],
     seed: int,
-    n_folds: int = FOLDS,
     *,
     folds: Sequence[FoldErrors] | None = None,
     thorough: bool = False,
@@ -87,11 +86,11 @@ def evaluate(
 
     What trained on this run (``fine_tuned``) is scored only on the fold that never trains; its error on the other
     folds is the pretrained network's plus the difference between the two on the first, which has far less variance.
-    ``folds`` are scored already where they are given. ``thorough`` also tries non-local means and the combination, and measures false structure: for finished maps, which
-    may take longer.
+    ``folds`` are scored already where they are given. ``thorough`` also tries non-local means and the combination, and
+    measures false structure: for finished maps, which may take longer.
     """
     if folds is None:
-        folds = score_folds(data, noise, estimate, networks, seed, n_folds)
+        folds = score_folds(data, noise, estimate, networks, seed, FOLDS)
     if not folds:
         return _without_held_out_data(data, noise, seed)
     variants, guide = [0] * len(data.lines), ""

@@ -78,6 +78,10 @@ class ActionRequests:
             log.warning("weights_missing", weights=weights, installed=list(installed), run=uid)
         return installed.get(weights, ""), action.options.get("budget_s") if action is not None else None
 
+    def waits(self, uid: str) -> bool:
+        """Return True when somebody asked for the run to be denoised again and it is not done yet."""
+        return self._request_of(uid) is not None
+
     def settle(self, lease: Lease, failure: str) -> None:
         """Settle the request of a run that has its final maps.
 

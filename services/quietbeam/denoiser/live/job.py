@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 import numpy as np
 import structlog
@@ -26,6 +26,10 @@ from .run_state import RunStatePoller
 log = structlog.get_logger()
 
 _BAND_ROWS = 64
+_REWRITE_PAUSE = 4.0
+"""Pause after all maps were written anew, in units of the time that it took."""
+_HISTORY_S = 5.0
+"""Least time between two states of the maps in the history of a live run."""
 _AT_ONCE_S = 3.0
 """The final maps are refined before they are written where that takes less than this."""
 
@@ -51,6 +55,8 @@ class DenoiseJob:
         Fine-tuning at the end, instead of `settings.final_budget`.
     start
         Weights of the map before in a stack.
+    at_leisure
+        True when the final maps are to be refined before they are written, however long it takes.
 
     Attributes
     ----------
@@ -72,11 +78,13 @@ class DenoiseJob:
         weights: str = "",
         final_budget_s: float | None = None,
         start: Denoiser | None = None,
+        at_leisure: bool = False,
     ) -> None:
         self.buffer, self.info, self.lease = buffer, buffer.info, lease
         self.lease_lost = False
         self.finished = self.refinable = False
         self._settings, self._weights, self._start = settings, weights, start
+        self._at_leisure = at_leisure or not settings.refine
         self._announcer = RunAnnouncer(connection, lease)
         self._writer = MapWriter(buffer, lease.token, self._announcer.next_version)
         self._state = RunStatePoller(connection, self.info.uid)
@@ -88,7 +96,9 @@ class DenoiseJob:
         self._blocks_read = self._steps = 0
         self._evidence: RunEvidence | None = None
         self._evaluated: tuple[int, int] | None = None  # blocks read and steps at the last evaluation
-        self._next_evaluation = 0.0
+        self._next_evaluation = self._next_rewrite = self._next_history = 0.0
+        self._recipe: tuple[Hashable, ...] = ()  # by which all maps were last written
+        self._ended_at: float | None = None
         self._live_budget_s = settings.live_budget.total_seconds()
         self._final_budget_s = settings.final_budget.total_seconds() if final_budget_s is None else final_budget_s
         self.add_all_pending()
@@ -120,6 +130,11 @@ class DenoiseJob:
     def rows(self) -> int:
         """Number of rows in the maps that hold a measured pixel."""
         return int(self._measured.any(axis=1).sum())
+
+    @property
+    def priority(self) -> int:
+        """What :meth:`learn` would do, smallest first: finish, evaluate, fine-tune."""
+        return 0 if self._ended else 1 if self._evaluation_due else 2
 
     @property
     def has_work(self) -> bool:
@@ -220,23 +235,38 @@ class DenoiseJob:
         return max(time.monotonic() - started, 1e-3)
 
     def _evaluate(self, yield_callback: Callable[[], object]) -> None:
-        """Evaluate, and write all maps band by band."""
-        session = self._denoiser()
+        """Evaluate, and write all maps anew where they are made differently now."""
+        session, started = self._denoiser(), time.monotonic()
         evaluated = (self._blocks_read, self._steps)
         self._evidence = session.evaluate(yield_callback)
         self._evaluated = evaluated
+        # from the end of this one, so that evaluation never takes more than half of the time
+        took = time.monotonic() - started
+        self._next_evaluation = time.monotonic() + max(self._settings.evaluate_every.total_seconds(), took)
+        if session.recipe == self._recipe or time.monotonic() < self._next_rewrite:
+            newest = int(np.flatnonzero(self._measured.any(axis=1))[-1])
+            self._announce((newest, newest + 1))
+        elif not self._rewrite(session, yield_callback):
+            return
+        if time.monotonic() >= self._next_history:
+            self._next_history = time.monotonic() + _HISTORY_S
+            self._writer.record_history(self._evidence, self._measured)
+
+    def _rewrite(self, session: DenoiseSession, yield_callback: Callable[[], object]) -> bool:
+        """Write all maps, band by band; False when a row that was served meanwhile could not be denoised."""
+        started, recipe = time.monotonic(), session.recipe
         for first in range(0, self.info.shape[0], _BAND_ROWS):
             measured_rows = np.flatnonzero(self._measured[first : first + _BAND_ROWS].any(axis=1))
             if measured_rows.size:
                 self._written_meanwhile.clear()
                 update = session.infer((first, first + int(measured_rows[-1]) + 1), yield_callback)
-                if self._raw_only:  # a row that was served meanwhile could not be denoised
-                    return
+                if self._raw_only:
+                    return False
                 self._writer.write(update, skip_rows=self._written_meanwhile)
-        # from the end of this one, so that evaluation never takes more than its share on a slow machine
-        self._next_evaluation = time.monotonic() + self._settings.evaluate_every.total_seconds()
+        self._recipe = recipe
+        self._next_rewrite = time.monotonic() + _REWRITE_PAUSE * (time.monotonic() - started)
         self._announce((0, self.info.shape[0]))
-        self._writer.record_history(self._evidence, self._measured)
+        return True
 
     def _finish(self, interrupt: Callable[[], bool], yield_callback: Callable[[], object]) -> None:
         """Write the final maps: at once, unless the best there can be take only a moment."""
@@ -248,7 +278,7 @@ class DenoiseJob:
             self._close(None)
             return
         session, learns = self._denoiser(), self._settings.fine_tune and self._final_budget_s > 0
-        thoroughly = not self._settings.refine or session.finalize_s() + self._final_budget_s * learns < _AT_ONCE_S
+        thoroughly = self._at_leisure or session.finalize_s() + self._final_budget_s * learns < _AT_ONCE_S
         if thoroughly and learns:
             self._final_budget_s -= self._burst(self._final_budget_s, interrupt, yield_callback, last=True)
             return
@@ -256,12 +286,18 @@ class DenoiseJob:
         if thoroughly:
             update, evidence = session.finalize(0.0, yield_callback=yield_callback)
         else:
-            update, evidence = session.conclude(yield_callback)
+            update, evidence = session.conclude(self._time_left_s(), yield_callback)
         if self._blocks_read != blocks_read or self._raw_only:
             return  # a row came late: finish again with it
         self._writer.write(update)
         self.refinable = not thoroughly
         self._close(evidence)
+
+    def _time_left_s(self) -> float:
+        """Return how much is left of the time in which the final maps are due [s]."""
+        if self._ended_at is None:
+            self._ended_at = time.monotonic()
+        return self._ended_at + self._settings.final_within.total_seconds() - time.monotonic()
 
     def _close(self, evidence: RunEvidence | None) -> None:
         self._evidence = evidence

@@ -29,6 +29,7 @@ from ..estimators.device import pick_device
 from .action_requests import ActionRequests
 from .job import DenoiseJob
 from .leases import RunLeases
+from .refinement import Refinement
 from .row_wakeups import RowWakeUps
 from .stack_weights import StackWeights
 
@@ -82,6 +83,14 @@ class DenoiseStage:
         self._leases = RunLeases(connection, owner, settings.denoise.lease)
         self._wakeups = RowWakeUps(connection)
         self._requests = ActionRequests(connection, owner, settings.denoise.weights, settings.weights_dir)
+        self._refinement = Refinement(
+            settings,
+            connection,
+            self._leases,
+            serve_rows=self._serve_rows,
+            preempted=lambda: bool(self._jobs) or self._stop.is_set(),
+            weights=lambda uid: self._requests.options(uid)[0],
+        )
         self._renewed = renewed
         self._disk = Backoff()
         self._adopt_every_s = settings.denoise.lease.total_seconds() / 4
@@ -117,11 +126,13 @@ class DenoiseStage:
     def _process(self) -> bool:
         busy = any(job.has_work for job in self._jobs.values())
         worked = self._serve_rows(block_ms=0 if busy else 250)
-        for job in list(self._jobs.values()):
+        for job in sorted(self._jobs.values(), key=lambda job: job.priority):
             if not self._wakeups.waiting():
                 worked |= self._guard(job, partial(job.learn, self._interrupted, self._serve_rows))
             if job.finished and not job.lease_lost:
                 self._guard(job, partial(self._settle, job))
+        if not worked and not self._jobs:
+            worked = self._refine()
         if time.monotonic() >= self._next_trim:
             self._next_trim = time.monotonic() + _TRIM_EVERY_S
             for stream in (keys.ROWS, keys.MAPS, keys.EVENTS):
@@ -204,8 +215,25 @@ class DenoiseStage:
         weights, budget_s = self._requests.options(lease.uid)
         start = None if weights else self._stacks.before(buffer.info, self._jobs.values())
         return DenoiseJob(
-            buffer, self._redis, lease, self._settings.denoise, weights=weights, final_budget_s=budget_s, start=start
+            buffer,
+            self._redis,
+            lease,
+            self._settings.denoise,
+            weights=weights,
+            final_budget_s=budget_s,
+            start=start,
+            at_leisure=self._requests.waits(lease.uid),
         )
+
+    def _refine(self) -> bool:
+        """Improve the final maps of a run; nothing while the disk takes nothing."""
+        if self._disk.pauses(time.monotonic()):
+            return False
+        try:
+            return self._refinement.step()
+        except OSError as error:
+            self._wait_for_disk(error)
+            return False
 
     def _renew_leases(self) -> None:
         now = time.monotonic()
@@ -223,6 +251,8 @@ class DenoiseStage:
         """Say that the run has its final maps, and give it back."""
         self._requests.settle(job.lease, job.raw_only_reason)
         self._release(job)
+        if job.refinable:
+            self._refinement.add(job.info.uid)
         return True
 
     def _release(self, job: DenoiseJob) -> None:

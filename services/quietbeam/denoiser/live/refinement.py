@@ -1,0 +1,169 @@
+"""Refinement: the final maps of finished runs are improved while no run is live.
+
+Final maps are written seconds after the end of a run. Longer work waits until the worker is idle: more fine-tuning,
+averages over flips, non-local means, the combination. The run is read again from its buffer, so that any worker may
+refine it, also after a restart. A run that becomes live ends the refinement, which begins anew later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import structlog
+
+from quietbeam.buffer import RunBuffer
+from quietbeam.core.errors import InputError, NotMeasuredError
+from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.settings import DenoiseSettings, Settings
+from quietbeam.core.wire import keys, metrics, runs
+from quietbeam.core.wire.bus import Connection
+
+from ..options import SessionOptions
+from ..session import DenoiseSession
+from .leases import RunLeases
+from .map_writer import MapWriter, spans
+from .row_reader import read_rows
+from .run_announcer import RunAnnouncer
+
+log = structlog.get_logger()
+
+_READ_ROWS = 64
+_POLL_S = 1.0
+NOT_BETTER = "more fine-tuning and averaging were tried after the end; held-out counts do not say that they are better"
+
+
+class _PreemptedError(Exception):
+    """A run became live, the worker stops, or another worker has the run."""
+
+
+class Refinement:
+    """Refines one run at a time, the newest first.
+
+    Parameters
+    ----------
+    serve_rows
+        Serves rows that wait; called every 50 ms or so.
+    preempted
+        True when the worker has something else to do.
+    weights
+        Returns what :func:`~quietbeam_models.weights.load_weights` takes for a run.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: Connection,
+        leases: RunLeases,
+        *,
+        serve_rows: Callable[[], object],
+        preempted: Callable[[], bool],
+        weights: Callable[[str], str],
+    ) -> None:
+        self._settings, self._redis, self._leases = settings, connection, leases
+        self._serve_rows, self._preempted, self._weights = serve_rows, preempted, weights
+        self._next_poll = self._next_renewal = 0.0
+
+    def add(self, uid: str) -> None:
+        """Add a run that has its final maps."""
+        self._redis.zadd(keys.REFINE, {uid: time.time()})
+        self._next_poll = 0.0
+
+    def step(self) -> bool:
+        """Refine the newest run that waits, or begin to; False when none does."""
+        if time.monotonic() < self._next_poll or self._preempted():
+            return False
+        waiting: Any = self._redis.zrange(keys.REFINE, 0, 0, desc=True)
+        metrics.gauge(self._redis, "quietbeam_runs_to_refine", float(self._redis.zcard(keys.REFINE)))
+        self._next_poll = time.monotonic() + _POLL_S
+        if not waiting or not self._leases.acquire(uid := waiting[0].decode()):
+            return False
+        self._next_poll = 0.0
+        try:
+            self._refine(uid)
+        except _PreemptedError:
+            log.info("refinement_interrupted", run=uid)
+            return True
+        except (InputError, NotMeasuredError) as error:  # deleted meanwhile
+            log.info("refinement_dropped", run=uid, reason=str(error))
+        except MemoryError as error:
+            log.warning("refinement_failed", run=uid, reason=f"too little memory: {error}")
+        finally:
+            self._leases.release(uid)
+        self._redis.zrem(keys.REFINE, uid)
+        return True
+
+    def _refine(self, uid: str) -> None:
+        status = runs.read_status(self._redis, uid)
+        if status is None or status.denoise_state != "final" or status.evidence is None or status.evidence.refined:
+            return
+        buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
+        session, settings = self._session(buffer, self._weights(uid)), self._settings.denoise
+        if settings.fine_tune:
+            session.fine_tune(
+                settings.final_budget.total_seconds(),
+                anneal=True,
+                yield_callback=self._yield,
+                interrupt=self._interrupt,
+            )
+        self._yield()
+        update, evidence = session.finalize(0.0, yield_callback=self._yield)
+        self._yield()
+        writer, better = MapWriter(buffer), improvement(evidence, status.evidence)
+        if better > 0:
+            writer.write(update)
+        else:
+            evidence = replace(status.evidence, refined=True, notes=(*status.evidence.notes, NOT_BETTER))
+        rows = evidence.rows
+        version = writer.finish_version(rows, evidence, final=True)
+        RunAnnouncer(self._redis, uid).maps_written(
+            (0, buffer.info.shape[0]), version, rows_denoised=rows, evidence=evidence, raw_only="", final=True
+        )
+        writer.record_history(evidence, buffer.measured(), final=True)
+        log.info("run_refined", run=uid, log_improvement=round(better, 3), fine_tune_steps=evidence.fine_tune_steps)
+
+    def _session(self, buffer: RunBuffer, weights: str) -> DenoiseSession:
+        """Return a session with the counts of the run."""
+        info, settings = buffer.info, self._settings.denoise
+        session = DenoiseSession(
+            lines=info.lines,
+            detectors=info.detectors,
+            shape=info.shape,
+            kind=info.kind,
+            options=refining_options(settings, weights),
+        )
+        measured = np.flatnonzero(buffer.measured().any(axis=1)).tolist()
+        for start, stop in spans(measured):
+            for first in range(start, stop, _READ_ROWS):
+                rows = read_rows(buffer, first, min(first + _READ_ROWS, stop))
+                session.add_rows(first, rows.counts, rows.measured, i0=rows.i0, live_time_s=rows.live_time_s)
+                self._yield()
+        return session
+
+    def _interrupt(self) -> bool:
+        self._yield()
+        return False
+
+    def _yield(self) -> None:
+        """Serve rows that wait; end the refinement when there is something else to do."""
+        self._serve_rows()
+        if self._preempted():
+            raise _PreemptedError
+
+
+def refining_options(settings: DenoiseSettings, weights: str) -> SessionOptions:
+    """Return the options of a session that refines."""
+    return SessionOptions(device=settings.device, seed=settings.seed, weights=weights)
+
+
+def improvement(refined: RunEvidence, final: RunEvidence) -> float:
+    """Return the mean logarithm by which dwell gains grew from the final to the refined maps, over the lines."""
+    changes = []
+    for line in refined.lines:
+        before = final.line(line.line)
+        if before is not None:
+            changes.append(np.log((line.dwell_gain or 1.0) / (before.dwell_gain or 1.0)))
+    return float(np.mean(changes)) if changes else 0.0
