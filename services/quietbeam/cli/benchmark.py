@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     bench.command("quality")(benchmark_quality)
     bench.command("speed")(benchmark_speed)
     bench.command("live")(benchmark_live)
+    bench.command("pace")(benchmark_pace)
     bench.command("viewers")(benchmark_viewers)
     bench.command("positions")(benchmark_positions)
     app.add_typer(bench, name="benchmark")
@@ -130,6 +131,24 @@ def benchmark_live(
     output.mkdir(parents=True, exist_ok=True)
     (output / "live.md").write_text(text, encoding="utf-8")
     typer.echo(text)
+
+
+def benchmark_pace(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of pace.md and pace.json.")] = FOLDER,
+    quick: Annotated[bool, typer.Option("--quick", help="Two small series, two minutes; all of them: 25.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Measure whether the denoiser keeps up with fly scans: lag, evidence at the end, time until the final maps."""
+    import sys
+
+    from quietbeam.app.demo import forget_facility
+    from quietbeam.benchmarks.pace import QUICK, STANDARD, run_pace
+
+    forget_facility()
+    command = " ".join(["quietbeam", *sys.argv[1:]])
+    typer.echo(
+        run_pace(output, QUICK if quick else STANDARD, seed=seed, command=command, on_message=typer.echo).read_text()
+    )
 
 
 def benchmark_viewers(

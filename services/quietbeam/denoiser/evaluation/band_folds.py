@@ -59,6 +59,7 @@ class _Basis:
 class _Band:
     basis: _Basis
     folds: list[FoldErrors] = field(default_factory=list)
+    scored: int = 0  # folds that were asked for; of fitted areas there may be fewer
     tuned: int = -1
 
 
@@ -121,7 +122,9 @@ class BandFolds:
         band = self._bands.get(start)
         if band is None or not band.basis.holds_for(basis):
             band = self._bands[start] = _Band(basis)
-        inside = slice(rows.start - wide[0], rows.stop - wide[0])
+        if band.scored >= n_folds:
+            return
+        band.scored, inside = n_folds, slice(rows.start - wide[0], rows.stop - wide[0])
         for index, fold in enumerate(islice(self._folds(wide), n_folds)):
             if index < len(band.folds):
                 continue

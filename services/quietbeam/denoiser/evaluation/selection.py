@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from quietbeam.core.model.types import FloatArray
 
 from ..data.area_noise import NoiseModel
 from .combination import Weights
-from .gate import Choice, gain_interval
+from .gate import Choice, bootstrap_sums, gain_interval
 from .line_estimate import LineEstimate
 from .risk import Blocks
 
@@ -34,6 +34,7 @@ class Scores:
     errors: Mapping[str, Blocks]
     counting: Mapping[str, Blocks]
     seed: int
+    _sums: dict[str, Blocks] = field(default_factory=dict, compare=False)  # bootstrap draws by estimator
 
     def of_line(self, j: int) -> dict[str, Blocks]:
         """Return the errors of line ``j`` by estimator, (block,)."""
@@ -41,7 +42,14 @@ class Scores:
 
     def interval(self, j: int, name: str) -> tuple[float, float, float | None]:
         """Return dwell gain and 95 % interval of an estimator for line ``j``."""
-        return gain_interval(self.errors["raw"][j], self.errors[name][j], self.seed, float(self.counting[name][j]))
+        sums = self._draws("raw")[j], self._draws(name)[j]
+        counting = float(self.counting[name][j])
+        return gain_interval(self.errors["raw"][j], self.errors[name][j], self.seed, counting, sums)
+
+    def _draws(self, name: str) -> Blocks:
+        if name not in self._sums:
+            self._sums[name] = bootstrap_sums(self.errors[name], self.seed)
+        return self._sums[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
