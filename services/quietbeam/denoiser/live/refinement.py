@@ -16,13 +16,14 @@ import numpy as np
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core.errors import InputError, NotMeasuredError
+from quietbeam.core.errors import InputError, LeaseLostError, NotMeasuredError
 from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.settings import DenoiseSettings, Settings
 from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.core.wire.bus import Connection
+from quietbeam.core.wire.fence import Lease
 
-from ..options import SessionOptions
+from ..options import MapUpdate, SessionOptions
 from ..session import DenoiseSession
 from .leases import RunLeases
 from .map_writer import MapWriter, spans
@@ -66,6 +67,7 @@ class Refinement:
         self._settings, self._redis, self._leases = settings, connection, leases
         self._serve_rows, self._preempted, self._weights = serve_rows, preempted, weights
         self._next_poll = self._next_renewal = 0.0
+        self._lease: Lease | None = None
 
     def add(self, uid: str) -> None:
         """Add a run that has its final maps."""
@@ -76,51 +78,56 @@ class Refinement:
         """Refine the newest run that waits, or begin to; False when none does."""
         if time.monotonic() < self._next_poll or self._preempted():
             return False
-        waiting: Any = self._redis.zrange(keys.REFINE, 0, 0, desc=True)
-        metrics.gauge(self._redis, "quietbeam_runs_to_refine", float(self._redis.zcard(keys.REFINE)))
+        waiting: Any = self._redis.zrange(keys.REFINE, 0, -1, desc=True)
+        metrics.gauge(self._redis, "quietbeam_runs_to_refine", len(waiting))
         self._next_poll = time.monotonic() + _POLL_S
-        if not waiting or not self._leases.acquire(uid := waiting[0].decode()):
+        uid = next((uid for uid in map(bytes.decode, waiting) if not self._leases.taken(uid)), None)
+        if uid is None:
             return False
         self._next_poll = 0.0
         try:
-            self._refine(uid)
-        except _PreemptedError:
-            log.info("refinement_interrupted", run=uid)
-            return True
+            buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
         except (InputError, NotMeasuredError) as error:  # deleted meanwhile
             log.info("refinement_dropped", run=uid, reason=str(error))
-        except MemoryError as error:
-            log.warning("refinement_failed", run=uid, reason=f"too little memory: {error}")
+            self._redis.zrem(keys.REFINE, uid)
+            return True
+        self._lease = self._leases.acquire(buffer)
+        if self._lease is None:
+            return False
+        try:
+            self._refine(buffer, self._lease)
+            self._redis.zrem(keys.REFINE, uid)
+        except (_PreemptedError, LeaseLostError):
+            log.info("refinement_interrupted", run=uid)
+        except (InputError, NotMeasuredError, MemoryError) as error:
+            log.warning("refinement_failed", run=uid, reason=f"{type(error).__name__}: {error}")
+            self._redis.zrem(keys.REFINE, uid)
         finally:
-            self._leases.release(uid)
-        self._redis.zrem(keys.REFINE, uid)
+            self._leases.release(self._lease)
         return True
 
-    def _refine(self, uid: str) -> None:
+    def _refine(self, buffer: RunBuffer, lease: Lease) -> None:
+        uid = buffer.info.uid
         status = runs.read_status(self._redis, uid)
         if status is None or status.denoise_state != "final" or status.evidence is None or status.evidence.refined:
             return
-        buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
         session, settings = self._session(buffer, self._weights(uid)), self._settings.denoise
         if settings.fine_tune:
-            session.fine_tune(
-                settings.final_budget.total_seconds(),
-                anneal=True,
-                yield_callback=self._yield,
-                interrupt=self._interrupt,
-            )
+            budget_s = settings.final_budget.total_seconds()
+            session.fine_tune(budget_s, self._interrupt, anneal=True, yield_callback=self._yield)
         self._yield()
         update, evidence = session.finalize(0.0, yield_callback=self._yield)
         self._yield()
-        writer, better = MapWriter(buffer), improvement(evidence, status.evidence)
-        if better > 0:
-            writer.write(update)
-        else:
+        better = improvement(evidence, status.evidence)
+        if better <= 0:
+            update = _maps_of(buffer)
             evidence = replace(status.evidence, refined=True, notes=(*status.evidence.notes, NOT_BETTER))
-        rows = evidence.rows
-        version = writer.finish_version(rows, evidence, final=True)
-        RunAnnouncer(self._redis, uid).maps_written(
-            (0, buffer.info.shape[0]), version, rows_denoised=rows, evidence=evidence, raw_only="", final=True
+        announcer = RunAnnouncer(self._redis, lease)
+        writer = MapWriter(buffer, lease.token, announcer.next_version)
+        writer.write(update)
+        version = writer.finish_version(evidence.rows, evidence, final=True)
+        announcer.maps_written(
+            update.rows, version, rows_denoised=evidence.rows, evidence=evidence, raw_only="", final=True
         )
         writer.record_history(evidence, buffer.measured(), final=True)
         log.info("run_refined", run=uid, log_improvement=round(better, 3), fine_tune_steps=evidence.fine_tune_steps)
@@ -152,6 +159,17 @@ class Refinement:
         self._serve_rows()
         if self._preempted():
             raise _PreemptedError
+        now = time.monotonic()
+        if self._lease is not None and now >= self._next_renewal:
+            self._next_renewal = now + self._settings.denoise.lease.total_seconds() / 4
+            if not self._leases.renew(self._lease):
+                raise _PreemptedError
+
+
+def _maps_of(buffer: RunBuffer) -> MapUpdate:
+    """Return the maps as they are."""
+    raw, denoised, uncertainty, chi2 = (buffer.read_map(kind) for kind in ("raw", "denoised", "uncertainty", "chi2"))
+    return MapUpdate(rows=(0, buffer.info.shape[0]), raw=raw, denoised=denoised, uncertainty=uncertainty, chi2=chi2)
 
 
 def refining_options(settings: DenoiseSettings, weights: str) -> SessionOptions:
