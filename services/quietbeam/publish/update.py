@@ -73,7 +73,7 @@ class RunUpdater:
         version, _ = maps_identity(attributes)
         if active.final_version != version or not publication.reads_back():
             if again:
-                log.warning("final_maps_changed", run=active.parcel.uid, version=version)
+                log.info("final_maps_changed", run=active.parcel.uid, version=version)
             publication.write(0, active.buffer.info.shape[0])
             if not publication.reads_back():
                 raise TiledBusyError(f"{publication.path} reads back differently; it is written again")

@@ -13,7 +13,7 @@ import numpy as np
 
 from quietbeam.core.model.advice import advise
 from quietbeam.core.model.display import orientation_of
-from quietbeam.core.model.evidence import LineEvidence, interval
+from quietbeam.core.model.evidence import LineEvidence, RunEvidence, interval
 from quietbeam.core.model.types import FloatArray, PixelOrder, RunInfo
 from quietbeam.core.version import __version__
 from quietbeam.core.wire.runs import RunStatus
@@ -237,7 +237,14 @@ def _provenance(status: RunStatus, info: RunInfo) -> dict[str, str]:
         "quietbeam": __version__,
         "weights": f"{evidence.model}, sha256 {evidence.model_sha256}" if evidence else "none",
         "fine-tuning": f"{evidence.fine_tune_steps} steps, {evidence.fine_tune_s:.1f} s" if evidence else "none",
-        "rows judged": f"{evidence.rows}{', final' if evidence.final else ''}" if evidence else "none",
+        "rows judged": _rows_judged(evidence),
         "documents from": info.source,
         "profile": info.profile,
     }
+
+
+def _rows_judged(evidence: RunEvidence | None) -> str:
+    if evidence is None:
+        return "none"
+    state = ", refined" if evidence.refined else ", final" if evidence.final else ""
+    return f"{evidence.rows}{state}"

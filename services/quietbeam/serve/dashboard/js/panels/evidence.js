@@ -38,8 +38,9 @@ export class EvidencePanel {
     const body = evidence.lines.flatMap((line) => [mainRow(line, most), factsRow(line)]);
     const head = ["Line", "Dwell gain", "95 % interval", "Bias"];
     byId("evidence-table").replaceChildren(table(head, body, "Evidence by line"));
+    const state = evidence.refined ? "Refined" : evidence.final ? "Final" : "So far";
     byId("evidence-facts").textContent =
-      `${evidence.final ? "Final" : "So far"}: ${evidence.rows} rows, model ${evidence.model || "?"}, ` +
+      `${state}: ${evidence.rows} rows, model ${evidence.model || "?"}, ` +
       `${evidence.fine_tune_steps ?? 0} steps on this run. ` +
       "Bias: how far the total of the map lies from held-out counts.";
   }
