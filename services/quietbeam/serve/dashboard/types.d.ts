@@ -60,6 +60,7 @@ interface RunEvidence {
   fine_tune_steps?: number;
   loss?: number | null;
   final: boolean;
+  refined?: boolean;
   notes?: string[];
 }
 
