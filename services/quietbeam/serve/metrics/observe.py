@@ -42,6 +42,7 @@ class RequestMetrics:
             ("task",),
             registry=self.registry,
         )
+        self.task_failures.labels("event-reader")  # 0 is shown, too, so that rates have a beginning
         self.registry.register(Readings(catalog, hub, folder))
 
     def count_task_failure(self, task: str) -> None:
