@@ -100,7 +100,9 @@ def combine(
 
 def _readings(layout: Layout, role: str, part: NumericArray) -> Float64Array:
     scale = layout.motors.scale[role == "fast"]
-    return part.astype(np.float64, copy=False) if scale == 1.0 else part * scale
+    if scale == 1.0:
+        return part if part.dtype == np.float64 else part.astype(np.float64)
+    return part * scale
 
 
 def _exact(layout: Layout, role: str, part: NumericArray) -> tuple[NumericArray, BoolArray, dict[str, int]]:

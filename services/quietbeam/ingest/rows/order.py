@@ -58,6 +58,7 @@ class OrderCheck:
         self._low, self._high = np.full(shape[0], np.inf), np.full(shape[0], -np.inf)
         self._n_read, self._off = [0] * shape[0], [0] * shape[0]
         self._read_row, self._read = -1, np.full(shape[1], np.nan)
+        self._reach_of_fast: Float64Array | None = None
 
     def check(self, row: int, cols: Ints, slow: Float64Array, fast: Float64Array) -> BoolArray:
         """Return which frames of a row lie where the announced order puts them.
@@ -73,6 +74,8 @@ class OrderCheck:
         slow, fast
             (frame,) measured positions.
         """
+        if self._is_as_expected(row, cols, slow, fast):
+            return np.ones(len(cols), bool)
         good = np.isfinite(slow) & np.isfinite(fast)
         if not good.any():
             return np.ones(len(cols), bool)
@@ -88,6 +91,33 @@ class OrderCheck:
         self._off[row] += int(np.count_nonzero(off))
         self._decide(row)
         return ~off
+
+    def _is_as_expected(self, row: int, cols: Ints, slow: Float64Array, fast: Float64Array) -> bool:
+        """Return whether a row that comes whole is where it should be, and count it; False: look at it closely.
+
+        Most rows of most scans are; this takes a tenth of the time of the close look.
+        """
+        if len(cols) != len(self.fast) or row == 0 or self._n_read[row] or self.scatters or self._n_read[row - 1] == 0:
+            return False
+        if self._reach_of_fast is None:
+            if np.isnan(self.fast).any():
+                return False
+            self._reach_of_fast = self._reach(self.fast, np.arange(len(self.fast)), self._step[1])
+        low, high, level = float(slow.min()), float(slow.max()), float(np.median(slow))
+        if not np.isfinite(level):
+            return False
+        others = np.abs(self.slow - level)
+        others[row] = np.inf
+        nearest = float(np.fmin.reduce(others))
+        width = max(high - low, float(self._high[row - 1] - self._low[row - 1]))
+        if not (width < nearest / 2 and bool((np.abs(fast - self.fast[cols]) <= self._reach_of_fast[cols]).all())):
+            return False
+        self.slow[row], self._low[row], self._high[row] = level, low, high
+        self._read_row = row
+        self._read[cols] = fast
+        self.checked += len(cols)
+        self._n_read[row] += len(cols)
+        return True
 
     def _learn(self, row: int, cols: Ints, slow: Float64Array, fast: Float64Array) -> None:
         """Take the positions of a row and of columns that had none."""

@@ -78,6 +78,7 @@ class PositionedRows:
         self._buffer, self._geometry, self._motors, self._without_flux = buffer, geometry, motors, without_flux
         self._has_live_time, self._max = has_live_time, max_samples
         self._stride = 1
+        self._is_swapped = self._swapped
         self._step = motors.step_of(geometry.step, geometry.units)
         self._levels = LevelGrid(geometry.shape)
         self._rows: CheckedRows | GridAssembler
@@ -212,7 +213,7 @@ class PositionedRows:
         if self._motors.keys and not self._motors.keys[0]:
             rows = np.arange(index, index + len(frames.good)) // self._geometry.shape[1]
             return replace(frames, slow=self._announced_rows(rows))
-        return replace(frames, slow=frames.fast, fast=frames.slow) if self._swapped else frames
+        return replace(frames, slow=frames.fast, fast=frames.slow) if self._is_swapped else frames
 
     def _announced_rows(self, rows: npt.NDArray[np.intp]) -> Float64Array:
         if self._geometry.one_axis:
@@ -229,6 +230,7 @@ class PositionedRows:
     def _swap_axes(self) -> None:
         info = self._buffer.info
         self._buffer.update_info(replace(info, axes=info.axes[::-1]))
+        self._is_swapped = self._swapped
 
     def _with_swapped_axes(self) -> CheckedRows | None:
         """Return rows with the motors the other way round, if what is on disk agrees with that; some plans list the
