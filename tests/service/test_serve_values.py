@@ -151,7 +151,7 @@ def test_history_is_bounded_and_keeps_its_ends(run: SyntheticRun) -> None:
 
 
 def test_states_of_version_0_1_get_a_verdict(run: SyntheticRun) -> None:
-    file = run.buffer.path / "history" / "states.jsonl"
+    file = next(run.buffer.path.rglob("states.jsonl"))
     now = MapHistory(run.buffer).states()
     old = [orjson.loads(line) for line in file.read_bytes().splitlines()]
     for line in (line for state in old for line in state["lines"].values()):
