@@ -7,12 +7,9 @@
 from __future__ import annotations
 
 import atexit
-import itertools
 import os
 import threading
 import time
-import uuid
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,9 +19,10 @@ from typing import Any
 import redis
 import structlog
 
-from quietbeam.core.wire import bus, keys
 from quietbeam.core.wire.wire_form import pack_or_stringify, pack_what_can_be, readable
 
+from .document_queue import DocumentQueue
+from .redis_link import RedisLink
 from .spool import Record, Spool
 from .zmq_publisher import zmq_publisher
 
@@ -36,10 +34,6 @@ _BATCH_RECORDS = 256
 _BATCH_BYTES = 4 * 1024 * 1024
 _LINGER_S = 0.002
 _RETRY_S = 0.2
-_TIMEOUT_S = 2.0
-_SLOWEST_BYTES_S = 1_000_000
-"""A link that brings less is taken for an outage."""
-_SMALL_BYTES = 256 * 1024
 _RESERVE = 64 * 1024 * 1024
 _BULK = frozenset({"event", "event_page", "stream_datum", "datum", "datum_page", "bulk_events"})
 
@@ -70,10 +64,6 @@ class PublisherStats:
     connected: bool
 
 
-def _connect(url: str, timeout_s: float) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=1)
-
-
 class RedisPublisher:
     """Sends documents to the stream ``qb:docs``, in order, at least once.
 
@@ -101,16 +91,12 @@ class RedisPublisher:
         max_queue_bytes: int = 64 * 1024 * 1024,
         max_spool_bytes: int = 2 * 1024**3,
     ) -> None:
-        self._url = url
-        self._redis = _connect(url, _TIMEOUT_S)
-        self._patient, self._patience_s = self._redis, _TIMEOUT_S
-        self._queue: deque[Record] = deque()
+        self._link = RedisLink(url)
+        self._queue = DocumentQueue(max_queue_bytes)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._deadline = float("inf")
-        self._max_queue_bytes = max_queue_bytes
-        self._bytes = 0
         self._sent = self._unencodable = 0
         self._connected = True
         self._met = False
@@ -130,12 +116,7 @@ class RedisPublisher:
             if not complete:
                 self._unencodable += 1
             record = Record(readable(str(name)), readable(self._run_of(name, doc)), payload)
-            with self._lock:
-                is_full = self._bytes + len(payload) > self._max_queue_bytes
-                if not is_full:
-                    self._bytes += len(payload)
-                    self._queue.append(record)
-            if is_full:
+            if not self._queue.add(record):
                 self._drop(record)
             if not self._wake.is_set():
                 self._wake.set()
@@ -163,8 +144,6 @@ class RedisPublisher:
         self._thread.join(timeout_s + 5)
         return not self._queue and self._spooled_bytes == 0
 
-    # --- in the thread of the RunEngine -------------------------------------------------------------------------
-
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
         if name == "start":
             return str(doc.get("uid", ""))
@@ -182,8 +161,6 @@ class RedisPublisher:
         with self._lock:
             self._dropped[record.run] = self._dropped.get(record.run, 0) + 1
 
-    # --- in the sending thread ----------------------------------------------------------------------------------
-
     def _run(self) -> None:
         while True:
             try:
@@ -194,8 +171,7 @@ class RedisPublisher:
                 self._closing.wait(_RETRY_S)
         if self._spool:
             self._spool.close()
-        self._redis.close()
-        self._patient.close()
+        self._link.close()
 
     def _step(self) -> bool:
         """Send what is there; True when the thread may end."""
@@ -237,9 +213,7 @@ class RedisPublisher:
         if self._met or self._spool is None:
             return
         try:
-            self._redis.set(keys.SERVER, uuid.uuid4().hex, nx=True)
-            name: Any = self._redis.get(keys.SERVER) or b""
-            self._spool.meet(name.decode("ascii"))
+            self._spool.meet(self._link.server_name())
         except (redis.ResponseError, OSError, ValueError) as error:  # keys that we may not use: other URLs stay apart
             if isinstance(error, redis.RedisError) and not isinstance(error, redis.ResponseError):
                 raise
@@ -255,58 +229,32 @@ class RedisPublisher:
                 self._send(records)
                 self._spool.advance()
             self._spooled_bytes = self._spool.size
-            if self._bytes > self._max_queue_bytes // 2:
+            if self._queue.is_half_full:
                 self._to_spool()
 
     def _drain_queue(self) -> None:
         while self._queue and (self._spool is None or self._spool.empty):
-            records: list[Record] = []
-            size = 0
-            with self._lock:
-                for record in itertools.islice(self._queue, _BATCH_RECORDS):
-                    records.append(record)
-                    size += len(record.doc)
-                    if size > _BATCH_BYTES:
-                        break
+            records = self._queue.batch(_BATCH_RECORDS, _BATCH_BYTES)
             self._send(records)
-            self._remove_from_queue(len(records))
-            if self._bytes > self._max_queue_bytes // 2:
+            self._queue.remove(len(records))
+            if self._queue.is_half_full:
                 self._to_spool()
 
     def _send(self, records: list[Record]) -> None:
-        with self._client_for(sum(len(record.doc) for record in records)).pipeline(transaction=True) as pipe:
-            for record in records:
-                pipe.xadd(keys.DOCS, {"name": record.name, "run": record.run, "doc": record.doc})
-            pipe.execute()
+        self._link.send(records)
         self._sent += len(records)
-
-    def _client_for(self, size: int) -> redis.Redis:
-        """Return a client that waits long enough for `size` bytes on a slow link; an outage is noticed as late."""
-        needed_s = _TIMEOUT_S + size / _SLOWEST_BYTES_S
-        if size <= _SMALL_BYTES:
-            return self._redis
-        if needed_s > self._patience_s:
-            if self._patient is not self._redis:
-                self._patient.close()
-            self._patient, self._patience_s = _connect(self._url, needed_s), needed_s
-        return self._patient
-
-    def _remove_from_queue(self, n: int) -> None:
-        with self._lock:
-            for _ in range(n):
-                self._bytes -= len(self._queue.popleft().doc)
 
     def _to_spool(self) -> None:
         if self._spool is None:
             return
         for _ in range(len(self._queue)):
-            record = self._queue[0]
+            record = self._queue.first()
             try:
                 appended = self._spool.append(record, reserve=0 if record.name in _BULK else _RESERVE)
             except OSError as error:
                 _log_quietly("spool_not_written", error)
                 break  # stays in memory, which is bounded
-            self._remove_from_queue(1)
+            self._queue.remove(1)
             if not appended:
                 self._drop(record)
         self._spooled_bytes = self._spool.size
@@ -323,7 +271,7 @@ class RedisPublisher:
                 reason = (
                     f"{n} documents of run {run or 'unknown'} were lost at the publisher: memory and spool were full"
                 )
-                bus.emit(self._redis, "warning", run, name="publisher", reason=reason)
+                self._link.warn(run, reason)
         except redis.RedisError:
             with self._lock:
                 for run, n in dropped.items():

@@ -10,7 +10,6 @@ from typing import Any
 
 from quietbeam.core.errors import ProfileError
 from quietbeam.core.model.evidence import CountKind
-from quietbeam.core.model.types import NumericArray
 
 from ..documents.model import Descriptor
 from .data_keys import (
@@ -23,39 +22,12 @@ from .data_keys import (
 )
 from .encoders import positions_of
 from .geometry import Geometry
+from .live_time import LiveTimeUnit
 from .motors import Motors, motors_of
 from .resolve import ResolvedProfile
 from .schema import BeamlineProfile
 from .sections import Dataset, IndexSection, LiveTimeSection
 from .spectra_layout import Spectra, beam_energy_kev, excited_lines, spectra_of
-
-
-@dataclass(frozen=True, slots=True)
-class LiveTimeUnit:
-    """How the values of a live time key become seconds.
-
-    Attributes
-    ----------
-    factor_s
-        Seconds per unit of the value.
-    dead_percent
-        True when the value is a dead time in percent, of `factor_s`.
-    """
-
-    factor_s: float = 1.0
-    dead_percent: bool = False
-
-    @classmethod
-    def of(cls, section: LiveTimeSection, dwell_s: float | None) -> LiveTimeUnit:
-        """Return the unit for a dwell in seconds (None: fractions are of 1 s)."""
-        dwell = dwell_s or 1.0
-        if section.reading == "dead_percent":
-            return cls(dwell, dead_percent=True)
-        return cls(section.scale if section.reading == "time" else section.scale * dwell)
-
-    def seconds(self, values: NumericArray) -> NumericArray:
-        """Return live times in seconds."""
-        return (1 - values / 100.0) * self.factor_s if self.dead_percent else values * self.factor_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +79,7 @@ class Layout:
     i0_key: str = ""
     live_time_keys: tuple[str, ...] = ()
     input_rate_keys: tuple[str, ...] = ()
-    live_time_unit: LiveTimeUnit = LiveTimeUnit()
+    live_time_unit: LiveTimeUnit = field(default_factory=LiveTimeUnit)
     position_keys: tuple[str, str] | tuple[()] = ()
     position_scale: tuple[float, float] = (1.0, 1.0)
     motors: Motors = field(default_factory=Motors)
