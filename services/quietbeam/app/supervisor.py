@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -72,7 +73,7 @@ class Supervisor:
         self._stop, self._kill = StopRequest(), StopRequest()
         self._thread: threading.Thread | None = None
         self._lock: FileLock | None = None
-        self._stop_requested_at: float | None = None
+        self._stop_requested_at, self._stop_requests = -_SAME_REQUEST_S, 0
         self.failure: str | None = None
         """Why the whole had to stop, or which processes end again and again; None while all is well."""
 
@@ -170,16 +171,19 @@ class Supervisor:
         return not self._any_running()
 
     def request_stop(self) -> None:
-        """Begin the orderly stop (safe in a signal handler); a later second request kills.
+        """Begin the orderly stop (safe in a signal handler); a later second request kills the children, a third all.
 
         Requests within a second count as one: some parents signal a process and its group.
         """
         now = time.monotonic()
-        if self._stop_requested_at is None:
-            self._stop_requested_at = now
-        elif now > self._stop_requested_at + _SAME_REQUEST_S:
-            self._kill.set()
+        if now <= self._stop_requested_at + _SAME_REQUEST_S:
+            return
+        self._stop_requested_at, self._stop_requests = now, self._stop_requests + 1
         self._stop.set()
+        if self._stop_requests == 2:
+            self._kill.set()
+        elif self._stop_requests > 2:
+            os._exit(1)  # nothing outlives this process
 
     def stop(self) -> None:
         """Stop everything in order and wait for it."""

@@ -42,6 +42,7 @@ def worker(
     configure_logging("worker", level=settings.log_level)
     keep_from_others()
     stop = stop_on_signals()
+    stop.at_once = True  # importing torch takes seconds
     os.nice(nice)
     import torch
 
@@ -49,6 +50,7 @@ def worker(
     from quietbeam.denoiser.live.worker_name import WorkerName
 
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
+    stop.at_once = False
     connection = connect(settings.redis_url)
     claimed = WorkerName(connection, settings.data_dir, settings.denoise.lease)
 

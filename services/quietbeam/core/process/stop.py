@@ -16,11 +16,17 @@ _POLL_S = 0.05
 _SAME_REQUEST_S = 1.0
 
 
+class StoppedError(Exception):
+    """Ends a computation whose result nobody needs any more, because the process stops."""
+
+
 class StopRequest:
     """A flag that is set once. Any thread, and any signal handler, may set, read and await it."""
 
     def __init__(self) -> None:
         self._set = False
+        self.at_once = False
+        """While True, a signal ends the process at once, with exit code 0: nothing is in hand."""
         self.signal: signal.Signals | None = None
         """The signal that asked for the stop; None when there was none."""
 
@@ -31,6 +37,11 @@ class StopRequest:
     def is_set(self) -> bool:
         """Return True once the stop was asked for."""
         return self._set
+
+    def check(self) -> None:
+        """Raise :class:`StoppedError` once the stop was asked for."""
+        if self._set:
+            raise StoppedError
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until the stop is asked for, at most `timeout_s` seconds; True when it was asked for."""
@@ -46,6 +57,8 @@ def stop_on_signals() -> StopRequest:
 
     def first(number: int) -> None:
         # No log and no print here: both take locks that the interrupted code may hold.
+        if stop.at_once:
+            os._exit(0)
         stop.signal = signal.Signals(number)
         stop.set()
 

@@ -16,7 +16,7 @@ from quietbeam.core.wire.bus import Connection
 from quietbeam.core.wire.fence import Lease
 from quietbeam_models.network import Denoiser
 
-from ..options import SessionOptions
+from ..options import SessionOptions, never
 from ..session import DenoiseSession
 from .map_writer import MapWriter, spans
 from .row_reader import age_of_row_s, read_rows
@@ -141,10 +141,11 @@ class DenoiseJob:
         """True when :meth:`process_rows` or :meth:`learn` would do something now."""
         return bool(self._pending) or self._ended or self._evaluation_due or self._may_fine_tune
 
-    def process_rows(self) -> bool:
+    def process_rows(self, check: Callable[[], object] = never) -> bool:
         """Add the pending rows and write their maps; False when there are none.
 
-        Bounded by one inference of a strip, or of the map for many rows.
+        Bounded by one inference of a strip, or of the map for many rows. `check()` is called many times in that of a
+        map, and may raise to end it.
         """
         self._state.poll()
         if not self._pending:
@@ -153,14 +154,15 @@ class DenoiseJob:
         for start, stop in spans(pending):
             self._add_rows(start, stop)
         if self._raw_only:
-            for start, stop in spans(pending):
-                self._writer.write_raw(start, stop)
+            for row in pending:
+                check()
+                self._writer.write_raw(row, row + 1)
             self._announce((pending[0], pending[-1] + 1))
             return True
         session = self._denoiser()
         version = session.evaluation_version
         many = len(pending) > self.info.shape[0] // 2
-        update = session.infer(None if many else (pending[0], pending[-1] + 1))
+        update = session.infer(None, check) if many else session.infer((pending[0], pending[-1] + 1))
         if session.evaluation_version != version:
             # the rows required a new evaluation; all maps follow with the next one
             self._evidence, self._evaluated = session.evidence(), None

@@ -19,7 +19,7 @@ from quietbeam.core.errors import InputError, LeaseLostError, NotMeasuredError
 from quietbeam.core.process.backoff import Backoff
 from quietbeam.core.process.outage import disk_outage, redis_outage
 from quietbeam.core.process.stage import heartbeat
-from quietbeam.core.process.stop import StopRequest
+from quietbeam.core.process.stop import StoppedError, StopRequest
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection, trim_older
@@ -53,7 +53,7 @@ class DenoiseStage:
     owner
         Name in leases; a restarted worker keeps its name and so gets its runs back at once.
     stop
-        Set when the process should end; ends a learning burst early.
+        Set when the process should end; ends every computation within a fraction of a second.
     renewed
         Called whenever the leases are renewed.
 
@@ -128,7 +128,7 @@ class DenoiseStage:
         worked = self._serve_rows(block_ms=0 if busy else 250)
         for job in sorted(self._jobs.values(), key=lambda job: job.priority):
             if not self._wakeups.waiting():
-                worked |= self._guard(job, partial(job.learn, self._interrupted, self._serve_rows))
+                worked |= self._guard(job, partial(job.learn, self._interrupted, partial(self._serve_during, job)))
             if job.finished and not job.lease_lost:
                 self._guard(job, partial(self._settle, job))
         if not worked and not self._jobs:
@@ -152,8 +152,16 @@ class DenoiseStage:
                 job.add_pending(numbers)
         worked = False
         for job in list(self._jobs.values()):
-            worked |= self._guard(job, job.process_rows)
+            worked |= self._guard(job, partial(job.process_rows, self._stop.check))
         return worked
+
+    def _serve_during(self, job: DenoiseJob) -> None:
+        """Process the rows that wait while a job computes; end its computation when it is of no use any more."""
+        self._stop.check()
+        self._serve_rows()
+        self._stop.check()
+        if job.lease_lost:
+            raise LeaseLostError
 
     def _adopt_orphans(self) -> None:
         """Start jobs for runs that have unfinished maps and no worker, also for those whose worker went silent."""
@@ -270,7 +278,7 @@ class DenoiseStage:
 
     def _guard(self, job: DenoiseJob, work: Callable[[], bool]) -> bool:
         """Do `work`; an error of the denoiser costs the run its denoised map, never its raw map or other runs."""
-        if job.lease_lost or self._disk.pauses(time.monotonic()):
+        if job.lease_lost or self._stop.is_set() or self._disk.pauses(time.monotonic()):
             return False
         version = job.version
         try:
@@ -278,6 +286,8 @@ class DenoiseStage:
             if job.version != version and self._disk.succeeded():
                 log.info("disk_writable_again")
             return worked
+        except StoppedError:  # the next worker computes it
+            return False
         except LeaseLostError:
             self._lose(job)
             return True
