@@ -312,6 +312,28 @@ def test_second_stop_request_kills(run_programs: Callable[..., Supervisor], tmp_
     up.stop()
 
 
+def test_a_stage_that_does_not_stop_in_its_grace_is_killed_and_a_third_request_ends_everything(
+    run_programs: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = (
+        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\nwhile True: signal.pause()"
+    )
+    said: list[str] = []
+    up = run_programs(program("worker", deaf, patience_s=0.3), report=said.append)
+    up.start()
+    up.wait_ready(20)
+    wait_until(lambda: (up.settings.data_dir / "logs" / "worker.log").read_text().startswith("1"))
+    up.stop()
+    assert "worker is killed: it did not stop in 0.3 s" in said
+
+    ended: list[int] = []
+    monkeypatch.setattr(supervisor.os, "_exit", ended.append)
+    monkeypatch.setattr(supervisor, "_SAME_REQUEST_S", -1.0)
+    for expected in ([], [], [1]):
+        up.request_stop()
+        assert ended == expected
+
+
 def test_warnings_of_children_are_repeated_and_their_logs_rotated(
     run_programs: Callable[..., Supervisor], alone: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

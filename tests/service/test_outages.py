@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import redis as redis_py
 from ingest_kit import Scan
-from worker_kit import SHAPE, Beamline, quick
+from worker_kit import SHAPE, Beamline, quick, turn
 
 from conftest import ValkeyProcess, wait_until
 from quietbeam.buffer import RunBuffer
@@ -173,6 +173,26 @@ def test_a_full_disk_costs_the_worker_nothing_but_time(
         wait_until(lambda: beamline.status().denoise_state == "final", 60, "the final maps")
         assert beamline.status().denoise_reason == "", "the run is not given up"
         wait_until(lambda: beat("state") == "ready", 10, "the end of the trouble")
+
+
+def test_a_folder_that_cannot_be_written_costs_other_runs_nothing(
+    settings: Settings, redis: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked, other = Beamline(settings, redis, "locked"), Beamline(settings, redis, "other")
+    real = MapFolders.to_write
+
+    def to_write(folders: MapFolders) -> Path:
+        if folders._run.name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folders._run))
+        return real(folders)
+
+    monkeypatch.setattr(MapFolders, "to_write", to_write)
+    stage = DenoiseStage(quick(settings), redis, owner="here")
+    for beamline in (locked, other):
+        beamline.commit(*range(SHAPE[0]))
+        beamline.stop()
+    turn(stage, lambda: other.status().denoise_state == "final")
+    assert locked.status().denoise_state == "waiting" and "permission denied" in stage.trouble()
 
 
 def test_programming_errors_are_no_outage() -> None:

@@ -13,6 +13,7 @@ from worker_kit import DETECTORS, LINES, SHAPE, Beamline, quick, specimen, turn
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RowBlock, RunState
+from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import fence, keys, metrics, runs
 from quietbeam.denoiser.estimators.networks import pretrained
@@ -272,3 +273,33 @@ def test_weights_of_a_stack_are_a_start_and_no_more() -> None:
     evidence = session.evaluate()
     assert CARRIED in evidence.notes and all(line.estimator != "fine_tuned" for line in evidence.lines)
     assert session.learned is not None
+
+
+@pytest.mark.parametrize("computes", ["rows", "evaluation"])
+def test_a_stop_ends_what_is_computed_and_gives_the_lease_back(
+    settings: Settings, redis, monkeypatch: pytest.MonkeyPatch, computes: str
+) -> None:
+    monkeypatch.setattr("quietbeam.denoiser.cooperative.INTERVAL_S", 0.0)
+    beamline, stop = Beamline(settings, redis), StopRequest()
+    stage = DenoiseStage(settings, redis, owner="here", stop=stop)
+    beamline.commit(*range(SHAPE[0]))
+    if computes == "evaluation":
+        turn(stage, lambda: beamline.status().maps_version == 1 or stage.step())
+    inside = []
+    real = StopRequest.check
+
+    def check(request: StopRequest) -> None:
+        inside.append(1)
+        if len(inside) == 3:  # between two convolutions
+            stop.set()
+        real(request)
+
+    monkeypatch.setattr(StopRequest, "check", check)
+    before = beamline.buffer.map_attributes()
+    turn(stage, stop.is_set)
+    assert len(inside) == 3 and beamline.buffer.map_attributes() == before, "nothing was written any more"
+    stage.close()
+    assert redis.get(keys.lease("run-1")) is None
+    after = DenoiseStage(settings, redis, owner="another")
+    beamline.stop()
+    turn(after, lambda: beamline.status().denoise_state == "final")

@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from quietbeam.core.process.stop import StopRequest
+from quietbeam.core.process.stop import StoppedError, StopRequest
 
 _STOPS = """
 import os, random, signal, threading, time
@@ -44,6 +44,23 @@ def test_a_wait_without_a_stop_takes_its_time() -> None:
     started = time.monotonic()
     assert not StopRequest().wait(0.12)
     assert 0.12 <= time.monotonic() - started < 5
+
+
+def test_a_signal_ends_a_process_at_once_while_nothing_is_in_hand() -> None:
+    code = (
+        "import os, signal\nfrom quietbeam.core.process.stop import stop_on_signals\nstop = stop_on_signals()\n"
+        "stop.at_once = True\nos.kill(os.getpid(), signal.SIGTERM)\nprint('still here')"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (out.returncode, out.stdout) == (0, "")
+
+
+def test_a_check_raises_once_the_stop_was_asked_for() -> None:
+    stop = StopRequest()
+    stop.check()
+    stop.set()
+    with pytest.raises(StoppedError):
+        stop.check()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -12,7 +12,8 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from quietbeam.core.errors import ServiceError
-from quietbeam.core.process.stop import on_first_signal
+from quietbeam.core.process.outage import build_when_possible
+from quietbeam.core.process.stop import on_first_signal, stop_on_signals
 from quietbeam.core.settings import ServeSettings, Settings
 
 from .access import check_bind
@@ -123,7 +124,11 @@ def allow_many_files() -> None:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     allow_many_files()
-    server = make_server(settings)
+    stop = stop_on_signals()
+    stop.at_once = True  # until the server has its own handlers
+    server = build_when_possible(lambda: make_server(settings), "serve", stop, settings.data_dir)
+    if server is None:
+        return
     listener = bind(settings.serve)
     host, port = listener.getsockname()[:2]
     log.info("serving", url=f"http://{host}:{port}{settings.serve.root_path}/")

@@ -294,6 +294,8 @@ class DenoiseStage:
         except OSError as error:
             self._wait_for_disk(error)
             job.add_all_pending()
+            if self._jobs.get(job.info.uid) is job:  # others first, should this run's folder be the only trouble
+                self._jobs[job.info.uid] = self._jobs.pop(job.info.uid)
             return False
         except Exception as error:
             if redis_outage(error):
