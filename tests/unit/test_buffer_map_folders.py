@@ -36,7 +36,7 @@ def test_a_run_without_maps_reads_as_zeros(runs: Path) -> None:
     assert buffer.read_map("denoised").shape == (2, 130, 5) and not buffer.read_map("denoised", 1, rows=slice(3)).any()
     assert MapHistory(buffer).states() == []
     shutil.rmtree(buffer.path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(NotMeasuredError, match="deleted"):
         buffer.map_attributes()
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
+from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.model.types import FloatArray, RunInfo
 
 _FOLDER = re.compile(r"^(\d{1,18})(\.new)?$")
@@ -56,7 +57,7 @@ class MapFolders:
 
         Raises
         ------
-        FileNotFoundError
+        NotMeasuredError
             The run was deleted.
         """
         shown = [token for token, hidden in self._tokens() if not hidden]
@@ -64,7 +65,8 @@ class MapFolders:
             return max(shown)
         if (self._run / "denoised" / "zarr.json").is_file():
             return _OLDEST
-        (self._run / "zarr.json").stat()
+        if not (self._run / "zarr.json").is_file():
+            raise NotMeasuredError(f"run {self._info.uid} was deleted")
         return None
 
     def largest(self) -> int:

@@ -297,9 +297,7 @@ class RunBuffer:
         Raises
         ------
         NotMeasuredError
-            Unknown kind.
-        FileNotFoundError
-            The run was deleted.
+            Unknown kind, or the run was deleted.
         """
         if kind not in MAP_KINDS:
             raise NotMeasuredError(f"no map kind {kind!r}; there are {', '.join(MAP_KINDS)}")

@@ -145,7 +145,7 @@ class RunTracker:
             return
         try:
             attributes = active.buffer.map_attributes()
-        except (FileNotFoundError, KeyError):
+        except (NotMeasuredError, FileNotFoundError):
             self.drop(uid, "its buffer was deleted")
             return
         version, _ = maps_identity(attributes)
