@@ -15,11 +15,14 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +59,9 @@ PRELOADED = (
 )
 SPAWNED = ("worker",)
 """Commands that start afresh: torch does not compute in a fork of a process that has imported it."""
-START_S = 60.0
+BESIDE = {"worker": ("ingest",)}
+"""What runs meanwhile, so that the command has something to do."""
+START_S = 180.0
 _BOTH = (signal.SIGINT, signal.SIGTERM)
 EARLY = 0.2
 """Share of the signals that come at any moment after the start, before the command is ready too."""
@@ -167,6 +172,23 @@ def _send_scans(urls: list[str]) -> None:
             time.sleep(0.02)
 
 
+@contextmanager
+def beside(command: str, slots: list[Path]) -> Iterator[None]:
+    """Run in every slot what the command needs."""
+    running = []
+    for slot in slots:
+        for other in BESIDE.get(command, ()):
+            arguments = [sys.executable, "-m", "quietbeam", other, "-c", str(slot / "qb.yaml")]
+            with (slot / f"{other}.log").open("wb") as log:
+                running.append(subprocess.Popen(arguments, stdout=log, stderr=log))
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
 def measure(command: str, stops: int, slots: list[Path], draw: random.Random, options: argparse.Namespace) -> Outcome:
     """Start and stop a command `stops` times, one process a slot at a time."""
     outcome, running, begun = Outcome(), {}, 0
@@ -220,7 +242,8 @@ def stop_all(options: argparse.Namespace) -> int:
     try:
         print("| command | stops | hung | median s | p95 s | worst s | exits |\n|---|---|---|---|---|---|---|")
         for command in options.commands or COMMANDS:
-            outcome = measure(command, options.stops, slots, draw, options)
+            with beside(command, slots):
+                outcome = measure(command, options.stops, slots, draw, options)
             print(outcome.row(command), flush=True)
             hung += outcome.hung
     finally:

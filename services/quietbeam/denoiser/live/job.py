@@ -152,7 +152,7 @@ class DenoiseJob:
             return False
         pending, self._pending = sorted(self._pending), set()
         for start, stop in spans(pending):
-            self._add_rows(start, stop)
+            self._add_rows(start, stop, check)
         if self._raw_only:
             for row in pending:
                 check()
@@ -320,9 +320,9 @@ class DenoiseJob:
             )
         return self._session
 
-    def _add_rows(self, start: int, stop: int) -> None:
+    def _add_rows(self, start: int, stop: int, check: Callable[[], object]) -> None:
         """Read rows ``[start, stop)`` from the buffer and add them to the session."""
-        rows = read_rows(self.buffer, start, stop)
+        rows = read_rows(self.buffer, start, stop, check)
         self._measured[start:stop] = rows.measured
         self._blocks_read += 1
         if not self._raw_only:

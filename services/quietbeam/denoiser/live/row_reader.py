@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +34,12 @@ class RowsOfCounts:
     live_time_s: FloatArray | None
 
 
-def read_rows(buffer: RunBuffer, start: int, stop: int) -> RowsOfCounts:
-    """Return rows ``[start, stop)``."""
-    blocks = [buffer.read_row(row) for row in range(start, stop)]
+def read_rows(buffer: RunBuffer, start: int, stop: int, check: Callable[[], object]) -> RowsOfCounts:
+    """Return rows ``[start, stop)``; `check()` is called before each, and may raise to end it."""
+    blocks = []
+    for row in range(start, stop):
+        check()
+        blocks.append(buffer.read_row(row))
     i0 = [block.i0 for block in blocks if block.i0 is not None]
     live_time_s = [block.live_time_s for block in blocks if block.live_time_s is not None]
     return RowsOfCounts(

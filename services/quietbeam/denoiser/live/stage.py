@@ -37,6 +37,7 @@ log = structlog.get_logger()
 
 _TRIM_EVERY_S = 60.0
 _POLL_EVERY_S = 0.05
+_ADOPTED_AT_ONCE = 8
 _LOOK_AT = 200
 """Newest runs among which those without a worker are looked for."""
 
@@ -171,10 +172,16 @@ class DenoiseStage:
                 pipe.hmget(keys.run(uid), "state", "denoise_state")
                 pipe.exists(keys.lease(uid))
             replies = pipe.execute()
-        for uid, (state, denoise_state), leased in zip(uids, replies[::2], replies[1::2], strict=True):
-            unfinished = state not in (None, b"unusable") and denoise_state not in (b"final", b"failed")
-            if unfinished and not leased and uid not in self._jobs:
-                self._start_job(uid)
+        found = [
+            uid
+            for uid, (state, denoise_state), leased in zip(uids, replies[::2], replies[1::2], strict=True)
+            if state not in (None, b"unusable") and denoise_state not in (b"final", b"failed") and not leased
+        ]
+        adopted = 0
+        for uid in found:
+            if self._stop.is_set() or adopted == _ADOPTED_AT_ONCE:  # the next look, or another worker, takes more
+                break
+            adopted += uid not in self._jobs and self._start_job(uid) is not None
 
     def _interrupted(self) -> bool:
         """Return True when learning must stop; keeps the leases alive in a long burst.
