@@ -205,8 +205,9 @@ def test_a_full_redis_is_waited_out(settings: Settings, valkey_process, monkeypa
     beamline.stop()
     redis.config_set("maxmemory", "1")
     for _ in range(3):
-        with pytest.raises(OutOfMemoryError):  # run_stage waits
+        with pytest.raises(OutOfMemoryError):  # run_stage waits, and tries again like this
             stage.step()
+        stage.recover()
     stage.close()
     stage = DenoiseStage(settings, redis, owner="here")
     with pytest.raises(OutOfMemoryError):
