@@ -11,6 +11,8 @@ import numpy as np
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.model.types import BoolArray, FloatArray, NumericArray
 
+from ..options import never
+
 
 @dataclass(frozen=True, slots=True)
 class RowsOfCounts:
@@ -34,7 +36,7 @@ class RowsOfCounts:
     live_time_s: FloatArray | None
 
 
-def read_rows(buffer: RunBuffer, start: int, stop: int, check: Callable[[], object]) -> RowsOfCounts:
+def read_rows(buffer: RunBuffer, start: int, stop: int, check: Callable[[], object] = never) -> RowsOfCounts:
     """Return rows ``[start, stop)``; `check()` is called before each, and may raise to end it."""
     blocks = []
     for row in range(start, stop):
