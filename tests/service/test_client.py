@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,23 @@ def test_a_stream_brings_labelled_maps_until_the_run_is_final(
     assert list(client.run().stream()) == [], "nor after the denoiser gave up"
     with pytest.raises(NotMeasuredError, match="there are raw"):
         next(client.run().stream("spectra"))
+
+
+def test_waiting_for_final_and_for_refined_maps(client: Client, run: SyntheticRun, redis: Connection) -> None:
+    waiting = client.run("run-1")
+    with pytest.raises(FailedError, match=r"no final maps after 0\.1 s: "):
+        waiting.wait(timeout_s=0.1, every_s=0.02)
+    threading.Timer(0.2, lambda: (run.denoise(final=True), run.finish())).start()
+    final = waiting.wait(timeout_s=20, every_s=0.05)
+    assert final.attributes["denoise"]["state"] == "final" and not final.attributes["denoise"]["refined"]
+    with pytest.raises(FailedError, match="no refined maps"):
+        waiting.wait(refined=True, timeout_s=0.1)
+    evidence = runs.read_status(redis, "run-1").evidence
+    runs.write_status(redis, "run-1", evidence=replace(evidence, refined=True))
+    assert waiting.wait(refined=True, timeout_s=20).attributes["denoise"]["refined"]
+    runs.write_status(redis, "run-1", denoise_state="failed", denoise_reason="out of memory")
+    with pytest.raises(FailedError, match="out of memory"):
+        waiting.wait()
 
 
 def test_changes_and_why_they_are_refused(client: Client, url: str, run: SyntheticRun, settings: Settings) -> None:

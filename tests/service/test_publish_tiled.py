@@ -84,7 +84,7 @@ def test_run_grows_in_tiled_and_ends_with_its_provenance(published: Settings, re
     assert metadata["raw_run_uid"] == "grows" and list(metadata["lines"]) == list(LINES)
     assert metadata["weights"]["sha256"] == "ab" * 32
     assert metadata["evidence"]["lines"][0]["dwell_gain"] == 3.5
-    assert metadata["state"] == "complete" and metadata["maps"] == {"version": 3, "final": True}
+    assert metadata["state"] == "complete" and metadata["maps"] == {"version": 3, "final": True, "refined": False}
     assert metadata["published"] == {"version": 3, "final": True}
     assert list(node["denoised"].metadata["lines"]) == list(LINES)
     assert run.status().tiled_path == "quietbeam/grows"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -13,7 +14,7 @@ import xarray as xr
 from quietbeam.core.errors import QuietbeamError
 
 from .action import ActionHandle
-from .errors import NotFoundError
+from .errors import FailedError, NotFoundError
 from .events import follow_events
 from .session import Session
 from .stream import stream_maps
@@ -166,6 +167,32 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """Return earlier states of the maps, oldest first."""
         return [item["attributes"] for item in self._client.get(f"runs/{self.uid}/history")["data"]]
+
+    def wait(self, *, refined: bool = False, timeout_s: float = 600.0, every_s: float = 0.5) -> Run:
+        """Return the run as it is when it has its final maps.
+
+        Parameters
+        ----------
+        refined
+            Wait for the refined maps, which are made when no run is live.
+
+        Raises
+        ------
+        FailedError
+            The run has no such maps in time, or will have none.
+        """
+        limit, now = time.monotonic() + timeout_s, self.refresh()
+        while True:
+            denoise = now.attributes["denoise"]
+            if denoise["state"] == "failed":
+                raise FailedError(f"run {self.uid} was not denoised: {denoise['reason']}")
+            if now.attributes["ended"] and denoise["state"] == "final" and (denoise["refined"] or not refined):
+                return now
+            if time.monotonic() > limit:
+                wanted = "refined" if refined else "final"
+                raise FailedError(f"run {self.uid} has no {wanted} maps after {timeout_s:g} s: {denoise['state']}")
+            time.sleep(every_s)
+            now = self.refresh()
 
     def follow(self) -> Iterator[dict[str, Any]]:
         """Yield the events of this run until it has its final maps or is deleted; fetch :meth:`maps` on ``map``.

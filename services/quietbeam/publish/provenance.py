@@ -72,7 +72,11 @@ def container_metadata(settings: Settings, info: RunInfo, status: RunStatus, att
         },
         "settings": settings.denoise.model_dump(mode="json"),
         "evidence": evidence,
-        "maps": {"version": int(attributes.get("version", 0)), "final": bool(attributes.get("final", False))},
+        "maps": {
+            "version": int(attributes.get("version", 0)),
+            "final": bool(attributes.get("final", False)),
+            "refined": bool((evidence or {}).get("refined", False)),
+        },
     }
 
 

@@ -56,6 +56,7 @@ class DenoiseState(BaseModel):
 
     state: str = Field(description="`waiting`, `live`, `final`, `raw_only` or `failed`.")
     reason: str
+    refined: bool = Field(description="True for final maps that were improved afterwards, while no run was live.")
     rows: int = Field(description="Rows in the maps.")
     lag_s: float | None = Field(description="Seconds from the commit of the newest row to its denoised map.")
     model: str | None = Field(description="Pretrained weights.")
@@ -168,6 +169,7 @@ def _summary(status: RunStatus) -> dict[str, Any]:
         "denoise": DenoiseState(
             state=status.denoise_state,
             reason=status.denoise_reason,
+            refined=status.evidence is not None and status.evidence.refined,
             rows=status.denoise_rows,
             lag_s=status.denoise_lag_s,
             model=status.evidence.model if status.evidence else None,
