@@ -23,9 +23,8 @@ from .data.area_noise import NoiseModel, measure_noise
 from .data.counts import RunCounts
 from .estimators.device import pick_device, use_threads
 from .estimators.networks import NetworkEstimator, pretrained
-from .evaluation.band_folds import BandFolds, networks_scored
-from .evaluation.evaluate import Evaluation, evaluate
 from .evaluation.risk import FOLDS
+from .evaluation.run_evaluator import RunEvaluator
 from .evaluation.run_evidence import TrainingRecord, run_evidence
 from .learning.finetune import BurstPlan, FineTuning
 from .learning.pairs import training_split
@@ -35,8 +34,6 @@ _PASSES_TO_CONCLUDE = 4.0
 """Passes over the whole map that :meth:`DenoiseSession.conclude` takes at most: fine-tuned weights, maps, last band."""
 _WEIGHTS_SCORED = 2
 """Most bands on which one evaluation of a live run scores newer weights: evidence must not cost more than a map."""
-_RECENT = 0.9
-"""Share of the rows that an evaluation must cover to stand for the whole run."""
 CARRIED = "fine-tuning went on from the weights of the map before"
 
 
@@ -83,15 +80,12 @@ class DenoiseSession:
         self._base = self.weights.network.to(self.device)
         self._tuning = None if start is None else self._fine_tuning(start)
         self._carried = start is not None
-        self._evaluation: Evaluation | None = None
-        self.evaluation_version = 0
-        """Grows with every evaluation: the choice of estimators, and with it the evidence, may have changed."""
         self._noise = NoiseModel.poisson(len(self.data.lines))
         self._calibration_outdated = True
-        self._bands = BandFolds(self.options.seed)
         self._final = False
         self._schedule, self._cost = CooperativeSchedule(), PassCost()
-        self._evaluated_rows = self._exhausted_rows = 0
+        self._evaluator = RunEvaluator(self.data, self.options.seed, self._schedule)
+        self._exhausted_rows = 0
 
     def add_rows(
         self,
@@ -130,7 +124,7 @@ class DenoiseSession:
         ``yield_callback`` as in :meth:`evaluate`; rows that it adds are not in the returned maps.
         """
         with self._schedule.serving(yield_callback):
-            if self._evaluation is None or self._evaluation_outdated:
+            if self._evaluator.outdated:
                 self._evaluate_quickly()
             composer = self._composer()
             return composer.compose_map() if rows is None else composer.compose_strip(rows)
@@ -198,8 +192,7 @@ class DenoiseSession:
             As in :meth:`evaluate`.
         """
         with self._schedule.serving(yield_callback):
-            recent = self._evaluated_rows >= _RECENT * self.data.rows_measured
-            if recent and self._cost.seconds(self._line_pixels, _PASSES_TO_CONCLUDE) > within_s:
+            if self._evaluator.recent and self._cost.seconds(self._line_pixels, _PASSES_TO_CONCLUDE) > within_s:
                 evidence = self.evidence()
             else:
                 evidence = self._evaluate()
@@ -228,7 +221,10 @@ class DenoiseSession:
             self._final = True
             flips = self._final_flips
             # evaluated as it is published, averaged over flips; half of them are most of the effect
-            evidence = replace(self._evaluate_thoroughly(max(1, flips // 2)), refined=True)
+            self._update_calibration()
+            judged = max(1, flips // 2)
+            self._evaluator.evaluate_thoroughly(self._noise, self._networks(), self._names, flips=judged)
+            evidence = replace(self.evidence(), refined=True)
             report("denoise", 0.0)
             update = self._composer().compose_map(flips, partial(report, "denoise"))
             report("denoise", 1.0)
@@ -236,11 +232,17 @@ class DenoiseSession:
 
     def evidence(self) -> RunEvidence:
         """Return the evidence of the latest evaluation, of which there must have been one."""
-        assert self._evaluation is not None
+        evaluation, rows = self._evaluator.latest, self._evaluator.rows
+        assert evaluation is not None
         tuning = self._tuning
         training = TrainingRecord() if tuning is None else TrainingRecord(tuning.steps, tuning.seconds, tuning.loss)
         notes = [CARRIED] if self._carried else []
-        return run_evidence(self.data, self._evaluation, self.weights, training, final=self._final, notes=notes)
+        return run_evidence(self.data, evaluation, self.weights, training, rows=rows, final=self._final, notes=notes)
+
+    @property
+    def evaluation_version(self) -> int:
+        """Grows with every evaluation: the choice of estimators, and with it the evidence, may have changed."""
+        return self._evaluator.version
 
     def finalize_s(self) -> float:
         """Return about how long :meth:`finalize` takes without fine-tuning [s]; 0 before the first pass."""
@@ -266,9 +268,9 @@ class DenoiseSession:
     def recipe(self) -> tuple[Hashable, ...]:
         """What the maps are made by: they change when it changes, or rows do."""
         version = 0 if self._tuning is None else self._tuning.chosen_version
-        if self._evaluation is None:
+        if self._evaluator.latest is None:
             return (version,)
-        selection = self._evaluation.selection
+        selection = self._evaluator.latest.selection
         return version, selection.choices, selection.widths
 
     @property
@@ -278,48 +280,21 @@ class DenoiseSession:
         return self._tuning.chosen if tuned and self._tuning is not None else None
 
     def _evaluate(self, most: int | None = None) -> RunEvidence:
-        """Evaluate with what is known of the bands that did not change; ``most`` as in :meth:`BandFolds.score`."""
         self._update_calibration()
-        networks = ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned")
-        self._evaluate_bands(networks, FOLDS, most)
-        return self.evidence()
-
-    def _evaluate_thoroughly(self, flips: int) -> RunEvidence:
-        """Evaluate every estimator anew, averaged over ``flips``, as it is published in the end."""
-        self._update_calibration()
-        self.evaluation_version += 1
-        self._evaluation = evaluate(
-            self.data,
-            self._noise,
-            partial(self._networks().estimate, flips=flips),
-            ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned"),
-            self.options.seed,
-            thorough=True,
-            yield_callback=self._schedule.yield_now,
-        )
-        self._evaluated_rows = self.data.rows_measured
-        return self.evidence()
-
-    def _evaluate_bands(self, networks: Sequence[str], n_folds: int, most: int | None = None) -> None:
-        estimate, rows = self._networks().estimate, self.data.rows_measured
         tuned = 0 if self._tuning is None else self._tuning.chosen_version
-        folds = self._bands.score(self.data, self._noise, estimate, networks, n_folds=n_folds, tuned=tuned, most=most)
-        names = networks_scored(folds, networks)
-        self.evaluation_version += 1
-        self._evaluation = evaluate(self.data, self._noise, estimate, names, self.options.seed, folds=folds)
-        self._evaluated_rows = rows
+        self._evaluator.evaluate_bands(self._noise, self._networks(), self._names, tuned=tuned, most=most)
+        return self.evidence()
 
     def _evaluate_quickly(self) -> None:
         """Score the network at the start on one fold, so that nothing untested is published before evaluate()."""
         self._update_calibration()
-        if self.data.rows_measured == 0:
-            return
-        self._evaluate_bands(("pretrained", "fine_tuned") if self._carried else ("pretrained",), 1)
+        if self.data.rows_measured:
+            names = ("pretrained", "fine_tuned") if self._carried else ("pretrained",)
+            self._evaluator.evaluate_bands(self._noise, self._networks(), names, n_folds=1)
 
     @property
-    def _evaluation_outdated(self) -> bool:
-        """True when the evaluation rests on less than half of the rows that there are now."""
-        return self.data.rows_measured > 2 * max(self._evaluated_rows, 2)
+    def _names(self) -> tuple[str, ...]:
+        return ("pretrained",) if self.learned is None else ("pretrained", "fine_tuned")
 
     def _update_calibration(self) -> None:
         """Estimate gains, and the noise of fitted areas, anew after new rows."""
@@ -336,7 +311,7 @@ class DenoiseSession:
         return NetworkEstimator(networks, noise, self.device, self.options.tile, self._schedule, self._cost)
 
     def _composer(self) -> MapComposer:
-        selection = None if self._evaluation is None else self._evaluation.selection
+        selection = None if self._evaluator.latest is None else self._evaluator.latest.selection
         return MapComposer(self.data, self._noise, selection, self._networks(), self._schedule)
 
     def _fine_tuning(self, start: Denoiser) -> FineTuning:

@@ -154,7 +154,7 @@ class RunEvidence:
     Attributes
     ----------
     rows
-        Number of measured rows that went into the maps.
+        Number of measured rows that were evaluated.
     model
         Version of the pretrained weights; ``model_sha256`` their checksum.
     detectors

@@ -30,12 +30,13 @@ def run_evidence(
     weights: Pretrained,
     training: TrainingRecord,
     *,
+    rows: int,
     final: bool,
     notes: Sequence[str] = (),
 ) -> RunEvidence:
-    """Return the evidence; ``notes`` are added to those of the evaluation."""
+    """Return the evidence; ``rows`` are those evaluated, ``notes`` are added to those of the evaluation."""
     return RunEvidence(
-        rows=data.rows_measured,
+        rows=rows,
         lines=line_evidence(evaluation, data),
         detectors=_detectors(data),
         kind=data.kind,
