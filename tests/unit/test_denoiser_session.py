@@ -407,3 +407,19 @@ def test_large_maps_average_half_as_many_flips(monkeypatch: pytest.MonkeyPatch, 
 def test_missing_weights_are_our_error() -> None:
     with pytest.raises(WeightsError):
         DenoiseSession(lines=["a"], detectors=["d"], shape=(4, 4), options=SessionOptions(weights="no-such"))
+
+
+def test_a_run_is_concluded_with_what_is_new_or_in_haste_with_what_is_known() -> None:
+    counts = draw(specimen(48) * 6)
+    measured = np.ones((48, 48), bool)
+    session = session_of(counts, measured=measured & (np.arange(48) < 44)[:, None])
+    assert session.conclude_s() == 0.0
+    session.evaluate()
+    assert session.conclude_s() > 0.0
+    session.add_rows(44, counts[:, :, 44:], measured[44:])
+    update, evidence = session.conclude(within_s=0.0)
+    assert evidence.final and not evidence.refined and evidence.rows == 44, "what was evaluated before stands"
+    assert update.rows == (0, 48) and update.denoised[:, 44:].any()
+    evidence = session.conclude()[1]
+    assert evidence.rows == 48 and all(line.estimator != "raw" for line in evidence.lines[:2])
+    assert session.finalize(0.0)[1].refined

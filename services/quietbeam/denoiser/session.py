@@ -192,10 +192,8 @@ class DenoiseSession:
             As in :meth:`evaluate`.
         """
         with self._schedule.serving(yield_callback):
-            if self._evaluator.recent and self._cost.seconds(self._line_pixels, _PASSES_TO_CONCLUDE) > within_s:
-                evidence = self.evidence()
-            else:
-                evidence = self._evaluate()
+            too_late = self._evaluator.recent and self.conclude_s() > within_s
+            evidence = self.evidence() if too_late else self._evaluate()
             update = self._composer().compose_map()
             self._final = True
             return update, replace(evidence, final=True)
@@ -243,6 +241,10 @@ class DenoiseSession:
     def evaluation_version(self) -> int:
         """Grows with every evaluation: the choice of estimators, and with it the evidence, may have changed."""
         return self._evaluator.version
+
+    def conclude_s(self) -> float:
+        """Return about how long :meth:`conclude` takes at most [s]; 0 before the first pass."""
+        return self._cost.seconds(self._line_pixels, _PASSES_TO_CONCLUDE)
 
     def finalize_s(self) -> float:
         """Return about how long :meth:`finalize` takes without fine-tuning [s]; 0 before the first pass."""

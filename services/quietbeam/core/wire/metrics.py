@@ -63,6 +63,11 @@ METRICS: dict[str, Metric] = {
             help="Runs that the worker gave up; they are published raw. Growing: read denoise_reason of the run.",
         ),
         Metric(
+            name="quietbeam_denoise_backlog_seconds",
+            kind="gauge",
+            help="Time that the final maps take that are due. Above the time between scans: add a worker or a GPU.",
+        ),
+        Metric(
             name="quietbeam_runs_to_refine",
             kind="gauge",
             help="Finished runs that wait until the worker is idle. Growing for days: add a worker or a GPU.",

@@ -137,6 +137,13 @@ class DenoiseJob:
         return 0 if self._ended else 1 if self._evaluation_due else 2
 
     @property
+    def backlog_s(self) -> float:
+        """About how long the final maps take that are due [s]; 0 while the run goes on."""
+        if self._session is None or self._raw_only or not self._state.ended:
+            return 0.0
+        return self._session.conclude_s()
+
+    @property
     def has_work(self) -> bool:
         """True when :meth:`process_rows` or :meth:`learn` would do something now."""
         return bool(self._pending) or self._ended or self._evaluation_due or self._may_fine_tune

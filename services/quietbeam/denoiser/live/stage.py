@@ -21,7 +21,7 @@ from quietbeam.core.process.outage import disk_outage, redis_outage
 from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.process.stop import StoppedError, StopRequest
 from quietbeam.core.settings import Settings
-from quietbeam.core.wire import keys, runs
+from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.core.wire.bus import Connection, trim_older
 from quietbeam.core.wire.fence import Lease
 
@@ -258,6 +258,8 @@ class DenoiseStage:
         self._renewed()
         state = "degraded" if self._disk.reason else "ready"  # a step may take longer than a beat
         heartbeat(self._redis, self.name, state=state, detail=self._disk.reason or f"{len(self._jobs)} runs leased")
+        backlog_s = sum(job.backlog_s for job in self._jobs.values())
+        metrics.gauge(self._redis, "quietbeam_denoise_backlog_seconds", backlog_s)
         for job in list(self._jobs.values()):
             if not self._leases.renew(job.lease):
                 self._lose(job)
