@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from quietbeam.core.errors import DocumentError
-from quietbeam.core.model.types import NumericArray
+from quietbeam.core.model.types import Float64Array, NumericArray
 
 from ..documents.model import Event
 from ..profile.layout import Layout
@@ -41,22 +41,19 @@ def frames_of(layout: Layout, event: Event) -> Frames:
     if not parts:
         return Frames(good=np.ones(0, bool))
     parts = _same_length(parts, event)
-    if not layout.reading_keys:
+    slow_key, fast_key = layout.reading_keys
+    if not slow_key and not fast_key:
         return combine(layout, parts)
-    return combine(layout, parts, _readbacks(event.data, layout.reading_keys, len(next(iter(parts.values())))))
+    n = len(next(iter(parts.values())))
+    slow = _readback(event.data.get(slow_key), n, repeat=True) if slow_key else None
+    fast = _readback(event.data.get(fast_key), n, repeat=False) if fast_key else None
+    return combine(layout, parts, slow, fast)
 
 
-def _readbacks(data: Mapping[str, Any], keys: Mapping[str, str], n: int) -> dict[str, NumericArray]:
-    """Return (frame,) readings of the slow and the fast motor, by role."""
-    values = [data.get(key) for key in keys.values()]
-    if n == 1 and all(type(value) is float for value in values):  # a step scan: all in one step
-        array = np.array(values)[:, None]
-        return dict(zip(keys, array, strict=True))
-    return {role: _readback(value, n, repeat=role == "slow") for role, value in zip(keys, values, strict=True)}
-
-
-def _readback(value: Any, n: int, *, repeat: bool) -> NumericArray:
+def _readback(value: Any, n: int, *, repeat: bool) -> Float64Array:
     """Return (frame,) readings of a motor, NaN where a frame has none; `repeat`: one reading is that of all frames."""
+    if n == 1 and type(value) is float:  # a step scan
+        return np.array((value,))
     if isinstance(value, int | float) and not isinstance(value, bool):
         if n == 1:
             return np.array([value], np.float64)

@@ -66,7 +66,10 @@ class Frames:
 
 
 def combine(
-    layout: Layout, parts: Mapping[str, NumericArray], readings: Mapping[str, NumericArray] | None = None
+    layout: Layout,
+    parts: Mapping[str, NumericArray],
+    slow: Float64Array | None = None,
+    fast: Float64Array | None = None,
 ) -> Frames:
     """Check the parts of frames by role and return them; a frame is good when all its parts are.
 
@@ -74,8 +77,8 @@ def combine(
     ----------
     parts
         ``counts`` (frame, detector, line), ``live_time_s`` (frame, detector), ``i0``, ``slow``, ``fast`` (frame,).
-    readings
-        (frame,) by role ``slow``, ``fast``: of the motors. NaN: nothing is known, and nothing is checked.
+    slow, fast
+        (frame,) readings of the motors. NaN: nothing is known, and nothing is checked.
     """
     values: dict[str, Any] = {}
     good, problems = np.ones(len(next(iter(parts.values()))), bool), dict[str, int]()
@@ -93,8 +96,10 @@ def combine(
     if flux is not None and not flux.all():
         values["no_flux"] = good & ~flux
         good = good & flux
-    if readings is not None:
-        values |= {role: _readings(layout, role, part) for role, part in readings.items()}
+    if slow is not None:
+        values["slow"] = _readings(layout, "slow", slow)
+    if fast is not None:
+        values["fast"] = _readings(layout, "fast", fast)
     return Frames(good=good, problems=problems, **values)
 
 

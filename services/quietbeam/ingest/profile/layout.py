@@ -110,10 +110,10 @@ class Layout:
         return bool(self.live_time_keys) or "live_time_s" in self.roles
 
     @cached_property
-    def reading_keys(self) -> Mapping[str, str]:
-        """Event keys of measured positions that check the order, by role: ``slow``, ``fast``."""
-        keys = dict(zip(("slow", "fast"), self.motors.keys, strict=False))
-        return {role: key for role, key in keys.items() if key and key not in self.motors.datasets}
+    def reading_keys(self) -> tuple[str, str]:
+        """Event keys of the (slow, fast) positions that check the order; "" for one without or in a file."""
+        slow, fast = self.motors.keys or ("", "")
+        return "" if slow in self.motors.datasets else slow, "" if fast in self.motors.datasets else fast
 
     @cached_property
     def reading_roles(self) -> frozenset[str]:

@@ -79,6 +79,7 @@ class PositionedRows:
         self._has_live_time, self._max = has_live_time, max_samples
         self._stride = 1
         self._is_swapped = self._swapped
+        self._announces_rows = motors.keys[:1] == ("",)
         self._step = motors.step_of(geometry.step, geometry.units)
         self._levels = LevelGrid(geometry.shape)
         self._rows: CheckedRows | GridAssembler
@@ -210,7 +211,7 @@ class PositionedRows:
 
     def _by_axis(self, index: int, frames: Frames) -> Frames:
         """Return frames whose `slow` is the position of the row axis: the announced one where none is measured."""
-        if self._motors.keys and not self._motors.keys[0]:
+        if self._announces_rows:
             rows = np.arange(index, index + len(frames.good)) // self._geometry.shape[1]
             return replace(frames, slow=self._announced_rows(rows))
         return replace(frames, slow=frames.fast, fast=frames.slow) if self._is_swapped else frames
