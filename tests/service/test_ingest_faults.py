@@ -163,7 +163,7 @@ def test_full_disk_waits_and_goes_on(pipe: Pipe, monkeypatch: pytest.MonkeyPatch
     pipe.drain()
     write_row = RunBuffer.write_row
 
-    def no_space(self: RunBuffer, row: int, block: RowBlock) -> None:
+    def no_space(self: RunBuffer, row: int, block: RowBlock, first_col: int = 0) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(RunBuffer, "write_row", no_space)

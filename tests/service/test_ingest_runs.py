@@ -73,10 +73,8 @@ def test_rows_are_acknowledged_only_when_written(pipe: Pipe) -> None:
     scan = Scan()
     docs = scan.docs()
     pipe.send(docs[: 2 + 7])  # one row and two pixels
-    while pipe.stage.step():
-        pass
+    pipe.until(lambda: pipe.source.unacknowledged == 2, 0.9)  # type: ignore[attr-defined]
     assert pipe.buffer(scan.uid).measured()[0].all()
-    assert pipe.source.unacknowledged == 2  # type: ignore[attr-defined]
     pipe.drain()  # a second of silence: the two pixels become visible
     assert pipe.buffer(scan.uid).measured().sum() == 7
     assert pipe.status(scan.uid).state is RunState.RUNNING

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from damage_kit import damaged_runs
 from publish_kit import KEY, LINES, SHAPE, Run, TiledProcess, turn, wait_until
 
 from quietbeam.core.model.types import RunState
@@ -394,4 +395,14 @@ def test_deleted_buffer_is_forgotten(published: Settings, redis: Connection) -> 
     turn(stage, lambda: run.status().publish_state == "live")
     shutil.rmtree(run.buffer.path)
     turn(stage, lambda: "0 of 0 active" in stage.detail())
+    stage.close()
+
+
+def test_a_damaged_run_is_named_and_the_others_are_published(published: Settings, redis: Connection) -> None:
+    damaged = damaged_runs(published, redis)
+    stage = PublishStage(published, redis)
+    turn(stage, lambda: all(run.status().publish_state in ("final", "failed") for run in damaged), 60)
+    told = {run.info.uid: run.status().damage for run in damaged}
+    assert damaged[-1].status().publish_state == "final" and not told["sound"]
+    assert all(told[name] for name in ("garbage", "a-folder", "a-number", "torn-map", "empty-map"))
     stage.close()

@@ -17,6 +17,7 @@ from quietbeam.core.process.outage import disk_outage
 from quietbeam.core.secrets import masked
 from quietbeam.core.settings import Settings
 
+from .damaged_runs import examine_runs
 from .doctor_servers import redis_server, stages, tiled_server
 from .finding import Finding
 from .programs import check_ports, listeners, serves_quietbeam
@@ -25,8 +26,18 @@ _LITTLE_DISK = 1 * 2**30
 _SOME_DISK = 10 * 2**30
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield a finding for every check; a check that breaks is a failure, not an end."""
+def examine(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
+    """Yield a finding for every check; a check that breaks is a failure, not an end.
+
+    Parameters
+    ----------
+    repair
+        Mend damaged runs as far as their counts allow.
+    """
+
+    def runs(settings: Settings) -> Iterator[Finding]:
+        return examine_runs(settings, repair=repair)
+
     checks = (
         _python,
         _torch,
@@ -40,6 +51,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         redis_server,
         stages,
         tiled_server,
+        runs,
     )
     for check in checks:
         name = check.__name__.strip("_").replace("_", " ")

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+import structlog
 
 from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.model.types import BoolArray, FloatArray
 
 from .run_buffer import RunBuffer
+
+log = structlog.get_logger()
 
 STATES = 200
 MAPS = 24
@@ -118,9 +123,12 @@ class MapHistory:
         stored_files = {path.stem for path in folder.glob("*.npz")}
         found = []
         for line in text.splitlines():
-            values = orjson.loads(line)
-            lines = {name: _with_verdict(one) for name, one in values["lines"].items()}
-            found.append(MapState(**{**values, "lines": lines, "maps": str(values["version"]) in stored_files}))
+            try:
+                values = orjson.loads(line)
+                lines = {name: _with_verdict(one) for name, one in values["lines"].items()}
+                found.append(MapState(**{**values, "lines": lines, "maps": str(values["version"]) in stored_files}))
+            except (ValueError, TypeError, KeyError, AttributeError):  # torn: this state is lost, no other
+                log.warning("history_state_unreadable", run=self._buffer.path.name)
         return found
 
     def read(self, version: int, kind: str) -> tuple[FloatArray, BoolArray]:
@@ -137,6 +145,8 @@ class MapHistory:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return archive[kind], archive["measured"]
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise NotMeasuredError(f"version {version} of the maps cannot be read: its file is damaged") from error
         except FileNotFoundError as error:
             stored = [str(s.version) for s in self.states() if s.maps]
             raise NotMeasuredError(

@@ -19,18 +19,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
 
 from quietbeam.core.errors import NotMeasuredError
 from quietbeam.core.model.types import FloatArray, RunInfo
 
+from .layout import CONFIG, create_array, map_layout
+from .sparse import chunk_folder, numbers_in, read_present
+
 _FOLDER = re.compile(r"^(\d{1,18})(\.new)?$")
 _OLDEST = -1
 """Token of maps beside the counts."""
-_MAP_ROWS = 64
-_CONFIG: Any = {"write_empty_chunks": True}
 
 
 class MapFolders:
@@ -123,7 +122,9 @@ class MapFolders:
                 found = zarr.open_array(folder / kind, mode="r+", zarr_format=3)
             except FileNotFoundError as error:
                 raise KeyError(kind) from error
-            self._arrays[folder, kind] = found.with_config(_CONFIG)
+            if found.shape != map_layout(self._info).shape:
+                raise ValueError(f"{kind} is no array of the run's shape")
+            self._arrays[folder, kind] = found.with_config(CONFIG)
         return self._arrays[folder, kind]
 
     def read(self, kind: str, lines: slice | int, rows: slice) -> FloatArray | None:
@@ -139,13 +140,21 @@ class MapFolders:
             if token is None:
                 return None
             try:
-                values = np.asarray(self.array(self.folder(token), kind)[lines, rows])
+                values = read_present(self.folder(token) / kind, self.array(self.folder(token), kind), rows)[lines]
             except (KeyError, FileNotFoundError):
                 if self.newest() == token:
                     raise
                 continue
             if self.newest() == token:  # else a newer folder took its place, and files of this one may be gone
                 return values
+
+    def bands(self, kind: str) -> list[int]:
+        """Return the numbers of the files of rows that the newest maps have of a kind."""
+        token = self.newest()
+        if token is None:
+            return []
+        array = self.array(self.folder(token), kind)
+        return numbers_in(chunk_folder(self.folder(token) / kind, array))
 
     def attributes(self) -> dict[str, Any]:
         """Return the attributes of the newest maps as they are on disk now, and their ``token``; {} without maps."""
@@ -158,6 +167,12 @@ class MapFolders:
                 continue
             return {**dict(found.attrs), "token": token}
         return {}
+
+    def remove(self) -> None:
+        """Delete all maps; for repairs."""
+        for folder in (self._run / "maps", self._run / "history", *(self._run / kind for kind in self._kinds)):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._arrays.clear()
 
     def _tokens(self) -> list[tuple[int, bool]]:
         """Return every token, and whether its folder is hidden."""
@@ -183,16 +198,7 @@ class MapFolders:
                             os.link(Path(folder, file), to / file)
 
     def _make_arrays(self, folder: Path) -> None:
-        (rows, cols), n_line = self._info.shape, len(self._info.lines)
         group = zarr.open_group(folder, mode="a", zarr_format=3)
         for kind in self._kinds:
             if kind not in group:
-                group.create_array(
-                    kind,
-                    shape=(n_line, rows, cols),
-                    chunks=(n_line, min(_MAP_ROWS, rows), cols),
-                    dtype="float32",
-                    compressors=[BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")],
-                    fill_value=0,
-                    config=_CONFIG,
-                )
+                create_array(group, kind, map_layout(self._info))

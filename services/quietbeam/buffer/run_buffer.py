@@ -14,7 +14,11 @@ array                          axes                     dtype      writer
 
 Group attributes belong to ingest, the attributes of ``denoised`` (evidence, version) to the denoise worker, so that no
 two processes ever rewrite the same file. The maps of every lease have a folder of their own
-(:mod:`quietbeam.buffer.map_folders`); the one of the largest token counts.
+(:mod:`quietbeam.buffer.map_folders`); the one of the largest token counts. ``info.json`` is a copy of what the group
+attributes say of the run, for :mod:`~quietbeam.buffer.repair`; ``unsynced`` is there while rows may be in files that
+are not on disk yet.
+
+Whatever cannot be read raises :class:`~quietbeam.core.errors.DamagedRunError`.
 """
 
 from __future__ import annotations
@@ -22,23 +26,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
+import orjson
 import zarr
-from zarr.codecs import BloscCodec
 
 from quietbeam.core.errors import BufferConflictError, InputError, NotMeasuredError
-from quietbeam.core.model.evidence import RunEvidence
-from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray, RowBlock, RunInfo
+from quietbeam.core.model.types import FloatArray, RowBlock, RunInfo
 
-from .map_folders import MapFolders
+from .damage import reading
+from .durable import RunStore, Writes, make_durable, replace_file
+from .layout import MAP_KINDS, MapKind, create_array, layout_of
+from .run_reader import RunReader
 
-MapKind = Literal["raw", "denoised", "uncertainty", "chi2"]
-MAP_KINDS: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty", "chi2")
+__all__ = ["MapKind", "RunBuffer", "list_buffers", "run_path"]
+
 _UID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 _COUNTS = ("counts", "i0", "live_time_s", "positions", "measured")
-_CONFIG: Any = {"write_empty_chunks": True}
+INFO_COPY, UNSYNCED, REPAIRED = "info.json", "unsynced", "repaired"
 
 
 def run_path(root: Path, uid: str) -> Path:
@@ -58,107 +63,82 @@ def list_buffers(root: Path) -> list[str]:
     """Return the uids of the runs that are buffered below `root`."""
     if not root.is_dir():
         return []
-    return sorted(p.name for p in root.iterdir() if _UID.fullmatch(p.name) and (p / "zarr.json").is_file())
+    return sorted(p.name for p in root.iterdir() if _UID.fullmatch(p.name) and (p / "zarr.json").exists())
 
 
-class RunBuffer:
+class RunBuffer(RunReader):
     """Counts and maps of one run on disk.
 
     Rows can be written again (rewind, redelivery); the last write wins. Readers in other processes see a row either
     not at all or whole, because `measured` is written after it and every chunk is replaced atomically.
     """
 
-    def __init__(self, group: zarr.Group, path: Path, *, writable: bool) -> None:
-        self.path = path
-        self._group = group
-        self._writable = writable
-        self.info = RunInfo.from_dict(dict(group.attrs)["info"])  # type: ignore[arg-type]
-        self._arrays: dict[str, zarr.Array[Any]] = {}
-        self._maps = MapFolders(path, self.info, MAP_KINDS)
-
     @classmethod
-    def create(cls, root: Path, info: RunInfo) -> RunBuffer:
+    def create(cls, root: Path, info: RunInfo, *, durable: bool = False) -> RunBuffer:
         """Make the buffer of a run, or open the one that is there.
+
+        Parameters
+        ----------
+        durable
+            Files that are replaced stay whole until the new ones are on disk.
 
         Raises
         ------
         BufferConflictError
             The run is buffered with other lines, detectors, shape or kind.
+        DamagedRunError
+            The run is buffered and cannot be read.
         """
         path = run_path(root, info.uid)
         try:
-            existing = cls.open(root, info.uid, writable=True)
+            there = cls.open(root, info.uid, writable=True, durable=durable)
         except NotMeasuredError:
             pass
         else:
             for name in ("lines", "detectors", "shape", "kind"):
-                old, new = getattr(existing.info, name), getattr(info, name)
+                old, new = getattr(there.info, name), getattr(info, name)
                 if old != new:
                     raise BufferConflictError(
                         f"run {info.uid} is buffered with {name} {old}, now {new} is announced; "
                         "the buffered run is kept, give the new run its own uid"
                     )
-            return existing
-        n_det, n_line, (rows, cols) = len(info.detectors), len(info.lines), info.shape
-        group = zarr.open_group(path, mode="a", zarr_format=3)
-        codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-
-        def array(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, fill: float = 0) -> None:
-            group.create_array(
-                name,
-                shape=shape,
-                chunks=chunks,
-                dtype=dtype,
-                compressors=[codec],
-                fill_value=False if dtype == "bool" else fill,
-                config=_CONFIG,
-                overwrite=True,
-            )
-
-        array(
-            "counts",
-            (n_det, n_line, rows, cols),
-            (n_det, n_line, 1, cols),
-            "uint32" if info.kind == "counts" else "float32",
-        )
-        array("i0", (rows, cols), (1, cols), "float32")
-        array("live_time_s", (n_det, rows, cols), (n_det, 1, cols), "float32")
-        if info.has_positions:
-            array("positions", (2, rows, cols), (2, 1, cols), "float64", np.nan)
-        array("measured", (rows, cols), (1, cols), "bool")
+            return there
+        writes = Writes()
+        group = zarr.open_group(RunStore(path, writes=writes, durable=durable), mode="a", zarr_format=3)
+        for name, layout in layout_of(info).items():
+            create_array(group, name, layout)
         # The attributes come last: without them the folder does not count as a run.
+        _keep_copy(path, info, writes, durable=durable)
         group.attrs.update({"info": info.to_dict()})
-        return cls(group, path, writable=True)
+        return cls(group, path, writable=True, writes=writes, durable=durable)
 
     @classmethod
-    def open(cls, root: Path, uid: str, *, writable: bool = False) -> RunBuffer:
+    def open(cls, root: Path, uid: str, *, writable: bool = False, durable: bool = False) -> RunBuffer:
         """Open the buffer of a run.
 
         Raises
         ------
         NotMeasuredError
             No such run.
+        DamagedRunError
+            What describes it cannot be read.
         """
         path = run_path(root, uid)
-        try:
-            group = zarr.open_group(path, mode="r+" if writable else "r", zarr_format=3)
-        except FileNotFoundError as error:
-            raise NotMeasuredError(f"no run {uid} is buffered") from error
-        if "info" not in group.attrs:
+        if not (path / "zarr.json").exists():
             raise NotMeasuredError(f"no run {uid} is buffered")
-        return cls(group, path, writable=writable)
+        writes = Writes()
+        with reading(path, "zarr.json"):
+            store = RunStore(path, read_only=not writable, writes=writes, durable=durable)
+            group = zarr.open_group(store, mode="r+" if writable else "r", zarr_format=3)
+            attributes = dict(group.attrs)
+        if "info" not in attributes:
+            raise NotMeasuredError(f"no run {uid} is buffered")
+        return cls(group, path, writable=writable, writes=writes, durable=durable)
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        if name not in self._arrays:
-            array = self._group[name]
-            assert isinstance(array, zarr.Array)
-            self._arrays[name] = array.with_config(_CONFIG)
-        return self._arrays[name]
+    # --- written by ingest ------------------------------------------------------------------------------
 
-    # --- counts: written by ingest ------------------------------------------------------------------------------
-
-    def write_row(self, row: int, block: RowBlock) -> None:
-        """Write one row, the commit mark last.
+    def write_row(self, row: int, block: RowBlock, first_col: int = 0) -> None:
+        """Write one row, or a part of one, the commit mark last.
 
         Parameters
         ----------
@@ -166,74 +146,63 @@ class RunBuffer:
             Slow-axis index.
         block
             Counts (detector, line, col) and what belongs to them.
+        first_col
+            Column of the block's first pixel; a part begins and ends at multiples of `segment`, or with the row.
         """
         n_det, n_line, (rows, cols) = len(self.info.detectors), len(self.info.lines), self.info.shape
         if not 0 <= row < rows:
             raise InputError(f"row {row} is outside the {rows} rows of run {self.info.uid}")
-        if block.counts.shape != (n_det, n_line, cols):
+        width = block.counts.shape[-1]
+        stop = first_col + width
+        is_part = first_col % self.segment == 0 and (width == self.segment or stop == cols)
+        if block.counts.shape[:-1] != (n_det, n_line) or stop > cols or not is_part:
             raise InputError(
                 f"row {row} of run {self.info.uid} has shape {block.counts.shape}, expected (detector, line, col) "
                 f"= {(n_det, n_line, cols)}"
             )
-        self._array("counts")[:, :, row, :] = block.counts
+        part = slice(first_col, stop)
+        written = [self._array("counts")]
+        written[0][:, :, row, part] = block.counts
         if block.i0 is not None:
-            self._array("i0")[row] = block.i0
+            written.append(self._array("i0"))
+            written[-1][row, part] = block.i0
         if block.live_time_s is not None:
-            self._array("live_time_s")[:, row] = block.live_time_s
+            written.append(self._array("live_time_s"))
+            written[-1][:, row, part] = block.live_time_s
         if block.positions is not None and self.info.has_positions:
-            self._array("positions")[:, row] = self._as_announced(block.positions)
-        self._array("measured")[row] = block.measured
+            written.append(self._array("positions"))
+            written[-1][:, row, part] = self._as_announced(block.positions)
+        if self._durable and self.chunk("measured", row, first_col).exists():
+            # the old mark must not stand on disk with half of the new row
+            make_durable([self.chunk(array.basename, row, first_col) for array in written], self.path)
+        self._array("measured")[row, part] = block.measured
+
+    def mark(self, row: int, cols: slice, *, measured: bool) -> None:
+        """Write the commit mark of a part of a row alone."""
+        self._array("measured")[row, cols] = measured
+
+    def begin_writing(self) -> None:
+        """Note on disk that rows of the run may be written and not yet be there, until :meth:`end_writing`."""
+        (self.path / UNSYNCED).touch()
+        self.writes.add(self.path / UNSYNCED)
+
+    def end_writing(self) -> None:
+        """Everything is on disk."""
+        (self.path / UNSYNCED).unlink(missing_ok=True)
 
     def update_info(self, info: RunInfo) -> None:
         """Replace what is known of the run; shape, lines and detectors stay."""
+        _keep_copy(self.path, info, self.writes, durable=self._durable)
         self._group.attrs.update({"info": info.to_dict()})
         self.info = info
+
+    def replace_state(self, values: Mapping[str, Any]) -> None:
+        """Keep this state alone; for repairs."""
+        self._group.attrs.update({"state": dict(values)})
 
     def update_state(self, values: Mapping[str, Any]) -> None:
         """Keep ingest's state of the run beside its data (survives the loss of Redis)."""
         self._group.attrs.update({"state": {**self.state(), **values}})
-
-    def state(self) -> dict[str, Any]:
-        """Return what :meth:`update_state` kept."""
-        attrs: Any = zarr.open_group(self.path, mode="r", zarr_format=3).attrs
-        return dict(attrs.get("state", {}))
-
-    # --- reading ------------------------------------------------------------------------------------------------
-
-    def measured(self) -> BoolArray:
-        """Return (row, col) bool: which pixels are measured."""
-        return np.asarray(self._array("measured")[:])
-
-    def read_row(self, row: int) -> RowBlock:
-        """Return one row; unmeasured pixels are 0 and False in `measured`."""
-        return RowBlock(
-            measured=np.asarray(self._array("measured")[row]),
-            counts=np.asarray(self._array("counts")[:, :, row, :]),
-            i0=np.asarray(self._array("i0")[row]) if self.info.has_i0 else None,
-            live_time_s=np.asarray(self._array("live_time_s")[:, row]) if self.info.has_live_time else None,
-            positions=self._as_announced(self._array("positions")[:, row]) if self.info.has_positions else None,
-        )
-
-    def read_positions(self) -> Float64Array | None:
-        """Return the measured (row or col axis, row, col) positions, NaN where unknown; None when the run has none."""
-        return self._as_announced(self._array("positions")[:]) if self.info.has_positions else None
-
-    def _as_announced(self, positions: Any) -> Float64Array:
-        """Change (row, col) axis first into the announced order, or back."""
-        found = np.asarray(positions)
-        return found if self.info.axes == self.info.position_axes else found[::-1]
-
-    def read_counts(self) -> np.ndarray[Any, Any]:
-        """Return all counts (detector, line, row, col)."""
-        return np.asarray(self._array("counts")[:])
-
-    def read_i0(self) -> FloatArray | None:
-        """Return I0 (row, col), or None when the run has none."""
-        return np.asarray(self._array("i0")[:]) if self.info.has_i0 else None
-
-    def read_live_time_s(self) -> FloatArray | None:
-        """Return live time (detector, row, col) in seconds, or None when the run has none."""
-        return np.asarray(self._array("live_time_s")[:]) if self.info.has_live_time else None
 
     # --- maps: written by the denoise worker --------------------------------------------------------------------
 
@@ -242,17 +211,8 @@ class RunBuffer:
 
         Without this call they are written where the newest maps are.
         """
-        self._maps.begin(token)
-
-    def largest_token(self) -> int:
-        """Return the largest token under which maps of this run were ever written; 0 for none."""
-        return self._maps.largest()
-
-    @property
-    def maps_folder(self) -> Path:
-        """Folder of the maps that count now; the run's own where there are none."""
-        newest = self._maps.newest()
-        return self.path if newest is None else self._maps.folder(newest)
+        with self._reading("its maps"):
+            self._maps.begin(token)
 
     @property
     def maps_to_write(self) -> Path:
@@ -267,48 +227,43 @@ class RunBuffer:
         uncertainty: FloatArray,
         *,
         chi2: FloatArray | None = None,
+        first_col: int = 0,
         **attributes: Any,
     ) -> None:
         """Write rows ``[first_row, first_row + n)`` of the maps, each (line, n, col), then `attributes`."""
         stop, folder = first_row + raw.shape[1], self._maps.to_write()
+        cols = slice(first_col, first_col + raw.shape[2])
         for kind, values in zip(MAP_KINDS, (raw, denoised, uncertainty, chi2), strict=True):
             if values is not None:
-                self._maps.array(folder, kind)[:, first_row:stop, :] = values
+                self._maps.array(folder, kind)[:, first_row:stop, cols] = values
         if attributes:
             self.update_map_attributes(**attributes)
 
     def update_map_attributes(self, **values: Any) -> None:
-        """Set attributes of the maps: ``version``, ``rows``, ``final``, ``evidence`` ...; the maps are visible then."""
+        """Set attributes of the maps: ``version``, ``rows``, ``final``, ``evidence`` ...; the maps are visible then.
+
+        Maps are on disk before ``final`` says that they are complete, and so is that.
+        """
+        if values.get("final"):
+            self._sync_maps()
         self._maps.array(self._maps.to_write(), "denoised").attrs.update(values)
         self._maps.show()
+        if values.get("final"):
+            self._sync_maps()
 
-    def map_attributes(self) -> dict[str, Any]:
-        """Return the attributes of the maps as they are on disk now, with the ``token`` of their lease."""
-        return self._maps.attributes()
+    def _sync_maps(self) -> None:
+        make_durable((file for file in self._maps.to_write().rglob("*") if file.is_file()), self.path)
 
-    def evidence(self) -> RunEvidence | None:
-        """Return the newest evidence, or None."""
-        data = self.map_attributes().get("evidence")
-        return RunEvidence.from_dict(data) if data else None
+    def replace_maps(self, values: Mapping[str, Any]) -> None:
+        """Put empty maps with these attributes in the place of all maps; for repairs."""
+        token = self._maps.largest() + 1
+        self._maps.remove()
+        self._maps.begin(token)
+        self.update_map_attributes(**values)
 
-    def read_map(self, kind: MapKind, lines: slice | int = slice(None), *, rows: slice = slice(None)) -> FloatArray:
-        """Return a map (line, row, col), or (row, col) for one line index; 0 where not measured.
-
-        Raises
-        ------
-        NotMeasuredError
-            Unknown kind, or the run was deleted.
-        """
-        if kind not in MAP_KINDS:
-            raise NotMeasuredError(f"no map kind {kind!r}; there are {', '.join(MAP_KINDS)}")
-        try:
-            values = self._maps.read(kind, lines, rows)
-        except KeyError:
-            raise NotMeasuredError(f"run {self.info.uid} was denoised by a version that kept no {kind}") from None
-        if values is None:
-            nothing = np.broadcast_to(np.float32(0), (len(self.info.lines), *self.info.shape))
-            return nothing[lines, rows].copy()
-        return values
+    def forget_arrays(self) -> None:
+        """Read the descriptions of the arrays again when they are needed; for repairs."""
+        self._arrays.clear()
 
     def sweep_partials(self) -> int:
         """Delete half-written files of counts that a kill left behind; return how many. Only for ingest, at its start.
@@ -321,3 +276,10 @@ class RunBuffer:
             partial.unlink(missing_ok=True)
             swept += 1
         return swept
+
+
+def _keep_copy(path: Path, info: RunInfo, writes: Writes, *, durable: bool) -> None:
+    """Write the copy of what is known of a run."""
+    copy = path / INFO_COPY
+    replace_file(copy, orjson.dumps(info.to_dict(), option=orjson.OPT_SERIALIZE_NUMPY), durable=durable)
+    writes.add(copy)

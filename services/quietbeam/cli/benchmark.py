@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     bench.command("pace")(benchmark_pace)
     bench.command("viewers")(benchmark_viewers)
     bench.command("positions")(benchmark_positions)
+    bench.command("fsync")(benchmark_fsync)
     app.add_typer(bench, name="benchmark")
 
 
@@ -195,4 +196,30 @@ def benchmark_positions(
     text = report(map_shape(shape), rounds, best, " ".join(["quietbeam", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
     (output / "positions.md").write_text(text, encoding="utf-8")
+    typer.echo(text)
+
+
+def benchmark_fsync(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of fsync.md.")] = FOLDER,
+    pixels: Annotated[int, typer.Option(min=1000, help="Documents of the backlog.")] = 12_800,
+    rate: Annotated[float, typer.Option(min=1, help="Pixels a second of the step scan.")] = 1000.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long it lasts.")] = 10.0,
+    turns: Annotated[int, typer.Option(min=1, help="Turns with and without.")] = 3,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the data lie while it is measured: on the disk in question.")
+    ] = None,
+) -> None:
+    """Measure what waiting for the disk costs: ingest with `ingest.fsync` and without."""
+    import sys
+    import tempfile
+
+    from quietbeam.app.demo import forget_facility
+    from quietbeam.benchmarks.durability import report, run_turns
+
+    forget_facility()
+    with tempfile.TemporaryDirectory(prefix="quietbeam-fsync-", dir=folder) as place:
+        found = run_turns(Path(place), turns=turns, pixels=pixels, rate=rate, seconds=seconds)
+        text = report(found, Path(place), rate, " ".join(["quietbeam", *sys.argv[1:]]))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "fsync.md").write_text(text)
     typer.echo(text)

@@ -26,8 +26,11 @@ def register(app: typer.Typer) -> None:
 def doctor(
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a check.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend damaged runs; rows that cannot be read are not measured afterwards.")
+    ] = False,
 ) -> None:
-    """Check Python, torch, device, weights, profiles, disk, ports, Redis and Tiled; say what to do."""
+    """Check Python, torch, device, weights, profiles, disk, ports, Redis, Tiled and runs; say what to do."""
     from dataclasses import asdict
 
     from rich.console import Console
@@ -38,7 +41,7 @@ def doctor(
     from quietbeam.core.settings import load_settings
 
     settings = load_settings(config)
-    findings = list(examine(settings))
+    findings = list(examine(settings, repair=repair))
     if as_json:
         for finding in findings:
             typer.echo(json.dumps(asdict(finding)))

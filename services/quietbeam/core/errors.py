@@ -10,6 +10,7 @@
     +-- NotMeasuredError (LookupError)   a run, line or map that is not there (yet)
     +-- BufferConflictError (RuntimeError)   a run is already buffered with another geometry
     +-- LeaseLostError (RuntimeError)    another process has the right to write this run's maps now
+    +-- DamagedRunError (RuntimeError)       files of a run are there and cannot be read; other runs go on
     +-- DataNotReadyError (TimeoutError)     announced data is not yet in its file; retry
     +-- WeightsError (RuntimeError)      weights missing, damaged or of an unknown version
     +-- ServiceError (RuntimeError)      something quietbeam stands on (Redis, Tiled, a port) is unusable
@@ -64,6 +65,20 @@ class BufferConflictError(QuietbeamError, RuntimeError):
 
 class LeaseLostError(QuietbeamError, RuntimeError):
     """The right to write a run's maps has gone to another process; what was computed for them is of no use."""
+
+
+class DamagedRunError(QuietbeamError, RuntimeError):
+    """Files of a run are there and cannot be read.
+
+    Parameters
+    ----------
+    uid
+        The run.
+    """
+
+    def __init__(self, message: str = "", *, remedy: str = "", uid: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.uid = uid
 
 
 class DataNotReadyError(QuietbeamError, TimeoutError):

@@ -136,6 +136,11 @@ class IngestSettings(Section):
     max_buffer_bytes: int = Field(
         default=64 * 2**30, gt=0, description="Largest uncompressed run buffer that is admitted."
     )
+    fsync: bool = Field(
+        default=True,
+        description="Acknowledge documents only when their rows are on disk (fsync), not in the memory of the "
+        "operating system: a power failure then loses nothing. The embedded Redis waits for its disk, too.",
+    )
     max_spectrum_bytes: int = Field(default=2**30, gt=0, description="Most bytes read from a detector file at once.")
 
 

@@ -53,6 +53,8 @@ class DenoiseSession:
         ``counts``: whole photon counts; ``areas``: fitted areas with noise of their own.
     start
         Weights that fine-tuning goes on from, of the map before in a stack; scored like any other estimate.
+    carried
+        False: they were learned on rows of this map, before it needed more room.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class DenoiseSession:
         kind: Kind = "counts",
         options: SessionOptions | None = None,
         start: Denoiser | None = None,
+        carried: bool = True,
     ) -> None:
         self.options = options or SessionOptions()
         self.device = pick_device(self.options.device)
@@ -79,7 +82,7 @@ class DenoiseSession:
         self.weights = pretrained(self.options.weights)
         self._base = self.weights.network.to(self.device)
         self._tuning = None if start is None else self._fine_tuning(start)
-        self._carried = start is not None
+        self._carried = start is not None and carried
         self._noise = NoiseModel.poisson(len(self.data.lines))
         self._calibration_outdated = True
         self._final = False

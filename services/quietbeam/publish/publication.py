@@ -16,7 +16,7 @@ from quietbeam.core.model.types import RunInfo
 from quietbeam.core.settings import Settings
 
 from .provenance import ARRAYS, ROOT_METADATA, SPEC, SPEC_VERSION, array_metadata
-from .tiled_api import TiledApi, TiledMissingError, array_body
+from .tiled_api import TiledApi, TiledMissingError, TiledRefusedError, array_body
 
 log = structlog.get_logger()
 
@@ -24,6 +24,10 @@ MESSAGE_BYTES = 16 * 2**20
 """Most bytes in one update; subscribers set their `max_size` above it."""
 _CHUNK_ROWS = 64
 _FEW_CHUNK_ROWS = 16
+_MOST_CHUNKS = 4096
+"""About as many chunks an array has at most: their sizes stand in its description."""
+_LARGE = 2**20
+"""Pixels from which only the rows are sent that were ever written."""
 
 
 def even_chunk(rows: int, row_bytes: int) -> int:
@@ -31,7 +35,8 @@ def even_chunk(rows: int, row_bytes: int) -> int:
 
     Tiled 0.2.20 pads its zarr array to whole chunks, and a patch then reports the padded shape to everybody.
     """
-    divisor = max(n for n in range(1, _CHUNK_ROWS + 1) if rows % n == 0)
+    most = max(_CHUNK_ROWS, rows // _MOST_CHUNKS)
+    divisor = max(n for n in range(1, most + 1) if rows % n == 0)
     return rows if divisor < _FEW_CHUNK_ROWS and rows * row_bytes <= MESSAGE_BYTES else divisor
 
 
@@ -62,6 +67,7 @@ class Publication:
         """Make the container and its empty arrays where they are missing; return the metadata found, None when new."""
         if self._made:
             return None
+        self._refuse_what_tiled_cannot_hold()
         container = {"structure_family": "container", "data_sources": [], "specs": []}
         spec = [{"name": SPEC, "version": SPEC_VERSION}]
         body = orjson.loads(orjson.dumps({**container, "metadata": metadata, "specs": spec}))
@@ -76,6 +82,14 @@ class Publication:
             self._ensure_array(name)
         self._made = True
         return found
+
+    def _refuse_what_tiled_cannot_hold(self) -> None:
+        (rows, cols), row_bytes = self.info.shape, 4 * len(self.info.lines) * self.info.shape[1]
+        if row_bytes > MESSAGE_BYTES or rows // even_chunk(rows, row_bytes) > 16 * _MOST_CHUNKS:
+            raise TiledRefusedError(
+                f"{self.path}: a map of {rows} x {cols} pixels is not sent to Tiled: a row is too long for a message, "
+                "or its rows cannot be divided into chunks; quietbeam's own API has the map"
+            )
 
     def _ensure_array(self, name: str) -> None:
         rows, cols = self.info.shape
@@ -129,10 +143,30 @@ class Publication:
         step = max(1, MESSAGE_BYTES // (4 * lines * cols))
         step = max(_CHUNK_ROWS, step // _CHUNK_ROWS * _CHUNK_ROWS) if step >= _CHUNK_ROWS else step
         measured = self._buffer.measured() if name == "measured" else None
-        for first in range(first_row, stop_row, step):
-            stop = min(first + step, stop_row)
-            if measured is not None:
-                yield first, measured[first:stop]
-            else:
-                values = self._buffer.read_map(name, rows=slice(first, stop))  # type: ignore[arg-type]
-                yield first, np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        for begin, end in self._spans(name, first_row, stop_row):
+            for first in range(begin, end, step):
+                stop = min(first + step, end)
+                if measured is not None:
+                    yield first, measured[first:stop]
+                else:
+                    values = self._buffer.read_map(name, rows=slice(first, stop))  # type: ignore[arg-type]
+                    yield first, np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+    def _spans(self, name: str, first_row: int, stop_row: int) -> list[tuple[int, int]]:
+        """Return the spans of rows to send: of a large map those that were written, for all others hold zeros."""
+        rows, cols = self.info.shape
+        if rows * cols <= _LARGE:
+            return [(first_row, stop_row)]
+        if name == "measured":
+            numbers = sorted({row // _CHUNK_ROWS for row in self._buffer.rows_written()})
+            written = [(n * _CHUNK_ROWS, min((n + 1) * _CHUNK_ROWS, rows)) for n in numbers]
+        else:
+            written = self._buffer.bands_written(name)  # type: ignore[arg-type]
+        found: list[tuple[int, int]] = []
+        for first, stop in written:
+            first, stop = max(first, first_row), min(stop, stop_row)
+            if first < stop and found and found[-1][1] == first:
+                found[-1] = found[-1][0], stop
+            elif first < stop:
+                found.append((first, stop))
+        return found

@@ -13,7 +13,7 @@ import httpx
 import redis
 import structlog
 
-from quietbeam.core.errors import NotMeasuredError, ServiceError
+from quietbeam.core.errors import DamagedRunError, NotMeasuredError, ServiceError
 from quietbeam.core.process.outage import redis_outage
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import metrics, runs
@@ -118,6 +118,17 @@ class PublishStage:
             if not self._refusal:
                 log.warning("redis_refuses", run=active.parcel.uid, waits_for=f"{reason}.", error=str(error))
             self._refusal = f"{reason}. Publish retries."
+        except NotMeasuredError:
+            self._tracker.drop(active.parcel.uid, "its buffer was deleted")
+        except DamagedRunError as error:
+            self._tracker.drop_damaged(active.parcel.uid, error)
+        except redis.RedisError:
+            raise
+        except Exception as error:  # an internal error in one run ends no other; it is tried again, ever more rarely
+            log.exception("publish_failed", run=active.parcel.uid)
+            metrics.count(self._redis, "quietbeam_tiled_publish_failures_total")
+            active.parcel.failed(f"internal error: {type(error).__name__}: {error}")
+            self._report(active, "failed", active.parcel.reason)
         else:
             self._refusal = ""
 
@@ -144,9 +155,6 @@ class PublishStage:
             parcel.failed(str(error))
             lasting = isinstance(error, TiledRefusedError) and not isinstance(error, TiledMissingError)
             self._report(active, "failed" if lasting else "waiting", str(error))
-            return
-        except (FileNotFoundError, NotMeasuredError):
-            self._tracker.drop(parcel.uid, "its buffer was deleted")
             return
         if self._outage_failures:
             log.info("tiled_reconnected", failures=self._outage_failures)

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.errors import DamagedRunError, InputError, NotMeasuredError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, runs
@@ -104,6 +104,11 @@ class RunTracker:
         log.warning("run_dropped", run=uid, reason=reason)
         self.finish(uid)
 
+    def drop_damaged(self, uid: str, error: Exception) -> None:
+        """Stop tracking a run whose files cannot be read; what Tiled has of it stays, and a repair wakes it up."""
+        runs.note_damage(self._redis, uid, error, publish_state="failed", publish_reason=str(error))
+        self.drop(uid, str(error))
+
     def read_wake_ups(self, block_ms: int | None) -> bool:
         """Read wake-ups, waiting `block_ms` for the first (None: not at all); True when there were some."""
         if self._cursor is None:
@@ -145,8 +150,11 @@ class RunTracker:
             return
         try:
             attributes = active.buffer.map_attributes()
-        except (NotMeasuredError, FileNotFoundError):
+        except NotMeasuredError:
             self.drop(uid, "its buffer was deleted")
+            return
+        except DamagedRunError as error:
+            self.drop_damaged(uid, error)
             return
         version, _ = maps_identity(attributes)
         if version > active.parcel.version and version == active.seen_version:
@@ -160,12 +168,15 @@ class RunTracker:
     def _track_run(self, uid: str) -> ActiveRun | None:
         """Add a run; None where it has no maps or Tiled has its final form."""
         status = runs.read_status(self._redis, uid)
-        if status is None or status.state is RunState.UNUSABLE:
+        if status is None or status.damage or status.state is RunState.UNUSABLE:
             return None
         try:
             buffer = RunBuffer.open(self._settings.runs_dir, uid)
             version, token = maps_identity(buffer.map_attributes())
-        except (NotMeasuredError, KeyError):
+        except NotMeasuredError:
+            return None
+        except (DamagedRunError, InputError) as error:
+            self.drop_damaged(uid, error)
             return None
         if status.publish_state == "final" and status.publish_version >= version:
             self._finished.add(uid)

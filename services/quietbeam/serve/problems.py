@@ -11,10 +11,12 @@ import redis
 import structlog
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from quietbeam.core.errors import (
     BufferConflictError,
+    DamagedRunError,
     DataNotReadyError,
     InputError,
     NotMeasuredError,
@@ -31,6 +33,7 @@ STATUS: dict[type[QuietbeamError], int] = {
     InputError: 400,
     NotMeasuredError: 404,
     BufferConflictError: 409,
+    DamagedRunError: 409,
     DataNotReadyError: 503,
     WeightsError: 503,
     ServiceError: 503,
@@ -54,6 +57,8 @@ def _answer(request: Request, status: int, detail: str, headers: dict[str, str] 
 
 async def _quietbeam_error(request: Request, error: Exception) -> Response:
     status = next(code for family, code in STATUS.items() if isinstance(error, family))
+    if isinstance(error, DamagedRunError):
+        await run_in_threadpool(request.app.state.services.catalog.note_damage, error)
     headers = {"Retry-After": "1"} if status == 503 else None
     return _answer(request, status, str(error) or HTTPStatus(status).phrase, headers)
 

@@ -13,6 +13,7 @@ rows_measured           ingest    rows in which every pixel is measured
 pixels_measured         ingest    pixels measured
 warnings                ingest    JSON list of sentences (duplicates, gaps, refused values ...)
 pinned                  ingest    1: never deleted by age
+damage                  all       what of its files cannot be read; whoever meets it writes it, a repair removes it
 denoise_request         denoise   id of the action that asked to denoise again, until it is done
 denoise_state           denoise   waiting | live | final | raw_only | failed
 denoise_reason          denoise   sentence
@@ -25,6 +26,8 @@ publish_reason          publish   sentence
 publish_version         publish   `maps_version` that Tiled has
 tiled_path              publish   path in Tiled
 ======================  ========  ==================================================================
+
+What Redis lost, ingest writes again from the run's buffer, the fields of others included.
 """
 
 from __future__ import annotations
@@ -34,11 +37,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 
 from ..model.evidence import RunEvidence
 from ..model.types import RunInfo, RunState
 from . import keys
-from .bus import Connection
+from .bus import Connection, emit
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,7 @@ class RunStatus:
     pixels_measured: int = 0
     warnings: tuple[str, ...] = ()
     pinned: bool = False
+    damage: str = ""
     denoise_state: str = "waiting"
     denoise_reason: str = ""
     denoise_rows: int = 0
@@ -119,16 +126,25 @@ def queue_status(pipe: Connection, uid: str, **values: Any) -> None:
 def parse_status(uid: str, fields: dict[bytes, bytes]) -> RunStatus:
     """Build a snapshot from HGETALL's reply."""
     values: dict[str, Any] = {"uid": uid}
+    unreadable: dict[str, str] = {}
     for raw_name, raw in fields.items():
-        name = raw_name.decode()
-        if name in _JSON:
-            values[name] = _JSON[name](orjson.loads(raw))
-        elif name in _NUMBERS:
-            values[name] = _NUMBERS[name](raw if name == "scan_id" else float(raw))
-        elif name == "state":
-            values[name] = RunState(raw.decode())
-        elif name in RunStatus.__slots__:
-            values[name] = raw.decode()
+        name = raw_name.decode(errors="replace")
+        try:
+            if name in _JSON:
+                values[name] = _JSON[name](orjson.loads(raw))
+            elif name in _NUMBERS:
+                values[name] = _NUMBERS[name](raw if name == "scan_id" else float(raw))
+            elif name == "state":
+                values[name] = RunState(raw.decode())
+            elif name in RunStatus.__slots__:
+                values[name] = raw.decode()
+        except Exception as error:  # whatever an entry of another type does to what reads it
+            unreadable[name] = f"{type(error).__name__}: {error}"[:120]
+    if unreadable:
+        found = "; ".join(f"{name} ({why})" for name, why in unreadable.items())
+        values["damage"] = f"run {uid}: its state in Redis has entries that cannot be read: {found}"
+        if "state" in unreadable:
+            values["state"] = RunState.UNUSABLE
     return RunStatus(**values)
 
 
@@ -136,6 +152,33 @@ def read_status(connection: Connection, uid: str) -> RunStatus | None:
     """Return the snapshot of a run, or None when Redis does not know it."""
     fields: Any = connection.hgetall(keys.run(uid))
     return parse_status(uid, fields) if fields else None
+
+
+def note_damage(connection: Connection, uid: str, error: Exception, **values: Any) -> None:
+    """Say in list, events and log that files of a run cannot be read, and set more fields of its hash."""
+    sentence = str(error)
+    known: Any = connection.hget(keys.run(uid), "damage")
+    write_status(connection, uid, damage=sentence, **values)
+    if known is None or known.decode(errors="replace") != sentence:
+        log.error("run_damaged", run=uid, error=sentence)
+        emit(connection, "run", uid, damage=sentence)
+
+
+def clear_damage(connection: Connection, uid: str, *, maps: bool = False) -> None:
+    """Say that a run can be read again: what had failed is done again; with `maps`, maps and publishing in any case."""
+    states: Any = connection.hmget(keys.run(uid), "denoise_state", "publish_state")
+    again = {
+        name: "waiting"
+        for name, state in zip(("denoise_state", "publish_state"), states, strict=True)
+        if maps or state == b"failed"
+    }
+    with connection.pipeline() as pipe:
+        pipe.hdel(keys.run(uid), "damage")
+        if again:
+            pipe.hset(keys.run(uid), mapping=again)  # type: ignore[arg-type]
+        pipe.execute()
+    log.info("run_no_longer_damaged", run=uid)
+    emit(connection, "run", uid, damage="")
 
 
 def register_run(connection: Connection, uid: str, time_start: float) -> None:

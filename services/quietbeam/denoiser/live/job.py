@@ -10,7 +10,7 @@ import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.model.evidence import RunEvidence
-from quietbeam.core.model.types import RunInfo
+from quietbeam.core.model.types import BoolArray
 from quietbeam.core.settings import DenoiseSettings
 from quietbeam.core.wire.bus import Connection
 from quietbeam.core.wire.fence import Lease
@@ -22,6 +22,7 @@ from .map_writer import MapWriter, spans
 from .row_reader import age_of_row_s, read_rows
 from .run_announcer import RunAnnouncer
 from .run_state import RunStatePoller
+from .window import RowWindow, too_large
 
 log = structlog.get_logger()
 
@@ -89,10 +90,12 @@ class DenoiseJob:
         self._writer = MapWriter(buffer, lease.token, self._announcer.next_version)
         self._state = RunStatePoller(connection, self.info.uid)
         self._session: DenoiseSession | None = None
+        self._window, self._grew = RowWindow(self.info), False
         self._raw_only = too_large(self.info, settings.max_live_bytes)
         self._pending: set[int] = set()
         self._written_meanwhile: set[int] = set()  # rows whose maps were written while a band of the map was computed
         self._measured = np.zeros(self.info.shape, dtype=bool)
+        self._rows: set[int] = set()  # rows of it that hold a measured pixel
         self._blocks_read = self._steps = 0
         self._evidence: RunEvidence | None = None
         self._evaluated: tuple[int, int] | None = None  # blocks read and steps at the last evaluation
@@ -109,7 +112,8 @@ class DenoiseJob:
 
     def add_all_pending(self) -> None:
         """Add every row that holds a measured pixel."""
-        self.add_pending(np.flatnonzero(self.buffer.measured().any(axis=1)).tolist())
+        measured = self.buffer.measured()
+        self.add_pending(row for row in self.buffer.rows_written() if measured[row].any())
 
     @property
     def raw_only_reason(self) -> str:
@@ -129,7 +133,7 @@ class DenoiseJob:
     @property
     def rows(self) -> int:
         """Number of rows in the maps that hold a measured pixel."""
-        return int(self._measured.any(axis=1).sum())
+        return len(self._rows)
 
     @property
     def priority(self) -> int:
@@ -158,6 +162,7 @@ class DenoiseJob:
         if not self._pending:
             return False
         pending, self._pending = sorted(self._pending), set()
+        pending = self._make_room(pending)
         for start, stop in spans(pending):
             self._add_rows(start, stop, check)
         if self._raw_only:
@@ -168,8 +173,9 @@ class DenoiseJob:
             return True
         session = self._denoiser()
         version = session.evaluation_version
-        many = len(pending) > self.info.shape[0] // 2
-        update = session.infer(None, check) if many else session.infer((pending[0], pending[-1] + 1))
+        many, first = len(pending) > self._window.rows // 2, self._window.first
+        strip = (pending[0] - first, pending[-1] + 1 - first)
+        update = self._window.moved(session.infer(None, check) if many else session.infer(strip))
         if session.evaluation_version != version:
             # the rows required a new evaluation; all maps follow with the next one
             self._evidence, self._evaluated = session.evidence(), None
@@ -197,11 +203,16 @@ class DenoiseJob:
     def fall_back(self, reason: str) -> None:
         """Stop denoising this run: its raw map stays, with the reason."""
         self._raw_only = reason
-        self._session = None
-        self._evidence = None
-        self._measured[:] = False
-        self.add_all_pending()
+        self._begin_anew()
         self._announcer.failed(reason)
+
+    def _begin_anew(self) -> None:
+        """Forget the rows that were added, and add all of them again."""
+        self._session = self._evidence = self._evaluated = None
+        for row in self._rows:
+            self._measured[row] = False
+        self._rows.clear()
+        self.add_all_pending()
 
     @property
     def _ended(self) -> bool:
@@ -253,7 +264,7 @@ class DenoiseJob:
         took = time.monotonic() - started
         self._next_evaluation = time.monotonic() + max(self._settings.evaluate_every.total_seconds(), took)
         if session.recipe == self._recipe or time.monotonic() < self._next_rewrite:
-            newest = int(np.flatnonzero(self._measured.any(axis=1))[-1])
+            newest = max(self._rows)
             self._announce((newest, newest + 1))
         elif not self._rewrite(session, yield_callback):
             return
@@ -264,14 +275,14 @@ class DenoiseJob:
     def _rewrite(self, session: DenoiseSession, yield_callback: Callable[[], object]) -> bool:
         """Write all maps, band by band; False when a row that was served meanwhile could not be denoised."""
         started, recipe = time.monotonic(), session.recipe
-        for first in range(0, self.info.shape[0], _BAND_ROWS):
-            measured_rows = np.flatnonzero(self._measured[first : first + _BAND_ROWS].any(axis=1))
-            if measured_rows.size:
-                self._written_meanwhile.clear()
-                update = session.infer((first, first + int(measured_rows[-1]) + 1), yield_callback)
-                if self._raw_only:
-                    return False
-                self._writer.write(update, skip_rows=self._written_meanwhile)
+        for band in sorted({row // _BAND_ROWS for row in self._rows}):
+            rows = (row for row in range(band * _BAND_ROWS, (band + 1) * _BAND_ROWS) if row in self._rows)
+            begin, end = max(band * _BAND_ROWS, self._window.first), max(rows) + 1
+            self._written_meanwhile.clear()
+            update = session.infer((begin - self._window.first, end - self._window.first), yield_callback)
+            if self._raw_only or self._session is not session:
+                return False  # it could not be denoised, or needed more room
+            self._writer.write(self._window.moved(update), skip_rows=self._written_meanwhile)
         self._recipe = recipe
         self._next_rewrite = time.monotonic() + _REWRITE_PAUSE * (time.monotonic() - started)
         self._announce((0, self.info.shape[0]))
@@ -283,7 +294,7 @@ class DenoiseJob:
         if missed.any():
             self.add_pending(np.flatnonzero(missed.any(axis=1)).tolist())
             return
-        if self._raw_only or not self._measured.any():
+        if self._raw_only or not self._rows:
             self._close(None)
             return
         session, learns = self._denoiser(), self._settings.fine_tune and self._final_budget_s > 0
@@ -298,8 +309,8 @@ class DenoiseJob:
             update, evidence = session.conclude(self._time_left_s(), yield_callback)
         if self._blocks_read != blocks_read or self._raw_only:
             return  # a row came late: finish again with it
-        self._writer.write(update)
-        self.refinable = not thoroughly
+        self._writer.write(self._window.moved(update))
+        self.refinable = not thoroughly and self._window.is_whole
         self._close(evidence)
 
     def _time_left_s(self) -> float:
@@ -320,20 +331,46 @@ class DenoiseJob:
             self._session = DenoiseSession(
                 lines=self.info.lines,
                 detectors=self.info.detectors,
-                shape=self.info.shape,
+                shape=(self._window.rows, self.info.shape[1]),
                 kind=self.info.kind,
                 options=SessionOptions(device=self._settings.device, seed=self._settings.seed, weights=self._weights),
                 start=self._start,
+                carried=not self._grew,
             )
         return self._session
 
     def _add_rows(self, start: int, stop: int, check: Callable[[], object]) -> None:
         """Read rows ``[start, stop)`` from the buffer and add them to the session."""
-        rows = read_rows(self.buffer, start, stop, check)
-        self._measured[start:stop] = rows.measured
         self._blocks_read += 1
-        if not self._raw_only:
-            self._denoiser().add_rows(start, rows.counts, rows.measured, i0=rows.i0, live_time_s=rows.live_time_s)
+        if self._raw_only:
+            for row in range(start, stop):
+                check()
+                self._mark(row, self.buffer.read_part("measured", row, slice(None)))
+            return
+        rows = read_rows(self.buffer, start, stop, check)
+        for row, measured in zip(range(start, stop), rows.measured, strict=True):
+            self._mark(row, measured)
+        first = start - self._window.first
+        self._denoiser().add_rows(first, rows.counts, rows.measured, i0=rows.i0, live_time_s=rows.live_time_s)
+
+    def _mark(self, row: int, measured: BoolArray) -> None:
+        self._measured[row] = measured
+        if measured.any():
+            self._rows.add(row)
+        else:
+            self._rows.discard(row)
+
+    def _make_room(self, pending: list[int]) -> list[int]:
+        """Let the rows fit in memory; return the rows to add, all of them where the session begins anew."""
+        if self._raw_only or self._window.holds(pending[0], pending[-1] + 1):
+            return pending
+        self._start, self._grew = self.learned, True
+        self._window.grow(pending[0], pending[-1] + 1)
+        if self._window.is_sparse(len(self._rows | set(pending))):
+            self._raw_only = "the measured rows lie too far apart to be denoised live; the raw map is shown"
+        self._begin_anew()
+        pending, self._pending = sorted({*self._pending, *pending}), set()
+        return pending
 
     def _announce(self, rows: tuple[int, int], *, lag_s: float | None = None, final: bool = False) -> None:
         """Finish a version of the maps: attributes on disk first, then Redis."""
@@ -347,15 +384,3 @@ class DenoiseJob:
             lag_s=lag_s,
             final=final,
         )
-
-
-def too_large(info: RunInfo, limit_bytes: int) -> str:
-    """Return why a run cannot be denoised live; empty when its counts fit."""
-    n_det, n_line, (rows, cols) = len(info.detectors), len(info.lines), info.shape
-    needed = 4 * n_det * n_line * rows * cols
-    if needed <= limit_bytes:
-        return ""
-    return (
-        f"the run needs {needed / 2**30:.1f} GiB to denoise live (denoise.max_live_bytes allows "
-        f"{limit_bytes / 2**30:.1f}); its raw map is shown, `quietbeam denoise` does it afterwards"
-    )

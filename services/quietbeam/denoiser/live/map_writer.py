@@ -55,9 +55,10 @@ class MapWriter:
     def write_raw(self, start: int, stop: int) -> None:
         """Write the plain detector sum as both maps of rows ``[start, stop)``, its counting error as uncertainty."""
         for row in range(start, stop):
-            counts: Any = self._buffer.read_row(row).counts
-            raw = np.asarray(np.nansum(counts, axis=0, dtype=np.float64), np.float32)[:, None, :]
-            self._buffer.write_maps(row, raw, raw, np.sqrt(np.abs(raw)))
+            for cols in self._buffer.parts_written(row):
+                counts: Any = self._buffer.read_part("counts", row, cols)
+                raw = np.asarray(np.nansum(counts, axis=0, dtype=np.float64), np.float32)[:, None, :]
+                self._buffer.write_maps(row, raw, raw, np.sqrt(np.abs(raw)), first_col=cols.start)
 
     def finish_version(self, rows: int, evidence: RunEvidence | None, *, final: bool) -> int:
         """Write the attributes of what was written since the last version; return the new version's number."""

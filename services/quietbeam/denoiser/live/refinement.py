@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core.errors import InputError, LeaseLostError, NotMeasuredError
+from quietbeam.core.errors import DamagedRunError, InputError, LeaseLostError, NotMeasuredError
 from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.settings import DenoiseSettings, Settings
 from quietbeam.core.wire import keys, metrics, runs
@@ -91,7 +91,14 @@ class Refinement:
             log.info("refinement_dropped", run=uid, reason=str(error))
             self._redis.zrem(keys.REFINE, uid)
             return True
-        self._lease = self._leases.acquire(buffer)
+        except DamagedRunError as error:
+            self._drop_damaged(uid, error)
+            return True
+        try:
+            self._lease = self._leases.acquire(buffer)
+        except DamagedRunError as error:
+            self._drop_damaged(uid, error)
+            return True
         if self._lease is None:
             return False
         try:
@@ -102,9 +109,16 @@ class Refinement:
         except (InputError, NotMeasuredError, MemoryError) as error:
             log.warning("refinement_failed", run=uid, reason=f"{type(error).__name__}: {error}")
             self._redis.zrem(keys.REFINE, uid)
+        except DamagedRunError as error:
+            self._drop_damaged(uid, error)
         finally:
             self._leases.release(self._lease)
         return True
+
+    def _drop_damaged(self, uid: str, error: DamagedRunError) -> None:
+        """Leave the maps of a run whose files cannot be read as they are."""
+        runs.note_damage(self._redis, uid, error)
+        self._redis.zrem(keys.REFINE, uid)
 
     def _refine(self, buffer: RunBuffer, lease: Lease) -> None:
         uid = buffer.info.uid

@@ -15,7 +15,7 @@ import redis
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core.errors import InputError, LeaseLostError, NotMeasuredError
+from quietbeam.core.errors import DamagedRunError, InputError, LeaseLostError, NotMeasuredError
 from quietbeam.core.process.backoff import Backoff
 from quietbeam.core.process.outage import disk_outage, redis_outage
 from quietbeam.core.process.stage import heartbeat
@@ -169,13 +169,14 @@ class DenoiseStage:
         uids = runs.list_runs(self._redis, limit=_LOOK_AT)
         with self._redis.pipeline(transaction=False) as pipe:
             for uid in uids:
-                pipe.hmget(keys.run(uid), "state", "denoise_state")
+                pipe.hmget(keys.run(uid), "state", "denoise_state", "damage")
                 pipe.exists(keys.lease(uid))
             replies = pipe.execute()
         found = [
             uid
-            for uid, (state, denoise_state), leased in zip(uids, replies[::2], replies[1::2], strict=True)
-            if state not in (None, b"unusable") and denoise_state not in (b"final", b"failed") and not leased
+            for uid, (state, denoise_state, damage), leased in zip(uids, replies[::2], replies[1::2], strict=True)
+            if state not in (None, b"unusable") and denoise_state not in (b"final", b"failed")
+            if damage is None and not leased
         ]
         adopted = 0
         for uid in found:
@@ -210,11 +211,21 @@ class DenoiseStage:
             buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
         except (NotMeasuredError, InputError):
             return None
-        lease = self._leases.acquire(buffer)
+        except DamagedRunError as error:
+            self._leave_damaged(uid, error)
+            return None
+        try:
+            lease = self._leases.acquire(buffer)
+        except DamagedRunError as error:
+            self._leave_damaged(uid, error)
+            return None
         if lease is None:
             return None
         try:
             job = self._make_job(buffer, lease)
+        except DamagedRunError as error:
+            self._leave_damaged(uid, error, lease)
+            return None
         except OSError as error:
             self._leases.release(lease)
             self._wait_for_disk(error)
@@ -249,6 +260,14 @@ class DenoiseStage:
         except OSError as error:
             self._wait_for_disk(error)
             return False
+
+    def _leave_damaged(self, uid: str, error: DamagedRunError, lease: Lease | None = None) -> None:
+        """Leave a run alone until it is repaired; its maps stay as they are."""
+        self._jobs.pop(uid, None)
+        runs.note_damage(self._redis, uid, error, denoise_state="failed", denoise_reason=str(error))
+        if lease is not None:
+            self._requests.settle(lease, str(error))
+            self._leases.release(lease)
 
     def _renew_leases(self) -> None:
         now = time.monotonic()
@@ -299,6 +318,12 @@ class DenoiseStage:
             return False
         except LeaseLostError:
             self._lose(job)
+            return True
+        except NotMeasuredError:  # deleted
+            self._release(job)
+            return False
+        except DamagedRunError as error:
+            self._leave_damaged(job.info.uid, error, job.lease)
             return True
         except OSError as error:
             self._wait_for_disk(error)

@@ -20,12 +20,14 @@ class Pending:
     ----------
     source, token
         The transport it came from, and the transport's name for it.
+    size
+        Bytes of the document.
     """
 
-    __slots__ = ("_followed", "_users", "_withdrawn", "source", "token")
+    __slots__ = ("_followed", "_users", "_withdrawn", "size", "source", "token")
 
-    def __init__(self, source: int, token: bytes) -> None:
-        self.source, self.token = source, token
+    def __init__(self, source: int, token: bytes, size: int = 0) -> None:
+        self.source, self.token, self.size = source, token, size
         self._users = 1
         self._withdrawn = False
         self._followed: list[Pending] = []
@@ -116,9 +118,9 @@ class AckQueue:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def deliver(self, source: int, token: bytes) -> Pending:
+    def deliver(self, source: int, token: bytes, size: int = 0) -> Pending:
         """Add a document, with its handler as its one user."""
-        pending = Pending(source, token)
+        pending = Pending(source, token, size)
         self._queue.append(pending)
         return pending
 
@@ -141,9 +143,9 @@ class Deliveries:
     def __init__(self) -> None:
         self._queues: dict[str, AckQueue] = {}
 
-    def deliver(self, run: str, source: int, token: bytes) -> Pending:
+    def deliver(self, run: str, source: int, token: bytes, size: int = 0) -> Pending:
         """Add a document of a run ('' when unknown), with its handler as its one user."""
-        return self._queues.setdefault(run, AckQueue()).deliver(source, token)
+        return self._queues.setdefault(run, AckQueue()).deliver(source, token, size)
 
     def withdraw(self, run: str, pending: Pending) -> None:
         """Remove the document of the run that was delivered last: it will be delivered again."""

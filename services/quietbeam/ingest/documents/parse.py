@@ -122,6 +122,8 @@ def _event_page(doc: dict[str, Any]) -> EventPage:
     if not isinstance(seq_nums, list) or len(seq_nums) > MAX_PAGE:
         raise DocumentError(f"event_page: seq_num must be a list of at most {MAX_PAGE} numbers")
     data = _get(doc, "event_page", "data", dict)
+    if seq_nums and not data:
+        raise DocumentError(f"event_page: {len(seq_nums)} events without any data")
     for key, column in data.items():
         scalar = isinstance(column, np.ndarray) and column.ndim == 0
         if scalar or not isinstance(column, list | np.ndarray) or len(column) != len(seq_nums):

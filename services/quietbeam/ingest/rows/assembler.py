@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
+import structlog
 
-from quietbeam.core.errors import DocumentError
+from quietbeam.core.errors import DamagedRunError, DocumentError
 from quietbeam.core.model.not_measured import I0_NOT_POSITIVE
 from quietbeam.core.model.types import BoolArray, RowBlock, RunInfo
 
 from ..documents.delivery import Pending
 from ..frames.values import SHORT, Frames
 from ..profile.geometry import Geometry
+from .measured import MeasuredPixels
 from .open_row import NO_FLUX, Columns, OpenRow, needed_parts
+
+log = structlog.get_logger()
 
 _ROWS_IN_MEMORY = 4
 """Rows that stay in memory after they were written: frames of a rewind change them."""
@@ -30,16 +36,25 @@ class RowStore(Protocol):
 
     info: RunInfo
 
+    @property
+    def segment(self) -> int:
+        """Columns that are written together."""
+        ...
+
     def measured(self) -> BoolArray:
         """Return (row, col) bool."""
         ...
 
-    def read_row(self, row: int) -> RowBlock:
-        """Return a row."""
+    def rows_written(self) -> list[int]:
+        """Return the rows that were written, in order."""
         ...
 
-    def write_row(self, row: int, block: RowBlock) -> None:
-        """Write a row, its commit mark last."""
+    def read_row(self, row: int, cols: slice = slice(None)) -> RowBlock:
+        """Return a row, or a part of it."""
+        ...
+
+    def write_row(self, row: int, block: RowBlock, first_col: int = 0) -> None:
+        """Write a row, or a part of it, its commit mark last."""
         ...
 
 
@@ -59,25 +74,38 @@ class RowAssembler:
     ----------
     without_flux
         True while no I0 of the run is positive: I0 then masks no pixel, and the map is not normalised.
-    measured
-        (row, col) bool, as on disk.
-    pixels_measured
-        Number of measured pixels.
     """
 
     def __init__(self, buffer: RowStore, geometry: Geometry, *, without_flux: bool = False) -> None:
         self._buffer, self._geometry, self.without_flux = buffer, geometry, without_flux
         self._row_came = self._short_came = False
         self._needed = needed_parts(buffer.info, gridded=geometry.gridded)
-        self._rows: dict[int, OpenRow] = {}
-        self.measured = buffer.measured()
-        self.pixels_measured = int(np.count_nonzero(self.measured))
+        self._rows: dict[tuple[int, int], OpenRow] = {}
+        self._segment = buffer.segment
+        self._pixels = MeasuredPixels(buffer.measured(), buffer.rows_written())
         self._written: list[int] = []
+
+    @property
+    def measured(self) -> BoolArray:
+        """(row, col) bool, as on disk."""
+        return self._pixels.mask
+
+    @property
+    def pixels_measured(self) -> int:
+        """Number of measured pixels."""
+        return self._pixels.pixels
 
     @property
     def rows_measured(self) -> int:
         """Rows in which every pixel is measured."""
-        return int(np.count_nonzero(self.measured.all(axis=1)))
+        return self._pixels.whole_rows
+
+    whole_rows = rows_measured
+
+    @property
+    def rows_begun(self) -> list[int]:
+        """Rows that hold a measured pixel, in order."""
+        return self._pixels.rows
 
     @property
     def dirty(self) -> bool:
@@ -139,7 +167,7 @@ class RowAssembler:
             row, start = divmod(index + first, width)
             stop = min(start + n - first, width)
             columns = self._geometry.columns(row, start, stop)
-            self._merge(row, columns, frames.part(first, first + stop - start), pending, now)
+            self._merge_parts(row, columns, frames.part(first, first + stop - start), pending, now)
             first += stop - start
         return self._problems(frames)
 
@@ -153,29 +181,63 @@ class RowAssembler:
         self.without_flux = False
         for row in self._rows.values():
             row.dirty_since = row.dirty_since or now
-        for number in np.flatnonzero(self.measured.any(axis=1)):
-            block = self._buffer.read_row(int(number))
-            self._buffer.write_row(int(number), replace(block, measured=np.zeros_like(block.measured)))
-            self._written.append(int(number))
-        self.measured[:] = False
-        self.pixels_measured = 0
+        for number in self._pixels.rows:
+            for cols in self._parts(number):
+                block = self._buffer.read_row(number, cols)
+                nothing = np.zeros_like(block.measured)
+                self._buffer.write_row(number, replace(block, measured=nothing), cols.start)
+                self._pixels.set(number, cols, nothing)
+            self._written.append(number)
+
+    def _parts(self, number: int) -> list[slice]:
+        """Return the parts of a row that hold a measured pixel."""
+        width, step = self._geometry.shape[1], self._segment
+        return [
+            slice(first, min(first + step, width))
+            for first in range(0, width, step)
+            if self.measured[number, first : first + step].any()
+        ]
+
+    def _merge_parts(
+        self, number: int, cols: npt.NDArray[np.intp], frames: Frames, pending: Pending, now: float
+    ) -> None:
+        """Merge frames of a row, of which each part that is written together has its own columns."""
+        part = cols // self._segment
+        edges = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(cols)]
+        for first, stop in pairwise(edges):
+            some = frames if stop - first == len(cols) else frames.part(first, stop)
+            self._merge(number, cols[first:stop], some, pending, now)
 
     def _merge(self, number: int, cols: Columns, frames: Frames, pending: Pending, now: float) -> None:
+        """Merge frames of one part of a row."""
         if self.without_flux and frames.i0 is not None and bool((frames.i0 > 0).any()):
             self._begin_flux(now)
-        row = self._rows.get(number) or self._open(number)
+        part = int(cols.start if isinstance(cols, slice) else cols[0]) // self._segment
+        row = self._rows.get((number, part)) or self._open(number, part)
+        if part:
+            before = part * self._segment
+            cols = slice(cols.start - before, cols.stop - before) if isinstance(cols, slice) else cols - before
         row.merge(cols, frames, now)
         if row.dirty_since is not None:
             row.documents.add(pending)
 
-    def _open(self, number: int) -> OpenRow:
-        measured = self.measured[number]
+    def _columns_of(self, part: int) -> slice:
+        return slice(part * self._segment, min((part + 1) * self._segment, self._geometry.shape[1]))
+
+    def _open(self, number: int, part: int) -> OpenRow:
+        cols = self._columns_of(part)
+        measured = self.measured[number, cols]
         row = OpenRow.create(self._buffer.info, measured, self._needed)
         if measured.any():
-            row.restore(self._buffer.read_row(number))
-            if self.without_flux:
-                row.bad[measured] |= NO_FLUX
-        self._rows[number] = row
+            try:
+                row.restore(self._buffer.read_row(number, cols))
+            except DamagedRunError as error:
+                log.error("row_damaged", run=self._buffer.info.uid, row=number, error=str(error))
+                row = OpenRow.create(self._buffer.info, np.zeros_like(measured), self._needed)
+            else:
+                if self.without_flux:
+                    row.bad[measured] |= NO_FLUX
+        self._rows[number, part] = row
         return row
 
     def flush(self, now: float, *, everything: bool = False) -> list[int]:
@@ -191,17 +253,17 @@ class RowAssembler:
         OSError
             The disk cannot be written; no data are lost, call again.
         """
-        for number, row in self._rows.items():
+        for (number, part), row in self._rows.items():
             if row.dirty_since is None:
                 if everything:
                     row.documents.release()
             elif everything or row.is_due(now):
-                self._write(number, row, final=everything)
+                self._write(number, part, row, final=everything)
                 self._written.append(number)
-        for number in list(self._rows)[:-_ROWS_IN_MEMORY]:
-            row = self._rows[number]
+        for key in list(self._rows)[:-_ROWS_IN_MEMORY]:
+            row = self._rows[key]
             if row.dirty_since is None and not row.documents:
-                del self._rows[number]
+                del self._rows[key]
         written, self._written = self._written, []
         return written
 
@@ -209,11 +271,10 @@ class RowAssembler:
         """Return a row as it is written."""
         return row.to_block(without_flux=self.without_flux)
 
-    def _write(self, number: int, row: OpenRow, *, final: bool) -> None:
-        block = self._block_of(number, row)
-        self._buffer.write_row(number, block)
-        self.pixels_measured += int(np.count_nonzero(block.measured)) - int(np.count_nonzero(self.measured[number]))
-        self.measured[number] = block.measured
+    def _write(self, number: int, part: int, row: OpenRow, *, final: bool) -> None:
+        block, cols = self._block_of(number, row), self._columns_of(part)
+        self._buffer.write_row(number, block, cols.start)
+        self._pixels.set(number, cols, block.measured)
         row.dirty_since = None
         row.was_whole = row.whole
         # A pixel of which only a part came is not restored from disk after a kill: its documents must come again.

@@ -61,11 +61,11 @@ class CheckedRows(RowAssembler):
         self._off: dict[int, set[int]] = {}
         self._unchecked: dict[int, list[int]] = {}
         """Columns by row."""
-        for row in np.flatnonzero(self.measured.any(axis=1)) if checks else ():
-            block = buffer.read_row(int(row))
+        for row in self.rows_begun if checks else ():
+            block = buffer.read_row(row)
             if block.positions is not None:
-                cols = geometry.columns(int(row), 0, geometry.shape[1])
-                self.order.check(int(row), cols, *block.positions[:, cols])
+                cols = geometry.columns(row, 0, geometry.shape[1])
+                self.order.check(row, cols, *block.positions[:, cols])
         if self.order.contradicted:
             raise OrderContradictedError
 
@@ -84,13 +84,13 @@ class CheckedRows(RowAssembler):
         else:
             unchecked += cols.tolist()
 
-    def _write(self, number: int, row: OpenRow, *, final: bool) -> None:
+    def _write(self, number: int, part: int, row: OpenRow, *, final: bool) -> None:
         self._check(number, row.positions)
-        super()._write(number, row, final=final)
+        super()._write(number, part, row, final=final)
 
     def _make_room(self, stop: int) -> None:
         """Refuse frames beyond the map, unless positions show that the order is wrong or that a row came twice."""
-        for number, row in self._rows.items():
+        for (number, _), row in self._rows.items():
             self._check(number, row.positions)
         if self.checks and not self.order.contradicted and self.order.repeats_rows:
             self.order.contradicted = True

@@ -9,6 +9,9 @@ from .assembler import RowAssembler
 from .grid import GridAssembler
 from .positioned import PositionedRows
 
+MOST_CHECKED = 65_536
+"""Rows, or columns, of a map above which positions do not check the announced order."""
+
 Assembler = RowAssembler | GridAssembler | PositionedRows
 
 
@@ -18,7 +21,7 @@ def assembler_of(buffer: RunBuffer, layout: Layout, max_samples: int) -> Assembl
     if geometry.sums:
         return GridAssembler(buffer, geometry, has_live_time=has_live_time, max_samples=max_samples)
     without_flux = buffer.info.has_i0 and bool(buffer.state().get("without_flux", not buffer.measured().any()))
-    if buffer.info.has_positions:
+    if buffer.info.has_positions and max(geometry.shape) <= MOST_CHECKED:
         return PositionedRows(
             buffer,
             geometry,

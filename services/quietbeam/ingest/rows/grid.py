@@ -15,8 +15,9 @@ from functools import partial
 import numpy as np
 
 from quietbeam.buffer import RunBuffer
+from quietbeam.buffer.sparse import spans
 from quietbeam.core.errors import DocumentError
-from quietbeam.core.model.types import RowBlock
+from quietbeam.core.model.types import BoolArray, RowBlock
 
 from ..documents.delivery import Pending
 from ..frames.values import SHORT, Frames
@@ -24,9 +25,11 @@ from ..profile.geometry import Geometry
 from .assembler import RowAssembler
 from .cell_sums import Cells, CellSamples, CellSums, locate
 from .level_grid import LevelGrid
+from .measured import MeasuredPixels
 from .sample_buffer import SampleBuffer
 
 CACHED_BYTES = 256 * 2**20
+_CELLS_AT_ONCE = 1 << 20
 SHARE = 5.0
 """The next sum of the map begins no earlier than so many times the duration of the last one."""
 
@@ -51,11 +54,6 @@ class GridAssembler:
         Finds the cells from all positions together; None: from origin and step of the geometry.
     fresh
         Begin without the samples that are on disk.
-
-    Attributes
-    ----------
-    measured
-        (row, col) bool: cells with samples, as on disk.
     """
 
     without_flux = False
@@ -73,32 +71,48 @@ class GridAssembler:
         self._buffer, self._geometry, self._max = buffer, geometry, max_samples
         self._levels, self._relocate = levels, False
         self._info = replace(buffer.info, has_live_time=has_live_time)
-        self.measured = buffer.measured()
-        self.pixels_measured = int(np.count_nonzero(self.measured))
+        self._pixels = MeasuredPixels(buffer.measured(), buffer.rows_written())
         self._cells: dict[int, Cells] = {}
         self._cached: OrderedDict[int, RowBlock] = OrderedDict()
         self._changed_rows: set[int] = set()
         self._new_blocks: list[int] = []
         if levels is not None:  # rows of before the samples: written in the announced order
-            self._changed_rows |= {int(row) for row in np.flatnonzero(self.measured.any(axis=1))}
+            self._changed_rows |= set(self._pixels.rows)
         self._next_sum = 0.0
         self._store: SampleBuffer | None = None
         self._samples: _Samples | None = None
         if not fresh and SampleBuffer.exists(buffer.path):
             self._begin(0)
             assert self._samples is not None
-            for block in np.flatnonzero(self._samples.measured.any(axis=1)):
-                self._locate(int(block))
+            for block in self._samples.rows_begun:
+                self._locate(block)
 
     def _begin(self, stride: int) -> None:
-        self._store = SampleBuffer(self._buffer.path, self._info, stride=stride, gridded=self._geometry.gridded)
+        self._store = SampleBuffer(
+            self._buffer.path, self._info, stride=stride, gridded=self._geometry.gridded, writes=self._buffer.writes
+        )
         blocks = replace(self._geometry, shape=self._store.info.shape, snake=False)
         self._samples = _Samples(self._store, blocks, self._max)
 
     @property
+    def measured(self) -> BoolArray:
+        """(row, col) bool: cells with samples, as on disk."""
+        return self._pixels.mask
+
+    @property
+    def pixels_measured(self) -> int:
+        """Number of cells with samples."""
+        return self._pixels.pixels
+
+    @property
     def rows_measured(self) -> int:
         """Rows that hold samples: few rows of a spiral ever have all their cells."""
-        return int(np.count_nonzero(self.measured.any(axis=1)))
+        return self._pixels.rows_begun
+
+    @property
+    def whole_rows(self) -> int:
+        """Rows in which every pixel is measured."""
+        return self._pixels.whole_rows
 
     @property
     def samples_measured(self) -> int:
@@ -154,7 +168,7 @@ class GridAssembler:
         """Write all samples, but no row of the map."""
         if self._samples is not None:
             self._locate_blocks(self._samples.flush(now, everything=True))
-        self._changed_rows |= set(range(self._geometry.shape[0]))
+        self._changed_rows |= set(self._pixels.rows)
 
     def _locate_blocks(self, blocks: list[int]) -> None:
         """Find the cells of blocks that were written."""
@@ -216,13 +230,18 @@ class GridAssembler:
         self._relocate = False
 
     def _sum(self, rows: list[int]) -> None:
-        """Sum the samples of these rows and write them."""
-        low, high = rows[0], rows[-1] + 1
+        """Sum the samples of these rows and write them, not too many at once."""
+        most = max(1, _CELLS_AT_ONCE // self._geometry.shape[1])
+        for low, high in spans(rows):
+            for first in range(low, high, most):
+                self._sum_span(first, min(first + most, high))
+
+    def _sum_span(self, low: int, high: int) -> None:
         found = [
             CellSamples.in_rows(cells, low, high, partial(self._block, number)) for number, cells in self._cells.items()
         ]
         sums = CellSums([s for s in found if s is not None], low, high, self._geometry, self._info)
-        for row in rows:
+        for row in range(low, high):
             self._write(row, sums.row(row))
             self._changed_rows.discard(row)
 
@@ -230,8 +249,7 @@ class GridAssembler:
         if self._levels is not None:
             block = replace(block, positions=self._levels.positions_of(row))
         self._buffer.write_row(row, block)
-        self.pixels_measured += int(np.count_nonzero(block.measured)) - int(np.count_nonzero(self.measured[row]))
-        self.measured[row] = block.measured
+        self._pixels.set(row, slice(None), block.measured)
 
 
 class _Samples(RowAssembler):
@@ -247,5 +265,5 @@ class _Samples(RowAssembler):
         width = self._geometry.shape[1]
         self._store.grow(-(-stop // width))
         rows = self._store.info.shape[0]
-        self.measured = np.pad(self.measured, ((0, rows - len(self.measured)), (0, 0)))
+        self._pixels.add_rows(rows)
         self._geometry = replace(self._geometry, shape=(rows, width))

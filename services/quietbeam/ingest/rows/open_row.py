@@ -79,7 +79,7 @@ class OpenRow:
     @classmethod
     def create(cls, info: RunInfo, measured: BoolArray, needed: int) -> OpenRow:
         """Return a row of zeros in which the measured (col,) pixels are whole; :meth:`restore` gives their values."""
-        n_det, width = len(info.detectors), info.shape[1]
+        n_det, width = len(info.detectors), len(measured)
         return cls(
             counts=np.zeros((n_det, len(info.lines), width), np.uint32 if info.kind == "counts" else np.float32),
             i0=np.zeros(width, np.float32) if info.has_i0 else None,

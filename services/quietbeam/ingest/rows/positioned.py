@@ -109,7 +109,7 @@ class PositionedRows:
     @property
     def rows_measured(self) -> int:
         """Rows in which every pixel is measured."""
-        return int(np.count_nonzero(self._rows.measured.all(axis=1)))
+        return self._rows.whole_rows
 
     @property
     def dirty(self) -> bool:
@@ -269,9 +269,9 @@ class PositionedRows:
         grid = self._grid(fresh=True)
         grid.stride(self._stride)
         width = self._geometry.shape[1]
-        for row in np.flatnonzero(self._buffer.measured().any(axis=1)):
-            block = self._buffer.read_row(int(row))
-            cols = self._geometry.columns(int(row), 0, width)
+        for row in self._buffer.rows_written():
+            block = self._buffer.read_row(row)
+            cols = self._geometry.columns(row, 0, width)
             frames = Frames(
                 good=block.measured[cols],
                 counts=block.counts[:, :, cols].transpose(2, 0, 1),
@@ -280,7 +280,7 @@ class PositionedRows:
                 slow=None if block.positions is None else block.positions[0, cols],
                 fast=None if block.positions is None else block.positions[1, cols],
             )
-            grid.put_stored(int(row) * width, frames, now)
+            grid.put_stored(row * width, frames, now)
         grid.store(now)
         self._buffer.update_state({"order": PixelOrder.FROM_POSITIONS.value})
         log.warning("order_contradicted", run=self._buffer.info.uid)

@@ -15,6 +15,8 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
+from quietbeam.buffer.durable import RunStore, Writes
+from quietbeam.buffer.sparse import chunk_folder, numbers_in, read_present
 from quietbeam.core.model.types import BoolArray, RowBlock, RunInfo
 
 _CONFIG: Any = {"write_empty_chunks": True}
@@ -34,15 +36,21 @@ class SampleBuffer:
         Samples per event; 0 opens the samples on disk.
     gridded
         True when samples have positions.
+    writes
+        Where written files are noted.
     """
 
-    def __init__(self, path: Path, info: RunInfo, *, stride: int = 0, gridded: bool) -> None:
+    def __init__(
+        self, path: Path, info: RunInfo, *, stride: int = 0, gridded: bool, writes: Writes | None = None
+    ) -> None:
+        self._path = path / "samples"
+        store = RunStore(self._path, writes=writes, durable=True)
         if stride:
-            self._group = zarr.open_group(path / "samples", mode="w", zarr_format=3)
+            self._group = zarr.open_group(store, mode="w", zarr_format=3)
             self._create(info, stride if stride > 1 else int(np.clip(info.shape[1], 64, 1024)), gridded)
             self._group.attrs.update({"stride": stride})
         else:
-            self._group = zarr.open_group(path / "samples", mode="r+", zarr_format=3)
+            self._group = zarr.open_group(store, mode="r+", zarr_format=3)
         stored_stride: Any = self._group.attrs["stride"]
         self.stride = int(stored_stride)
         self._arrays: dict[str, zarr.Array[Any]] = {}
@@ -95,16 +103,25 @@ class SampleBuffer:
             array.resize((*array.shape[:-2], rows, width))
         self.info = replace(self.info, shape=(rows, width))
 
+    @property
+    def segment(self) -> int:
+        """Samples that are written together: a block."""
+        return self.info.shape[1]
+
     def measured(self) -> BoolArray:
         """Return (block, sample) bool."""
-        return np.asarray(self._arrays["measured"][:])
+        return read_present(self._path / "measured", self._arrays["measured"], slice(None))
 
-    def read_row(self, row: int) -> RowBlock:
+    def rows_written(self) -> list[int]:
+        """Return the blocks that were written, in order."""
+        return numbers_in(chunk_folder(self._path / "measured", self._arrays["measured"]))
+
+    def read_row(self, row: int, cols: slice = slice(None)) -> RowBlock:
         """Return a block."""
-        parts = {name: np.asarray(array[..., row, :]) for name, array in self._arrays.items()}
+        parts = {name: np.asarray(array[..., row, cols]) for name, array in self._arrays.items()}
         return RowBlock(**parts)
 
-    def write_row(self, row: int, block: RowBlock) -> None:
+    def write_row(self, row: int, block: RowBlock, first_col: int = 0) -> None:  # noqa: ARG002
         """Write a block, `measured` last."""
         for name in sorted(self._arrays, key="measured".__eq__):
             values = getattr(block, name)

@@ -16,11 +16,18 @@ from ..documents.model import Start, Stop
 from ..profile.layout import Layout
 from .condition import RunCondition
 
+MOST_CELLS = 65_536
+"""Columns of a grid in which samples are summed: a row of it is in memory."""
 _OVERHEAD = 2 * 1024 * 1024
 
 
-def admit(info: RunInfo, settings: Settings) -> list[str]:
+def admit(info: RunInfo, settings: Settings, *, sums: bool = False) -> list[str]:
     """Check a run's size before anything is allocated; return warnings.
+
+    Parameters
+    ----------
+    sums
+        Pixels are sums of samples.
 
     Raises
     ------
@@ -40,6 +47,11 @@ def admit(info: RunInfo, settings: Settings) -> list[str]:
         raise InputError(
             f"run {info.uid}: its buffer would take {size} bytes, more than ingest.max_buffer_bytes "
             f"({limits.max_buffer_bytes}); raise the limit or measure fewer lines"
+        )
+    if sums and info.shape[1] > MOST_CELLS:
+        raise InputError(
+            f"run {info.uid}: a grid of {info.shape[1]} columns, at most {MOST_CELLS} can be summed; give a larger "
+            "cell size, or check the extents of the plan"
         )
     folder = settings.runs_dir
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core.errors import DocumentError
+from quietbeam.buffer.repair import damages, mend
+from quietbeam.core.errors import DamagedRunError, DocumentError
 from quietbeam.core.model.types import RunInfo, RunState
 from quietbeam.core.settings import Settings
 
@@ -18,7 +20,7 @@ from ..frames.file_frames import FileFrames
 from ..frames.legacy_datums import DatumStore
 from ..frames.line_counts import check_windows
 from ..profile.layout import Layout
-from ..rows.choose import assembler_of
+from ..rows.choose import MOST_CHECKED, assembler_of
 from ..rows.positioned import PositionedRows
 from .admission import admit, run_info
 from .condition import RunCondition
@@ -74,8 +76,15 @@ class RunAssembly:
         self._result = PollResult()
         self._placed = self._without_flux = False
         info = run_info(start, layout, source)
-        notes = [*admit(info, settings), *layout.notes, *_points_warning(layout)]
-        self.buffer = RunBuffer.create(settings.runs_dir, info)
+        notes = [
+            *admit(info, settings, sums=layout.geometry.sums),
+            *layout.notes,
+            *_points_warning(layout),
+            *_unchecked(info),
+        ]
+        self.buffer, repaired = _buffer_of(info, settings)
+        notes += repaired
+        self.buffer.begin_writing()
         self._rows = assembler_of(self.buffer, layout, settings.ingest.max_pixels)
         timeout_s = settings.ingest.file_timeout.total_seconds()
         self._intake = Intake(layout, self._rows, files, datums, condition, timeout_s)
@@ -183,6 +192,10 @@ class RunAssembly:
         """
         return self._flush(time.monotonic(), everything=True)
 
+    def take_writes(self) -> set[Path]:
+        """Return the files that were written since the last call and may not be on disk yet."""
+        return self.buffer.writes.take()
+
     def give_up(self, reason: str) -> None:
         """Write no more; what is not on disk stays unacknowledged, so that a mended ingest gets it again."""
         reason = f"run {self.uid}: {reason}; its documents are kept until ingest is restarted"
@@ -243,3 +256,23 @@ def _points_warning(layout: Layout) -> list[str]:
     if points is None or points == pixels or layout.datasets or layout.geometry.sums:
         return []
     return [f"the plan announces {points} points, the map has {pixels} pixels"]
+
+
+def _buffer_of(info: RunInfo, settings: Settings) -> tuple[RunBuffer, list[str]]:
+    """Return the buffer of a run, mended where it is damaged, and what was mended."""
+    root, durable = settings.runs_dir, settings.ingest.fsync
+    try:
+        buffer = RunBuffer.create(root, info, durable=durable)
+        if found := next(damages(root, info.uid, maps=False), ""):
+            raise DamagedRunError(found)
+        return buffer, []
+    except DamagedRunError as error:
+        log.error("run_damaged", run=info.uid, error=str(error), remedy="it is measured: ingest mends it")
+        repair = mend(root, info.uid, info=info)
+        return RunBuffer.create(root, info, durable=durable), [f"repaired: {text}" for text in repair.sentences]
+
+
+def _unchecked(info: RunInfo) -> list[str]:
+    if not info.has_positions or max(info.shape) <= MOST_CHECKED:
+        return []
+    return [f"the order of a map of more than {MOST_CHECKED} rows or columns is not checked against the motors"]

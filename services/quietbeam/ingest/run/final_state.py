@@ -81,10 +81,7 @@ def _of_pixels(
         warnings.append(f"{lacking} of the {expected} pixels that the run announces did not come or could not be used")
     if not missing:
         return 0, "", warnings
-    lacking_rows = np.flatnonzero(~rows.measured[: pixels // layout.geometry.shape[1]].all(axis=1))
-    where = (
-        f"row {lacking_rows[0]}"
-        if len(lacking_rows) == 1
-        else f"{len(lacking_rows)} rows, the first is {lacking_rows[0]}"
-    )
+    lacking_rows = ~rows.measured[: pixels // layout.geometry.shape[1]].all(axis=1)
+    n, first = int(np.count_nonzero(lacking_rows)), int(np.argmax(lacking_rows))
+    where = f"row {first}" if n == 1 else f"{n} rows, the first is {first}"
     return missing, f"{missing} of {pixels} pixels were not measured ({where})", warnings

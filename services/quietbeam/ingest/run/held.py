@@ -21,6 +21,7 @@ from ..documents.model import (
 from .results import Refused
 
 MAX_HELD = 20_000
+MAX_HELD_BYTES = 128 * 2**20
 _NAMES: dict[type, str] = {
     Descriptor: "descriptor",
     Event: "event",
@@ -42,6 +43,7 @@ class HeldDocuments:
         self._run = run
         self._documents: list[tuple[Document, Pending]] = []
         self._since = 0.0
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._documents)
@@ -54,12 +56,13 @@ class HeldDocuments:
         DocumentError
             Too many are held.
         """
-        if len(self._documents) >= MAX_HELD:
+        if len(self._documents) >= MAX_HELD or (self._documents and self._bytes + pending.size > MAX_HELD_BYTES):
             raise DocumentError(f"run {self._run}: too many documents wait for their start or descriptor")
         if not self._documents:
             self._since = now
         pending.retain()
         self._documents.append((document, pending))
+        self._bytes += pending.size
 
     def held_s(self, now: float) -> float:
         """Return for how many seconds the first document has been held; 0 when none is."""
@@ -80,7 +83,7 @@ class HeldDocuments:
         OSError
             From `handle`; the document and those after it are still held.
         """
-        documents, self._documents = self._documents, []
+        documents, self._documents, self._bytes = self._documents, [], 0
         documents.sort(key=lambda item: _ORDER.get(type(item[0]), 2))
         for i, (document, pending) in enumerate(documents):
             try:
@@ -89,12 +92,13 @@ class HeldDocuments:
                 yield Refused(self._run, _NAMES[type(document)], str(error))
             except OSError:
                 self._documents = documents[i:] + self._documents
+                self._bytes = sum(held.size for _, held in self._documents)
                 raise
             pending.release()
 
     def give_up(self, reason: str) -> list[Refused]:
         """Release every document; return one entry for all of them."""
-        documents, self._documents = self._documents, []
+        documents, self._documents, self._bytes = self._documents, [], 0
         for _, pending in documents:
             pending.release()
         if not documents:

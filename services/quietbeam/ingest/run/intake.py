@@ -86,9 +86,13 @@ class Intake:
                     self._split.forget(event, pending)
             except DocumentError as error:
                 problems.append(str(error))
-        else:
-            for event in document.events() if isinstance(document, EventPage) else (document,):
+        elif isinstance(document, EventPage):
+            if len(document.seq_nums) > 1 and set(self._layout.event_keys).isdisjoint(document.data):
+                raise DocumentError(f"event_page: none of its {len(document.seq_nums)} events holds a value of the map")
+            for event in document.events():
                 self._handle_event(event, pending, now, problems)
+        else:
+            self._handle_event(document, pending, now, problems)
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise DocumentError(f"{problems[0]}{more}")

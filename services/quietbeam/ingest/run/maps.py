@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core.errors import DocumentError, InputError, NotMeasuredError
+from quietbeam.core.errors import DamagedRunError, DocumentError, InputError, NotMeasuredError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 
@@ -177,7 +177,7 @@ class RunMaps:
                 self._settings,
                 self._source,
             )
-        except InputError as error:
+        except (InputError, DamagedRunError) as error:
             if self.single:
                 raise
             raise DocumentError(str(error)) from error
@@ -199,4 +199,6 @@ class RunMaps:
             state = RunBuffer.open(self._settings.runs_dir, self._split.uid(number)).state().get("state", "running")
         except NotMeasuredError:
             return False
+        except DamagedRunError:  # opening it mends it
+            return True
         return not RunState(state).ended

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quietbeam.core.errors import BufferConflictError, DocumentError, InputError, ProfileError
+from quietbeam.core.errors import BufferConflictError, DamagedRunError, DocumentError, InputError, ProfileError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 
@@ -131,7 +131,7 @@ class RunOpening:
         try:
             layout = self.definition.layout(descriptor)
             maps = RunMaps(start, layout, self._condition, self.files, self.datums, self._settings, self._source)
-        except (ProfileError, BufferConflictError, InputError) as error:
+        except (ProfileError, BufferConflictError, DamagedRunError, InputError) as error:
             self._error = str(error)
             self._condition.become(RunState.UNUSABLE, str(error))
             raise DocumentError(str(error)) from error

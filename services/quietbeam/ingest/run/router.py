@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from quietbeam.core.errors import DocumentError
@@ -281,6 +282,16 @@ class RunRouter:
             The disk cannot be written; call again.
         """
         return [rows for assembly in self.maps or () for rows in assembly.flush()]
+
+    def take_writes(self) -> Iterator[Path]:
+        """Yield the files that were written since the last call and may not be on disk yet."""
+        for assembly in self.maps or ():
+            yield from assembly.take_writes()
+
+    def end_writing(self) -> None:
+        """Everything is on disk, and the run leaves memory."""
+        for assembly in self.maps or ():
+            assembly.buffer.end_writing()
 
     def give_up(self, reason: str) -> None:
         """Stop working on the run; its documents stay unacknowledged, so that a mended ingest gets them again."""

@@ -159,7 +159,14 @@ class RunRegistry:
 
     def drop(self, uid: str) -> None:
         """Remove a run from memory."""
-        self._runs.pop(uid, None)
+        run = self._runs.pop(uid, None)
+        if run is not None:
+            run.router.end_writing()
+
+    def end_writing(self) -> None:
+        """Everything of all runs is on disk."""
+        for run in self:
+            run.router.end_writing()
 
     def release(self, uid: str) -> bool:
         """Remove a run, or one map of a run, that is to be deleted; False while something of it is not on disk."""

@@ -11,7 +11,7 @@ import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.buffer.run_buffer import run_path
-from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.errors import DamagedRunError, NotMeasuredError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import actions, fence, keys, runs
@@ -72,7 +72,7 @@ class Retention:
         pinned = action.kind is ActionKind.PIN
         try:
             RunBuffer.open(self._settings.runs_dir, action.run, writable=True).update_state({"pinned": pinned})
-        except NotMeasuredError as error:
+        except (NotMeasuredError, DamagedRunError) as error:
             actions.set_state(self._redis, action, "failed", str(error))
             return True
         runs.write_status(self._redis, action.run, pinned=int(pinned))

@@ -12,6 +12,7 @@ import structlog
 from quietbeam.core.errors import DocumentError, ServiceError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.process.backoff import Backoff
+from quietbeam.core.process.disk import make_folder
 from quietbeam.core.process.lock import HeldError, acquire
 from quietbeam.core.process.outage import disk_outage, redis_outage
 from quietbeam.core.settings import Settings
@@ -26,6 +27,7 @@ from ..run.router import ORPHAN_S
 from ..transports import DocumentSource, ReceivedDocument, make_source
 from .announcer import Announcer
 from .context import ContextStore
+from .group_commit import GroupCommit
 from .recovery import show_buffers, unended_runs
 from .refusals import Refusals
 from .registry import MAX_OPEN_RUNS, OpenRun, RunRegistry
@@ -63,7 +65,7 @@ class IngestStage:
     ) -> None:
         self._settings, self._redis = settings, connection
         settings.make_data_dir()
-        settings.runs_dir.mkdir(exist_ok=True)
+        make_folder(settings.runs_dir)
         try:
             self._lock = acquire(settings.data_dir / "ingest.lock")
         except HeldError as error:
@@ -78,6 +80,7 @@ class IngestStage:
         self._status = StatusWriter(connection, settings.runs_dir)
         self._announcer = Announcer(connection)
         self._refusals = Refusals(connection, self._runs, self._deliveries, self._announcer)
+        self._commit = GroupCommit(settings.runs_dir, on=settings.ingest.fsync)
         self._retention = Retention(settings, connection, self._release)
         self._backoff = Backoff()
         self._inbox: deque[tuple[int, ReceivedDocument]] = deque()
@@ -151,11 +154,13 @@ class IngestStage:
                     log.error("rows_not_written", run=run.uid, error=str(error))
                 self._status.write(run.router.reported(), run.shown, force=True)
             self._announce()
-            self._acknowledge()
+            self._acknowledge(wait=True)
+            self._runs.end_writing()
         finally:
             for source in self._sources:
                 source.close()
             self._runs.close()
+            self._commit.close()
             self._lock.release()
 
     def _open_sources(self) -> list[DocumentSource]:
@@ -197,7 +202,7 @@ class IngestStage:
             return True
         if not uid:
             return False
-        pending = self._deliveries.deliver(uid, source, received.token)
+        pending = self._deliveries.deliver(uid, source, received.token, len(received.payload))
         try:
             run = self._runs.get(uid) or self._open(uid, self._sources[source].name)
             self._contexts.keep(uid, run.context, document, received)
@@ -242,7 +247,7 @@ class IngestStage:
         return worked
 
     def _forget_runs(self) -> None:
-        """Drop runs that ended, and the longest silent ones of too many; none with unacknowledged documents."""
+        """Drop runs that ended, and the longest silent ones of too many; none with something that is not on disk."""
         for run in self._runs.forgettable():
             if not self._deliveries.unacknowledged(run.uid):
                 self._status.write(run.router.reported(), run.shown, force=True)
@@ -273,8 +278,11 @@ class IngestStage:
             log.warning("redis_refuses", waits_for=redis_outage(error), remedy="wake-ups are lost, counts are not")
             self._next_trim = 0.0
 
-    def _acknowledge(self) -> None:
-        self._acknowledged += self._deliveries.pop_done()
+    def _acknowledge(self, *, wait: bool = False) -> None:
+        """Acknowledge documents whose rows are on disk; with `wait`, all that are done."""
+        written = [path for run in self._runs for path in run.router.take_writes()]
+        self._commit.add(written, self._deliveries.pop_done())
+        self._acknowledged += self._commit.finish() if wait else self._commit.poll()
         if self._acknowledged:
             for number, source in enumerate(self._sources):
                 source.acknowledge([p.token for p in self._acknowledged if p.source == number])

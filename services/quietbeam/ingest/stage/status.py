@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.core.errors import NotMeasuredError
+from quietbeam.core.errors import DamagedRunError, NotMeasuredError
 from quietbeam.core.model.types import RunInfo, RunState
 from quietbeam.core.wire import bus, runs
 from quietbeam.core.wire.bus import Connection
@@ -97,4 +97,6 @@ class StatusWriter:
             RunBuffer.open(self._runs_dir, uid)
         except NotMeasuredError:
             return False
+        except DamagedRunError:  # it is there
+            pass
         return True

@@ -15,6 +15,8 @@ from quietbeam.core.wire.bus import TAP_PREFIX, Connection, GroupReader, Message
 from .source import ReceivedDocument
 
 GROUP = "ingest"
+_BATCH_BYTES = 32 * 2**20
+"""About as much is received at once."""
 
 
 class RedisSource:
@@ -22,15 +24,19 @@ class RedisSource:
 
     name = "redis"
 
-    def __init__(self, connection: Connection, *, stream: str = keys.DOCS, batch: int = 512) -> None:
+    def __init__(self, connection: Connection, *, stream: str = keys.DOCS, batch: int = 128) -> None:
         # One consumer reads all documents of a run, in order; no other may claim them while it runs.
         self._reader = GroupReader(connection, stream, GROUP, "ingest", idle_ms=3_600_000)
-        self._batch = batch
+        self._most = self._batch = batch
 
     def receive(self, timeout_s: float) -> list[ReceivedDocument]:
-        """Return up to a batch of documents."""
+        """Return up to a batch of documents; where they are large, fewer of them."""
         messages = self._reader.read(self._batch, max(1, int(timeout_s * 1000)))
-        return [_received(message) for message in messages]
+        received = [_received(message) for message in messages]
+        if received:
+            mean = max(1, sum(len(document.payload) for document in received) // len(received))
+            self._batch = min(self._most, 2 * self._batch, max(1, _BATCH_BYTES // mean))
+        return received
 
     def acknowledge(self, tokens: Sequence[bytes]) -> None:
         """Acknowledge in Redis."""

@@ -93,6 +93,7 @@ class RunSummary(BaseModel):
     maps_version: int = Field(description="Grows with every change of the maps.")
     warnings: tuple[str, ...]
     pinned: bool = Field(description="Never deleted by age.")
+    damage: str = Field(default="", description="What of its files cannot be read; `quietbeam doctor --repair`.")
 
     @classmethod
     def from_status(cls, status: RunStatus) -> RunSummary:
@@ -177,6 +178,7 @@ def _summary(status: RunStatus) -> dict[str, Any]:
         "maps_version": status.maps_version,
         "warnings": status.warnings,
         "pinned": status.pinned,
+        "damage": status.damage,
         "scan_id": status.scan_id,
         "plan": status.plan,
         "time_start": status.time_start,

@@ -103,6 +103,8 @@ interface RunSummary {
   maps_version: number;
   warnings?: string[];
   pinned: boolean;
+  /** What of its files cannot be read; empty for a sound run. */
+  damage?: string;
 }
 
 /** What turns a map (row, col) into the picture: first the flips, then the transposition. */

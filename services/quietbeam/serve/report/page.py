@@ -22,6 +22,8 @@ from ..state.maps import MapKind, MapReader
 from .figures import Figure, colour_bar, draw_figure, draw_whisker, unit_of
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'self'"
+MOST_PIXELS = 2**22
+"""Pixels of a map up to which a report has pictures."""
 MAX_LINES = 60
 _ESTIMATORS = {
     "raw": "raw",
@@ -51,8 +53,12 @@ def make_report(status: RunStatus, maps: MapReader) -> str:
     """
     info = status.info
     kinds: tuple[MapKind, ...] = ("raw", "denoised", "uncertainty")
-    stacks = {kind: maps.read(status, kind).values for kind in kinds}
+    pictures = info is None or info.shape[0] * info.shape[1] <= MOST_PIXELS
+    stacks = {kind: maps.read(status, kind).values for kind in kinds if pictures}
     assert info is not None  # a run with maps has a geometry
+    warnings = list(status.warnings)
+    if not pictures:
+        warnings.append(f"a map of {info.shape[0]} × {info.shape[1]} pixels is too large for pictures here")
     evidence = status.evidence
     known = {line.line: line for line in evidence.lines} if evidence else {}
     lines = [known[name] for name in info.lines if name in known]
@@ -66,7 +72,7 @@ def make_report(status: RunStatus, maps: MapReader) -> str:
         most_gain=most,
         snr=_WANTED_SNR,
         advice=_advice(status, info),
-        notes=[*(evidence.notes if evidence else ()), *status.warnings],
+        notes=[*(evidence.notes if evidence else ()), *warnings],
         map_size=_map_size(info),
         colour_bar=colour_bar(),
         maps=[
@@ -74,7 +80,7 @@ def make_report(status: RunStatus, maps: MapReader) -> str:
                 "name": line,
                 "figures": _figures({kind: stacks[kind][j] for kind in kinds}, known.get(line), status, info),
             }
-            for j, line in enumerate(info.lines[:MAX_LINES])
+            for j, line in enumerate(info.lines[: MAX_LINES if pictures else 0])
         ],
         more_lines=len(info.lines) - MAX_LINES,
         detectors=_detectors(status, info),

@@ -13,8 +13,7 @@ import redis
 import structlog
 
 from quietbeam.buffer import MapHistory, MapState, RunBuffer, list_buffers
-from quietbeam.core.errors import InputError, NotMeasuredError
-from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.errors import DamagedRunError, InputError, NotMeasuredError
 from quietbeam.core.model.types import RunInfo, RunState
 from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection
@@ -29,6 +28,13 @@ _RETRY_AFTER_S = 1.0
 _NEWEST = 20
 """Runs among which the newest map is usually found."""
 _STATUS_FIELDS = frozenset(f.name for f in fields(RunStatus))
+
+
+def _state_word(value: bytes) -> RunState:
+    try:
+        return RunState(value.decode(errors="replace"))
+    except ValueError:
+        return RunState.UNUSABLE
 
 
 class RunCatalog:
@@ -71,6 +77,11 @@ class RunCatalog:
             log.info("redis_reconnected")
         self._outage_reason = ""
         return answer
+
+    def note_damage(self, error: DamagedRunError) -> None:
+        """Say in the list of runs that files of a run cannot be read."""
+        if error.uid:
+            self.query_redis(lambda connection: runs.note_damage(connection, error.uid, error), None)
 
     def redis_answers(self) -> bool:
         """True when Redis answers now."""
@@ -123,7 +134,12 @@ class RunCatalog:
         if known is not None and known.info is not None:
             return known
         try:
-            return self._status_from_buffer(uid)
+            found = self._status_from_buffer(uid)
+            return replace(found, damage=known.damage) if known is not None and known.damage else found
+        except DamagedRunError as error:
+            self.note_damage(error)
+            known = known or RunStatus(uid=uid)
+            return replace(known, state=RunState.UNUSABLE, reason=str(error), damage=str(error))
         except (NotMeasuredError, InputError) as error:
             if known is not None:
                 return known
@@ -181,7 +197,7 @@ class RunCatalog:
         """Return the states of a run's maps, oldest first; the newest can always be read."""
         try:
             states = MapHistory(RunBuffer.open(self._root, uid)).states()
-        except NotMeasuredError:
+        except (NotMeasuredError, DamagedRunError):
             return []
         return [*states[:-1], replace(states[-1], maps=True)] if states else []
 
@@ -224,11 +240,20 @@ class RunCatalog:
                 return self._started[uid]
         try:
             value = RunBuffer.open(self._root, uid).info.time_start
-        except (NotMeasuredError, ValueError, KeyError):
+        except DamagedRunError:
+            return self._time_of_folder(uid)
+        except NotMeasuredError:
             value = 0.0
         with self._lock:
             self._started[uid] = value
         return value
+
+    def _time_of_folder(self, uid: str) -> float:
+        """Return about when a run was measured that cannot say it."""
+        try:
+            return (self._root / uid).stat().st_mtime
+        except OSError:
+            return 0.0
 
     def _states(self, uids: list[str]) -> dict[str, RunState]:
         def fetch(connection: Connection) -> list[Any]:
@@ -239,7 +264,7 @@ class RunCatalog:
 
         found = self.query_redis(fetch, [None] * len(uids))
         return {
-            uid: RunState(value.decode()) if value else self._state_from_buffer(uid)
+            uid: _state_word(value) if value else self._state_from_buffer(uid)
             for uid, value in zip(uids, found, strict=True)
         }
 
@@ -248,21 +273,22 @@ class RunCatalog:
             return self._status_from_buffer(uid).state
         except NotMeasuredError:
             return RunState.RUNNING
+        except DamagedRunError:
+            return RunState.UNUSABLE
 
     def _status_from_buffer(self, uid: str) -> RunStatus:
         buffer = RunBuffer.open(self._root, uid)
-        measured = buffer.measured()
+        rows_measured, pixels_measured = buffer.progress()
         attributes = buffer.map_attributes()
         stored = {name: value for name, value in buffer.state().items() if name in _STATUS_FIELDS}
         values: dict[str, Any] = {
-            "rows_measured": int(measured.all(axis=1).sum()),
-            "pixels_measured": int(measured.sum()),
+            "rows_measured": rows_measured,
+            "pixels_measured": pixels_measured,
             "denoise_rows": int(attributes.get("rows") or 0),
             "maps_version": int(attributes.get("version") or 0),
             "denoise_state": "final" if attributes.get("final") else "live" if attributes.get("version") else "waiting",
         }
-        if attributes.get("evidence"):
-            values["evidence"] = RunEvidence.from_dict(attributes["evidence"])
+        values["evidence"] = buffer.evidence()
         for name in ("reason", "time_stop", "last_document_at", "pinned"):
             if stored.get(name) is not None:
                 values[name] = stored[name]

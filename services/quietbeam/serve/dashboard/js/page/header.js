@@ -90,9 +90,10 @@ function showProgress({ progress, denoise }) {
 
 /** @param {Run} run */
 function showNotices(run) {
-  const { denoise, warnings = [], evidence } = run;
+  const { denoise, warnings = [], evidence, damage = "" } = run;
   const reason = isNoMap(run) ? "" : run.reason; // it stands where the maps would be
-  const notices = [reason, denoise.reason, ...warnings, ...(evidence?.notes ?? [])].filter(Boolean);
+  const sentences = [damage, reason, denoise.reason, ...warnings, ...(evidence?.notes ?? [])].filter(Boolean);
+  const notices = [...new Set(sentences)];
   const box = byId("notice");
   box.hidden = !notices.length;
   const shown = notices.slice(0, MOST_NOTICES);

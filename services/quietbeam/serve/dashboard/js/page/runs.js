@@ -73,7 +73,7 @@ export class RunList {
     button.dataset.uid = run.uid;
     button.setAttribute("aria-current", String(run.uid === this.current));
     const cells = cellsOf(run);
-    const reason = isNoMap(run) ? "" : run.reason;
+    const reason = run.damage || (isNoMap(run) ? "" : run.reason);
     button.className = isNoMap(run) ? "no-map" : "";
     button.title = [...cells.map(({ text }) => text), reason, `run ${run.uid}`].filter(Boolean).join("\n");
     button.append(...cells.map(({ text, style }) => create("span", { textContent: text, className: style })));
@@ -96,7 +96,7 @@ function cellsOf(run) {
   return [
     { text: run.scan_id === null ? run.uid.slice(0, 8) : runName(run), style: "" },
     { text: [run.sample, run.plan, lines, size].filter(Boolean).join(" · "), style: "soft" },
-    { text: `${STATES[run.state] ?? run.state}${percent}`, style: "" },
+    { text: `${STATES[run.state] ?? run.state}${percent}${run.damage ? ", damaged" : ""}`, style: "" },
     { text: clock(run.time_start), style: "soft" },
   ];
 }
@@ -106,8 +106,9 @@ function cellsOf(run) {
  * @param {RunSummary} run
  * @param {string} search
  */
-export function matches({ scan_id: scan, sample, plan, state, uid, time_start: start }, search) {
-  const text = `scan ${scan} ${sample} ${plan} ${STATES[state]} ${uid} ${clock(start)}`.toLowerCase();
+export function matches({ scan_id: scan, sample, plan, state, uid, time_start: start, damage }, search) {
+  const kind = damage ? "damaged" : "";
+  const text = `scan ${scan} ${sample} ${plan} ${STATES[state]} ${kind} ${uid} ${clock(start)}`.toLowerCase();
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   return words.every((word) => text.includes(word));
 }

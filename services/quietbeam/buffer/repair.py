@@ -1,0 +1,322 @@
+"""Finds and mends the damage of a run as far as its counts allow.
+
+What can be made anew is: descriptions of arrays, maps and their attributes. A row whose counts, I0, live time or commit
+mark cannot be read is not measured afterwards, for nobody can say which of its pixels were; only where every pixel of a
+row holds a count is a lost commit mark known.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from quietbeam.core.errors import DamagedRunError, NotMeasuredError, QuietbeamError
+from quietbeam.core.model.types import RunInfo, RunState
+
+from .damage import is_whole, reading
+from .durable import make_durable, replace_file
+from .layout import MAP_KINDS, layout_of, row_arrays
+from .run_buffer import INFO_COPY, REPAIRED, UNSYNCED, RunBuffer, run_path
+
+_VERSION_STEP = 1000
+"""A lost version of maps goes on so far above every one that is known."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Repair:
+    """What was done to a run.
+
+    Attributes
+    ----------
+    sentences
+        What was mended and what is lost, for people; empty when nothing was wrong.
+    maps_lost
+        The maps must be made anew.
+    lost_rows
+        Rows that are not measured any more.
+    """
+
+    sentences: list[str] = field(default_factory=list)
+    maps_lost: bool = False
+    lost_rows: list[int] = field(default_factory=list)
+
+
+def damages(root: Path, uid: str, *, maps: bool = True) -> Iterator[str]:
+    """Yield what of a run, with or without its maps, cannot be read.
+
+    Its descriptions are read, of its values only how long their files are.
+    """
+    path = run_path(root, uid)
+    try:
+        buffer = RunBuffer.open(root, uid)
+        buffer.state()
+        has_maps = maps and int(buffer.map_attributes().get("version") or 0) > 0
+        if maps:
+            buffer.evidence()
+        for name in (*row_arrays(buffer.info), "measured"):
+            buffer.check_array(name)
+    except NotMeasuredError:
+        return
+    except QuietbeamError as error:
+        yield error.message
+        return
+    for name in (*row_arrays(buffer.info), "measured"):
+        torn = _torn(path, name)
+        if torn:
+            yield f"run {uid} is damaged: {len(torn)} file(s) of {name} are torn, the first is {torn[0]}"
+    marks = {p.relative_to(path / "measured" / "c") for p in _chunks(path, "measured")}
+    for name in row_arrays(buffer.info):
+        there = {Path(*p.relative_to(path / name / "c").parts[-2:]) for p in _chunks(path, name)}
+        if lost := sorted(marks - there):
+            yield f"run {uid} is damaged: {len(lost)} file(s) of {name} are missing, the first is {name}/{lost[0]}"
+    if has_maps and (torn := _torn(buffer.maps_folder, *MAP_KINDS)):
+        yield f"run {uid} is damaged: {len(torn)} file(s) of its maps are torn, the first is {torn[0]}"
+
+
+def _chunks(path: Path, name: str) -> list[Path]:
+    return sorted(p for p in (path / name / "c").rglob("*") if p.is_file() and p.suffix != ".partial")
+
+
+def _torn(path: Path, *names: str) -> list[Path]:
+    return [p.relative_to(path) for name in names for p in _chunks(path, name) if not is_whole(p)]
+
+
+def mend(
+    root: Path, uid: str, *, info: RunInfo | None = None, state: str = "", version: int = 0, unpack: bool = True
+) -> Repair:
+    """Mend a run; only for who may write all of it.
+
+    Parameters
+    ----------
+    info
+        What is known of the run from elsewhere, where its own description cannot be read.
+    state
+        The state of the run as Redis has it, where its own cannot be read; '' when unknown.
+    version
+        Highest version of maps that anybody saw.
+    unpack
+        Read the values of every file, too; otherwise only whether it is whole.
+
+    Raises
+    ------
+    DamagedRunError
+        Nothing says what the run is: it can only be deleted, or restored from a backup.
+    """
+    path, repair = run_path(root, uid), Repair()
+    buffer = _with_description(root, path, info, repair)
+    kept = _with_state(buffer, repair)
+    _with_arrays(buffer, repair)
+    _mend_rows(buffer, repair, unpack=unpack)
+    _mend_maps(buffer, repair, version, unpack=unpack)
+    if repair.lost_rows or not kept:
+        _say_state(buffer, state)
+    if repair.sentences:
+        warnings = [*buffer.state().get("warnings", []), *(f"repaired: {s}" for s in repair.sentences)]
+        buffer.update_state({"warnings": warnings})
+    make_durable(buffer.writes.take(), root)
+    buffer.end_writing()
+    return repair
+
+
+def _with_description(root: Path, path: Path, info: RunInfo | None, repair: Repair) -> RunBuffer:
+    try:
+        buffer = RunBuffer.open(root, path.name, writable=True, durable=True)
+        if _fits(path, buffer.info):
+            return buffer
+        why = f"run {path.name} is damaged: its description is of another shape than its arrays"
+    except DamagedRunError as error:
+        why = error.message
+    known = next((i for i in (_copy_of_info(path), info) if i is not None and _fits(path, i)), None)
+    if known is None:
+        raise DamagedRunError(
+            f"{why}; nothing else says what the run is",
+            remedy="restore its zarr.json from a backup, or delete the run",
+            uid=path.name,
+        )
+    attributes: dict[str, Any] = {"info": known.to_dict()}
+    with suppress(OSError, ValueError, KeyError, TypeError):  # an `info` that cannot be used costs nothing else
+        attributes = {**orjson.loads((path / "zarr.json").read_bytes())["attributes"], **attributes}
+    description = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
+    _replace(path / "zarr.json", orjson.dumps(description, option=orjson.OPT_SERIALIZE_NUMPY))
+    repair.sentences.append("its description was written again")
+    return RunBuffer.open(root, path.name, writable=True, durable=True)
+
+
+def _fits(path: Path, info: RunInfo) -> bool:
+    """Return whether the arrays, as far as they can be read, are those of the run."""
+    for name in ("measured", "counts"):
+        try:
+            shape = tuple(orjson.loads((path / name / "zarr.json").read_bytes())["shape"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if shape != layout_of(info)[name].shape:
+            return False
+    return True
+
+
+def _replace(path: Path, data: bytes) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, data, durable=True)
+
+
+def _copy_of_info(path: Path) -> RunInfo | None:
+    try:
+        info = RunInfo.from_dict(orjson.loads((path / INFO_COPY).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return info if info.uid == path.name else None
+
+
+def _with_state(buffer: RunBuffer, repair: Repair) -> bool:
+    """Return whether the state can be read; one that cannot is removed."""
+    try:
+        return "state" in buffer.state()
+    except DamagedRunError:
+        buffer.replace_state({})
+        repair.sentences.append("its state was not readable")
+        return False
+
+
+def _with_arrays(buffer: RunBuffer, repair: Repair) -> None:
+    """Write the descriptions of arrays again that cannot be read; they follow from what the run is."""
+    for name in (*row_arrays(buffer.info), "measured"):
+        try:
+            buffer.check_array(name)
+        except QuietbeamError:
+            scratch = buffer.path.parent / f".repair-{buffer.path.name}"
+            shutil.rmtree(scratch, ignore_errors=True)
+            try:
+                model = RunBuffer.create(scratch, buffer.info)
+                _replace(buffer.path / name / "zarr.json", (model.path / name / "zarr.json").read_bytes())
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+            buffer.forget_arrays()
+            repair.sentences.append(f"the description of {name} was written again")
+
+
+def _reads(buffer: RunBuffer, what: Callable[[], object]) -> bool:
+    try:
+        with reading(buffer.path, "a row"):
+            what()
+    except DamagedRunError:
+        return False
+    return True
+
+
+def _mend_rows(buffer: RunBuffer, repair: Repair, *, unpack: bool) -> None:
+    width = buffer.segment
+    for row in buffer.rows_written():
+        for part in buffer.segments_written(row):
+            cols = slice(part * width, min((part + 1) * width, buffer.info.shape[1]))
+            files = {n: buffer.chunk(n, row, cols.start) for n in (*row_arrays(buffer.info), "measured")}
+            bad = [n for n, file in files.items() if not is_whole(file)]
+            if unpack and not bad:
+                bad = [n for n in files if not _reads(buffer, partial(buffer.read_part, n, row, cols))]
+            if bad == ["measured"] and _every_pixel_holds_counts(buffer, row, cols):
+                files["measured"].unlink()
+                buffer.mark(row, cols, measured=True)
+                repair.sentences.append(f"the lost commit mark of row {row} was written again from its counts")
+            elif bad:
+                for file in [files["measured"], *files.values()]:  # the mark first: what has none counts for nothing
+                    _remove(file)
+                    buffer.writes.add(file)
+                repair.lost_rows.append(row)
+    if repair.lost_rows:
+        lost = sorted(set(repair.lost_rows))
+        repair.sentences.append(f"{len(lost)} damaged row(s) are not measured any more, the first is row {lost[0]}")
+
+
+def _remove(file: Path) -> None:
+    if file.is_dir():
+        shutil.rmtree(file)
+    else:
+        file.unlink(missing_ok=True)
+
+
+def _every_pixel_holds_counts(buffer: RunBuffer, row: int, cols: slice) -> bool:
+    try:
+        counts = buffer.read_part("counts", row, cols)
+    except DamagedRunError:
+        return False
+    return bool((np.nansum(counts, axis=(0, 1)) > 0).all())
+
+
+def _mend_maps(buffer: RunBuffer, repair: Repair, version: int, *, unpack: bool) -> None:
+    try:
+        known = int(buffer.map_attributes().get("version") or 0)
+        damaged = not _reads(buffer, buffer.evidence) or bool(_torn(buffer.maps_folder, *MAP_KINDS))
+        if known and unpack and not damaged:
+            kinds = [kind for kind in MAP_KINDS if (buffer.maps_folder / kind).exists()]  # older runs have no chi2
+            damaged = not all(_reads(buffer, partial(buffer.read_map, kind)) for kind in kinds)
+    except DamagedRunError:
+        known, damaged = 0, True
+    if not damaged and not (known and repair.lost_rows):
+        return
+    repair.maps_lost = True
+    known = max(known, version, *_history_versions(buffer.path), 0)
+    buffer.replace_maps({"version": known + _VERSION_STEP, "rows": 0, "final": False})
+    repair.sentences.append("its maps are made anew")
+
+
+def _history_versions(path: Path) -> list[int]:
+    return [int(p.stem) for p in path.rglob("history/*.npz") if p.stem.isdecimal()]
+
+
+def _say_state(buffer: RunBuffer, state: str) -> None:
+    """Say what the run is after its repair."""
+    try:
+        known = RunState(state or buffer.state().get("state", ""))
+    except ValueError:
+        known = RunState.COMPLETE
+    if known in (RunState.COMPLETE, RunState.UNUSABLE) or not known.ended:
+        known = RunState.COMPLETE if buffer.measured().all() else RunState.INCOMPLETE
+    reason = "files of it were damaged and repaired"
+    buffer.update_state({"state": known.value, "reason": reason})
+
+
+def mend_unsynced(root: Path, uid: str) -> list[int]:
+    """Unmark the rows of which a power failure left a part, and bring the others to disk; return the unmarked rows.
+
+    Their documents were not acknowledged, so they come again.
+
+    Raises
+    ------
+    DamagedRunError
+        What describes the run cannot be read.
+    """
+    buffer, repair = RunBuffer.open(root, uid, writable=True), Repair()
+    _mend_rows(buffer, repair, unpack=False)
+    make_durable((p for p in buffer.path.rglob("*") if p.is_file()), root)
+    buffer.end_writing()
+    return sorted(set(repair.lost_rows))
+
+
+def is_unsynced(root: Path, uid: str) -> bool:
+    """Return whether rows of a run may have been written that are not on disk."""
+    return (run_path(root, uid) / UNSYNCED).exists()
+
+
+def leave_note(root: Path, uid: str, repair: Repair) -> None:
+    """Leave a note for ingest, for a repair that Redis cannot be told of now."""
+    replace_file(run_path(root, uid) / REPAIRED, b"maps" if repair.maps_lost else b"", durable=True)
+
+
+def take_note(root: Path, uid: str) -> Repair | None:
+    """Return what :func:`leave_note` left, which is gone then; None where nothing was left."""
+    note = run_path(root, uid) / REPAIRED
+    try:
+        repair = Repair(maps_lost=note.read_bytes() == b"maps")
+    except OSError:
+        return None
+    note.unlink(missing_ok=True)
+    return repair
