@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import redis
 import structlog
 from fastapi import APIRouter, Depends, FastAPI
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await anyio.to_thread.run_sync(_nothing)  # loads what the first request would wait for
         await hub.start()
         watched: list[tuple[str, Callable[[], Awaitable[None]]]] = [("heartbeat", lambda: _beat(connection, catalog))]
         if settings.serve.reports:
@@ -123,6 +125,10 @@ def create_app(settings: Settings) -> FastAPI:
     parts = {path.split("/")[1] for _, path in app.state.scopes} | {"", "ui"}
     app.add_middleware(Prefix, root_path=settings.serve.root_path, first_parts=parts)
     return app
+
+
+def _nothing() -> None:
+    """Do nothing, in a thread of the pool."""
 
 
 def _include(app: FastAPI, router: APIRouter, prefix: str) -> None:
