@@ -16,19 +16,20 @@ import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.errors import DamagedRunError, InputError, LeaseLostError, NotMeasuredError
-from quietbeam.core.process.backoff import Backoff
-from quietbeam.core.process.outage import disk_outage, redis_outage
+from quietbeam.core.process.outage import redis_outage
 from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.process.stop import StoppedError, StopRequest
 from quietbeam.core.settings import Settings
-from quietbeam.core.wire import keys, metrics, runs
+from quietbeam.core.wire import keys, metrics
 from quietbeam.core.wire.bus import Connection, trim_older
 from quietbeam.core.wire.fence import Lease
 
 from ..estimators.device import pick_device
 from .action_requests import ActionRequests
+from .disk import DiskOutage
 from .job import DenoiseJob
 from .leases import RunLeases
+from .orphans import find_orphans
 from .refinement import Refinement
 from .row_wakeups import RowWakeUps
 from .stack_weights import StackWeights
@@ -38,8 +39,6 @@ log = structlog.get_logger()
 _TRIM_EVERY_S = 60.0
 _POLL_EVERY_S = 0.05
 _ADOPTED_AT_ONCE = 8
-_LOOK_AT = 200
-"""Newest runs among which those without a worker are looked for."""
 
 
 class DenoiseStage:
@@ -93,7 +92,7 @@ class DenoiseStage:
             weights=lambda uid: self._requests.options(uid)[0],
         )
         self._renewed = renewed
-        self._disk = Backoff()
+        self._disk = DiskOutage(settings.runs_dir)
         self._adopt_every_s = settings.denoise.lease.total_seconds() / 4
         self._next_poll = self._next_renewal = self._next_trim = self._next_adoption = 0.0
 
@@ -166,20 +165,8 @@ class DenoiseStage:
 
     def _adopt_orphans(self) -> None:
         """Start jobs for runs that have unfinished maps and no worker, also for those whose worker went silent."""
-        uids = runs.list_runs(self._redis, limit=_LOOK_AT)
-        with self._redis.pipeline(transaction=False) as pipe:
-            for uid in uids:
-                pipe.hmget(keys.run(uid), "state", "denoise_state", "damage")
-                pipe.exists(keys.lease(uid))
-            replies = pipe.execute()
-        found = [
-            uid
-            for uid, (state, denoise_state, damage), leased in zip(uids, replies[::2], replies[1::2], strict=True)
-            if state not in (None, b"unusable") and denoise_state not in (b"final", b"failed")
-            if damage is None and not leased
-        ]
         adopted = 0
-        for uid in found:
+        for uid in find_orphans(self._redis):
             if self._stop.is_set() or adopted == _ADOPTED_AT_ONCE:  # the next look, or another worker, takes more
                 break
             adopted += uid not in self._jobs and self._start_job(uid) is not None
@@ -205,7 +192,7 @@ class DenoiseStage:
 
     def _start_job(self, uid: str) -> DenoiseJob | None:
         """Lease a run and start its job; None when another worker has it, or nothing is buffered."""
-        if self._disk.pauses(time.monotonic()) or self._leases.taken(uid):
+        if self._disk.pauses() or self._leases.taken(uid):
             return None
         try:
             buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
@@ -228,11 +215,12 @@ class DenoiseStage:
             return None
         except OSError as error:
             self._leases.release(lease)
-            self._wait_for_disk(error)
+            self._disk.begin(error)
             return None
         except BaseException:
             self._leases.release(lease)
             raise
+        self._disk.end()
         self._jobs[uid] = job
         log.info("run_leased", run=uid, number=lease.token, lines=len(job.info.lines), shape=job.info.shape)
         return job
@@ -253,13 +241,16 @@ class DenoiseStage:
 
     def _refine(self) -> bool:
         """Improve the final maps of a run; nothing while the disk takes nothing."""
-        if self._disk.pauses(time.monotonic()):
+        if self._disk.pauses():
             return False
         try:
-            return self._refinement.step()
+            refined = self._refinement.step()
         except OSError as error:
-            self._wait_for_disk(error)
+            self._disk.begin(error)
             return False
+        if refined:
+            self._disk.end()
+        return refined
 
     def _leave_damaged(self, uid: str, error: DamagedRunError, lease: Lease | None = None) -> None:
         """Leave a run alone until it is repaired; its maps stay as they are."""
@@ -306,13 +297,13 @@ class DenoiseStage:
 
     def _guard(self, job: DenoiseJob, work: Callable[[], bool]) -> bool:
         """Do `work`; an error of the denoiser costs the run its denoised map, never its raw map or other runs."""
-        if job.lease_lost or self._stop.is_set() or self._disk.pauses(time.monotonic()):
+        if job.lease_lost or self._stop.is_set() or self._disk.pauses():
             return False
         version = job.version
         try:
             worked = work()
-            if job.version != version and self._disk.succeeded():
-                log.info("disk_writable_again")
+            if job.version != version:
+                self._disk.end()
             return worked
         except StoppedError:  # the next worker computes it
             return False
@@ -326,7 +317,7 @@ class DenoiseStage:
             self._leave_damaged(job.info.uid, error, job.lease)
             return True
         except OSError as error:
-            self._wait_for_disk(error)
+            self._disk.begin(error)
             job.add_all_pending()
             if self._jobs.get(job.info.uid) is job:  # others first, should this run's folder be the only trouble
                 self._jobs[job.info.uid] = self._jobs.pop(job.info.uid)
@@ -340,11 +331,3 @@ class DenoiseStage:
             except LeaseLostError:
                 self._lose(job)
             return True
-
-    def _wait_for_disk(self, error: OSError) -> None:
-        """Pause all writing while the disk takes nothing; raise every other error."""
-        reason = disk_outage(error, self._settings.runs_dir)
-        if not reason:
-            raise error
-        if self._disk.failed(f"{reason[:1].upper()}{reason[1:]}. Worker retries."):
-            log.error("disk_unavailable", waits_for=self._disk.reason, error=str(error))
