@@ -138,6 +138,7 @@ def _run(words: list[str], log: Path) -> None:
         faulthandler.register(signal.SIGUSR1, all_threads=True)
         atexit._clear()  # of libraries whose threads (EPICS) are those of the parent
         sys.argv = ["quietbeam", *words]
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _BOTH)
         main()
         code = 0
@@ -157,6 +158,7 @@ def _become(words: list[str], log: Path) -> None:
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell ignores it for what runs in its background
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _BOTH)
     code = "import faulthandler, signal; faulthandler.register(signal.SIGUSR1); from quietbeam.cli import main; main()"
     os.execv(sys.executable, [sys.executable, "-c", code, *words])
