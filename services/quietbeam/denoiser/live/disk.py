@@ -1,4 +1,4 @@
-"""What a worker does while the disk takes nothing: it pauses all writing, and says so."""
+"""What a worker does while a disk takes nothing: it pauses what it would write, run by run, and says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 class DiskOutage:
-    """The trouble of one disk.
+    """The trouble of writing one run: a folder that cannot be written costs other runs nothing.
 
     Parameters
     ----------
@@ -45,3 +45,30 @@ class DiskOutage:
         """Note that something was written."""
         if self._backoff.succeeded():
             log.info("disk_writable_again")
+
+
+class DiskOutages:
+    """The troubles of all runs.
+
+    Parameters
+    ----------
+    folder
+        Folder of the runs.
+    """
+
+    def __init__(self, folder: object) -> None:
+        self._folder = folder
+        self._of: dict[str, DiskOutage] = {}
+
+    def of(self, uid: str) -> DiskOutage:
+        """Return the trouble of one run."""
+        return self._of.setdefault(uid, DiskOutage(self._folder))
+
+    def forget(self, uid: str) -> None:
+        """Forget a run that is no longer written."""
+        self._of.pop(uid, None)
+
+    @property
+    def reason(self) -> str:
+        """What is waited for; empty while all runs can be written."""
+        return next((outage.reason for outage in self._of.values() if outage.reason), "")

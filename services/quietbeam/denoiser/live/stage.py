@@ -26,7 +26,7 @@ from quietbeam.core.wire.fence import Lease
 
 from ..estimators.device import pick_device
 from .action_requests import ActionRequests
-from .disk import DiskOutage
+from .disk import DiskOutages
 from .job import DenoiseJob
 from .leases import RunLeases
 from .orphans import find_orphans
@@ -92,7 +92,7 @@ class DenoiseStage:
             weights=lambda uid: self._requests.options(uid)[0],
         )
         self._renewed = renewed
-        self._disk = DiskOutage(settings.runs_dir)
+        self._disks = DiskOutages(settings.runs_dir)
         self._adopt_every_s = settings.denoise.lease.total_seconds() / 4
         self._next_poll = self._next_renewal = self._next_trim = self._next_adoption = 0.0
 
@@ -108,7 +108,7 @@ class DenoiseStage:
 
     def trouble(self) -> str:
         """Return what is wrong, for the heartbeat; empty while maps can be written."""
-        return self._disk.reason
+        return self._disks.reason
 
     def recover(self) -> None:
         """Check every run again after an outage: leases and wake-ups may be gone."""
@@ -192,11 +192,15 @@ class DenoiseStage:
 
     def _start_job(self, uid: str) -> DenoiseJob | None:
         """Lease a run and start its job; None when another worker has it, or nothing is buffered."""
-        if self._disk.pauses() or self._leases.taken(uid):
+        if self._leases.taken(uid):
+            return None
+        disk = self._disks.of(uid)
+        if disk.pauses():
             return None
         try:
             buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
         except (NotMeasuredError, InputError):
+            self._disks.forget(uid)
             return None
         except DamagedRunError as error:
             self._leave_damaged(uid, error)
@@ -215,12 +219,12 @@ class DenoiseStage:
             return None
         except OSError as error:
             self._leases.release(lease)
-            self._disk.begin(error)
+            disk.begin(error)
             return None
         except BaseException:
             self._leases.release(lease)
             raise
-        self._disk.end()
+        disk.end()
         self._jobs[uid] = job
         log.info("run_leased", run=uid, number=lease.token, lines=len(job.info.lines), shape=job.info.shape)
         return job
@@ -241,15 +245,16 @@ class DenoiseStage:
 
     def _refine(self) -> bool:
         """Improve the final maps of a run; nothing while the disk takes nothing."""
-        if self._disk.pauses():
+        disk = self._disks.of("refinement")
+        if disk.pauses():
             return False
         try:
             refined = self._refinement.step()
         except OSError as error:
-            self._disk.begin(error)
+            disk.begin(error)
             return False
         if refined:
-            self._disk.end()
+            disk.end()
         return refined
 
     def _leave_damaged(self, uid: str, error: DamagedRunError, lease: Lease | None = None) -> None:
@@ -266,8 +271,9 @@ class DenoiseStage:
             return
         self._next_renewal = now + self._settings.denoise.lease.total_seconds() / 4
         self._renewed()
-        state = "degraded" if self._disk.reason else "ready"  # a step may take longer than a beat
-        heartbeat(self._redis, self.name, state=state, detail=self._disk.reason or f"{len(self._jobs)} runs leased")
+        wrong = self._disks.reason
+        state = "degraded" if wrong else "ready"  # a step may take longer than a beat
+        heartbeat(self._redis, self.name, state=state, detail=wrong or f"{len(self._jobs)} runs leased")
         backlog_s = sum(job.backlog_s for job in self._jobs.values())
         metrics.gauge(self._redis, "quietbeam_denoise_backlog_seconds", backlog_s)
         for job in list(self._jobs.values()):
@@ -285,6 +291,7 @@ class DenoiseStage:
     def _release(self, job: DenoiseJob) -> None:
         self._stacks.store(job)
         self._jobs.pop(job.info.uid, None)
+        self._disks.forget(job.info.uid)
         self._leases.release(job.lease)
 
     def _lose(self, job: DenoiseJob) -> None:
@@ -294,16 +301,18 @@ class DenoiseStage:
         job.lease_lost = True
         if self._jobs.get(job.info.uid) is job:
             del self._jobs[job.info.uid]
+            self._disks.forget(job.info.uid)
 
     def _guard(self, job: DenoiseJob, work: Callable[[], bool]) -> bool:
         """Do `work`; an error of the denoiser costs the run its denoised map, never its raw map or other runs."""
-        if job.lease_lost or self._stop.is_set() or self._disk.pauses():
+        disk = self._disks.of(job.info.uid)
+        if job.lease_lost or self._stop.is_set() or disk.pauses():
             return False
         version = job.version
         try:
             worked = work()
             if job.version != version:
-                self._disk.end()
+                disk.end()
             return worked
         except StoppedError:  # the next worker computes it
             return False
@@ -317,10 +326,8 @@ class DenoiseStage:
             self._leave_damaged(job.info.uid, error, job.lease)
             return True
         except OSError as error:
-            self._disk.begin(error)
+            disk.begin(error)
             job.add_all_pending()
-            if self._jobs.get(job.info.uid) is job:  # others first, should this run's folder be the only trouble
-                self._jobs[job.info.uid] = self._jobs.pop(job.info.uid)
             return False
         except Exception as error:
             if redis_outage(error):
