@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import redis
@@ -20,7 +21,7 @@ from quietbeam.core.process.outage import redis_outage
 from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.process.stop import StoppedError, StopRequest
 from quietbeam.core.settings import Settings
-from quietbeam.core.wire import keys, metrics
+from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.core.wire.bus import Connection, trim_older
 from quietbeam.core.wire.fence import Lease
 
@@ -261,8 +262,10 @@ class DenoiseStage:
         """Leave a run alone until it is repaired; its maps stay as they are."""
         self._jobs.pop(uid, None)
         runs.note_damage(self._redis, uid, error, denoise_state="failed", denoise_reason=str(error))
+        self._disks.forget(uid)
         if lease is not None:
-            self._requests.settle(lease, str(error))
+            with suppress(LeaseLostError):  # another worker has it, and says the same
+                self._requests.settle(lease, str(error))
             self._leases.release(lease)
 
     def _renew_leases(self) -> None:
