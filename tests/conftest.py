@@ -42,8 +42,11 @@ def wait_until(predicate: Callable[[], object], timeout_s: float = 20.0, what: s
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the system tests, which take longest."""
+    """Begin with the system tests, which take longest; let leaks fail the tests of services."""
     items.sort(key=lambda item: "system" not in item.path.parts)
+    for item in items:
+        if "service" in item.path.parts:  # a socket or context that nobody closes is a leak
+            item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning"))
 
 
 @pytest.hookimpl(optionalhook=True)
