@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterable
 
-import numpy as np
 import structlog
 
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.model.evidence import RunEvidence
-from quietbeam.core.model.types import BoolArray
 from quietbeam.core.settings import DenoiseSettings
 from quietbeam.core.wire.bus import Connection
 from quietbeam.core.wire.fence import Lease
@@ -18,6 +16,7 @@ from quietbeam_models.network import Denoiser
 
 from ..options import SessionOptions, never
 from ..session import DenoiseSession
+from .map_rows import MapRows
 from .map_writer import MapWriter, spans
 from .row_reader import age_of_row_s, read_rows
 from .run_announcer import RunAnnouncer
@@ -92,10 +91,8 @@ class DenoiseJob:
         self._session: DenoiseSession | None = None
         self._window, self._grew = RowWindow(self.info), False
         self._raw_only = too_large(self.info, settings.max_live_bytes)
-        self._pending: set[int] = set()
+        self._rows = MapRows(buffer)
         self._written_meanwhile: set[int] = set()  # rows whose maps were written while a band of the map was computed
-        self._measured = np.zeros(self.info.shape, dtype=bool)
-        self._rows: set[int] = set()  # rows of it that hold a measured pixel
         self._blocks_read = self._steps = 0
         self._evidence: RunEvidence | None = None
         self._evaluated: tuple[int, int] | None = None  # blocks read and steps at the last evaluation
@@ -104,16 +101,14 @@ class DenoiseJob:
         self._ended_at: float | None = None
         self._live_budget_s = settings.live_budget.total_seconds()
         self._final_budget_s = settings.final_budget.total_seconds() if final_budget_s is None else final_budget_s
-        self.add_all_pending()
 
     def add_pending(self, rows: Iterable[int]) -> None:
         """Add rows that were committed (again) and wait for their maps."""
-        self._pending.update(row for row in rows if 0 <= row < self.info.shape[0])
+        self._rows.add(rows)
 
     def add_all_pending(self) -> None:
         """Add every row that holds a measured pixel."""
-        measured = self.buffer.measured()
-        self.add_pending(row for row in self.buffer.rows_written() if measured[row].any())
+        self._rows.add_all()
 
     @property
     def raw_only_reason(self) -> str:
@@ -150,7 +145,7 @@ class DenoiseJob:
     @property
     def has_work(self) -> bool:
         """True when :meth:`process_rows` or :meth:`learn` would do something now."""
-        return bool(self._pending) or self._ended or self._evaluation_due or self._may_fine_tune
+        return bool(self._rows.pending) or self._ended or self._evaluation_due or self._may_fine_tune
 
     def process_rows(self, check: Callable[[], object] = never) -> bool:
         """Add the pending rows and write their maps; False when there are none.
@@ -159,9 +154,9 @@ class DenoiseJob:
         map, and may raise to end it.
         """
         self._state.poll()
-        if not self._pending:
+        pending = self._rows.next_pending()
+        if not pending:
             return False
-        pending, self._pending = sorted(self._pending), set()
         pending = self._make_room(pending)
         for start, stop in spans(pending):
             self._add_rows(start, stop, check)
@@ -209,14 +204,11 @@ class DenoiseJob:
     def _begin_anew(self) -> None:
         """Forget the rows that were added, and add all of them again."""
         self._session = self._evidence = self._evaluated = None
-        for row in self._rows:
-            self._measured[row] = False
-        self._rows.clear()
-        self.add_all_pending()
+        self._rows.begin_anew()
 
     @property
     def _ended(self) -> bool:
-        return self._state.ended and not self._pending
+        return self._state.ended and not self._rows.pending
 
     @property
     def _evaluation_due(self) -> bool:
@@ -264,22 +256,21 @@ class DenoiseJob:
         took = time.monotonic() - started
         self._next_evaluation = time.monotonic() + max(self._settings.evaluate_every.total_seconds(), took)
         if session.recipe == self._recipe or time.monotonic() < self._next_rewrite:
-            newest = max(self._rows)
+            newest = max(self._rows.numbers)
             self._announce((newest, newest + 1))
         elif not self._rewrite(session, yield_callback):
             return
         if time.monotonic() >= self._next_history:
             self._next_history = time.monotonic() + _HISTORY_S
-            self._writer.record_history(self._evidence, self._measured)
+            self._writer.record_history(self._evidence, self._rows.measured)
 
     def _rewrite(self, session: DenoiseSession, yield_callback: Callable[[], object]) -> bool:
         """Write all maps, band by band; False when a row that was served meanwhile could not be denoised."""
         started, recipe = time.monotonic(), session.recipe
-        for band in sorted({row // _BAND_ROWS for row in self._rows}):
-            rows = (row for row in range(band * _BAND_ROWS, (band + 1) * _BAND_ROWS) if row in self._rows)
-            begin, end = max(band * _BAND_ROWS, self._window.first), max(rows) + 1
+        for band in sorted({row // _BAND_ROWS for row in self._rows.numbers}):
+            rows, first = self._rows.of_band(band, _BAND_ROWS), self._window.first
             self._written_meanwhile.clear()
-            update = session.infer((begin - self._window.first, end - self._window.first), yield_callback)
+            update = session.infer((max(rows.start - first, 0), rows.stop - first), yield_callback)
             if self._raw_only or self._session is not session:
                 return False  # it could not be denoised, or needed more room
             self._writer.write(self._window.moved(update), skip_rows=self._written_meanwhile)
@@ -290,11 +281,9 @@ class DenoiseJob:
 
     def _finish(self, interrupt: Callable[[], bool], yield_callback: Callable[[], object]) -> None:
         """Write the final maps: at once, unless the best there can be take only a moment."""
-        missed = self.buffer.measured() != self._measured
-        if missed.any():
-            self.add_pending(np.flatnonzero(missed.any(axis=1)).tolist())
+        if self._rows.add_missed():
             return
-        if self._raw_only or not self._rows:
+        if self._raw_only or not self._rows.numbers:
             self._close(None)
             return
         session, learns = self._denoiser(), self._settings.fine_tune and self._final_budget_s > 0
@@ -322,7 +311,7 @@ class DenoiseJob:
     def _close(self, evidence: RunEvidence | None) -> None:
         self._evidence = evidence
         self._announce((0, self.info.shape[0]), final=True)
-        self._writer.record_history(evidence, self._measured, final=True)
+        self._writer.record_history(evidence, self._rows.measured, final=True)
         self.finished = True
         log.info("run_final", run=self.info.uid, rows=self.rows, fine_tune_steps=self._steps)
 
@@ -345,20 +334,13 @@ class DenoiseJob:
         if self._raw_only:
             for row in range(start, stop):
                 check()
-                self._mark(row, self.buffer.read_part("measured", row, slice(None)))
+                self._rows.mark(row, self.buffer.read_part("measured", row, slice(None)))
             return
         rows = read_rows(self.buffer, start, stop, check)
         for row, measured in zip(range(start, stop), rows.measured, strict=True):
-            self._mark(row, measured)
+            self._rows.mark(row, measured)
         first = start - self._window.first
         self._denoiser().add_rows(first, rows.counts, rows.measured, i0=rows.i0, live_time_s=rows.live_time_s)
-
-    def _mark(self, row: int, measured: BoolArray) -> None:
-        self._measured[row] = measured
-        if measured.any():
-            self._rows.add(row)
-        else:
-            self._rows.discard(row)
 
     def _make_room(self, pending: list[int]) -> list[int]:
         """Let the rows fit in memory; return the rows to add, all of them where the session begins anew."""
@@ -366,11 +348,11 @@ class DenoiseJob:
             return pending
         self._start, self._grew = self.learned, True
         self._window.grow(pending[0], pending[-1] + 1)
-        if self._window.is_sparse(len(self._rows | set(pending))):
+        if self._window.is_sparse(len(self._rows.numbers | set(pending))):
             self._raw_only = "the measured rows lie too far apart to be denoised live; the raw map is shown"
         self._begin_anew()
-        pending, self._pending = sorted({*self._pending, *pending}), set()
-        return pending
+        self._rows.add(pending)
+        return self._rows.next_pending()
 
     def _announce(self, rows: tuple[int, int], *, lag_s: float | None = None, final: bool = False) -> None:
         """Finish a version of the maps: attributes on disk first, then Redis."""
