@@ -126,10 +126,14 @@ def test_provenance_is_plain_json_and_complete() -> None:
 
     info = RunInfo(uid="u", lines=("Fe_Ka",), detectors=("d1",), shape=(2, 2), metadata={"sample": "cell"})
     status = RunStatus(uid="u", info=info, warnings=("gap in row 1",))
-    metadata = container_metadata(Settings(), info, status, {"version": 3, "final": True})
+    metadata = container_metadata(Settings(), info, status, {"version": 3, "final": True, "refined": False})
     assert orjson.loads(orjson.dumps(metadata)) == metadata
     assert metadata["raw_run_uid"] == "u" and metadata["start"] == {"sample": "cell"}
-    assert metadata["warnings"] == ["gap in row 1"] and metadata["maps"] == {"version": 3, "final": True}
+    assert metadata["warnings"] == ["gap in row 1"] and metadata["maps"] == {
+        "version": 3,
+        "final": True,
+        "refined": False,
+    }
     assert metadata["settings"]["seed"] == 0
 
 

@@ -141,7 +141,7 @@ def _stages(folder: Path, *, fsync: bool) -> Iterator[tuple[str, Connection, Any
     folder.mkdir(parents=True)
     config = folder / "quietbeam.yaml"
     settings = {"data_dir": str(folder / "data"), "ingest": {"fsync": fsync, "profiles": ["simulated"]}}
-    config.write_text(yaml.safe_dump(settings))
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     loaded: Settings = load_settings(config)
     started: list[subprocess.Popen[bytes]] = []
 
@@ -193,7 +193,7 @@ def report(found: dict[bool, list[Figures]], folder: Path, rate: float, command:
         row("ingest at that rate, of a core", "", values("cpu")),
     ]
     filesystem = subprocess.run(
-        ["df", "--output=fstype,source", str(folder)], capture_output=True, text=True, check=False
+        ["df", "--output=fstype,source", str(folder)], capture_output=True, text=True, encoding="utf-8", check=False
     ).stdout.split()[2:]
     return "\n".join(
         [
@@ -216,7 +216,7 @@ def report(found: dict[bool, list[Figures]], folder: Path, rate: float, command:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

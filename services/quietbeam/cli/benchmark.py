@@ -147,9 +147,8 @@ def benchmark_pace(
 
     forget_facility()
     command = " ".join(["quietbeam", *sys.argv[1:]])
-    typer.echo(
-        run_pace(output, QUICK if quick else STANDARD, seed=seed, command=command, on_message=typer.echo).read_text()
-    )
+    path = run_pace(output, QUICK if quick else STANDARD, seed=seed, command=command, on_message=typer.echo)
+    typer.echo(path.read_text(encoding="utf-8"))
 
 
 def benchmark_viewers(
@@ -221,5 +220,5 @@ def benchmark_fsync(
         found = run_turns(Path(place), turns=turns, pixels=pixels, rate=rate, seconds=seconds)
         text = report(found, Path(place), rate, " ".join(["quietbeam", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
-    (output / "fsync.md").write_text(text)
+    (output / "fsync.md").write_text(text, encoding="utf-8")
     typer.echo(text)

@@ -92,7 +92,7 @@ def show(config: Config = None) -> None:
     values = settings.model_dump(mode="json")
     values["redis"]["url"] = settings.redis_url
     values["tiled"]["uri"] = settings.tiled_uri
-    text = yaml.safe_dump(_each_text(values, masked), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(_each_text(values, masked), sort_keys=False, allow_unicode=True, width=1_000_000)
     typer.echo(text, nl=False)
 
 

@@ -46,8 +46,8 @@ class Refinement:
 
     Parameters
     ----------
-    serve_rows
-        Serves rows that wait; called every 50 ms or so.
+    serve
+        Serves rows and requests that wait; called every 50 ms or so.
     preempted
         True when the worker has something else to do.
     weights
@@ -60,12 +60,12 @@ class Refinement:
         connection: Connection,
         leases: RunLeases,
         *,
-        serve_rows: Callable[[], object],
+        serve: Callable[[], object],
         preempted: Callable[[], bool],
         weights: Callable[[str], str],
     ) -> None:
         self._settings, self._redis, self._leases = settings, connection, leases
-        self._serve_rows, self._preempted, self._weights = serve_rows, preempted, weights
+        self._serve, self._preempted, self._weights = serve, preempted, weights
         self._next_poll = self._next_renewal = 0.0
         self._lease: Lease | None = None
 
@@ -106,7 +106,7 @@ class Refinement:
             self._redis.zrem(keys.REFINE, uid)
         except (_PreemptedError, LeaseLostError):
             log.info("refinement_interrupted", run=uid)
-        except (InputError, NotMeasuredError, MemoryError) as error:
+        except (InputError, NotMeasuredError, FileNotFoundError, MemoryError) as error:
             log.warning("refinement_failed", run=uid, reason=f"{type(error).__name__}: {error}")
             self._redis.zrem(keys.REFINE, uid)
         except DamagedRunError as error:
@@ -132,6 +132,8 @@ class Refinement:
         self._yield()
         update, evidence = session.finalize(0.0, yield_callback=self._yield)
         self._yield()
+        if runs.read_status(self._redis, uid) is None:  # deleted meanwhile
+            return
         better = improvement(evidence, status.evidence)
         if better <= 0:
             update = _maps_of(buffer)
@@ -170,7 +172,7 @@ class Refinement:
 
     def _yield(self) -> None:
         """Serve rows that wait; end the refinement when there is something else to do."""
-        self._serve_rows()
+        self._serve()
         if self._preempted():
             raise _PreemptedError
         now = time.monotonic()

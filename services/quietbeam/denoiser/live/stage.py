@@ -39,6 +39,7 @@ log = structlog.get_logger()
 
 _TRIM_EVERY_S = 60.0
 _POLL_EVERY_S = 0.05
+_REQUESTS_S = 0.5
 _ADOPTED_AT_ONCE = 8
 
 
@@ -88,24 +89,27 @@ class DenoiseStage:
             settings,
             connection,
             self._leases,
-            serve_rows=self._serve_rows,
+            serve=self._serve_while_refining,
             preempted=lambda: bool(self._jobs) or self._stop.is_set(),
             weights=lambda uid: self._requests.options(uid)[0],
         )
         self._renewed = renewed
         self._disks = DiskOutages(settings.runs_dir)
         self._adopt_every_s = settings.denoise.lease.total_seconds() / 4
-        self._next_poll = self._next_renewal = self._next_trim = self._next_adoption = 0.0
+        self._next_poll = self._next_renewal = self._next_trim = self._next_adoption = self._next_requests = 0.0
 
     def step(self) -> bool:
         """Process new rows, then spend at most one burst on learning. False when there was nothing to do."""
         if not self._wakeups.started:
             self._wakeups.start()
             self._next_adoption = 0.0
+        self._start_requested()
+        return self._process()
+
+    def _start_requested(self) -> None:
         for uid in self._requests.poll():
             self._jobs.pop(uid, None)  # it begins anew, also when it was about to finish
             self._start_job(uid)
-        return self._process()
 
     def trouble(self) -> str:
         """Return what is wrong, for the heartbeat; empty while maps can be written."""
@@ -243,6 +247,13 @@ class DenoiseStage:
             start=start,
             at_leisure=self._requests.waits(lease.uid),
         )
+
+    def _serve_while_refining(self) -> None:
+        """Start jobs of new rows and of requests: any of them ends the refinement."""
+        if time.monotonic() >= self._next_requests:
+            self._next_requests = time.monotonic() + _REQUESTS_S
+            self._start_requested()
+        self._serve_rows()
 
     def _refine(self) -> bool:
         """Improve the final maps of a run; nothing while the disk takes nothing."""

@@ -74,13 +74,18 @@ def denoise(uid: Uid, request: Request, shared: Shared, body: Denoise | None = N
     if not _ended(status):
         raise HTTPException(409, f"run {status.uid} is still measured, and denoised as it comes; ask when it has ended")
     queued = {action.kind for action in actions.waiting(shared.connection, status.uid)}
-    if ActionKind.DENOISE not in queued and shared.connection.exists(keys.lease(status.uid)):
+    if ActionKind.DENOISE not in queued and _is_denoised_now(shared, status):
         raise HTTPException(409, f"run {status.uid} is being denoised; ask when its denoise.state is final")
     settings = shared.settings.denoise
     budget_s = wanted.budget_s
     if budget_s is None:
         budget_s = (settings.live_budget + settings.final_budget).total_seconds()
     return _submit(request, shared, ActionKind.DENOISE, status.uid, {"weights": wanted.weights, "budget_s": budget_s})
+
+
+def _is_denoised_now(shared: Shared, status: RunStatus) -> bool:
+    """Return whether a worker makes the final maps; one that refines them gives way to a request."""
+    return status.denoise_state != "final" and bool(shared.connection.exists(keys.lease(status.uid)))
 
 
 @router.put(
@@ -113,7 +118,7 @@ def delete(uid: Uid, request: Request, shared: Shared) -> Response:
         raise HTTPException(409, f"run {status.uid} is pinned; unpin it first (DELETE api/v1/runs/{status.uid}/pin)")
     if not _ended(status):
         raise HTTPException(409, f"run {status.uid} is still measured; stop the scan first, or wait until it is stale")
-    if shared.connection.exists(keys.lease(status.uid)):
+    if _is_denoised_now(shared, status):
         raise HTTPException(409, f"run {status.uid} is being denoised; try again when its denoise.state is final")
     return _submit(request, shared, ActionKind.DELETE, status.uid, {})
 
