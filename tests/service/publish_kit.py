@@ -85,6 +85,11 @@ class TiledProcess:
             self.kill()
             raise
 
+    @property
+    def crashed(self) -> bool:
+        """True when the server ended by itself: DuckDB, in which Tiled keeps tables, does now and then after a kill."""
+        return self._process is not None and self._process.poll() is not None
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
