@@ -48,14 +48,12 @@ class Series:
         return f"{self.shape[0]} x {self.shape[1]} at {1 / self.dwell_s:.0f} Hz"
 
 
+QUICK = (Series(shape=(64, 64)), Series(shape=(128, 128)), Series(shape=(256, 256)))
 STANDARD = (
-    Series(shape=(64, 64)),
-    Series(shape=(128, 128)),
-    Series(shape=(256, 256)),
+    *QUICK,
     Series(shape=(256, 256), scans=10),
     Series(shape=(256, 256), dwell_s=0.0005, scans=4),
 )
-QUICK = (Series(shape=(64, 64)), Series(shape=(128, 128)))
 
 
 @dataclass(slots=True)

@@ -136,7 +136,9 @@ def benchmark_live(
 
 def benchmark_pace(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of pace.md and pace.json.")] = FOLDER,
-    quick: Annotated[bool, typer.Option("--quick", help="Two small series, two minutes; all of them: 25.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two scans of each size, seven minutes; all of it: 30.")
+    ] = False,
     seed: Seed = 0,
 ) -> None:
     """Measure whether the denoiser keeps up with fly scans: lag, evidence at the end, time until the final maps."""
