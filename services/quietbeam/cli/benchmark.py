@@ -136,9 +136,7 @@ def benchmark_live(
 
 def benchmark_pace(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of pace.md and pace.json.")] = FOLDER,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Two scans of each size, seven minutes; all of it: 30.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two scans of each size: 7 minutes; all: 30.")] = False,
     seed: Seed = 0,
 ) -> None:
     """Measure whether the denoiser keeps up with fly scans: lag, evidence at the end, time until the final maps."""
