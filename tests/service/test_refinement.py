@@ -97,3 +97,30 @@ def test_what_was_deleted_or_is_denoised_again_is_not_refined(settings: Settings
     stage = DenoiseStage(settings, redis, owner="here")
     redis.zadd(keys.REFINE, {"gone": time.time()})
     turn(stage, lambda: redis.zcard(keys.REFINE) == 0, timeout_s=10)
+
+
+def test_an_error_in_a_refinement_costs_the_refinement_alone(
+    settings: Settings, redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beamline, stage = finished(settings, redis)
+    final = beamline.status()
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(refinement.DenoiseSession, "finalize", fails)
+    turn(stage, lambda: redis.zcard(keys.REFINE) == 0)
+    assert beamline.status() == final
+
+
+def test_a_request_of_another_worker_ends_a_refinement(settings: Settings, redis) -> None:
+    beamline, stage = finished(settings, redis)
+    asked = threading.Timer(1.0, lambda: redis.hset(keys.run("run-1"), "denoise_request", "of-another"))
+    asked.start()
+    version = beamline.status().maps_version
+    for _ in range(3):
+        stage.step()
+    asked.join()
+    turn(stage, lambda: beamline.status().maps_version > version, timeout_s=90)
+    turn(stage, lambda: not redis.hexists(keys.run("run-1"), "denoise_request"))
+    turn(stage, lambda: refined(beamline))

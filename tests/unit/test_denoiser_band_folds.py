@@ -141,3 +141,34 @@ def test_of_a_tall_map_only_some_bands_are_scored_and_the_same_ones_while_it_gro
         seen.append(set(bands._bands))
     assert [len(starts) for starts in seen] == [4, 4, 4]
     assert len(seen[0] & seen[1]) == 2 and len(seen[1] & seen[2]) == 2
+
+
+def test_rows_that_arrive_while_a_band_is_scored_change_no_shape() -> None:
+    counts = draw(specimen(2 * BAND_ROWS))
+    data, bands, estimates = filled(counts, BAND_ROWS + 3), BandFolds(0), Estimates()
+    score(bands, data, estimates)
+    arrived = iter(range(BAND_ROWS + 3, 2 * BAND_ROWS, 2))
+
+    def interrupted(name: str, sums: Sums) -> tuple[FloatArray, FloatArray | None]:
+        row = next(arrived, None)
+        if row is not None:
+            grow(data, counts, row, row + 2)
+            score(bands, data, estimates, n_folds=1)  # as the first rows of a run are
+        return estimates(name, sums)
+
+    for tuned in (1, 2, 3):
+        folds = score(bands, data, interrupted, "pretrained", "fine_tuned", tuned=tuned)  # type: ignore[arg-type]
+        for fold in folds:
+            assert fold.rates["raw"].shape == fold.fold.held.counts.shape == fold.rates["pretrained"].shape
+
+
+def test_other_rows_of_as_many_versions_are_scored_again() -> None:
+    counts = draw(specimen(BAND_ROWS))
+    data, bands, estimates = filled(counts, 6), BandFolds(0), Estimates()
+    score(bands, data, estimates)
+    data.add_rows(0, counts[:, :, :1], np.zeros((1, COLS), bool))
+    data.row_versions[0] = 1
+    grow(data, counts, 6, 7)
+    estimates.rows.clear()
+    folds = score(bands, data, estimates)
+    assert len(estimates.rows) == FOLDS and folds[0].fold.held.counts.shape[1] == 6

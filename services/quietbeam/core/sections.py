@@ -144,19 +144,24 @@ class IngestSettings(Section):
     max_spectrum_bytes: int = Field(default=2**30, gt=0, description="Most bytes read from a detector file at once.")
 
 
+Duration = Annotated[timedelta, Field(ge=timedelta(0))]
+"""Seconds, or a text as `PT15S`; not below 0."""
+
+
 class DenoiseSettings(Section):
     """The denoise worker."""
 
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'.")
     first_map_rows: int = Field(default=4, ge=1, le=8, description="Rows after which the first denoised map is made.")
     fine_tune: bool = Field(default=True, description="Fine-tune on the scan between inferences.")
-    burst: timedelta = Field(
-        default=timedelta(seconds=2), description="Longest fine-tuning burst between two looks at the rows."
+    burst: Duration = Field(
+        default=timedelta(seconds=2),
+        description="Longest fine-tuning burst between two looks at the rows.",
     )
-    live_budget: timedelta = Field(
+    live_budget: Duration = Field(
         default=timedelta(seconds=120), description="Fine-tuning time a run may use while it is live."
     )
-    final_within: timedelta = Field(
+    final_within: Duration = Field(
         default=timedelta(seconds=15),
         description="Final maps are written so soon after the end of a run. Evidence covers fewer rows where the "
         "machine is too slow for all of them.",
@@ -167,14 +172,16 @@ class DenoiseSettings(Section):
         "to choose from. They are written as a newer version where held-out counts say that they are better. "
         "False: all of that comes before the final maps, however long it takes.",
     )
-    final_budget: timedelta = Field(
-        default=timedelta(seconds=20), description="Time of the last fine-tune, when final maps are refined."
+    final_budget: Duration = Field(
+        default=timedelta(seconds=20),
+        description="Time of the last fine-tune, when final maps are refined.",
     )
-    evaluate_every: timedelta = Field(
+    evaluate_every: Duration = Field(
         default=timedelta(seconds=2), description="Least time between two evidence updates."
     )
-    lease: timedelta = Field(
-        default=timedelta(seconds=10), description="A worker that is silent for so long loses its runs."
+    lease: Duration = Field(
+        default=timedelta(seconds=10),
+        description="A worker that is silent for so long loses its runs.",
     )
     max_live_bytes: int = Field(
         default=4 * 2**30,

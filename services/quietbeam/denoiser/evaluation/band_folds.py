@@ -29,6 +29,7 @@ sum does not depend on it at all."""
 class _Basis:
     """What the scores of a band rest on, beside the weights."""
 
+    rows: tuple[int, int]
     row_versions: tuple[int, ...]
     block: int
     noise: tuple[bytes, bytes]
@@ -38,6 +39,7 @@ class _Basis:
     @classmethod
     def of(cls, data: RunCounts, noise: NoiseModel, rows: slice) -> _Basis:
         return cls(
+            rows=(rows.start, rows.stop),
             row_versions=tuple(data.row_versions[rows].tolist()),
             block=block_size((data.rows_measured, data.shape[1])),
             noise=(noise.factor.tobytes(), noise.constant.tobytes()),
@@ -47,7 +49,12 @@ class _Basis:
 
     def holds_for(self, other: _Basis) -> bool:
         """Return True when scores that rest on this hold for the present basis, too."""
-        same = (self.row_versions, self.block, self.noise) == (other.row_versions, other.block, other.noise)
+        same = (self.rows, self.row_versions, self.block, self.noise) == (
+            other.rows,
+            other.row_versions,
+            other.block,
+            other.noise,
+        )
         return (
             same
             and np.array_equal(self.included, other.included)
@@ -58,9 +65,16 @@ class _Basis:
 @dataclass(slots=True)
 class _Band:
     basis: _Basis
+    wide: tuple[int, int]  # rows from which its estimates are made
     folds: list[FoldErrors] = field(default_factory=list)
     scored: int = 0  # folds that were asked for; of fitted areas there may be fewer
     tuned: int = -1
+
+    @property
+    def inside(self) -> slice:
+        """Rows of the band among the wide ones."""
+        first, stop = self.basis.rows
+        return slice(first - self.wide[0], stop - self.wide[0])
 
 
 class BandFolds:
@@ -100,47 +114,41 @@ class BandFolds:
         """
         if len(data.lines) * data.shape[1] * BAND_ROWS > LINE_PIXELS // 2:
             return score_folds(data, noise, estimate, networks, self._seed, n_folds)
-        starts = _scored_bands(data)
-        self._bands = {start: band for start, band in self._bands.items() if start in starts}
+        # rows may arrive, and be scored, while an estimate is made: every band keeps the rows that it began with
         self._data, self._noise, self._estimate = data, noise, estimate
-        for start in starts:
-            self._score_band(start, networks, n_folds, tuned)
+        bands = {start: self._score_band(start, networks, n_folds, tuned) for start in _scored_bands(data)}
         if "fine_tuned" in networks:
-            outdated = sorted((start for start in starts if self._bands[start].tuned != tuned), key=self._version)
-            for start in outdated[:most]:
-                self._score_weights(start, tuned)
-        return [fold for start in starts for fold in self._bands[start].folds[:n_folds]]
+            outdated = sorted((band for band in bands.values() if band.tuned != tuned), key=lambda band: band.tuned)
+            for band in outdated[:most]:
+                self._score_weights(band, tuned)
+        self._bands = bands
+        return [fold for band in bands.values() for fold in band.folds[:n_folds]]
 
-    def _version(self, start: int) -> int:
-        return self._bands[start].tuned
-
-    def _score_band(self, start: int, networks: Sequence[str], n_folds: int, tuned: int) -> None:
+    def _score_band(self, start: int, networks: Sequence[str], n_folds: int, tuned: int) -> _Band:
         """Score the folds of a band that are not scored yet."""
-        data = self._data
-        rows, wide = _rows_of_band(data, start)
-        basis = _Basis.of(data, self._noise, rows)
+        rows, wide = _rows_of_band(self._data, start)
+        basis = _Basis.of(self._data, self._noise, rows)
         band = self._bands.get(start)
         if band is None or not band.basis.holds_for(basis):
-            band = self._bands[start] = _Band(basis)
+            band = _Band(basis, wide)
         if band.scored >= n_folds:
-            return
-        band.scored, inside = n_folds, slice(rows.start - wide[0], rows.stop - wide[0])
-        for index, fold in enumerate(islice(self._folds(wide), n_folds)):
-            if index < len(band.folds):
+            return band
+        scored, band.scored = len(band.folds), n_folds
+        for index, fold in enumerate(islice(self._folds(band.wide), n_folds)):
+            if index < scored:
                 continue
-            own = Fold(_cropped(fold.seen, inside), _cropped(fold.held, inside))
-            scored = FoldErrors(own, index, basis.block, data.kind)
-            band.folds.append(score_fold(scored, fold.seen, self._noise, self._estimate, networks, inside))
+            own = Fold(_cropped(fold.seen, band.inside), _cropped(fold.held, band.inside))
+            errors = FoldErrors(own, index, basis.block, self._data.kind)
+            band.folds.append(score_fold(errors, fold.seen, self._noise, self._estimate, networks, band.inside))
             if index == 0 and "fine_tuned" in networks:
                 band.tuned = tuned
+        return band
 
-    def _score_weights(self, start: int, tuned: int) -> None:
+    def _score_weights(self, band: _Band, tuned: int) -> None:
         """Score the fine-tuned weights as they are now, on the fold that never trains."""
-        rows, wide = _rows_of_band(self._data, start)
-        band, inside = self._bands[start], slice(rows.start - wide[0], rows.stop - wide[0])
-        fold = next(iter(self._folds(wide)), None)
+        fold = next(iter(self._folds(band.wide)), None)
         if fold is not None:
-            score_network(band.folds[0], fold.seen, self._estimate, "fine_tuned", inside)
+            score_network(band.folds[0], fold.seen, self._estimate, "fine_tuned", band.inside)
         band.tuned = tuned
 
     def _folds(self, rows: tuple[int, int]) -> Iterator[Fold]:

@@ -91,10 +91,10 @@ class ActionRequests:
             Another worker has the run now, and with it the request.
         """
         action = self._request_of(lease.uid)
-        if action is not None:
-            with fence.fenced(self._redis, lease) as pipe:
+        with fence.fenced(self._redis, lease) as pipe:
+            if action is not None:
                 actions.queue_state(pipe, action, "failed" if failure else "done", failure)
-                pipe.hdel(keys.run(lease.uid), "denoise_request")
+            pipe.hdel(keys.run(lease.uid), "denoise_request")  # also one that expired
 
     def _request_of(self, uid: str) -> Action | None:
         action_id: Any = self._redis.hget(keys.run(uid), "denoise_request")

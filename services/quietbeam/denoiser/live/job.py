@@ -365,4 +365,5 @@ class DenoiseJob:
             raw_only=self._raw_only,
             lag_s=lag_s,
             final=final,
+            refine=final and self.refinable,
         )

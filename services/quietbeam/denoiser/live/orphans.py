@@ -14,12 +14,12 @@ def find_orphans(connection: Connection) -> list[str]:
     uids = runs.list_runs(connection, limit=_LOOK_AT)
     with connection.pipeline(transaction=False) as pipe:
         for uid in uids:
-            pipe.hmget(keys.run(uid), "state", "denoise_state", "damage")
+            pipe.hmget(keys.run(uid), "state", "denoise_state", "damage", "denoise_request")
             pipe.exists(keys.lease(uid))
         replies = pipe.execute()
     return [
         uid
-        for uid, (state, denoise_state, damage), leased in zip(uids, replies[::2], replies[1::2], strict=True)
-        if state not in (None, b"unusable") and denoise_state not in (b"final", b"failed")
+        for uid, (state, denoise_state, damage, asked), leased in zip(uids, replies[::2], replies[1::2], strict=True)
+        if state not in (None, b"unusable") and (asked is not None or denoise_state not in (b"final", b"failed"))
         if damage is None and not leased
     ]

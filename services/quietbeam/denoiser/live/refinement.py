@@ -18,6 +18,8 @@ import structlog
 from quietbeam.buffer import RunBuffer
 from quietbeam.core.errors import DamagedRunError, InputError, LeaseLostError, NotMeasuredError
 from quietbeam.core.model.evidence import RunEvidence
+from quietbeam.core.process.outage import redis_outage
+from quietbeam.core.process.stop import StoppedError
 from quietbeam.core.settings import DenoiseSettings, Settings
 from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.core.wire.bus import Connection
@@ -29,12 +31,13 @@ from .leases import RunLeases
 from .map_writer import MapWriter, spans
 from .row_reader import read_rows
 from .run_announcer import RunAnnouncer
+from .window import RowWindow, too_large
 
 log = structlog.get_logger()
 
 _READ_ROWS = 64
 _POLL_S = 1.0
-NOT_BETTER = "more fine-tuning and averaging were tried after the end; held-out counts do not say that they are better"
+NOT_BETTER = "a refinement was tried after the end of the run; held-out counts do not say that it is better"
 
 
 class _PreemptedError(Exception):
@@ -69,11 +72,6 @@ class Refinement:
         self._next_poll = self._next_renewal = 0.0
         self._lease: Lease | None = None
 
-    def add(self, uid: str) -> None:
-        """Add a run that has its final maps."""
-        self._redis.zadd(keys.REFINE, {uid: time.time()})
-        self._next_poll = 0.0
-
     def step(self) -> bool:
         """Refine the newest run that waits, or begin to; False when none does."""
         if time.monotonic() < self._next_poll or self._preempted():
@@ -81,7 +79,7 @@ class Refinement:
         waiting: Any = self._redis.zrange(keys.REFINE, 0, -1, desc=True)
         metrics.gauge(self._redis, "quietbeam_runs_to_refine", len(waiting))
         self._next_poll = time.monotonic() + _POLL_S
-        uid = next((uid for uid in map(bytes.decode, waiting) if not self._leases.taken(uid)), None)
+        uid = next((uid for uid in map(bytes.decode, waiting) if self._is_free(uid)), None)
         if uid is None:
             return False
         self._next_poll = 0.0
@@ -106,14 +104,24 @@ class Refinement:
             self._redis.zrem(keys.REFINE, uid)
         except (_PreemptedError, LeaseLostError):
             log.info("refinement_interrupted", run=uid)
-        except (InputError, NotMeasuredError, FileNotFoundError, MemoryError) as error:
-            log.warning("refinement_failed", run=uid, reason=f"{type(error).__name__}: {error}")
-            self._redis.zrem(keys.REFINE, uid)
         except DamagedRunError as error:
             self._drop_damaged(uid, error)
+        except Exception as error:
+            deleted = isinstance(error, FileNotFoundError | NotMeasuredError)
+            if isinstance(error, StoppedError) or redis_outage(error) or (isinstance(error, OSError) and not deleted):
+                raise  # tried again later
+            log.warning("refinement_failed", run=uid, reason=f"{type(error).__name__}: {error}", exc_info=not deleted)
+            self._redis.zrem(keys.REFINE, uid)
         finally:
             self._leases.release(self._lease)
         return True
+
+    def _is_free(self, uid: str) -> bool:
+        return not self._leases.taken(uid) and not self._is_requested(uid)
+
+    def _is_requested(self, uid: str) -> bool:
+        """Return True when somebody asked for the run to be denoised again: a job does that."""
+        return bool(self._redis.hexists(keys.run(uid), "denoise_request"))
 
     def _drop_damaged(self, uid: str, error: DamagedRunError) -> None:
         """Leave the maps of a run whose files cannot be read as they are."""
@@ -125,6 +133,8 @@ class Refinement:
         status = runs.read_status(self._redis, uid)
         if status is None or status.denoise_state != "final" or status.evidence is None or status.evidence.refined:
             return
+        if too_large(buffer.info, self._settings.denoise.max_live_bytes) or not RowWindow(buffer.info).is_whole:
+            return
         session, settings = self._session(buffer, self._weights(uid)), self._settings.denoise
         if settings.fine_tune:
             budget_s = settings.final_budget.total_seconds()
@@ -132,19 +142,20 @@ class Refinement:
         self._yield()
         update, evidence = session.finalize(0.0, yield_callback=self._yield)
         self._yield()
-        if runs.read_status(self._redis, uid) is None:  # deleted meanwhile
+        if self._redis.hget(keys.run(uid), "denoise_state") != b"final":  # deleted, or asked for again
             return
         better = improvement(evidence, status.evidence)
         if better <= 0:
             update = _maps_of(buffer)
-            evidence = replace(status.evidence, refined=True, notes=(*status.evidence.notes, NOT_BETTER))
+            tested = any(line.verdict != "not_tested" for line in status.evidence.lines)
+            notes = (*status.evidence.notes, *([NOT_BETTER] if tested else []))
+            evidence = replace(status.evidence, refined=True, notes=notes)
         announcer = RunAnnouncer(self._redis, lease)
         writer = MapWriter(buffer, lease.token, announcer.next_version)
         writer.write(update)
-        version = writer.finish_version(evidence.rows, evidence, final=True)
-        announcer.maps_written(
-            update.rows, version, rows_denoised=evidence.rows, evidence=evidence, raw_only="", final=True
-        )
+        rows = status.denoise_rows
+        version = writer.finish_version(rows, evidence, final=True)
+        announcer.maps_written(update.rows, version, rows_denoised=rows, evidence=evidence, raw_only="", final=True)
         writer.record_history(evidence, buffer.measured(), final=True)
         log.info("run_refined", run=uid, log_improvement=round(better, 3), fine_tune_steps=evidence.fine_tune_steps)
 
@@ -178,7 +189,7 @@ class Refinement:
         now = time.monotonic()
         if self._lease is not None and now >= self._next_renewal:
             self._next_renewal = now + self._settings.denoise.lease.total_seconds() / 4
-            if not self._leases.renew(self._lease):
+            if self._is_requested(self._lease.uid) or not self._leases.renew(self._lease):
                 raise _PreemptedError
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.wire import fence, keys, metrics, runs
 from quietbeam.core.wire.bus import Connection, emit
@@ -31,6 +33,7 @@ class RunAnnouncer:
         raw_only: str,
         lag_s: float | None = None,
         final: bool = False,
+        refine: bool = False,
     ) -> None:
         """Announce a new version of the maps: the status first, then the wake-ups.
 
@@ -44,6 +47,8 @@ class RunAnnouncer:
             Why raw is shown instead of a denoised map; empty where it is not.
         lag_s
             Seconds since the newest row was committed, where the version is due to new rows.
+        refine
+            True for final maps that are to be refined when no run is live.
         """
         state = "final" if final else "raw_only" if raw_only else "live"
         first, stop = rows
@@ -71,6 +76,8 @@ class RunAnnouncer:
             )
             emit(pipe, "map", self._uid, version=version, rows=rows_denoised, final=final)
             metrics.count(pipe, "quietbeam_maps_denoised_total")
+            if refine:
+                pipe.zadd(keys.REFINE, {self._uid: time.time()})
             if lag_s is not None:
                 metrics.gauge(pipe, "quietbeam_frame_latency_seconds", lag_s)
 

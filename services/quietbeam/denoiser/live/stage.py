@@ -298,8 +298,6 @@ class DenoiseStage:
         """Say that the run has its final maps, and give it back."""
         self._requests.settle(job.lease, job.raw_only_reason)
         self._release(job)
-        if job.refinable:
-            self._refinement.add(job.info.uid)
         return True
 
     def _release(self, job: DenoiseJob) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,9 @@ def show_buffer(connection: Connection, buffer: RunBuffer) -> None:
         pixels_measured=pixels,
         **(_final_maps(buffer) if state.ended else {}),
     )
+    status = runs.read_status(connection, uid)
+    if status is not None and status.evidence is not None and status.evidence.final and not status.evidence.refined:
+        connection.zadd(keys.REFINE, {uid: time.time()})
     bus.emit(connection, "run", uid, state=state.value, reason=reason)
     log.info("run_rebuilt", run=uid, state=state.value)
 
