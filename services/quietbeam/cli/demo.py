@@ -72,7 +72,7 @@ def _progress_text(status: RunStatus) -> str:
     bounded = (line.dwell_gain if line.dwell_gain_high is not None else line.dwell_gain_low for line in lines)
     gains = [gain for gain in bounded if gain]
     if status.state.ended and status.denoise_state == "live":
-        return "last fine-tuning"
+        return "final maps"
     if not gains:
         return ""
     return f"{status.denoise_state}, dwell gain {min(gains):.1f} to {max(gains):.1f}"
