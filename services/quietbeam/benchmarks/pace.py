@@ -48,7 +48,7 @@ class Series:
         return f"{self.shape[0]} x {self.shape[1]} at {1 / self.dwell_s:.0f} Hz"
 
 
-QUICK = (Series(shape=(64, 64)), Series(shape=(128, 128)), Series(shape=(256, 256)))
+QUICK = (Series(shape=(256, 256)), Series(shape=(128, 128)), Series(shape=(64, 64)))
 STANDARD = (
     *QUICK,
     Series(shape=(256, 256), scans=10),
@@ -216,12 +216,12 @@ def run_pace(
 
     folder.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"machine": machine(), "seed": seed, "command": command, "series": []}
-    for series in chosen:
+    path = folder / "pace.md"
+    for series in chosen:  # what is measured is kept when the next series fails
         with tempfile.TemporaryDirectory(prefix="quietbeam-pace-") as work:
             report["series"].append(run_series(series, Path(work), seed=seed, on_message=on_message))
         (folder / "pace.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    path = folder / "pace.md"
-    path.write_text(table(report), encoding="utf-8")
+        path.write_text(table(report), encoding="utf-8")
     return path
 
 
