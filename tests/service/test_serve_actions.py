@@ -178,6 +178,7 @@ def test_what_must_not_be_deleted_is_refused_with_what_to_do(
     assert "unpin it first" in problem(client.delete(HERE), 409)
     runs.write_status(redis, "run-1", pinned=0)
     redis.set(keys.lease("run-1"), "a worker")
+    runs.write_status(redis, "run-1", denoise_state="live")
     assert "being denoised" in problem(client.delete(HERE), 409)
     redis.delete(keys.lease("run-1"))
     runs.write_status(redis, "run-1", state=RunState.RUNNING)
@@ -277,7 +278,10 @@ def test_what_cannot_be_denoised_again_is_refused(client: TestClient, run: Synth
     assert "when it has ended" in problem(client.post(f"{HERE}/denoise"), 409)
     runs.write_status(redis, "run-1", state=RunState.COMPLETE)
     redis.set(keys.lease("run-1"), "a worker")
+    runs.write_status(redis, "run-1", denoise_state="live")
     assert "being denoised" in problem(client.post(f"{HERE}/denoise"), 409)
+    runs.write_status(redis, "run-1", denoise_state="final")
+    assert client.post(f"{HERE}/denoise").status_code == 202, "a worker that refines gives way"
     redis.hset(keys.run("odd"), mapping={"state": "unusable", "reason": "no shape"})
     redis.zadd(keys.RUNS, {"odd": 5.0})
     assert "no shape" in problem(client.post("/api/v1/runs/odd/denoise"), 409)

@@ -146,8 +146,8 @@ def test_a_scan_arrives_bit_for_bit(
         def between(n: int) -> None:
             pixels = n * COLS if rows else n
             if pixels == 2 * COLS:  # two rows are there while the scan goes on
-                pipes[-1].until(lambda: pipes[-1].state(uids[0]) is RunState.RUNNING, 60)
-                pipes[-1].until(lambda: pipes[-1].status(uids[0]).rows_measured >= 2, 60)
+                pipes[-1].until(lambda: pipes[-1].state(uids[0]) is RunState.RUNNING, 120)
+                pipes[-1].until(lambda: pipes[-1].status(uids[0]).rows_measured >= 2, 120)
             if pixels == 3 * COLS and not name.startswith("zmq"):
                 pipes[-1].die()
                 pipes[-1].source.close()
