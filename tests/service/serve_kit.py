@@ -37,6 +37,11 @@ def make_run(settings: Settings, redis: Connection, uid: str = "run-1") -> Synth
     return run
 
 
+def attributes(client: TestClient, uid: str = "latest") -> dict:
+    """Return the attributes of a run as the API gives them."""
+    return client.get(f"/api/v1/runs/{uid}").raise_for_status().json()["data"]["attributes"]
+
+
 def stack(client: TestClient, kind: str, query: str = "") -> np.ndarray:
     """All lines of one kind of map of the newest run."""
     answer = client.get(f"/api/v1/runs/latest/maps/{kind}?format=octet-stream{query}").raise_for_status()

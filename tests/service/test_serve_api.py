@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from serve_kit import HEADER, LINES, make_run, problem, with_serve
+from serve_kit import HEADER, LINES, attributes, make_run, problem, with_serve
 from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun
@@ -35,10 +35,6 @@ def run(settings: Settings, redis: Connection) -> SyntheticRun:
 def client(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), headers=HEADER, raise_server_exceptions=False) as client:
         yield client
-
-
-def attributes(client: TestClient, uid: str = "latest") -> dict:
-    return client.get(f"/api/v1/runs/{uid}").raise_for_status().json()["data"]["attributes"]
 
 
 def test_about_leads_to_everything(client: TestClient, run: SyntheticRun) -> None:

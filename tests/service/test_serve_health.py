@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import structlog
-from serve_kit import HEADER, KEY, make_run, stack, with_serve
+from serve_kit import HEADER, KEY, attributes, make_run, stack, with_serve
 from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun
@@ -38,10 +38,6 @@ def run(settings: Settings, redis: Connection) -> SyntheticRun:
 def client(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), headers=HEADER, raise_server_exceptions=False) as client:
         yield client
-
-
-def attributes(client: TestClient, uid: str = "latest") -> dict:
-    return client.get(f"/api/v1/runs/{uid}").raise_for_status().json()["data"]["attributes"]
 
 
 def test_every_answer_carries_the_headers_that_keep_a_browser_safe(client: TestClient, run: SyntheticRun) -> None:
