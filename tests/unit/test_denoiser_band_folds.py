@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from denoiser_kit import draw
 
 from quietbeam.core.model.types import FloatArray
@@ -172,3 +173,19 @@ def test_other_rows_of_as_many_versions_are_scored_again() -> None:
     estimates.rows.clear()
     folds = score(bands, data, estimates)
     assert len(estimates.rows) == FOLDS and folds[0].fold.held.counts.shape[1] == 6
+
+
+def test_a_band_whose_scoring_was_interrupted_is_completed_later() -> None:
+    counts = draw(specimen(BAND_ROWS))
+    data, bands, estimates = filled(counts, BAND_ROWS), BandFolds(0), Estimates()
+    score(bands, data, estimates, n_folds=1)
+    calls = iter([True, False])
+
+    def fails(name: str, sums: Sums) -> tuple[FloatArray, FloatArray | None]:
+        if not next(calls):
+            raise InterruptedError
+        return estimates(name, sums)
+
+    with pytest.raises(InterruptedError):
+        score(bands, data, fails)  # type: ignore[arg-type]
+    assert [fold.index for fold in score(bands, data, estimates)] == list(range(FOLDS))

@@ -133,15 +133,15 @@ class BandFolds:
             band = _Band(basis, wide)
         if band.scored >= n_folds:
             return band
-        scored, band.scored = len(band.folds), n_folds
         for index, fold in enumerate(islice(self._folds(band.wide), n_folds)):
-            if index < scored:
+            if index < len(band.folds):
                 continue
             own = Fold(_cropped(fold.seen, band.inside), _cropped(fold.held, band.inside))
             errors = FoldErrors(own, index, basis.block, self._data.kind)
             band.folds.append(score_fold(errors, fold.seen, self._noise, self._estimate, networks, band.inside))
             if index == 0 and "fine_tuned" in networks:
                 band.tuned = tuned
+        band.scored = n_folds  # not before: an estimate may be interrupted
         return band
 
     def _score_weights(self, band: _Band, tuned: int) -> None:
