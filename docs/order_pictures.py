@@ -61,8 +61,8 @@ class Case:
 
 CASES = (
     Case(title="The scan snakes, the plan says so"),
-    Case(title="It says nothing, and no positions come", start={"snaking": [False, False]}, readings=False),
-    Case(title="It says nothing, but the motors are read", start={"snaking": [False, False]}),
+    Case(title="The plan does not say so, no positions", start={"snaking": [False, False]}, readings=False),
+    Case(title="The plan does not say so, motors are read", start={"snaking": [False, False]}),
     Case(title="Rows and columns exchanged, no positions", start={"shape": SHAPE[::-1]}, readings=False),
     Case(title="geometry.display: {vertical: up}", geometry={"display": {"vertical": "up"}}),
     Case(
