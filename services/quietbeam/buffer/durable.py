@@ -101,9 +101,12 @@ class RunStore(LocalStore):
         """Write a file in one step."""
         self._ensure_open_sync()
         self._check_writable()
-        path = self.root / key
+        self.put(self.root / key, value.as_buffer_like())
+
+    def put(self, path: Path, data: Any) -> None:
+        """Write the bytes of a file of the run in one step."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, value.as_buffer_like(), durable=self._durable)
+        replace_file(path, data, durable=self._durable)
         if self._writes is not None:
             self._writes.add(path)
 

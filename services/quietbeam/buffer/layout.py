@@ -17,6 +17,8 @@ MAP_ROWS = 64
 SEGMENT = 65_536
 """Most columns in a file: of a wider row only the parts that are measured are ever written."""
 CONFIG: Any = {"write_empty_chunks": True}
+BLOSC: Any = {"cname": "zstd", "clevel": 3, "shuffle": "bitshuffle", "blocksize": 0}
+"""How files are compressed; a checksum (CRC-32C) follows. :mod:`~quietbeam.buffer.chunk_bytes` does the same."""
 
 
 class ArrayLayout(NamedTuple):
@@ -64,7 +66,7 @@ def create_array(group: zarr.Group, name: str, layout: ArrayLayout) -> None:
         shape=layout.shape,
         chunks=layout.chunks,
         dtype=layout.dtype,
-        compressors=[BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"), Crc32cCodec()],
+        compressors=[BloscCodec(**BLOSC), Crc32cCodec()],
         fill_value=False if layout.dtype == "bool" else layout.fill,
         config=CONFIG,
         overwrite=True,

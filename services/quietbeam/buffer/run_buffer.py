@@ -28,12 +28,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import zarr
 
 from quietbeam.core.errors import BufferConflictError, InputError, NotMeasuredError
-from quietbeam.core.model.types import FloatArray, RowBlock, RunInfo
+from quietbeam.core.model.types import FloatArray, NumericArray, RowBlock, RunInfo
 
+from .chunk_bytes import chunk_bytes, has_plain_rows
 from .damage import reading
 from .durable import RunStore, Writes, make_durable, replace_file
 from .layout import MAP_KINDS, MapKind, create_array, layout_of
@@ -161,21 +163,30 @@ class RunBuffer(RunReader):
                 f"= {(n_det, n_line, cols)}"
             )
         part = slice(first_col, stop)
-        written = [self._array("counts")]
-        written[0][:, :, row, part] = block.counts
-        if block.i0 is not None:
-            written.append(self._array("i0"))
-            written[-1][row, part] = block.i0
-        if block.live_time_s is not None:
-            written.append(self._array("live_time_s"))
-            written[-1][:, row, part] = block.live_time_s
-        if block.positions is not None and self.info.has_positions:
-            written.append(self._array("positions"))
-            written[-1][:, row, part] = self._as_announced(block.positions)
+        values: dict[str, NumericArray | None] = {
+            "counts": block.counts,
+            "i0": block.i0,
+            "live_time_s": block.live_time_s,
+            "positions": self._as_announced(block.positions)
+            if block.positions is not None and self.info.has_positions
+            else None,
+        }
+        written = [self._write_part(name, row, part, of) for name, of in values.items() if of is not None]
         if self._durable and self.chunk("measured", row, first_col).exists():
             # the old mark must not stand on disk with half of the new row
-            make_durable([self.chunk(array.basename, row, first_col) for array in written], self.path)
-        self._array("measured")[row, part] = block.measured
+            make_durable(written, self.path)
+        self._write_part("measured", row, part, block.measured)
+
+    def _write_part(self, name: str, row: int, part: slice, values: NumericArray) -> Path:
+        """Write a row of an array, or a part of it, without the axis of rows; return its file."""
+        array, file = self._array(name), self.chunk(name, row, part.start)
+        if name not in self._plain:
+            self._plain[name] = has_plain_rows(array)
+        if self._plain[name] and isinstance(array.store, RunStore):
+            array.store.put(file, chunk_bytes(array, np.asarray(values)[..., None, :]))
+        else:
+            array[..., row, part] = values
+        return file
 
     def mark(self, row: int, cols: slice, *, measured: bool) -> None:
         """Write the commit mark of a part of a row alone."""

@@ -40,6 +40,7 @@ class RunReader:
         with self._reading("its description"):
             self.info = _checked(RunInfo.from_dict(dict(group.attrs)["info"]), path)  # type: ignore[arg-type]
         self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._plain: dict[str, bool] = {}
         self._maps = MapFolders(path, self.info, MAP_KINDS)
 
     def _reading(self, what: str) -> AbstractContextManager[None]:
