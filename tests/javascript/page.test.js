@@ -8,7 +8,7 @@ const { csvText } = await module("base/dom.js");
 const { concerns, frameOf, nextState, NOTHING, whyNoMap } = await module("data/page_state.js");
 const { presentState } = await module("data/earlier.js");
 const { ageText } = await module("page/header.js");
-const { matches } = await module("page/runs.js");
+const { matches, troubleOf } = await module("page/runs.js");
 const { pageOf } = await module("page/wall.js");
 
 const RUN = { uid: "a", lines: ["Fe_Ka"], shape: [2, 2], step: null, maps_version: 1, denoise: { rows: 3 } };
@@ -93,11 +93,14 @@ test("runs are found by words of their number, sample, plan, state, uid and time
   const run = {
     ...{ scan_id: 1042, sample: "frozen cell 7", plan: "fly_raster", state: "stale", uid: "0f3a" },
     time_start: new Date(2024, 2, 9, 8, 5).getTime() / 1000,
+    denoise: { state: "failed" },
   };
-  for (const search of ["", "  ", "1042", "cell FROZEN", "fly stalled", "0f3", "2024-03-09 08:05"]) {
+  for (const search of ["", "  ", "1042", "cell FROZEN", "fly stalled", "0f3", "2024-03-09 08:05", "not denoised"]) {
     assert.ok(matches(run, search), search);
   }
   for (const search of ["1043", "frozen fish", "2025"]) assert.ok(!matches(run, search), search);
+  assert.equal(troubleOf({ damage: "", denoise: { state: "final" } }), "");
+  assert.equal(troubleOf({ damage: "a chunk is torn", denoise: { state: "failed" } }), ", damaged");
 });
 
 test("lines come in turns of about equal length, each of them once", () => {

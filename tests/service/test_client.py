@@ -161,11 +161,21 @@ def test_waiting_for_final_and_for_refined_maps(client: Client, run: SyntheticRu
     assert final.attributes["denoise"]["state"] == "final" and not final.attributes["denoise"]["refined"]
     with pytest.raises(FailedError, match="no refined maps"):
         waiting.wait(refined=True, timeout_s=0.1)
+    runs.write_status(redis, "run-1", denoise_unrefined="the refinement failed")
+    with pytest.raises(FailedError, match="no refined maps: the refinement failed"):
+        waiting.wait(refined=True)
     evidence = runs.read_status(redis, "run-1").evidence
     runs.write_status(redis, "run-1", evidence=replace(evidence, refined=True))
     assert waiting.wait(refined=True, timeout_s=20).attributes["denoise"]["refined"]
     runs.write_status(redis, "run-1", denoise_state="failed", denoise_reason="out of memory")
-    with pytest.raises(FailedError, match="out of memory"):
+    for which in (False, True):
+        with pytest.raises(FailedError, match="no denoised maps: out of memory"):
+            waiting.wait(refined=which)
+    runs.write_status(redis, "run-1", damage="a chunk is torn")
+    with pytest.raises(FailedError, match="a chunk is torn"):
+        waiting.wait()
+    runs.write_status(redis, "run-1", damage=None, state="unusable", reason="no profile matches its keys")
+    with pytest.raises(FailedError, match="no profile matches"):
         waiting.wait()
 
 

@@ -166,7 +166,7 @@ def test_a_full_disk_costs_the_worker_nothing_but_time(
         def beat(field: str) -> str:
             return (redis.hget(keys.stage("worker"), field) or b"").decode()
 
-        where = f"Cannot write to {settings.runs_dir}: no space left on device. Worker retries."
+        where = f"Cannot write to {beamline.buffer.path}: no space left on device. Worker retries."
         wait_until(lambda: beat("state") == "degraded" and beat("detail") == where, 30, "the heartbeat saying so")
         beamline.stop()
         full.clear()

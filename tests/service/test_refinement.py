@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 from worker_kit import SHAPE, Beamline, turn
 
+from quietbeam.buffer.map_folders import MapFolders
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import keys, metrics
 from quietbeam.denoiser.live import refinement
@@ -108,9 +113,42 @@ def test_an_error_in_a_refinement_costs_the_refinement_alone(
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
+    working = refinement.DenoiseSession.finalize
     monkeypatch.setattr(refinement.DenoiseSession, "finalize", fails)
-    turn(stage, lambda: redis.zcard(keys.REFINE) == 0)
-    assert beamline.status() == final
+    turn(stage, lambda: bool(beamline.status().denoise_failure))
+    status = beamline.status()
+    assert "could not be refined" in status.denoise_failure and "little memory" in status.denoise_failure
+    assert status.denoise_unrefined == status.denoise_failure == stage.trouble()
+    assert replace(status, denoise_failure="", denoise_unrefined="") == final
+    assert redis.zcard(keys.REFINE) == 1 and redis.get(keys.lease("run-1")) is None
+
+    monkeypatch.setattr(refinement.DenoiseSession, "finalize", working)
+    assert not stage.step(), "there is a pause first"
+    later = DenoiseStage(settings, redis, owner="here")
+    turn(later, lambda: refined(beamline))
+    assert not beamline.status().denoise_failure and not beamline.status().denoise_unrefined
+
+
+def test_a_folder_that_cannot_be_written_delays_no_other_refinement(
+    settings: Settings, redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, stage = finished(settings, redis, "other")
+    locked, stage = finished(settings, redis, "locked")
+    real = MapFolders.to_write
+
+    def to_write(folders: MapFolders) -> Path:
+        if folders._run.name == "locked":
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(folders._run))
+        return real(folders)
+
+    monkeypatch.setattr(MapFolders, "to_write", to_write)
+    assert redis.zrange(keys.REFINE, 0, -1, desc=True) == [b"locked", b"other"], "the newest has the first turn"
+    turn(stage, lambda: refined(other))
+    assert not refined(locked) and redis.zrange(keys.REFINE, 0, -1) == [b"locked"]
+    assert f"Cannot write to {locked.buffer.path}: operation not permitted" in stage.trouble()
+    monkeypatch.setattr(MapFolders, "to_write", real)
+    turn(stage, lambda: refined(locked))
+    assert not stage.trouble()
 
 
 def test_a_request_of_another_worker_ends_a_refinement(settings: Settings, redis) -> None:

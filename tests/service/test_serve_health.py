@@ -15,11 +15,16 @@ from starlette.testclient import TestClient
 
 from browser.synthetic_run import SyntheticRun
 from quietbeam.app import doctor_servers
+from quietbeam.app.damaged_runs import examine_runs
+from quietbeam.buffer import RunBuffer
 from quietbeam.core.model.types import RunState
 from quietbeam.core.process.stage import heartbeat
 from quietbeam.core.settings import ServeSettings, Settings
-from quietbeam.core.wire import metrics
+from quietbeam.core.wire import keys, metrics, runs
 from quietbeam.core.wire.bus import Connection
+from quietbeam.denoiser.live.failures import Failures, explain
+from quietbeam.ingest.stage.recovery import show_buffer
+from quietbeam.publish.provenance import container_metadata
 from quietbeam.serve import create_app
 from quietbeam.serve.state.catalog import RunCatalog
 
@@ -63,6 +68,36 @@ def test_links_carry_the_prefix_of_a_proxy(settings: Settings, run: SyntheticRun
         answer = client.get(f"/?api_key={KEY}")
         assert answer.headers["location"] == "/xrf/"
         assert "Path=/xrf" in answer.headers["set-cookie"]
+
+
+def test_a_failure_of_the_denoiser_is_said_wherever_people_look(
+    settings: Settings, redis: Connection, client: TestClient
+) -> None:
+    run = make_run(settings, redis)
+    why = explain(run.uid, RuntimeError("CUDA out of memory"))
+    failed = {"denoise_state": "failed", "denoise_reason": why, "denoise_failure": why}
+    runs.write_status(redis, run.uid, **failed)
+    failures = Failures()
+    failures.add(run.uid, why)
+    heartbeat(redis, "worker", state="degraded", detail=failures.reason)
+
+    found = attributes(client, run.uid)
+    assert found["denoise"]["state"] == "failed" and found["warnings"][-1] == why
+    assert client.get("/api/v1/runs").json()["data"][0]["attributes"]["warnings"][-1] == why
+    assert why in client.get("/readyz").json()["reasons"]
+    assert "too little memory" in client.get(f"/api/v1/runs/{run.uid}/report").text
+    assert next((f.verdict, f.found) for f in examine_runs(settings, repair=False)) == ("warning", why)
+    assert why in [f.found for f in doctor_servers.stages(settings)]
+    assert why in container_metadata(settings, run.info, runs.read_status(redis, run.uid), {})["warnings"]
+
+    RunBuffer.open(settings.runs_dir, run.uid, writable=True).update_map_attributes(final=True, failure=why)
+    redis.delete(keys.run(run.uid))
+    assert attributes(client, run.uid)["denoise"]["state"] == "failed", "the disk knows it, too"
+    show_buffer(redis, RunBuffer.open(settings.runs_dir, run.uid))
+    assert runs.read_status(redis, run.uid).denoise_failure == ""  # of a run that goes on, everything is made anew
+    RunBuffer.open(settings.runs_dir, run.uid, writable=True).update_state({"state": "complete"})
+    show_buffer(redis, RunBuffer.open(settings.runs_dir, run.uid))
+    assert runs.read_status(redis, run.uid).denoise_failure == why
 
 
 def test_readiness_says_when_redis_refuses_writes(

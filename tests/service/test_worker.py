@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import time
 
 import numpy as np
@@ -163,10 +164,71 @@ def test_a_broken_denoiser_costs_neither_the_raw_map_nor_other_runs(
         beamline.stop()
     turn(stage, lambda: all(b.status().denoise_state in ("final", "failed") for b in (broken, sound)))
     turn(stage, lambda: broken.buffer.read_map("denoised").any() and sound.status().denoise_state == "final")
-    assert "loss is not finite" in broken.status().denoise_reason
+    turn(stage, lambda: redis.get(keys.lease("broken")) is None)
+    status = broken.status()
+    assert status.denoise_state == "failed", "no final map is announced as denoised"
+    assert "could not be denoised" in status.denoise_reason and "loss is not finite" in status.denoise_reason
+    assert status.denoise_failure == status.denoise_reason in status.all_warnings
+    assert status.denoise_reason in stage.trouble()
     assert metrics.read(redis)["quietbeam_denoise_failures_total"] >= 1
     assert np.array_equal(broken.buffer.read_map("denoised"), broken.counts.sum(0))
     assert sound.status().evidence is not None
+
+    version = status.maps_version
+    for _ in range(3):
+        stage.step()
+    assert broken.status().maps_version == version, "it is not tried again at once"
+    monkeypatch.setattr(DenoiseSession, "infer", working)
+    later = DenoiseStage(settings, redis, owner="there")
+    turn(later, lambda: broken.status().denoise_state == "final")
+    status = broken.status()
+    assert status.evidence is not None and not status.denoise_failure and not status.denoise_reason
+    assert not later.trouble() and broken.buffer.map_attributes()["failure"] == ""
+
+
+def test_a_live_run_is_tried_again_after_a_pause(settings: Settings, redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    from quietbeam.denoiser.session import DenoiseSession
+
+    monkeypatch.setattr("quietbeam.denoiser.live.failures._FIRST_S", 1.0)
+    working, fails = DenoiseSession.infer, True
+
+    def infer(self, rows=None, yield_callback=None):
+        if fails:
+            raise RuntimeError("CUDA out of memory")
+        return working(self, rows, yield_callback)
+
+    monkeypatch.setattr(DenoiseSession, "infer", infer)
+    beamline, stage = Beamline(settings, redis), DenoiseStage(settings, redis, owner="here")
+    beamline.commit(*range(8))
+    turn(stage, lambda: beamline.status().denoise_rows == 8)
+    status = beamline.status()
+    assert status.denoise_state == "failed" and "too little memory" in status.denoise_failure
+    fails = False
+    turn(stage, lambda: beamline.status().denoise_state == "live")
+    assert not beamline.status().denoise_failure and not stage.trouble()
+
+
+def test_a_run_whose_job_cannot_begin_costs_no_other_run(
+    settings: Settings, redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quietbeam.denoiser.live.map_rows import MapRows
+
+    working = MapRows.__init__
+
+    def init(self, buffer):
+        if buffer.info.uid == "broken":
+            raise OSError(errno.ENOTRECOVERABLE, "state not recoverable")
+        working(self, buffer)
+
+    monkeypatch.setattr(MapRows, "__init__", init)
+    broken, sound = Beamline(settings, redis, "broken"), Beamline(settings, redis, "sound")
+    stage = DenoiseStage(settings, redis, owner="here")
+    for beamline in (broken, sound):
+        beamline.commit(*range(SHAPE[0]))
+        beamline.stop()
+    turn(stage, lambda: sound.status().denoise_state == "final")
+    assert broken.status().denoise_state == "failed" and redis.get(keys.lease("broken")) is None
+    assert "a file could not be read or written" in broken.status().denoise_failure
 
 
 def test_a_row_after_the_end_opens_the_run_again(settings: Settings, redis) -> None:

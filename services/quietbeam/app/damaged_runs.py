@@ -23,6 +23,7 @@ _LONGEST_S = 30.0
 """Time after which older runs are not looked at, unless damage is to be repaired."""
 _LEASE_MS = 600_000
 _OWNER = "doctor"
+_OF_FAILURE = "end its cause; then restart the worker, or ask for `denoise again`, if the next try is not to be awaited"
 
 
 def examine_runs(settings: Settings, *, repair: bool) -> Iterator[Finding]:
@@ -35,7 +36,9 @@ def examine_runs(settings: Settings, *, repair: bool) -> Iterator[Finding]:
         if not repair and time.monotonic() - started > _LONGEST_S:
             break
         seen += 1
-        flag: Any = connection.hget(keys.run(uid), "damage") if connection else None
+        flag, failure = _said(connection, uid)
+        if failure:
+            yield Finding(check="run", verdict="warning", found=failure, remedy=_OF_FAILURE)
         found = next(damages(settings.runs_dir, uid), "")
         if not (found or flag):
             continue
@@ -46,11 +49,20 @@ def examine_runs(settings: Settings, *, repair: bool) -> Iterator[Finding]:
             yield Finding(
                 check="run",
                 verdict="failure",
-                found=found or flag.decode(errors="replace"),
+                found=found or flag,
                 remedy="`quietbeam doctor --repair` mends what its counts allow, or restore it from a backup",
             )
     unseen = f"; {len(uids) - seen} older ones were not looked at" if seen < len(uids) else ""
     yield Finding(check="runs", verdict="ok", found=f"{seen - bad} of {seen} runs can be read{unseen}")
+
+
+def _said(connection: Connection | None, uid: str) -> tuple[str, str]:
+    """Return what Redis has of a run: its damage, and why the last try of the denoiser failed."""
+    if connection is None:
+        return "", ""
+    fields: Any = connection.hmget(keys.run(uid), "damage", "denoise_failure")
+    damage, failure = ((value or b"").decode(errors="replace") for value in fields)
+    return damage, failure
 
 
 def _redis(settings: Settings) -> Connection | None:

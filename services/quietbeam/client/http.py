@@ -179,20 +179,33 @@ class Run:
         Raises
         ------
         FailedError
-            The run has no such maps in time, or will have none.
+            The run has no such maps in time, or has ended without them; the message says why.
         """
         limit, now = time.monotonic() + timeout_s, self.refresh()
         while True:
-            denoise = now.attributes["denoise"]
-            if denoise["state"] == "failed":
-                raise FailedError(f"run {self.uid} was not denoised: {denoise['reason']}")
-            if now.attributes["ended"] and denoise["state"] == "final" and (denoise["refined"] or not refined):
+            if now._has_maps(refined):
                 return now
             if time.monotonic() > limit:
-                wanted = "refined" if refined else "final"
-                raise FailedError(f"run {self.uid} has no {wanted} maps after {timeout_s:g} s: {denoise['state']}")
+                denoise, wanted = now.attributes["denoise"], "refined" if refined else "final"
+                why = f"the denoiser is {denoise['state']!r}" + (f", {denoise['reason']}" if denoise["reason"] else "")
+                raise FailedError(f"run {self.uid} has no {wanted} maps after {timeout_s:g} s: {why}")
             time.sleep(every_s)
             now = self.refresh()
+
+    def _has_maps(self, refined: bool) -> bool:
+        """Return whether the wanted maps are there; raise when they do not come by waiting."""
+        denoise, damage = self.attributes["denoise"], self.attributes.get("damage")
+        if damage:
+            raise FailedError(f"run {self.uid} has no maps to wait for: {damage}")
+        if self.attributes["state"] == "unusable":
+            raise FailedError(f"run {self.uid} has no maps: {self.attributes['reason']}")
+        if not self.attributes["ended"]:  # what failed is tried again while rows come
+            return False
+        if denoise["state"] == "failed":
+            raise FailedError(f"run {self.uid} has no denoised maps: {denoise['reason']}")
+        if refined and denoise["state"] == "final" and not denoise["refined"] and denoise.get("unrefined"):
+            raise FailedError(f"run {self.uid} has no refined maps: {denoise['unrefined']}")
+        return denoise["state"] == "final" and (denoise["refined"] or not refined)
 
     def follow(self) -> Iterator[dict[str, Any]]:
         """Yield the events of this run until it has its final maps or is deleted; fetch :meth:`maps` on ``map``.

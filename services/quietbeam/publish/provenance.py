@@ -63,7 +63,7 @@ def container_metadata(settings: Settings, info: RunInfo, status: RunStatus, att
         "time_stop": status.time_stop,
         "rows_measured": status.rows_measured,
         "pixels_measured": status.pixels_measured,
-        "warnings": list(status.warnings),
+        "warnings": list(status.all_warnings),
         "denoise_state": status.denoise_state,
         "denoise_reason": status.denoise_reason,
         "weights": {

@@ -9,9 +9,16 @@ LONGEST_S = 5.0
 
 
 class Backoff:
-    """Grows from try to try until one succeeds."""
+    """Grows from try to try until one succeeds.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    first_s, longest_s
+        The first pause, and the longest [s].
+    """
+
+    def __init__(self, *, first_s: float = FIRST_S, longest_s: float = LONGEST_S) -> None:
+        self._first_s, self._longest_s = first_s, longest_s
         self.seconds = 0.0
         """Present pause; 0 when the last try succeeded."""
         self.reason = ""
@@ -26,7 +33,7 @@ class Backoff:
         """Double the pause; return True when this is the first failure."""
         self.reason = reason
         first = not self.seconds
-        self.seconds = min(LONGEST_S, max(FIRST_S, self.seconds * 2))
+        self.seconds = min(self._longest_s, max(self._first_s, self.seconds * 2))
         self._until = time.monotonic() + self.seconds
         return first
 

@@ -60,7 +60,12 @@ METRICS: dict[str, Metric] = {
         Metric(
             name="quietbeam_denoise_failures_total",
             kind="counter",
-            help="Runs that the worker gave up; they are published raw. Growing: read denoise_reason of the run.",
+            help="Failed tries to denoise or refine a run; each is repeated. Growing: read the warnings of the run.",
+        ),
+        Metric(
+            name="quietbeam_runs_failed",
+            kind="gauge",
+            help="Runs whose last try failed in the worker: shown raw, or not refined. Above 0: read their warnings.",
         ),
         Metric(
             name="quietbeam_denoise_backlog_seconds",

@@ -17,6 +17,8 @@ damage                  all       what of its files cannot be read; whoever meet
 denoise_request         denoise   id of the action that asked to denoise again, until it is done
 denoise_state           denoise   waiting | live | final | raw_only | failed
 denoise_reason          denoise   sentence
+denoise_failure         denoise   sentence on the last try, when it failed: of the denoised or the refined maps
+denoise_unrefined       denoise   sentence on final maps that do not wait to be refined, and are not
 denoise_rows            denoise   rows in the maps
 denoise_lag_s           denoise   seconds from the commit of the newest row to its denoised map
 maps_version            denoise   grows with every change of the maps
@@ -67,6 +69,8 @@ class RunStatus:
     damage: str = ""
     denoise_state: str = "waiting"
     denoise_reason: str = ""
+    denoise_failure: str = ""
+    denoise_unrefined: str = ""
     denoise_rows: int = 0
     denoise_lag_s: float | None = None
     maps_version: int = 0
@@ -75,6 +79,11 @@ class RunStatus:
     publish_reason: str = ""
     publish_version: int = 0
     tiled_path: str = ""
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """What people should know: the warnings of ingest, and the last failure of the denoiser."""
+        return (*self.warnings, *((self.denoise_failure,) if self.denoise_failure else ()))
 
 
 _JSON: dict[str, Callable[[Any], Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import structlog
 
@@ -33,13 +34,14 @@ class DiskOutage:
         """Return True while the next try is still to be awaited."""
         return self._backoff.pauses(time.monotonic())
 
-    def begin(self, error: OSError) -> None:
-        """Pause after an error of the disk; raise every other error."""
+    def begin(self, error: OSError) -> bool:
+        """Pause after an error of the disk; False when the error is none."""
         reason = disk_outage(error, self._folder)
         if not reason:
-            raise error
+            return False
         if self._backoff.failed(f"{reason[:1].upper()}{reason[1:]}. Worker retries."):
             log.error("disk_unavailable", waits_for=self._backoff.reason, error=str(error))
+        return True
 
     def end(self) -> None:
         """Note that something was written."""
@@ -56,13 +58,13 @@ class DiskOutages:
         Folder of the runs.
     """
 
-    def __init__(self, folder: object) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._of: dict[str, DiskOutage] = {}
 
     def of(self, uid: str) -> DiskOutage:
         """Return the trouble of one run."""
-        return self._of.setdefault(uid, DiskOutage(self._folder))
+        return self._of.setdefault(uid, DiskOutage(self._folder / uid))
 
     def forget(self, uid: str) -> None:
         """Forget a run that is no longer written."""

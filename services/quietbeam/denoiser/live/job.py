@@ -19,9 +19,9 @@ from ..session import DenoiseSession
 from .map_rows import MapRows
 from .map_writer import MapWriter, spans
 from .row_reader import age_of_row_s, read_rows
-from .run_announcer import RunAnnouncer
+from .run_announcer import RunAnnouncer, Shortcomings
 from .run_state import RunStatePoller
-from .window import RowWindow, too_large
+from .window import TOO_FEW_ROWS_IN_MEMORY, RowWindow, too_large
 
 log = structlog.get_logger()
 
@@ -62,6 +62,8 @@ class DenoiseJob:
     ----------
     finished
         True after the final maps.
+    failure
+        Why the denoiser failed on this run; empty where it did not.
     refinable
         True when the final maps can be improved without haste, see :mod:`.refinement`.
     lease_lost
@@ -83,6 +85,7 @@ class DenoiseJob:
         self.buffer, self.info, self.lease = buffer, buffer.info, lease
         self.lease_lost = False
         self.finished = self.refinable = False
+        self.failure = self._unrefined = ""
         self._settings, self._weights, self._start = settings, weights, start
         self._at_leisure = at_leisure or not settings.refine
         self._announcer = RunAnnouncer(connection, lease)
@@ -108,7 +111,7 @@ class DenoiseJob:
 
     def add_all_pending(self) -> None:
         """Add every row that holds a measured pixel."""
-        self._rows.add_all()
+        self._rows.let_all_wait()
 
     @property
     def raw_only_reason(self) -> str:
@@ -145,7 +148,7 @@ class DenoiseJob:
     @property
     def has_work(self) -> bool:
         """True when :meth:`process_rows` or :meth:`learn` would do something now."""
-        return bool(self._rows.pending) or self._ended or self._evaluation_due or self._may_fine_tune
+        return self._rows.waits or self._ended or self._evaluation_due or self._may_fine_tune
 
     def process_rows(self, check: Callable[[], object] = never) -> bool:
         """Add the pending rows and write their maps; False when there are none.
@@ -196,10 +199,17 @@ class DenoiseJob:
         return True
 
     def fall_back(self, reason: str) -> None:
-        """Stop denoising this run: its raw map stays, with the reason."""
-        self._raw_only = reason
+        """Stop denoising this run until :meth:`try_again`: its raw map is shown, with the reason."""
+        self.failure = self._raw_only = reason
         self._begin_anew()
         self._announcer.failed(reason)
+
+    def try_again(self) -> bool:
+        """Denoise the run again after a failure."""
+        self.failure, self._raw_only = "", too_large(self.info, self._settings.max_live_bytes)
+        self._recipe = ()
+        self._begin_anew()
+        return True
 
     def _begin_anew(self) -> None:
         """Forget the rows that were added, and add all of them again."""
@@ -208,7 +218,7 @@ class DenoiseJob:
 
     @property
     def _ended(self) -> bool:
-        return self._state.ended and not self._rows.pending
+        return self._state.ended and not self._rows.waits
 
     @property
     def _evaluation_due(self) -> bool:
@@ -300,6 +310,7 @@ class DenoiseJob:
             return  # a row came late: finish again with it
         self._writer.write(self._window.moved(update))
         self.refinable = not thoroughly and self._window.is_whole
+        self._unrefined = "" if thoroughly or self.refinable else TOO_FEW_ROWS_IN_MEMORY
         self._close(evidence)
 
     def _time_left_s(self) -> float:
@@ -356,13 +367,13 @@ class DenoiseJob:
 
     def _announce(self, rows: tuple[int, int], *, lag_s: float | None = None, final: bool = False) -> None:
         """Finish a version of the maps: attributes on disk first, then Redis."""
-        version = self._writer.finish_version(self.rows, self._evidence, final=final)
+        version = self._writer.finish_version(self.rows, self._evidence, final=final, failure=self.failure)
         self._announcer.maps_written(
             rows,
             version,
             rows_denoised=self.rows,
             evidence=self._evidence,
-            raw_only=self._raw_only,
+            shortcomings=Shortcomings(raw_only=self._raw_only, failure=self.failure, unrefined=self._unrefined),
             lag_s=lag_s,
             final=final,
             refine=final and self.refinable,

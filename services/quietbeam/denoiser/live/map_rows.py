@@ -16,7 +16,7 @@ class MapRows:
     Attributes
     ----------
     pending
-        Rows that were committed (again) and wait for their maps.
+        Rows that were committed (again) and wait for their maps; more do after :meth:`let_all_wait`.
     measured
         (row, col) bool: pixels that are in the maps.
     numbers
@@ -28,7 +28,8 @@ class MapRows:
         self.pending: set[int] = set()
         self.measured: BoolArray = np.zeros(buffer.info.shape, dtype=bool)
         self.numbers: set[int] = set()
-        self.add_all()
+        self._all_wait = False
+        self._add_all()
 
     def __len__(self) -> int:
         """Return the number of rows in the maps that hold a measured pixel."""
@@ -38,8 +39,16 @@ class MapRows:
         """Add rows that wait."""
         self.pending.update(row for row in rows if 0 <= row < self._rows)
 
-    def add_all(self) -> None:
-        """Add every row of the buffer that holds a measured pixel."""
+    @property
+    def waits(self) -> bool:
+        """True when :meth:`next_pending` may return rows."""
+        return self._all_wait or bool(self.pending)
+
+    def let_all_wait(self) -> None:
+        """Let every row of the buffer wait that holds a measured pixel; the buffer is read when they are needed."""
+        self._all_wait = True
+
+    def _add_all(self) -> None:
         measured = self._buffer.measured()
         self.add(row for row in self._buffer.rows_written() if measured[row].any())
 
@@ -51,6 +60,9 @@ class MapRows:
 
     def next_pending(self) -> list[int]:
         """Return the rows that wait, in order; they wait no longer."""
+        if self._all_wait:
+            self._add_all()
+            self._all_wait = False
         pending, self.pending = sorted(self.pending), set()
         return pending
 
@@ -67,7 +79,7 @@ class MapRows:
         for row in self.numbers:
             self.measured[row] = False
         self.numbers.clear()
-        self.add_all()
+        self.let_all_wait()
 
     def of_band(self, band: int, rows: int) -> range:
         """Return the rows in the maps of a band of ``rows`` rows, from its first row to the last measured one."""

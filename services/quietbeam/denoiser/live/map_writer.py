@@ -60,11 +60,13 @@ class MapWriter:
                 raw = np.asarray(np.nansum(counts, axis=0, dtype=np.float64), np.float32)[:, None, :]
                 self._buffer.write_maps(row, raw, raw, np.sqrt(np.abs(raw)), first_col=cols.start)
 
-    def finish_version(self, rows: int, evidence: RunEvidence | None, *, final: bool) -> int:
+    def finish_version(self, rows: int, evidence: RunEvidence | None, *, final: bool, failure: str = "") -> int:
         """Write the attributes of what was written since the last version; return the new version's number."""
         self.version = self._next_version(self.version)
         values = evidence.to_dict() if evidence else None
-        self._buffer.update_map_attributes(version=self.version, rows=rows, final=final, evidence=values)
+        self._buffer.update_map_attributes(
+            version=self.version, rows=rows, final=final, evidence=values, failure=failure
+        )
         return self.version
 
     def record_history(self, evidence: RunEvidence | None, measured: BoolArray, *, final: bool = False) -> None:

@@ -9,8 +9,15 @@ _LOOK_AT = 200
 """Newest runs among which they are looked for."""
 
 
-def find_orphans(connection: Connection) -> list[str]:
-    """Return the uids of runs that nobody denoises, also of those whose worker went silent; newest first."""
+def find_orphans(connection: Connection, *, failed: bool = False) -> list[str]:
+    """Return the uids of runs that nobody denoises, also of those whose worker went silent; newest first.
+
+    Parameters
+    ----------
+    failed
+        Also those on which the denoiser failed.
+    """
+    settled = (b"final",) if failed else (b"final", b"failed")
     uids = runs.list_runs(connection, limit=_LOOK_AT)
     with connection.pipeline(transaction=False) as pipe:
         for uid in uids:
@@ -20,6 +27,6 @@ def find_orphans(connection: Connection) -> list[str]:
     return [
         uid
         for uid, (state, denoise_state, damage, asked), leased in zip(uids, replies[::2], replies[1::2], strict=True)
-        if state not in (None, b"unusable") and (asked is not None or denoise_state not in (b"final", b"failed"))
+        if state not in (None, b"unusable") and (asked is not None or denoise_state not in settled)
         if damage is None and not leased
     ]

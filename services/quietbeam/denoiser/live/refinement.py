@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -27,11 +28,13 @@ from quietbeam.core.wire.fence import Lease
 
 from ..options import MapUpdate, SessionOptions
 from ..session import DenoiseSession
+from .disk import DiskOutages
+from .failures import Failures, explain
 from .leases import RunLeases
 from .map_writer import MapWriter, spans
 from .row_reader import read_rows
 from .run_announcer import RunAnnouncer
-from .window import RowWindow, too_large
+from .window import TOO_FEW_ROWS_IN_MEMORY, RowWindow, too_large
 
 log = structlog.get_logger()
 
@@ -47,8 +50,12 @@ class _PreemptedError(Exception):
 class Refinement:
     """Refines one run at a time, the newest first.
 
+    A run that fails, or whose folder cannot be written, is tried again after growing pauses; the next one has its turn.
+
     Parameters
     ----------
+    disks
+        The troubles of writing, by run.
     serve
         Serves rows and requests that wait; called every 50 ms or so.
     preempted
@@ -62,6 +69,7 @@ class Refinement:
         settings: Settings,
         connection: Connection,
         leases: RunLeases,
+        disks: DiskOutages,
         *,
         serve: Callable[[], object],
         preempted: Callable[[], bool],
@@ -69,6 +77,7 @@ class Refinement:
     ) -> None:
         self._settings, self._redis, self._leases = settings, connection, leases
         self._serve, self._preempted, self._weights = serve, preempted, weights
+        self._disks, self.failures = disks, Failures()
         self._next_poll = self._next_renewal = 0.0
         self._lease: Lease | None = None
 
@@ -83,40 +92,64 @@ class Refinement:
         if uid is None:
             return False
         self._next_poll = 0.0
+        self._lease = None
         try:
             buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
+            self._lease = self._leases.acquire(buffer)
         except (InputError, NotMeasuredError) as error:  # deleted meanwhile
             log.info("refinement_dropped", run=uid, reason=str(error))
-            self._redis.zrem(keys.REFINE, uid)
+            self._settle(uid)
             return True
         except DamagedRunError as error:
             self._drop_damaged(uid, error)
             return True
-        try:
-            self._lease = self._leases.acquire(buffer)
-        except DamagedRunError as error:
-            self._drop_damaged(uid, error)
+        except OSError as error:
+            self._fail(uid, error)
             return True
+        self.failures.begin(uid)
         if self._lease is None:
             return False
         try:
             self._refine(buffer, self._lease)
-            self._redis.zrem(keys.REFINE, uid)
+            self._settle(uid)
         except (_PreemptedError, LeaseLostError):
             log.info("refinement_interrupted", run=uid)
         except DamagedRunError as error:
             self._drop_damaged(uid, error)
+        except StoppedError:
+            raise
         except Exception as error:
-            deleted = isinstance(error, FileNotFoundError | NotMeasuredError)
-            if isinstance(error, StoppedError) or redis_outage(error) or (isinstance(error, OSError) and not deleted):
-                raise  # tried again later
-            log.warning("refinement_failed", run=uid, reason=f"{type(error).__name__}: {error}", exc_info=not deleted)
-            self._redis.zrem(keys.REFINE, uid)
+            if redis_outage(error):
+                raise
+            self._fail(uid, error)
         finally:
             self._leases.release(self._lease)
         return True
 
+    def _settle(self, uid: str) -> None:
+        """Forget a run that is refined, cannot be, or is gone."""
+        self._redis.zrem(keys.REFINE, uid)
+        self.failures.forget(uid)
+        self._disks.forget(uid)
+
+    def _fail(self, uid: str, error: Exception) -> None:
+        """Say that a try failed; the run waits for the next one, and costs the others nothing."""
+        if isinstance(error, OSError) and self._disks.of(uid).begin(error):
+            return
+        if isinstance(error, NotMeasuredError) or not (self._settings.runs_dir / uid / "zarr.json").exists():
+            log.info("refinement_dropped", run=uid, reason=str(error))
+            self._settle(uid)
+            return
+        sentence = explain(uid, error, refining=True)
+        log.exception("refinement_failed", run=uid)
+        self.failures.add(uid, sentence)
+        if self._lease is not None:
+            with suppress(LeaseLostError):
+                RunAnnouncer(self._redis, self._lease).refinement_failed(sentence)
+
     def _is_free(self, uid: str) -> bool:
+        if self._disks.of(uid).pauses() or self.failures.pauses(uid):
+            return False
         return not self._leases.taken(uid) and not self._is_requested(uid)
 
     def _is_requested(self, uid: str) -> bool:
@@ -126,7 +159,7 @@ class Refinement:
     def _drop_damaged(self, uid: str, error: DamagedRunError) -> None:
         """Leave the maps of a run whose files cannot be read as they are."""
         runs.note_damage(self._redis, uid, error)
-        self._redis.zrem(keys.REFINE, uid)
+        self._settle(uid)
 
     def _refine(self, buffer: RunBuffer, lease: Lease) -> None:
         uid = buffer.info.uid
@@ -134,6 +167,7 @@ class Refinement:
         if status is None or status.denoise_state != "final" or status.evidence is None or status.evidence.refined:
             return
         if too_large(buffer.info, self._settings.denoise.max_live_bytes) or not RowWindow(buffer.info).is_whole:
+            RunAnnouncer(self._redis, lease).not_refined(TOO_FEW_ROWS_IN_MEMORY)
             return
         session, settings = self._session(buffer, self._weights(uid)), self._settings.denoise
         if settings.fine_tune:
@@ -155,7 +189,7 @@ class Refinement:
         writer.write(update)
         rows = status.denoise_rows
         version = writer.finish_version(rows, evidence, final=True)
-        announcer.maps_written(update.rows, version, rows_denoised=rows, evidence=evidence, raw_only="", final=True)
+        announcer.maps_written(update.rows, version, rows_denoised=rows, evidence=evidence, final=True)
         writer.record_history(evidence, buffer.measured(), final=True)
         log.info("run_refined", run=uid, log_improvement=round(better, 3), fine_tune_steps=evidence.fine_tune_steps)
 

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from quietbeam.core.model.evidence import RunEvidence
 from quietbeam.core.wire import fence, keys, metrics, runs
 from quietbeam.core.wire.bus import Connection, emit
 from quietbeam.core.wire.fence import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortcomings:
+    """Why maps are not the best there could be, in sentences for people; empty where they are.
+
+    Attributes
+    ----------
+    raw_only
+        Why raw is shown instead of a denoised map.
+    failure
+        Why the denoiser failed.
+    unrefined
+        Why final maps are not refined, and do not wait for it.
+    """
+
+    raw_only: str = ""
+    failure: str = ""
+    unrefined: str = ""
+
+
+NO_SHORTCOMINGS = Shortcomings()
 
 
 class RunAnnouncer:
@@ -30,7 +53,7 @@ class RunAnnouncer:
         *,
         rows_denoised: int,
         evidence: RunEvidence | None,
-        raw_only: str,
+        shortcomings: Shortcomings = NO_SHORTCOMINGS,
         lag_s: float | None = None,
         final: bool = False,
         refine: bool = False,
@@ -43,21 +66,24 @@ class RunAnnouncer:
             Rows ``[a, b)`` that changed.
         rows_denoised
             Rows with a measured pixel that are in the maps.
-        raw_only
-            Why raw is shown instead of a denoised map; empty where it is not.
+        shortcomings
+            Why the maps are not the best there could be.
         lag_s
             Seconds since the newest row was committed, where the version is due to new rows.
         refine
             True for final maps that are to be refined when no run is live.
         """
-        state = "final" if final else "raw_only" if raw_only else "live"
+        shown = "final" if final else "raw_only" if shortcomings.raw_only else "live"
+        state = "failed" if shortcomings.failure else shown
         first, stop = rows
         with fence.fenced(self._redis, self._lease) as pipe:
             runs.queue_status(
                 pipe,
                 self._uid,
                 denoise_state=state,
-                denoise_reason=raw_only,
+                denoise_reason=shortcomings.raw_only,
+                denoise_failure=shortcomings.failure or None,
+                denoise_unrefined=(shortcomings.unrefined if final else "") or None,
                 denoise_rows=rows_denoised,
                 maps_version=version,
                 evidence=evidence,
@@ -86,8 +112,20 @@ class RunAnnouncer:
         metrics.count(self._redis, "quietbeam_fine_tune_steps_total", steps)
 
     def failed(self, reason: str) -> None:
-        """Announce that the run cannot be denoised."""
+        """Announce that a try to denoise the run failed."""
+        self._failed(reason, denoise_state="failed", denoise_reason=reason)
+
+    def refinement_failed(self, reason: str) -> None:
+        """Announce that a try to refine the final maps failed; they stay."""
+        self._failed(reason, denoise_unrefined=reason)
+
+    def not_refined(self, reason: str) -> None:
+        """Announce why the final maps are not refined."""
         with fence.fenced(self._redis, self._lease) as pipe:
-            runs.queue_status(pipe, self._uid, denoise_state="failed", denoise_reason=reason)
+            runs.queue_status(pipe, self._uid, denoise_unrefined=reason)
+
+    def _failed(self, reason: str, **values: str) -> None:
+        with fence.fenced(self._redis, self._lease) as pipe:
+            runs.queue_status(pipe, self._uid, denoise_failure=reason, **values)
             emit(pipe, "warning", self._uid, name="denoiser", reason=reason)
             metrics.count(pipe, "quietbeam_denoise_failures_total")

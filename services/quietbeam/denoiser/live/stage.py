@@ -28,11 +28,13 @@ from quietbeam.core.wire.fence import Lease
 from ..estimators.device import pick_device
 from .action_requests import ActionRequests
 from .disk import DiskOutages
+from .failures import Failures, explain
 from .job import DenoiseJob
 from .leases import RunLeases
 from .orphans import find_orphans
 from .refinement import Refinement
 from .row_wakeups import RowWakeUps
+from .run_announcer import RunAnnouncer
 from .stack_weights import StackWeights
 
 log = structlog.get_logger()
@@ -85,16 +87,17 @@ class DenoiseStage:
         self._leases = RunLeases(connection, owner, settings.denoise.lease)
         self._wakeups = RowWakeUps(connection)
         self._requests = ActionRequests(connection, owner, settings.denoise.weights, settings.weights_dir)
+        self._disks, self._failures = DiskOutages(settings.runs_dir), Failures()
         self._refinement = Refinement(
             settings,
             connection,
             self._leases,
+            self._disks,
             serve=self._serve_while_refining,
             preempted=lambda: bool(self._jobs) or self._stop.is_set(),
             weights=lambda uid: self._requests.options(uid)[0],
         )
         self._renewed = renewed
-        self._disks = DiskOutages(settings.runs_dir)
         self._adopt_every_s = settings.denoise.lease.total_seconds() / 4
         self._next_poll = self._next_renewal = self._next_trim = self._next_adoption = self._next_requests = 0.0
 
@@ -109,11 +112,13 @@ class DenoiseStage:
     def _start_requested(self) -> None:
         for uid in self._requests.poll():
             self._jobs.pop(uid, None)  # it begins anew, also when it was about to finish
+            self._failures.forget(uid)
             self._start_job(uid)
 
     def trouble(self) -> str:
-        """Return what is wrong, for the heartbeat; empty while maps can be written."""
-        return self._disks.reason
+        """Return what is wrong, for the heartbeat; empty while all runs can be denoised and written."""
+        found = (self._disks.reason, self._failures.reason, self._refinement.failures.reason)
+        return " ".join(reason for reason in found if reason)
 
     def recover(self) -> None:
         """Check every run again after an outage: leases and wake-ups may be gone."""
@@ -132,12 +137,15 @@ class DenoiseStage:
         busy = any(job.has_work for job in self._jobs.values())
         worked = self._serve_rows(block_ms=0 if busy else 250)
         for job in sorted(self._jobs.values(), key=lambda job: job.priority):
+            if job.failure and not self._failures.pauses(job.info.uid):
+                self._failures.begin(job.info.uid)
+                self._guard(job, job.try_again)
             if not self._wakeups.waiting():
                 worked |= self._guard(job, partial(job.learn, self._interrupted, partial(self._serve_during, job)))
             if job.finished and not job.lease_lost:
                 self._guard(job, partial(self._settle, job))
         if not worked and not self._jobs:
-            worked = self._refine()
+            worked = self._refinement.step()
         if time.monotonic() >= self._next_trim:
             self._next_trim = time.monotonic() + _TRIM_EVERY_S
             for stream in (keys.ROWS, keys.MAPS, keys.EVENTS):
@@ -171,7 +179,7 @@ class DenoiseStage:
     def _adopt_orphans(self) -> None:
         """Start jobs for runs that have unfinished maps and no worker, also for those whose worker went silent."""
         adopted = 0
-        for uid in find_orphans(self._redis):
+        for uid in find_orphans(self._redis, failed=not self._jobs):  # a run that failed waits for a quiet moment
             if self._stop.is_set() or adopted == _ADOPTED_AT_ONCE:  # the next look, or another worker, takes more
                 break
             adopted += uid not in self._jobs and self._start_job(uid) is not None
@@ -197,39 +205,24 @@ class DenoiseStage:
 
     def _start_job(self, uid: str) -> DenoiseJob | None:
         """Lease a run and start its job; None when another worker has it, or nothing is buffered."""
-        if self._leases.taken(uid):
-            return None
         disk = self._disks.of(uid)
-        if disk.pauses():
+        if self._leases.taken(uid) or disk.pauses() or self._failures.pauses(uid):
             return None
+        lease: Lease | None = None
         try:
             buffer = RunBuffer.open(self._settings.runs_dir, uid, writable=True)
-        except (NotMeasuredError, InputError):
-            self._disks.forget(uid)
-            return None
-        except DamagedRunError as error:
-            self._leave_damaged(uid, error)
-            return None
-        try:
             lease = self._leases.acquire(buffer)
-        except DamagedRunError as error:
-            self._leave_damaged(uid, error)
-            return None
-        if lease is None:
-            return None
-        try:
-            job = self._make_job(buffer, lease)
+            job = None if lease is None else self._make_job(buffer, lease)
         except DamagedRunError as error:
             self._leave_damaged(uid, error, lease)
             return None
-        except OSError as error:
-            self._leases.release(lease)
-            disk.begin(error)
+        except Exception as error:
+            self._leave(uid, error, lease)
             return None
-        except BaseException:
-            self._leases.release(lease)
-            raise
+        if job is None or lease is None:
+            return None
         disk.end()
+        self._failures.begin(uid)
         self._jobs[uid] = job
         log.info("run_leased", run=uid, number=lease.token, lines=len(job.info.lines), shape=job.info.shape)
         return job
@@ -255,25 +248,36 @@ class DenoiseStage:
             self._start_requested()
         self._serve_rows()
 
-    def _refine(self) -> bool:
-        """Improve the final maps of a run; nothing while the disk takes nothing."""
-        disk = self._disks.of("refinement")
-        if disk.pauses():
-            return False
-        try:
-            refined = self._refinement.step()
-        except OSError as error:
-            disk.begin(error)
-            return False
-        if refined:
-            disk.end()
-        return refined
+    def _leave(self, uid: str, error: Exception, lease: Lease | None) -> None:
+        """Leave a run for now whose job could not begin; raise what is no trouble of this run."""
+        if redis_outage(error):
+            raise error
+        if lease is not None:
+            self._leases.release(lease)
+        if isinstance(error, NotMeasuredError | InputError | LeaseLostError):
+            self._disks.forget(uid)
+            self._failures.forget(uid)
+            return
+        if isinstance(error, OSError) and self._disks.of(uid).begin(error):
+            return
+        sentence = self._note_failure(uid, error)
+        if lease is not None:
+            with suppress(LeaseLostError):
+                RunAnnouncer(self._redis, lease).failed(sentence)
+
+    def _note_failure(self, uid: str, error: Exception) -> str:
+        """Log a failure of the denoiser, and return what people are told of it."""
+        sentence = explain(uid, error)
+        log.error("denoiser_failed", run=uid, exc_info=error)
+        self._failures.add(uid, sentence)
+        return sentence
 
     def _leave_damaged(self, uid: str, error: DamagedRunError, lease: Lease | None = None) -> None:
         """Leave a run alone until it is repaired; its maps stay as they are."""
         self._jobs.pop(uid, None)
         runs.note_damage(self._redis, uid, error, denoise_state="failed", denoise_reason=str(error))
         self._disks.forget(uid)
+        self._failures.forget(uid)
         if lease is not None:
             with suppress(LeaseLostError):  # another worker has it, and says the same
                 self._requests.settle(lease, str(error))
@@ -285,7 +289,8 @@ class DenoiseStage:
             return
         self._next_renewal = now + self._settings.denoise.lease.total_seconds() / 4
         self._renewed()
-        wrong = self._disks.reason
+        wrong = self.trouble()
+        metrics.gauge(self._redis, "quietbeam_runs_failed", len(self._failures) + len(self._refinement.failures))
         state = "degraded" if wrong else "ready"  # a step may take longer than a beat
         heartbeat(self._redis, self.name, state=state, detail=wrong or f"{len(self._jobs)} runs leased")
         backlog_s = sum(job.backlog_s for job in self._jobs.values())
@@ -296,6 +301,8 @@ class DenoiseStage:
 
     def _settle(self, job: DenoiseJob) -> bool:
         """Say that the run has its final maps, and give it back."""
+        if not job.failure:
+            self._failures.forget(job.info.uid)
         self._requests.settle(job.lease, job.raw_only_reason)
         self._release(job)
         return True
@@ -332,21 +339,28 @@ class DenoiseStage:
             self._lose(job)
             return True
         except NotMeasuredError:  # deleted
+            self._failures.forget(job.info.uid)
             self._release(job)
             return False
         except DamagedRunError as error:
             self._leave_damaged(job.info.uid, error, job.lease)
             return True
-        except OSError as error:
-            disk.begin(error)
-            job.add_all_pending()
-            return False
         except Exception as error:
             if redis_outage(error):
                 raise
-            log.exception("denoiser_failed", run=job.info.uid)
-            try:
-                job.fall_back(f"{type(error).__name__}: {error}")
-            except LeaseLostError:
-                self._lose(job)
+            if isinstance(error, OSError) and disk.begin(error):
+                job.add_all_pending()
+                return False
+            self._fail(job, error)
             return True
+
+    def _fail(self, job: DenoiseJob, error: Exception) -> None:
+        """Show a run raw that the denoiser failed on; leave it where that fails, too."""
+        sentence, had_failed = self._note_failure(job.info.uid, error), bool(job.failure)
+        try:
+            job.fall_back(sentence)
+        except LeaseLostError:
+            self._lose(job)
+        else:
+            if had_failed:
+                self._release(job)

@@ -17,6 +17,8 @@ _SPARSE = 16
 _LEAST = 2**14
 """Pixels that a window has at least."""
 _STEP = 8
+TOO_FEW_ROWS_IN_MEMORY = "the map is too large to be refined while no run is live; quietbeam denoise refines its file"
+"""Why the final maps of a large map are not refined."""
 
 
 class RowWindow:

@@ -105,8 +105,10 @@ def _final_maps(buffer: RunBuffer) -> dict[str, Any]:
         return {}
     if not maps.get("final"):
         return {}
+    failure = str(maps.get("failure") or "")
     return {
-        "denoise_state": "final",
+        "denoise_state": "failed" if failure else "final",
+        **({"denoise_reason": failure, "denoise_failure": failure} if failure else {}),
         "denoise_rows": int(maps.get("rows") or 0),
         "maps_version": int(maps.get("version") or 0),
         "evidence": evidence,

@@ -60,6 +60,9 @@ class DenoiseState(BaseModel):
     rows: int = Field(description="Rows in the maps.")
     lag_s: float | None = Field(description="Seconds from the commit of the newest row to its denoised map.")
     model: str | None = Field(description="Pretrained weights.")
+    unrefined: str = Field(
+        default="", description="Why final maps are not refined; empty while they may still be, or when they are."
+    )
 
 
 class PublishState(BaseModel):
@@ -174,9 +177,10 @@ def _summary(status: RunStatus) -> dict[str, Any]:
             rows=status.denoise_rows,
             lag_s=status.denoise_lag_s,
             model=status.evidence.model if status.evidence else None,
+            unrefined=_unrefined(status),
         ),
         "maps_version": status.maps_version,
-        "warnings": status.warnings,
+        "warnings": status.all_warnings,
         "pinned": status.pinned,
         "damage": status.damage,
         "scan_id": status.scan_id,
@@ -188,6 +192,13 @@ def _summary(status: RunStatus) -> dict[str, Any]:
         values |= {name: getattr(info, name) for name in names}
         values["sample"] = _sample(info.metadata)
     return values
+
+
+def _unrefined(status: RunStatus) -> str:
+    """Return why final maps are not refined; empty while they may still be."""
+    if status.denoise_state == "final" and status.evidence is None:
+        return status.denoise_reason or "nothing of the run is measured"
+    return status.denoise_unrefined
 
 
 def _sample(metadata: Mapping[str, Any]) -> str:

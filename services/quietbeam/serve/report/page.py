@@ -56,7 +56,7 @@ def make_report(status: RunStatus, maps: MapReader) -> str:
     pictures = info is None or info.shape[0] * info.shape[1] <= MOST_PIXELS
     stacks = {kind: maps.read(status, kind).values for kind in kinds if pictures}
     assert info is not None  # a run with maps has a geometry
-    warnings = list(status.warnings)
+    warnings = list(status.all_warnings)
     if not pictures:
         warnings.append(f"a map of {info.shape[0]} × {info.shape[1]} pixels is too large for pictures here")
     evidence = status.evidence

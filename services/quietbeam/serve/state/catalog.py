@@ -288,6 +288,8 @@ class RunCatalog:
             "maps_version": int(attributes.get("version") or 0),
             "denoise_state": "final" if attributes.get("final") else "live" if attributes.get("version") else "waiting",
         }
+        if failure := str(attributes.get("failure") or ""):
+            values |= {"denoise_state": "failed", "denoise_reason": failure, "denoise_failure": failure}
         values["evidence"] = buffer.evidence()
         for name in ("reason", "time_stop", "last_document_at", "pinned"):
             if stored.get(name) is not None:

@@ -73,7 +73,8 @@ export class RunList {
     button.dataset.uid = run.uid;
     button.setAttribute("aria-current", String(run.uid === this.current));
     const cells = cellsOf(run);
-    const reason = run.damage || (isNoMap(run) ? "" : run.reason);
+    const failure = run.denoise.state === "failed" ? run.denoise.reason : "";
+    const reason = run.damage || (isNoMap(run) ? "" : [run.reason, failure].filter(Boolean).join("\n"));
     button.className = isNoMap(run) ? "no-map" : "";
     button.title = [...cells.map(({ text }) => text), reason, `run ${run.uid}`].filter(Boolean).join("\n");
     button.append(...cells.map(({ text, style }) => create("span", { textContent: text, className: style })));
@@ -87,6 +88,15 @@ export class RunList {
   }
 }
 
+/**
+ * What went wrong with the run itself or its maps, for the list.
+ * @param {Pick<RunSummary, "damage" | "denoise">} run
+ */
+export function troubleOf({ damage, denoise }) {
+  if (damage) return ", damaged";
+  return denoise.state === "failed" ? ", not denoised" : "";
+}
+
 /** @param {RunSummary} run */
 function cellsOf(run) {
   const { fraction } = run.progress;
@@ -96,7 +106,7 @@ function cellsOf(run) {
   return [
     { text: run.scan_id === null ? run.uid.slice(0, 8) : runName(run), style: "" },
     { text: [run.sample, run.plan, lines, size].filter(Boolean).join(" · "), style: "soft" },
-    { text: `${STATES[run.state] ?? run.state}${percent}${run.damage ? ", damaged" : ""}`, style: "" },
+    { text: `${STATES[run.state] ?? run.state}${percent}${troubleOf(run)}`, style: "" },
     { text: clock(run.time_start), style: "soft" },
   ];
 }
@@ -106,8 +116,8 @@ function cellsOf(run) {
  * @param {RunSummary} run
  * @param {string} search
  */
-export function matches({ scan_id: scan, sample, plan, state, uid, time_start: start, damage }, search) {
-  const kind = damage ? "damaged" : "";
+export function matches({ scan_id: scan, sample, plan, state, uid, time_start: start, damage, denoise }, search) {
+  const kind = troubleOf({ damage, denoise });
   const text = `scan ${scan} ${sample} ${plan} ${STATES[state]} ${kind} ${uid} ${clock(start)}`.toLowerCase();
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   return words.every((word) => text.includes(word));
