@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from quietbeam.buffer import MapHistory, RunBuffer
-from quietbeam.buffer.repair import damages, mend
+from quietbeam.buffer.examination import damages
+from quietbeam.buffer.repair import mend
 from quietbeam.core.errors import DamagedRunError
 from quietbeam.core.model.types import RowBlock, RunInfo
 

@@ -9,7 +9,8 @@ from typing import Any
 import redis
 
 from quietbeam.buffer import list_buffers
-from quietbeam.buffer.repair import Repair, damages, leave_note, mend
+from quietbeam.buffer.examination import damages
+from quietbeam.buffer.repair import Repair, leave_note, mend
 from quietbeam.core.errors import DamagedRunError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.process.lock import holder

@@ -1,4 +1,4 @@
-"""Finds and mends the damage of a run as far as its counts allow.
+"""Mends the damage of a run as far as its counts allow; :mod:`.examination` finds it.
 
 What can be made anew is: descriptions of arrays, maps and their attributes. A row whose counts, I0, live time or commit
 mark cannot be read is not measured afterwards, for nobody can say which of its pixels were; only where every pixel of a
@@ -8,7 +8,7 @@ row holds a count is a lost commit mark known.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from quietbeam.core.errors import DamagedRunError, NotMeasuredError, QuietbeamError
+from quietbeam.core.errors import DamagedRunError, QuietbeamError
 from quietbeam.core.model.types import RunInfo, RunState
 
 from .damage import is_whole, reading
 from .durable import make_durable, replace_file
+from .examination import torn
 from .layout import MAP_KINDS, layout_of, row_arrays
 from .run_buffer import INFO_COPY, REPAIRED, UNSYNCED, RunBuffer, run_path
 
@@ -47,46 +48,6 @@ class Repair:
     sentences: list[str] = field(default_factory=list)
     maps_lost: bool = False
     lost_rows: list[int] = field(default_factory=list)
-
-
-def damages(root: Path, uid: str, *, maps: bool = True) -> Iterator[str]:
-    """Yield what of a run, with or without its maps, cannot be read.
-
-    Its descriptions are read, of its values only how long their files are.
-    """
-    path = run_path(root, uid)
-    try:
-        buffer = RunBuffer.open(root, uid)
-        buffer.state()
-        has_maps = maps and int(buffer.map_attributes().get("version") or 0) > 0
-        if maps:
-            buffer.evidence()
-        for name in (*row_arrays(buffer.info), "measured"):
-            buffer.check_array(name)
-    except NotMeasuredError:
-        return
-    except QuietbeamError as error:
-        yield error.message
-        return
-    for name in (*row_arrays(buffer.info), "measured"):
-        torn = _torn(path, name)
-        if torn:
-            yield f"run {uid} is damaged: {len(torn)} file(s) of {name} are torn, the first is {torn[0]}"
-    marks = {p.relative_to(path / "measured" / "c") for p in _chunks(path, "measured")}
-    for name in row_arrays(buffer.info):
-        there = {Path(*p.relative_to(path / name / "c").parts[-2:]) for p in _chunks(path, name)}
-        if lost := sorted(marks - there):
-            yield f"run {uid} is damaged: {len(lost)} file(s) of {name} are missing, the first is {name}/{lost[0]}"
-    if has_maps and (torn := _torn(buffer.maps_folder, *MAP_KINDS)):
-        yield f"run {uid} is damaged: {len(torn)} file(s) of its maps are torn, the first is {torn[0]}"
-
-
-def _chunks(path: Path, name: str) -> list[Path]:
-    return sorted(p for p in (path / name / "c").rglob("*") if p.is_file() and p.suffix != ".partial")
-
-
-def _torn(path: Path, *names: str) -> list[Path]:
-    return [p.relative_to(path) for name in names for p in _chunks(path, name) if not is_whole(p)]
 
 
 def mend(
@@ -254,7 +215,7 @@ def _every_pixel_holds_counts(buffer: RunBuffer, row: int, cols: slice) -> bool:
 def _mend_maps(buffer: RunBuffer, repair: Repair, version: int, *, unpack: bool) -> None:
     try:
         known = int(buffer.map_attributes().get("version") or 0)
-        damaged = not _reads(buffer, buffer.evidence) or bool(_torn(buffer.maps_folder, *MAP_KINDS))
+        damaged = not _reads(buffer, buffer.evidence) or bool(torn(buffer.maps_folder, *MAP_KINDS))
         if known and unpack and not damaged:
             kinds = [kind for kind in MAP_KINDS if (buffer.maps_folder / kind).exists()]  # older runs have no chi2
             damaged = not all(_reads(buffer, partial(buffer.read_map, kind)) for kind in kinds)

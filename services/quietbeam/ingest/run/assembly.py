@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 
 from quietbeam.buffer import RunBuffer
-from quietbeam.buffer.repair import damages, mend
+from quietbeam.buffer.examination import damages
+from quietbeam.buffer.repair import mend
 from quietbeam.core.errors import DamagedRunError, DocumentError
 from quietbeam.core.model.types import RunInfo, RunState
 from quietbeam.core.settings import Settings

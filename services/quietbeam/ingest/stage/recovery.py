@@ -11,7 +11,8 @@ import structlog
 
 from quietbeam.buffer import RunBuffer, list_buffers
 from quietbeam.buffer.damage import REMEDY
-from quietbeam.buffer.repair import damages, is_unsynced, mend_unsynced, take_note
+from quietbeam.buffer.examination import damages
+from quietbeam.buffer.repair import is_unsynced, mend_unsynced, take_note
 from quietbeam.core.errors import DamagedRunError, NotMeasuredError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.wire import bus, keys, runs
