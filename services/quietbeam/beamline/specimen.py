@@ -10,8 +10,9 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from quietbeam.core.errors import InputError
+from quietbeam.spectra.energies import parse_line
 
-from .physics import INCIDENT_KEV, fluorescence_cross_section, parse_line
+from .physics import INCIDENT_KEV, fluorescence_cross_section
 
 Map = npt.NDArray[np.float64]
 BEAM_SIGMA_PX = 0.5

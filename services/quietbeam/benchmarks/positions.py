@@ -14,7 +14,7 @@ from unittest.mock import patch
 import numpy as np
 
 from quietbeam.core.settings import configs_dir
-from quietbeam.ingest.documents.recording import Recorded
+from quietbeam.ingest.documents.relocate import Recorded
 from quietbeam.ingest.offline.assemble import ingest_recorded
 from quietbeam.ingest.profile.schema import load_profile
 from quietbeam.ingest.rows.order import OrderCheck

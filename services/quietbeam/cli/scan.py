@@ -64,7 +64,7 @@ def run_scans(
 @contextmanager
 def _pausing(engine: Any, stop: StopRequest) -> Iterator[None]:
     """Pause the engine at its next checkpoint once a stop is requested; a thread of its own asks for it."""
-    from bluesky.utils import TransitionError
+    from bluesky.utils import TransitionError  # type: ignore[attr-defined]  # re-exported without __all__
 
     ended = StopRequest()
 

@@ -21,9 +21,9 @@ from .cooperative import CooperativeSchedule
 from .costs import OTHER_S, PassCost
 from .data.area_noise import NoiseModel, measure_noise
 from .data.counts import RunCounts
+from .data.holdout import FOLDS
 from .estimators.device import pick_device, use_threads
 from .estimators.networks import NetworkEstimator, pretrained
-from .evaluation.risk import FOLDS
 from .evaluation.run_evaluator import RunEvaluator
 from .evaluation.run_evidence import TrainingRecord, run_evidence
 from .learning.finetune import BurstPlan, FineTuning

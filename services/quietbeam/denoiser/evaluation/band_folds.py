@@ -12,9 +12,10 @@ from quietbeam.core.model.types import BoolArray, Float64Array, FloatArray
 
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts
+from ..data.holdout import FOLDS
 from ..data.sums import Sums
 from .fold_errors import FoldErrors, NetworkEstimate, first_folds, folds_of, score_fold, score_folds, score_network
-from .risk import FOLDS, LINE_PIXELS, Fold, block_size
+from .risk import LINE_PIXELS, Fold, block_size
 
 BAND_ROWS = 32
 """Rows of a band; a multiple of the blocks that the bootstrap draws."""

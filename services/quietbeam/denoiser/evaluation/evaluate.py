@@ -15,6 +15,7 @@ from ..checks.false_structure import false_structure
 from ..checks.line_checks import LineChecks, check_line
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts
+from ..data.holdout import FOLDS
 from ..data.sums import Sums
 from ..estimators.smoother import WIDTHS
 from ..options import never
@@ -35,7 +36,7 @@ from .fold_errors import (
 )
 from .gate import Choice, choose, keep_raw, not_tested
 from .line_estimate import LineEstimate, combine_estimates
-from .risk import FOLDS, Blocks, counting_variance
+from .risk import Blocks, counting_variance
 from .selection import Scores, Selection, scored_name
 from .single_detector import choose_untested
 from .user_notes import user_notes

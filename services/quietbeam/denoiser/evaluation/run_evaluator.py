@@ -8,10 +8,10 @@ from functools import partial
 from ..cooperative import CooperativeSchedule
 from ..data.area_noise import NoiseModel
 from ..data.counts import RunCounts
+from ..data.holdout import FOLDS
 from ..estimators.networks import NetworkEstimator
 from .band_folds import BandFolds, networks_scored
 from .evaluate import Evaluation, evaluate
-from .risk import FOLDS
 
 RECENT = 0.9
 """Share of the rows that an evaluation must cover to stand for the whole run."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from quietbeam.core.errors import FileFormatError, InputError
 from quietbeam.core.hdf5 import gaps, refuse_missing_filters
+from quietbeam.core.model.levels import even_step
 from quietbeam.core.model.not_measured import usable_live_time
 from quietbeam.core.model.rows import validate_rows
 from quietbeam.core.model.types import PixelOrder, RunInfo
@@ -23,7 +24,7 @@ from ..map_file import MapFile
 from ..run_axes import axes_of_run
 from .counts import usable_lines
 from .monitor import choose_i0
-from .points import axes_of, even_step
+from .points import axes_of
 
 WANTED = (
     "it must hold `counts` with axes (detector, line, row, col), "

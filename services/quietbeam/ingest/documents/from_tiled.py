@@ -14,7 +14,7 @@ from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.files import MapFile
 from quietbeam.files.readers.own import published
 
-from .recording import Recorded
+from .relocate import Recorded
 
 _MAX_BYTES = 8 * 2**30
 _ANSWERS_S = 10.0

@@ -19,7 +19,7 @@ from quietbeam.files import MapFile, read_map
 
 from ..documents.delivery import Pending
 from ..documents.parse import decode
-from ..documents.recording import Recorded
+from ..documents.relocate import Recorded
 from ..frames.detector_files import DetectorFiles
 from ..profile.schema import BeamlineProfile
 from ..run.router import RunRouter

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from quietbeam.core.model.types import PixelOrder, RunState
 
 from ..documents.model import Descriptor
-from ..documents.recording import Recorded
+from ..documents.relocate import Recorded
 from ..profile.geometry import Geometry
 from ..profile.schema import BeamlineProfile
 from ..run.assembly import RunAssembly

@@ -12,7 +12,7 @@ from pydantic import Field
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RunState
 from quietbeam.serve.answers.envelope import Links
-from quietbeam.serve.state.catalog import PageOfRuns, RunFilter, RunPlace
+from quietbeam.serve.state.run_list import PageOfRuns, RunFilter, RunPlace
 
 _STATE = f"({'|'.join(RunState)})"
 _STATES = f"^({_STATE}(,{_STATE}){{0,7}})?$"
