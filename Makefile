@@ -11,13 +11,16 @@ export OMP_NUM_THREADS ?= 2
 JS     := tests/javascript
 NPM    := $(shell command -v npm 2>/dev/null)
 
-.PHONY: help install demo test lint lint-python lint-javascript format constraints clean
+.PHONY: help install demo test lint lint-python lint-javascript format generate docs package constraints clean
 
 help:
 	@echo "make install             environment in $(VENV): pinned versions; CPU build of torch where there is no GPU"
 	@echo "make install TORCH=torch the build of torch that pip finds first, whatever the machine"
 	@echo "make demo                a simulated scan, denoised live, with a table at the end (KEEP=1: leave it up)"
 	@echo "make test                the whole test suite (TESTS=tests/unit: a part of it; WORKERS=0: in one process)"
+	@echo "make docs                the documentation as a site in build/site; a broken link or a missing docstring is an error"
+	@echo "make generate            writes the generated files anew: schema, OpenAPI, tables"
+	@echo "make package             sdist and wheel in dist/, installed into empty environments"
 	@echo "make lint                ruff, mypy, layers; eslint and tsc for the dashboard where npm is installed"
 
 install: $(STAMP)
@@ -63,6 +66,21 @@ format: install
 ifdef NPM
 	@[ ! -d $(JS)/node_modules ] || npm --prefix $(JS) run --silent format
 endif
+
+generate: install
+	$(BIN)/python -m quietbeam config schema > schema.new && mv schema.new docs/reference/config.schema.json
+	$(BIN)/python -m quietbeam serve --write-openapi docs/reference/openapi.json
+	$(BIN)/python -m tests.support
+	$(BIN)/python -m tests.monitoring_page
+
+docs: install
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	@echo "make: open build/site/index.html"
+
+package: install
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/python -m tests.light_install --dist dist
 
 constraints: install
 	$(BIN)/python deploy/install.py --freeze > constraints.new && mv constraints.new constraints.txt

@@ -96,12 +96,21 @@ def freeze() -> None:
     say("\n".join([*keep, *pins]))
 
 
+def dependencies(extras: str) -> list[str]:
+    """Return what quietbeam needs with these extras; an extra that names others of quietbeam is resolved."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found: list[str] = list(project["dependencies"])
+    for extra in filter(None, extras.split(",")):
+        for requirement in project["optional-dependencies"][extra]:
+            inner = re.fullmatch(r"quietbeam\[(.+)\]", requirement)
+            found += dependencies(inner[1]) if inner else [requirement]
+    return list(dict.fromkeys(found))
+
+
 def wanted(options: argparse.Namespace) -> list[str]:
     """Return what pip shall install besides torch."""
     if options.only_dependencies:
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        extra: list[str] = project["optional-dependencies"].get(options.extras, [])
-        return [*project["dependencies"], *extra]
+        return dependencies(options.extras)
     here = f"{ROOT}[{options.extras}]" if options.extras else str(ROOT)
     return [here] if options.no_editable else ["-e", here]
 

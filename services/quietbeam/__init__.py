@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quietbeam import _moved
-from quietbeam.core.version import __version__
+from quietbeam._extras import extra
 
 if TYPE_CHECKING:
+    from quietbeam.core.version import __version__
     from quietbeam.denoiser.offline import DenoiseResult, denoise
     from quietbeam.denoiser.options import DenoiseOptions
 
@@ -22,9 +23,14 @@ _moved.install()
 
 
 def __getattr__(name: str) -> Any:
-    """Load the denoiser (and torch) only when it is used."""
+    """Load the denoiser (and torch) only when it is used; the version, because looking it up takes time."""
     if name in ("denoise", "DenoiseOptions", "DenoiseResult"):
-        from quietbeam.denoiser import offline
+        with extra("denoise", f"quietbeam.{name}"):
+            from quietbeam.denoiser import offline
 
         return getattr(offline, name)
+    if name == "__version__":
+        from quietbeam.core.version import __version__
+
+        return __version__
     raise AttributeError(f"module 'quietbeam' has no attribute {name!r}")

@@ -1,37 +1,114 @@
-"""What is installed is complete, and light to import."""
+"""Sdist and wheel are complete, and the light part of what is installed needs no more than it declares."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import pytest
+
+from empty_environment import ROOT, EmptyEnvironment, build, dependencies
+from quietbeam.core.wire.bus import Connection
+
+HEAVY = {"torch", "zarr", "tiled", "fastapi", "pydantic", "scipy", "h5py", "pandas", "xarray", "bluesky", "typer"}
+PUBLISH = """
+import sys
+from quietbeam.runengine import RedisPublisher
+publisher = RedisPublisher(sys.argv[1], spool_dir=sys.argv[2])
+publisher("start", {"uid": "light", "time": 1.0})
+assert publisher.close(30), publisher.stats()
+import quietbeam.client
+print(len(sys.modules))
+"""
 
 
-def test_the_wheel_carries_weights_configs_and_dashboard(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    return build(folder)[1]
+
+
+@pytest.fixture(scope="module")
+def light(built: Path, tmp_path_factory: pytest.TempPathFactory) -> EmptyEnvironment:
+    """The wheel in an environment that has its dependencies and nothing else: as after `pip install quietbeam`."""
+    environment = EmptyEnvironment(tmp_path_factory.mktemp("light"))
+    environment.install("--no-deps", "--no-index", str(built))
+    environment.link(dependencies(environment.installed()))
+    return environment
+
+
+def test_the_wheel_made_from_the_sdist_carries_weights_configs_dashboard_and_licence(built: Path) -> None:
+    names = zipfile.ZipFile(built).namelist()
     for wanted in (
         "quietbeam/configs/embedded.yaml",
         "quietbeam/configs/beamlines/simulated.yaml",
         "quietbeam/serve/dashboard/index.html",
         "quietbeam/serve/dashboard/js/main.js",
         "quietbeam/denoiser/session.py",
+        "quietbeam/py.typed",
+        "quietbeam_models/py.typed",
     ):
         assert wanted in names
     assert any(name.startswith("quietbeam_models/weights/") and name.endswith(".safetensors") for name in names)
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     tops = {name.split("/")[0] for name in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"quietbeam", "quietbeam_models"}
     assert not any("dashboard" in name and name.endswith((".ts", "package.json", "tsconfig.json")) for name in names)
     assert not any(name.startswith("quietbeam/tests") or ".scratch" in name for name in names)
 
 
-def test_importing_quietbeam_is_fast_and_light() -> None:
+def test_the_light_installation_needs_none_of_the_heavy_packages(light: EmptyEnvironment) -> None:
+    needed = dependencies(light.installed())
+    assert {"numpy", "msgpack", "redis"} <= needed
+    assert not needed & HEAVY
+    assert len(needed) < 20
+    assert dependencies(light.installed(), "all") > dependencies(light.installed(), "denoise") | HEAVY - {"pandas"}
+
+
+def test_the_light_installation_sends_documents(
+    light: EmptyEnvironment, redis_server: str, redis: Connection, tmp_path: Path
+) -> None:
+    light.run("-c", PUBLISH, redis_server, str(tmp_path))
+    assert redis.xlen("qb:docs") == 1
+
+
+def test_the_light_installation_says_what_to_install_for_the_rest(light: EmptyEnvironment) -> None:
+    command = light.run(str(light.bin / "quietbeam"), "up", check=False)
+    assert command.returncode == 2
+    assert command.stderr.splitlines() == [
+        "quietbeam: the command `quietbeam` needs the package 'typer', which is not installed: "
+        "pip install 'quietbeam[all]'"
+    ]
+    denoise = light.run("-c", "import quietbeam; quietbeam.denoise", check=False)
+    assert re.search(r"quietbeam\.denoise needs the package '\w+'.*'quietbeam\[denoise\]'", denoise.stderr)
+    maps = light.run("-c", "from quietbeam.client.http import Client; Client('http://127.0.0.1:9', 'k')")
+    assert maps.returncode == 0
+
+
+def test_denoising_needs_no_more_than_its_extra(built: Path, tmp_path: Path) -> None:
+    environment = EmptyEnvironment(tmp_path / "environment")
+    environment.install("--no-deps", "--no-index", str(built))
+    environment.link(dependencies(environment.installed(), "denoise"))
+    code = (
+        "import numpy, quietbeam; counts = numpy.random.default_rng(0).poisson(5, (3, 1, 16, 16));"
+        "r = quietbeam.denoise(counts, lines=['Fe_Ka'], steps=1, device='cpu'); print(r.denoised.shape)"
+    )
+    assert environment.run("-c", code).stdout.split("\n")[0] == "(1, 16, 16)"
+
+
+def test_importing_quietbeam_is_light() -> None:
     code = (
         "import quietbeam, sys; print(quietbeam.__version__); sys.exit('torch' in sys.modules or 'zarr' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_the_version_of_a_clone_without_tags_follows_the_newest_release() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    fallback = project["tool"]["hatch"]["version"]["fallback-version"]
+    releases = re.findall(r"^## \[(\d+)\.(\d+)\.(\d+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert tuple(map(int, re.findall(r"\d+", fallback)[:3])) > max(tuple(map(int, one)) for one in releases)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
-import xarray as xr
 
+from quietbeam._extras import extra
 from quietbeam.core.errors import QuietbeamError
 
 from .action import ActionHandle
@@ -18,6 +18,9 @@ from .errors import FailedError, NotFoundError
 from .events import follow_events
 from .session import Session
 from .stream import stream_maps
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Client(Session):
@@ -152,6 +155,8 @@ class Run:
             "units": "counts" if about["kind"] == "counts" else "fitted area",
             "version": version,
         }
+        with extra("client", "maps as xarray"):
+            import xarray as xr  # it brings pandas, which stop_at_snr does without
         return xr.DataArray(values, dims=dims, coords=coords, name=f"{line or ''} {kind}".strip(), attrs=attrs)
 
     def evidence(self) -> dict[str, dict[str, Any]]:

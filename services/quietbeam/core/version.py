@@ -1,3 +1,8 @@
-"""The version of quietbeam; here, because the package itself offers the denoiser and a stage may not see that."""
+"""The version of quietbeam: that of the installed package, which the build takes from the tags of the repository."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("quietbeam")
+except PackageNotFoundError:  # sources on the path, nothing installed
+    __version__ = "0+unknown"

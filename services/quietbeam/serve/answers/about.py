@@ -6,8 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quietbeam.core.version import __version__
-
 from .envelope import Answer, NoMeta, Resource
 
 
@@ -22,7 +20,7 @@ class About(BaseModel):
     """What this service is."""
 
     library: str
-    library_version: str = Field(examples=[__version__])
+    library_version: str = Field(examples=["0.2.0"])
     api_version: str
     kinds: dict[str, str] = Field(description="Kinds of maps with their meaning.")
     formats: dict[str, str] = Field(description="Format aliases with their MIME type.")
