@@ -26,6 +26,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a-folder": lambda path: ((path / "zarr.json").unlink(), (path / "zarr.json").mkdir()),
     "a-number": lambda path: edit(path / "zarr.json", lambda d: d["attributes"].update(info=5)),
     "unknown-state": lambda path: edit(path / "zarr.json", lambda d: d["attributes"]["state"].update(state="zzz")),
+    "lost-mark": lambda path: (path / "measured/c/1/0").unlink(),
+    "garbage-copy": lambda path: (path / "info.json").write_text("{garbage"),
     "torn-map": lambda path: (path / "maps/0/denoised/c/0/0/0").write_bytes(b"x" * 200),
     "empty-map": lambda path: (path / "maps/0/denoised/zarr.json").write_text(""),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 
 import httpx
@@ -25,12 +27,15 @@ def damaged(settings: Settings, redis: Connection) -> list[Run]:
     return damaged_runs(settings, redis)
 
 
-def listed(settings: Settings) -> tuple[int, dict[str, str]]:
-    """Status of the list of runs, and the damage of each run in it."""
+def listed(settings: Settings) -> dict[str, str]:
+    """The damage of each run in the list."""
     with served(with_serve(settings)) as place:
-        answer = httpx.get(f"http://{place}/api/v1/runs", headers={"Authorization": f"Apikey {KEY}"})
-        rows = answer.json().get("data", [])
-        return answer.status_code, {row["id"]: row["attributes"]["damage"] for row in rows}
+        return _list(place)
+
+
+def _list(place: str) -> dict[str, str]:
+    answer = httpx.get(f"http://{place}/api/v1/runs", headers={"Authorization": f"Apikey {KEY}"})
+    return {row["id"]: row["attributes"]["damage"] for row in answer.raise_for_status().json()["data"]}
 
 
 @pytest.mark.parametrize("redis_lost", [False, True], ids=["redis kept", "redis lost"])
@@ -50,9 +55,20 @@ def test_ingest_starts_the_list_answers_and_the_next_scan_is_measured(
             status = pipe.status(name)
             assert status.state is RunState.UNUSABLE and name in status.damage and "doctor --repair" in status.damage
         assert pipe.status("sound").denoise_state == "final", "final maps are not made again"
-    code, damages = listed(settings)
-    assert code == 200 and set(damages) == {*DAMAGE, "sound", scan.uid}
+    damages = listed(settings)
+    assert set(damages) == {*DAMAGE, "sound", scan.uid}
     assert not damages["sound"] and not damages[scan.uid]
+
+
+def test_the_list_names_damage_before_anybody_reads_the_run(
+    settings: Settings, redis: Connection, damaged: list[Run]
+) -> None:
+    with served(with_serve(settings)) as place:
+        deadline = time.monotonic() + 20
+        while len(found := {uid for uid, damage in _list(place).items() if damage}) < len(DAMAGE):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+    assert found == set(DAMAGE), "the sound run is not damaged"
 
 
 def test_an_entry_of_redis_that_cannot_be_read_costs_its_run_alone(settings: Settings, redis: Connection) -> None:
@@ -62,8 +78,8 @@ def test_an_entry_of_redis_that_cannot_be_read_costs_its_run_alone(settings: Set
     status = runs.read_status(redis, "odd")
     assert status is not None and status.state is RunState.UNUSABLE
     assert all(name in status.damage for name in ("state", "info", "evidence", "rows_measured"))
-    code, damages = listed(settings)
-    assert code == 200 and damages["odd"] and not damages["sound"]
+    damages = listed(settings)
+    assert damages["odd"] and not damages["sound"]
 
 
 def test_the_worker_leaves_a_damaged_run_and_denoises_the_others(
@@ -90,6 +106,7 @@ def test_doctor_names_and_repairs(settings: Settings, redis: Connection, damaged
     before = {run.info.uid: run.status().maps_version for run in damaged}
     repaired = list(examine_runs(settings, repair=True))
     assert len(repaired) == len(DAMAGE) + 1 and all(finding.verdict != "failure" for finding in repaired), repaired
+    assert repaired[-1].found == f"{len(DAMAGE) + 1} of {len(DAMAGE) + 1} runs can be read", "repaired ones, too"
     assert [finding.verdict for finding in examine_runs(settings, repair=False)] == ["ok"]
     for run in damaged:
         status = run.status()
@@ -100,6 +117,31 @@ def test_doctor_names_and_repairs(settings: Settings, redis: Connection, damaged
         assert status is not None and status.denoise_state == "waiting" and status.publish_state == "waiting"
         version = RunBuffer.open(settings.runs_dir, name).map_attributes()["version"]
         assert version > before[name], "no version is used twice"
+
+
+def test_doctor_says_what_is_beyond_repair(settings: Settings, redis: Connection) -> None:
+    settings = settings.model_copy(update={"redis": RedisSettings(url=_url_of(redis))})
+    for uid in ("lost", "locked", "sound"):
+        Run(settings, redis, uid).finish(wake=False)
+    for name in ("zarr.json", "info.json"):
+        (settings.runs_dir / "lost" / name).write_text("{")
+    (settings.runs_dir / "locked/zarr.json").write_text("{")
+    named = {f.found.split()[1]: f for f in examine_runs(settings, repair=False) if f.verdict == "failure"}
+    assert "doctor --repair" in named["lost"].remedy, "Redis knows still what it is"
+    redis.delete(keys.run("lost"))
+    wanted = f"a repair is not possible: restore {settings.runs_dir / 'lost/zarr.json'} from a backup"
+
+    def locked(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for repair in (False, True):
+            patch.setattr("quietbeam.buffer.repair._replace", locked)
+            *bad, last = examine_runs(settings, repair=repair)
+            found = {f.found.split()[1]: f for f in bad}
+            assert found["lost"].verdict == "failure" and found["lost"].remedy.startswith(wanted)
+            assert last.found == "1 of 3 runs can be read"
+    assert "could not be repaired" in found["locked"].found and "permission denied" in found["locked"].found
 
 
 def _url_of(redis: Connection) -> str:

@@ -16,6 +16,7 @@ from quietbeam.serve import app as app_module
 from quietbeam.serve import background, create_app
 from quietbeam.serve.live.hub import EventHub
 from quietbeam.serve.report.writer import ReportWriter
+from quietbeam.serve.state.damage_watch import DamageWatch
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,7 @@ def failing_once(method: Any, turn: int) -> Any:
         (EventHub, "_read_page", 0, "event-reader"),
         (ReportWriter, "_handle", 0, "reports"),
         (app_module, "_beat", 0, "heartbeat"),
+        (DamageWatch, "run", 0, "damage-watch"),
     ],
 )
 def test_the_tasks_of_the_service_outlive_a_bug(

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from quietbeam.buffer import MapHistory, RunBuffer
-from quietbeam.buffer.examination import damages
-from quietbeam.buffer.repair import mend
+from quietbeam.buffer.examination import damages, stored_runs
+from quietbeam.buffer.repair import can_be_described, mend
 from quietbeam.core.errors import DamagedRunError
 from quietbeam.core.model.types import RowBlock, RunInfo
 
@@ -89,6 +89,10 @@ NOTHING_LOST: dict[str, Callable[[Path], object]] = {
     "array described as a list": lambda path: (path / "measured/zarr.json").write_text("[]"),
     "array not described": lambda path: (path / "counts/zarr.json").unlink(),
     "torn mark": lambda path: (path / MARK).write_bytes(b"abc"),
+    "lost mark": lambda path: (path / MARK).unlink(),
+    "lost description": lambda path: (path / "zarr.json").unlink(),
+    "garbage in the copy": lambda path: (path / "info.json").write_text("{garbage"),
+    "the copy is a folder": lambda path: as_folder(path / "info.json"),
 }
 A_ROW_LOST: dict[str, Callable[[Path], object]] = {
     "torn counts": lambda path: (path / COUNTS).write_bytes(b"abcdefg"),
@@ -96,7 +100,12 @@ A_ROW_LOST: dict[str, Callable[[Path], object]] = {
     "no counts": lambda path: (path / COUNTS).unlink(),
     "counts are a folder": lambda path: as_folder(path / COUNTS),
     "empty I0": lambda path: (path / "i0/c/2/0").write_bytes(b""),
+    "lost row": lambda path: [shutil.rmtree((path / file).parent) for file in (COUNTS, Path("measured/c/2/0"))],
 }
+MISSING_FILES = (  # they read as zeros, or are read only for a repair: damages() alone tells
+    *("no counts", "counts are a folder", "lost mark", "lost row", "lost description"),
+    *("garbage in the copy", "the copy is a folder"),
+)
 MAPS_LOST: dict[str, Callable[[Path], object]] = {
     "garbage in a map": lambda path: (path / MAP).write_bytes(os.urandom(200)),
     "map not described": lambda path: (path / MAPS).write_text(""),
@@ -120,7 +129,7 @@ def test_every_damage_is_found_and_mended(tmp_path: Path, path: Path, kind: str)
     assert not list(damages(tmp_path, "run-1"))
     (NOTHING_LOST | A_ROW_LOST | MAPS_LOST)[kind](path)
     assert "run-1 is damaged" in next(damages(tmp_path, "run-1"))
-    if kind not in ("no counts", "counts are a folder"):  # that reads as zeros; the file that is missing tells
+    if kind not in MISSING_FILES:
         with pytest.raises(DamagedRunError, match=r"run-1 is damaged.*doctor --repair"):
             read_everything(tmp_path)
     repair = mend(tmp_path, "run-1", version=7)
@@ -128,7 +137,8 @@ def test_every_damage_is_found_and_mended(tmp_path: Path, path: Path, kind: str)
     read_everything(tmp_path)
     buffer = RunBuffer.open(tmp_path, "run-1")
     lost = [2] if kind in A_ROW_LOST else []
-    assert repair.lost_rows == lost and bool(repair.maps_lost) is (kind not in NOTHING_LOST)
+    assert repair.lost_rows == (lost if kind != "lost row" else []) and repair.is_incomplete is (kind == "lost row")
+    assert bool(repair.maps_lost) is (kind not in NOTHING_LOST)
     np.testing.assert_array_equal(~buffer.measured().any(axis=1), np.isin(np.arange(4), lost))
     np.testing.assert_array_equal(buffer.read_counts(), np.where(buffer.measured(), before, 0))
     assert buffer.state()["state"] == ("incomplete" if lost else "complete")
@@ -153,11 +163,29 @@ def test_a_lost_mark_is_not_guessed_where_a_pixel_holds_no_count(tmp_path: Path,
     assert mend(tmp_path, "run-1").lost_rows == [1], "pixels with counts alone would be a biased choice"
 
 
+def test_rows_that_were_being_written_when_a_run_broke_off_are_no_damage(tmp_path: Path, path: Path) -> None:
+    RunBuffer.open(tmp_path, "run-1", writable=True).update_state({"state": "aborted"})
+    edit(path / MAPS, lambda d: d["attributes"].update(rows=3))
+    (path / MARK).unlink()
+    assert not list(damages(tmp_path, "run-1")), "their documents may come again"
+
+
+def test_a_lost_mark_of_a_row_that_holds_a_pixel_without_counts(tmp_path: Path, path: Path) -> None:
+    empty = block(1)
+    empty.counts[:, :, 3] = 0
+    RunBuffer.open(tmp_path, "run-1", writable=True).write_row(1, empty)
+    (path / MARK).unlink()
+    assert mend(tmp_path, "run-1").lost_rows == [1] and not list(damages(tmp_path, "run-1"))
+    assert RunBuffer.open(tmp_path, "run-1").state()["state"] == "incomplete"
+
+
 def test_without_any_description_nothing_is_guessed(tmp_path: Path, path: Path) -> None:
     (path / "zarr.json").write_text("{")
     (path / "info.json").write_text("{")
-    with pytest.raises(DamagedRunError, match="backup, or delete"):
+    assert stored_runs(tmp_path) == ["run-1"] and not can_be_described(tmp_path, "run-1")
+    with pytest.raises(DamagedRunError, match=r"repair is not possible: restore .*run-1/zarr.json from a backup"):
         mend(tmp_path, "run-1")
+    assert can_be_described(tmp_path, "run-1", INFO)
     assert mend(tmp_path, "run-1", info=INFO).sentences
     assert RunBuffer.open(tmp_path, "run-1").measured().all()
 

@@ -113,6 +113,7 @@ def test_doctor_reports_every_check_and_fails_when_one_does(tmp_path: Path, monk
     assert done.exit_code == 1
     table = CliRunner().invoke(app, ["doctor"])
     assert table.exit_code == 1 and "what to do" in table.output
+    assert str(tmp_path / "missing") in table.output.split(), "paths are not broken, however long"
 
 
 def test_a_tiled_without_its_key_is_found_and_nothing_is_started(tmp_path: Path) -> None:

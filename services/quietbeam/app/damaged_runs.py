@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import redis
 
-from quietbeam.buffer import list_buffers
-from quietbeam.buffer.examination import damages
-from quietbeam.buffer.repair import Repair, leave_note, mend
+from quietbeam.buffer.examination import damages, stored_runs
+from quietbeam.buffer.repair import Repair, beyond_repair, can_be_described, leave_note, mend
 from quietbeam.core.errors import DamagedRunError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.process.lock import holder
+from quietbeam.core.process.outage import disk_outage
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire import fence, keys, runs
 from quietbeam.core.wire.bus import Connection, connect
 
-from .finding import Finding
+from .finding import Finding, Verdict
 
 _LONGEST_S = 30.0
 """Time after which older runs are not looked at, unless damage is to be repaired."""
@@ -29,32 +30,43 @@ _OF_FAILURE = "end its cause; then restart the worker, or ask for `denoise again
 
 def examine_runs(settings: Settings, *, repair: bool) -> Iterator[Finding]:
     """Yield a finding for every damaged run, and one for all others."""
-    uids = list_buffers(settings.runs_dir)
+    uids = stored_runs(settings.runs_dir)
     uids.sort(key=lambda uid: (settings.runs_dir / uid).stat().st_mtime, reverse=True)
     connection = _redis(settings)
-    started, bad, seen = time.monotonic(), 0, 0
+    started, readable, seen = time.monotonic(), 0, 0
     for uid in uids:
         if not repair and time.monotonic() - started > _LONGEST_S:
             break
         seen += 1
-        flag, failure = _said(connection, uid)
+        damage, failure = _said(connection, uid)
         if failure:
             yield Finding(check="run", verdict="warning", found=failure, remedy=_OF_FAILURE)
-        found = next(damages(settings.runs_dir, uid), "")
-        if not (found or flag):
-            continue
-        bad += 1
-        if repair:
-            yield _repaired(settings, connection, uid)
-        else:
-            yield Finding(
-                check="run",
-                verdict="failure",
-                found=found or flag,
-                remedy="`quietbeam doctor --repair` mends what its counts allow, or restore it from a backup",
-            )
+        found = _damage_on_disk(settings, uid) or damage
+        if found and not repair:
+            yield Finding(check="run", verdict="failure", found=found, remedy=_remedy(settings, connection, uid))
+        elif found:
+            finding = _repaired(settings, connection, uid)
+            yield finding
+            readable += finding.verdict != "failure"
+        readable += not found
     unseen = f"; {len(uids) - seen} older ones were not looked at" if seen < len(uids) else ""
-    yield Finding(check="runs", verdict="ok", found=f"{seen - bad} of {seen} runs can be read{unseen}")
+    yield Finding(check="runs", verdict="ok", found=f"{readable} of {seen} runs can be read{unseen}")
+
+
+def _damage_on_disk(settings: Settings, uid: str) -> str:
+    """Return what of a run cannot be read, also where its folder cannot be."""
+    try:
+        return next(damages(settings.runs_dir, uid), "")
+    except OSError as error:
+        return f"run {uid} cannot be read: {disk_outage(error) or error}"
+
+
+def _remedy(settings: Settings, connection: Connection | None, uid: str) -> str:
+    status = runs.read_status(connection, uid) if connection else None
+    with suppress(OSError):
+        if not can_be_described(settings.runs_dir, uid, status.info if status else None):
+            return beyond_repair(settings.runs_dir / uid)
+    return "`quietbeam doctor --repair` mends what its counts allow, or restore it from a backup"
 
 
 def _said(connection: Connection | None, uid: str) -> tuple[str, str]:
@@ -91,7 +103,11 @@ def _repaired(settings: Settings, connection: Connection | None, uid: str) -> Fi
     try:
         repair = _mend(settings, uid, status)
     except DamagedRunError as error:
-        return Finding(check="run", verdict="failure", found=error.message, remedy=error.remedy)
+        remedy = beyond_repair(settings.runs_dir / uid)
+        return Finding(check="run", verdict="failure", found=error.message, remedy=remedy)
+    except OSError as error:
+        found = f"run {uid} could not be repaired: {disk_outage(error) or error}"
+        return Finding(check="run", verdict="failure", found=found, remedy="mend that, and repair again")
     finally:
         if connection and lease:
             fence.release(connection, lease)
@@ -102,7 +118,8 @@ def _repaired(settings: Settings, connection: Connection | None, uid: str) -> Fi
     else:
         leave_note(settings.runs_dir, uid, repair)
     done = "; ".join(repair.sentences) or "nothing of it is damaged any more"
-    return Finding(check="run", verdict="warning" if repair.lost_rows else "ok", found=f"run {uid} is repaired: {done}")
+    verdict: Verdict = "warning" if repair.lost_rows or repair.is_incomplete else "ok"
+    return Finding(check="run", verdict=verdict, found=f"run {uid} is repaired: {done}")
 
 
 def _mend(settings: Settings, uid: str, status: runs.RunStatus | None) -> Repair:

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from quietbeam.core.errors import DamagedRunError, QuietbeamError
+from quietbeam.core.errors import DamagedRunError, NotMeasuredError, QuietbeamError
 from quietbeam.core.model.types import RunInfo, RunState
 
 from .damage import is_whole, reading
 from .durable import make_durable, replace_file
-from .examination import torn
+from .examination import copy_is_garbage, copy_of_info, rows_lost, torn, unmarked
 from .layout import MAP_KINDS, layout_of, row_arrays
 from .run_buffer import INFO_COPY, REPAIRED, UNSYNCED, RunBuffer, run_path
 
@@ -43,11 +43,14 @@ class Repair:
         The maps must be made anew.
     lost_rows
         Rows that are not measured any more.
+    is_incomplete
+        Rows are gone without a trace but their maps.
     """
 
     sentences: list[str] = field(default_factory=list)
     maps_lost: bool = False
     lost_rows: list[int] = field(default_factory=list)
+    is_incomplete: bool = False
 
 
 def mend(
@@ -75,9 +78,11 @@ def mend(
     buffer = _with_description(root, path, info, repair)
     kept = _with_state(buffer, repair)
     _with_arrays(buffer, repair)
+    if buffer.state().get("state", state) == RunState.COMPLETE:
+        _mend_marks(buffer, repair)
     _mend_rows(buffer, repair, unpack=unpack)
     _mend_maps(buffer, repair, version, unpack=unpack)
-    if repair.lost_rows or not kept:
+    if repair.lost_rows or repair.is_incomplete or not kept:
         _say_state(buffer, state)
     if repair.sentences:
         warnings = [*buffer.state().get("warnings", []), *(f"repaired: {s}" for s in repair.sentences)]
@@ -91,17 +96,16 @@ def _with_description(root: Path, path: Path, info: RunInfo | None, repair: Repa
     try:
         buffer = RunBuffer.open(root, path.name, writable=True, durable=True)
         if _fits(path, buffer.info):
+            if copy_is_garbage(path):
+                _replace(path / INFO_COPY, orjson.dumps(buffer.info.to_dict(), option=orjson.OPT_SERIALIZE_NUMPY))
+                repair.sentences.append("the copy of its description was written again")
             return buffer
         why = f"run {path.name} is damaged: its description is of another shape than its arrays"
-    except DamagedRunError as error:
+    except (DamagedRunError, NotMeasuredError) as error:
         why = error.message
-    known = next((i for i in (_copy_of_info(path), info) if i is not None and _fits(path, i)), None)
+    known = _known(path, info)
     if known is None:
-        raise DamagedRunError(
-            f"{why}; nothing else says what the run is",
-            remedy="restore its zarr.json from a backup, or delete the run",
-            uid=path.name,
-        )
+        raise DamagedRunError(f"{why}; nothing else says what the run is", remedy=beyond_repair(path), uid=path.name)
     attributes: dict[str, Any] = {"info": known.to_dict()}
     with suppress(OSError, ValueError, KeyError, TypeError):  # an `info` that cannot be used costs nothing else
         attributes = {**orjson.loads((path / "zarr.json").read_bytes())["attributes"], **attributes}
@@ -109,6 +113,24 @@ def _with_description(root: Path, path: Path, info: RunInfo | None, repair: Repa
     _replace(path / "zarr.json", orjson.dumps(description, option=orjson.OPT_SERIALIZE_NUMPY))
     repair.sentences.append("its description was written again")
     return RunBuffer.open(root, path.name, writable=True, durable=True)
+
+
+def can_be_described(root: Path, uid: str, info: RunInfo | None = None) -> bool:
+    """Return whether something says what a run is, so that it can be mended; `info` as in :func:`mend`."""
+    path = run_path(root, uid)
+    with suppress(DamagedRunError, NotMeasuredError):
+        if _fits(path, RunBuffer.open(root, uid).info):
+            return True
+    return _known(path, info) is not None
+
+
+def beyond_repair(path: Path) -> str:
+    """Return what to do about a run of which nothing says what it is."""
+    return f"a repair is not possible: restore {path / 'zarr.json'} from a backup, or delete the folder"
+
+
+def _known(path: Path, info: RunInfo | None) -> RunInfo | None:
+    return next((i for i in (copy_of_info(path), info) if i is not None and _fits(path, i)), None)
 
 
 def _fits(path: Path, info: RunInfo) -> bool:
@@ -128,14 +150,6 @@ def _replace(path: Path, data: bytes) -> None:
         shutil.rmtree(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, data, durable=True)
-
-
-def _copy_of_info(path: Path) -> RunInfo | None:
-    try:
-        info = RunInfo.from_dict(orjson.loads((path / INFO_COPY).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return info if info.uid == path.name else None
 
 
 def _with_state(buffer: RunBuffer, repair: Repair) -> bool:
@@ -172,6 +186,23 @@ def _reads(buffer: RunBuffer, what: Callable[[], object]) -> bool:
     except DamagedRunError:
         return False
     return True
+
+
+def _mend_marks(buffer: RunBuffer, repair: Repair) -> None:
+    """Write commit marks again that a complete run lost, where every pixel of the row holds a count."""
+    width, lost = buffer.segment, []
+    for row, part in (map(int, place.parts) for place in unmarked(buffer.path)):
+        cols = slice(part * width, min((part + 1) * width, buffer.info.shape[1]))
+        files = [buffer.chunk(name, row, cols.start) for name in row_arrays(buffer.info)]
+        if all(map(is_whole, files)) and _every_pixel_holds_counts(buffer, row, cols):
+            buffer.mark(row, cols, measured=True)
+            repair.sentences.append(f"the lost commit mark of row {row} was written again from its counts")
+        else:
+            lost.append(row)
+            for file in files:
+                _remove(file)
+                buffer.writes.add(file)
+    repair.lost_rows += lost
 
 
 def _mend_rows(buffer: RunBuffer, repair: Repair, *, unpack: bool) -> None:
@@ -219,9 +250,12 @@ def _mend_maps(buffer: RunBuffer, repair: Repair, version: int, *, unpack: bool)
         if known and unpack and not damaged:
             kinds = [kind for kind in MAP_KINDS if (buffer.maps_folder / kind).exists()]  # older runs have no chi2
             damaged = not all(_reads(buffer, partial(buffer.read_map, kind)) for kind in kinds)
+        if known and (lost := rows_lost(buffer)) and not repair.lost_rows:
+            repair.is_incomplete = True
+            repair.sentences.append(f"{lost} row(s) that its final maps showed are lost: only a backup has them")
     except DamagedRunError:
         known, damaged = 0, True
-    if not damaged and not (known and repair.lost_rows):
+    if not damaged and not (known and (repair.lost_rows or repair.is_incomplete)):
         return
     repair.maps_lost = True
     known = max(known, version, *_history_versions(buffer.path), 0)

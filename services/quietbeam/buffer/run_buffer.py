@@ -48,6 +48,11 @@ _COUNTS = ("counts", "i0", "live_time_s", "positions", "measured")
 INFO_COPY, UNSYNCED, REPAIRED = "info.json", "unsynced", "repaired"
 
 
+def is_uid(name: str) -> bool:
+    """Return whether a run may be called so."""
+    return _UID.fullmatch(name) is not None
+
+
 def run_path(root: Path, uid: str) -> Path:
     """Return the folder of a run.
 
@@ -56,7 +61,7 @@ def run_path(root: Path, uid: str) -> Path:
     InputError
         The uid could leave `root`.
     """
-    if not _UID.fullmatch(uid):
+    if not is_uid(uid):
         raise InputError(f"run uid {uid[:80]!r} is not allowed: use letters, digits, '-' and '_' (at most 64)")
     return root / uid
 
@@ -65,7 +70,7 @@ def list_buffers(root: Path) -> list[str]:
     """Return the uids of the runs that are buffered below `root`."""
     if not root.is_dir():
         return []
-    return sorted(p.name for p in root.iterdir() if _UID.fullmatch(p.name) and (p / "zarr.json").exists())
+    return sorted(p.name for p in root.iterdir() if is_uid(p.name) and (p / "zarr.json").exists())
 
 
 class RunBuffer(RunReader):

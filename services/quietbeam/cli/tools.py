@@ -10,7 +10,7 @@ import typer
 
 from .options import Config
 
-_MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
+_MARKS = {"ok": "[green]ok[/]     ", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,6 @@ def doctor(
 
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     from quietbeam.app.doctor import examine
     from quietbeam.core.settings import load_settings
@@ -46,12 +45,11 @@ def doctor(
         for finding in findings:
             typer.echo(json.dumps(asdict(finding)))
     else:
-        table = Table(box=None, pad_edge=False)
-        for name in ("check", "", "found", "what to do"):
-            table.add_column(name, overflow="fold")
+        console = Console(soft_wrap=True, emoji=False, highlight=False)  # uids and paths stay whole, to be copied
         for finding in findings:
-            table.add_row(escape(finding.check), _MARKS[finding.verdict], escape(finding.found), escape(finding.remedy))
-        Console(soft_wrap=False, emoji=False).print(table)
+            console.print(f"{_MARKS[finding.verdict]} [bold]{escape(finding.check)}[/]: {escape(finding.found)}")
+            if finding.remedy:
+                console.print(f"        what to do: {escape(finding.remedy)}")
     if any(finding.verdict == "failure" for finding in findings):
         raise typer.Exit(1)
 

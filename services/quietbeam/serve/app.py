@@ -37,6 +37,7 @@ from .report.writer import ReportWriter
 from .routes import about, actions, auth, dashboard, events, evidence, health, maps, report, runs, streams, values
 from .services import API, API_VERSION, Services
 from .state.catalog import RunCatalog
+from .state.damage_watch import DamageWatch
 from .state.maps import MapReader
 
 log = structlog.get_logger()
@@ -79,6 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         await anyio.to_thread.run_sync(_nothing)  # loads what the first request would wait for
         await hub.start()
         watched: list[tuple[str, Callable[[], Awaitable[None]]]] = [("heartbeat", lambda: _beat(connection, catalog))]
+        watched.append(("damage-watch", DamageWatch(settings.runs_dir, catalog).run))
         if settings.serve.reports:
             folder = settings.data_dir / "reports"
             failed = services.requests.report_failures.inc
