@@ -92,8 +92,8 @@ def denoise(
         Everything else, see :class:`DenoiseOptions`.
     on_progress
         Called with the name of the present step and its share that is done.
-    device, budget_s, steps
-        These three options may also be given as keywords, which win over ``options``.
+    **shortcuts
+        ``device``, ``budget_s`` and ``steps`` may also be given as keywords, which win over ``options``.
 
     Returns
     -------
