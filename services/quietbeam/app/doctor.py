@@ -8,14 +8,15 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from quietbeam.core.errors import QuietbeamError
+from quietbeam.core.errors import InputError, QuietbeamError
 from quietbeam.core.process.lock import holder
 from quietbeam.core.process.outage import disk_outage
 from quietbeam.core.secrets import masked
-from quietbeam.core.settings import Settings
+from quietbeam.core.settings import Settings, load_correct_settings, load_settings
 
 from .damaged_runs import examine_runs
 from .doctor_servers import redis_server, stages, tiled_server
@@ -24,6 +25,30 @@ from .programs import check_ports, listeners, serves_quietbeam
 
 _LITTLE_DISK = 1 * 2**30
 _SOME_DISK = 10 * 2**30
+
+
+def examine_config(config: str | Path | None, *, repair: bool = False) -> Iterator[Finding]:
+    """Yield a finding for every check of a config; wrong settings are a finding, and the others are checked.
+
+    Parameters
+    ----------
+    config
+        Path or name, as for :func:`load_settings`.
+    repair
+        Mend damaged runs as far as their counts allow.
+    """
+    try:
+        settings = load_settings(config)
+    except InputError as error:
+        remedy = error.remedy or "correct it; the checks below leave the wrong settings out"
+        yield Finding(check="settings", verdict="failure", found=masked(error.message), remedy=remedy)
+        try:
+            settings = load_correct_settings(config)
+        except InputError:  # no file, or a variable of the environment: the machine can be checked
+            settings = Settings.model_construct()
+            yield from _examine(settings, (_python, _torch, _weights))
+            return
+    yield from examine(settings, repair=repair)
 
 
 def examine(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
@@ -53,6 +78,10 @@ def examine(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
         tiled_server,
         runs,
     )
+    yield from _examine(settings, checks)
+
+
+def _examine(settings: Settings, checks: Sequence[Callable[[Settings], Iterator[Finding]]]) -> Iterator[Finding]:
     for check in checks:
         name = check.__name__.strip("_").replace("_", " ")
         try:
@@ -209,10 +238,15 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="ports", verdict="ok", found=f"{where}: used by quietbeam itself (pid {pid})")
         return
     serving = serves_quietbeam(settings)
-    try:
-        check_ports(settings, patience_s=0, except_for=("serve.port",) if serving else ())
-    except QuietbeamError as error:
-        yield Finding(check="ports", verdict="failure", found=error.message, remedy=error.remedy)
-    else:
+    busy = False
+    for setting in listeners(settings):
+        if setting == "serve.port" and serving:
+            continue
+        try:
+            check_ports(settings, patience_s=0, only=(setting,))
+        except QuietbeamError as error:
+            busy = True
+            yield Finding(check="ports", verdict="failure", found=error.message, remedy=error.remedy)
+    if not busy:
         state = "`quietbeam serve` answers, the others are free" if serving else "free"
         yield Finding(check="ports", verdict="ok", found=f"{where}: {state}")

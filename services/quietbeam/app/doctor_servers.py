@@ -10,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from quietbeam.core.errors import QuietbeamError, ServiceError
+from quietbeam.core.process.lock import holder
 from quietbeam.core.process.outage import redis_outage
 from quietbeam.core.secrets import masked
 from quietbeam.core.settings import Settings
@@ -17,7 +18,7 @@ from quietbeam.core.wire import keys
 from quietbeam.core.wire.bus import connect
 
 from .finding import Finding
-from .programs import STAGES
+from .programs import STAGES, listens
 
 _OLDEST_REDIS = (6, 2)
 
@@ -38,12 +39,10 @@ def redis_server(settings: Settings) -> Iterator[Finding]:
     try:
         info: dict[str, Any] = client.info()
     except redis.RedisError as error:
-        yield Finding(
-            check="Redis",
-            verdict="failure",
-            found=f"{masked(settings.redis_url)}: {error}",
-            remedy="start it, or correct redis.url / REDIS_URL",
-        )
+        strange = isinstance(error, redis.InvalidResponse)
+        said = "another program answers there, not a Redis" if strange else str(error)
+        remedy = "correct redis.url / REDIS_URL" if strange else "start it, or correct redis.url / REDIS_URL"
+        yield Finding(check="Redis", verdict="failure", found=f"{masked(settings.redis_url)}: {said}", remedy=remedy)
         return
     version = info.get("valkey_version") or info["redis_version"]
     where = f"{masked(settings.redis_url)}, {info.get('server_name', 'redis')} {version}"
@@ -102,8 +101,20 @@ def tiled_server(settings: Settings) -> Iterator[Finding]:
     except QuietbeamError as error:
         yield Finding(check="Tiled", verdict="failure", found=error.message, remedy=error.remedy)
         return
+    is_ours = settings.tiled.uri or holder(settings.data_dir / "up.lock")
+    if not is_ours and listens(f"127.0.0.1:{settings.embedded.tiled_port}"):
+        yield Finding(  # which is not asked: it is none of our business, and our key is not for it
+            check="Tiled",
+            verdict="failure",
+            found=f"another program listens at {settings.tiled_uri}, where `up` will start the embedded Tiled",
+            remedy="stop it, or change embedded.tiled_port; to use it as Tiled, set tiled.uri",
+        )
+        return
     api = TiledApi(settings.tiled_uri, key, network=settings.network)
     try:
+        if strange := api.is_other_server():
+            yield Finding(check="Tiled", verdict="failure", found=strange, remedy="correct tiled.uri")
+            return
         api.node("")
     except TiledAwayError as error:
         if settings.tiled.uri:

@@ -108,19 +108,28 @@ def listeners(settings: Settings) -> Mapping[str, tuple[str, int]]:
 
 
 def serves_quietbeam(settings: Settings) -> bool:
-    """Return True when a quietbeam answers at the port of `serve`."""
+    """Return True when a quietbeam with our key answers at the port of `serve`; one with another key is not ours."""
+    kept = settings.secrets_dir / "api_key"
+    if settings.serve.api_key is None and not kept.is_file():
+        return False
     client = http.client.HTTPConnection(_reachable(settings.serve.host), settings.serve.port, timeout=2.0)
     try:
-        client.request("GET", "/healthz")
-        return client.getresponse().getheader("X-Quietbeam-Version") is not None
+        client.request("GET", "/healthz")  # the key goes to no other server
+        answer = client.getresponse()
+        answer.read()
+        if answer.getheader("X-Quietbeam-Version") is None:
+            return False
+        headers = {"Authorization": f"Apikey {settings.serve_api_key()}"}
+        client.request("GET", "/api/v1/auth/whoami", headers=headers)
+        return client.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False
     finally:
         client.close()
 
 
-def check_ports(settings: Settings, *, patience_s: float = 3.0, except_for: tuple[str, ...] = ()) -> None:
-    """Make sure that every port (`except_for` some settings) is free; processes that are just going get a moment.
+def check_ports(settings: Settings, *, patience_s: float = 3.0, only: tuple[str, ...] = ()) -> None:
+    """Make sure that every port (or `only` those of some settings) is free; processes that just end get a moment.
 
     Raises
     ------
@@ -129,7 +138,7 @@ def check_ports(settings: Settings, *, patience_s: float = 3.0, except_for: tupl
     """
     deadline = time.monotonic() + patience_s
     for setting, (host, port) in listeners(settings).items():
-        if setting in except_for:
+        if only and setting not in only:
             continue
         if port == 0:
             raise InputError(f"{setting} is 0", remedy="give a port, so that clients know where to connect")

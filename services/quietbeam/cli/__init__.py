@@ -41,7 +41,6 @@ app = typer.Typer(
     name="quietbeam",
     help="Denoise X-ray fluorescence maps while the scan runs, proven on held-out photons.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

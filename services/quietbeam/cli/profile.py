@@ -109,7 +109,7 @@ def _check_recording(recording: Path, profile: list[str] | None, files: list[Pat
     from quietbeam.core.errors import InputError
     from quietbeam.ingest.documents.recording import read_recording, relocate
     from quietbeam.ingest.offline.check import check as check_run
-    from quietbeam.ingest.profile.draft import draft_profile
+    from quietbeam.ingest.profile.draft import draft_profile, questions
     from quietbeam.ingest.profile.schema import load_profile, shipped_profiles
 
     found = read_recording(recording)
@@ -118,8 +118,10 @@ def _check_recording(recording: Path, profile: list[str] | None, files: list[Pat
     if draft is not None:
         if draft.exists():
             raise InputError(f"{draft} is there already; give --draft another name")
-        draft.write_text(draft_profile(recorded), encoding="utf-8")
-        typer.echo(f"{draft} is a draft: read it, correct it.\n")
+        text = draft_profile(recorded)
+        draft.write_text(text, encoding="utf-8")
+        typer.echo(f"{draft} is a draft. Answer in it what the documents do not say:")
+        typer.echo("".join(f"  {n}. {question}\n" for n, question in enumerate(questions(text), 1)))
         profile = [str(draft)]
     checked = check_run(recorded, [load_profile(name) for name in profile or shipped_profiles()], folders)
     if found.broken:

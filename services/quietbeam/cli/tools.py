@@ -30,17 +30,18 @@ def doctor(
         bool, typer.Option("--repair", help="Mend damaged runs; rows that cannot be read are not measured afterwards.")
     ] = False,
 ) -> None:
-    """Check Python, torch, device, weights, profiles, disk, ports, Redis, Tiled and runs; say what to do."""
+    """Check settings, Python, torch, device, weights, profiles, disk, ports, Redis, Tiled and runs; say what to do.
+
+    Exit code 0: ready. 1: something must be done.
+    """
     from dataclasses import asdict
 
     from rich.console import Console
     from rich.markup import escape
 
-    from quietbeam.app.doctor import examine
-    from quietbeam.core.settings import load_settings
+    from quietbeam.app.doctor import examine_config
 
-    settings = load_settings(config)
-    findings = list(examine(settings, repair=repair))
+    findings = list(examine_config(config, repair=repair))
     if as_json:
         for finding in findings:
             typer.echo(json.dumps(asdict(finding)))

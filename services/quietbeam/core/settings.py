@@ -41,8 +41,12 @@ __all__ = [
     "Settings",
     "TiledSettings",
     "configs_dir",
+    "load_correct_settings",
     "load_settings",
 ]
+
+_MOST_WRONG = 20
+"""Rounds of removing wrong entries; each finds what the one before it hid."""
 
 
 class Settings(BaseSettings):
@@ -149,6 +153,45 @@ def load_settings(config: str | Path | None = None, **overrides: Any) -> Setting
     InputError
         File missing, not YAML, or a setting that is wrong; the message names it.
     """
+    path, data = _read(config)
+    try:
+        return Settings(**{**data, **overrides})
+    except ValidationError as error:
+        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"{path}: {where}") from error
+
+
+def load_correct_settings(config: str | Path | None = None) -> Settings:
+    """Read settings as :func:`load_settings` does, without the entries of the file that are wrong.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or a variable of the environment is wrong.
+    """
+    _, data = _read(config)
+    for _ in range(_MOST_WRONG):
+        try:
+            return Settings(**data)
+        except ValidationError as error:
+            removed = [_remove(data, entry["loc"]) for entry in error.errors()]
+            if not any(removed):
+                break
+    return load_settings(config)
+
+
+def _remove(data: dict[str, Any], place: tuple[int | str, ...]) -> bool:
+    """Remove the entry at a place of the file, or the last mapping that leads there; False when there is none."""
+    for depth, key in enumerate(place):
+        inner = data.get(str(key))
+        if depth == len(place) - 1 or not isinstance(inner, dict):
+            return data.pop(str(key), None) is not None
+        data = inner
+    return False
+
+
+def _read(config: str | Path | None) -> tuple[Path, dict[str, Any]]:
+    """Return the path of a config and what is in it."""
     name = str(config or os.environ.get("QUIETBEAM_CONFIG") or "embedded")
     path = expanded(Path(name))
     if not path.is_file():
@@ -159,8 +202,4 @@ def load_settings(config: str | Path | None = None, **overrides: Any) -> Setting
     data = read_yaml(path) or {}
     if not isinstance(data, dict):
         raise InputError(f"{path} must be a mapping of settings")
-    try:
-        return Settings(**{**data, **overrides})
-    except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{path}: {where}") from error
+    return path, data

@@ -111,6 +111,25 @@ class TiledApi:
             raise TiledMissingError(f"Tiled has no such node ({answer})")
         raise TiledRefusedError(f"Tiled refuses {answer}")
 
+    def is_other_server(self) -> str:
+        """Return what answers instead of Tiled, in a sentence; '' when it is Tiled. The key is not sent.
+
+        Raises
+        ------
+        TiledAwayError
+            Nobody answers.
+        """
+        try:
+            answer = self._http.get(f"{self.uri}/", headers={"Authorization": "", "Accept": "application/json"})
+            about = orjson.loads(answer.content)
+        except httpx.TransportError as error:
+            raise TiledAwayError(f"Tiled at {self.uri} does not answer ({error or type(error).__name__})") from error
+        except ValueError:
+            about = None
+        if isinstance(about, dict) and {"api_version", "formats"} <= about.keys():
+            return ""
+        return f"the server at {self.uri} is no Tiled (it answers {answer.status_code} {answer.reason_phrase})"
+
     # --- nodes --------------------------------------------------------------------------------------------------
 
     def node(self, path: str) -> dict[str, Any]:

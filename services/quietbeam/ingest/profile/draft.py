@@ -12,13 +12,15 @@ import yaml
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import configs_dir
 
+from .key_families import incident_flux, line_family
 from .source import MISSING, lookup
 
 Recorded = tuple[str, dict[str, Any]]
 _CHANNELS = 256
 """An axis of at least this length is taken to be the channels of a spectrum."""
+QUESTION = "# ? "
+"""Begins a comment of a draft that somebody who knows the beamline must answer."""
 _SHAPES = (("shape", "slow_fast"), ("scan.shape", "fast_slow"))
-_I0 = re.compile(r"(^|_)(i0|ion|ic\d?|sclr\d_ch4|monitor)(_|$)|us_ic", re.IGNORECASE)
 _LIVE = re.compile(r"live", re.IGNORECASE)
 _ELEMENT = re.compile(r"(?<![A-Za-z])([A-Z][a-z]?(?:_?[KLM][a-z]?\d?)?)(?![A-Za-z0-9])")
 
@@ -45,20 +47,30 @@ def draft_profile(recorded: Sequence[Recorded]) -> str:
         "kind": "counts",
         "counts": counts,
     }
-    i0 = [key for key in keys if _I0.search(key)]
+    motors = {str(motor) for motor in start.get("motors") or ()}
+    i0 = incident_flux(key for key in keys if key not in motors)
     if i0:
         profile["i0"] = (
             {"key": i0[0]} if not _streamed(keys[i0[0]]) else {"dataset": {"data_key": i0[0], "axes": ["frame"]}}
         )
-        notes.append(f"i0: guessed from its name{'; others are ' + ', '.join(i0[1:]) if i0[1:] else ''}")
+        others = f" or {' or '.join(i0[1:])}" if i0[1:] else ""
+        notes.append(f"i0: is {i0[0]}{others} the incident flux? It is guessed from its name")
+    else:
+        notes.append("i0: which key is the incident flux? No name looks like it; maps are not normalised without it")
     live = _family([key for key in keys if _LIVE.search(key) and not _streamed(keys[key])])
     if live:
         profile["live_time_s"] = {"keys": live[0]}
+    else:
+        notes.append("live_time_s: which keys are the live times of the detectors? Dead time stays without them")
     profile["geometry"], more = _geometry(start)
     text = yaml.safe_dump(profile, sort_keys=False, allow_unicode=True, width=110)
-    return (
-        "".join(f"# {note}\n" for note in ["Draft made from a recorded run. Check every line.", *notes, *more]) + text
-    )
+    asked = [f"{QUESTION}{note}" for note in [*notes, *more]]
+    return "\n".join(["# Draft made from a recorded run. Check every line.", *asked, text])
+
+
+def questions(draft: str) -> list[str]:
+    """Return what a draft could not know."""
+    return [line.removeprefix(QUESTION) for line in draft.splitlines() if line.startswith(QUESTION)]
 
 
 def _streams(recorded: Sequence[Recorded], uid: str) -> dict[str, dict[str, Any]]:
@@ -71,7 +83,9 @@ def _streams(recorded: Sequence[Recorded], uid: str) -> dict[str, dict[str, Any]
 
 def _likelihood(keys: Mapping[str, Any]) -> tuple[bool, int]:
     """Return a sort key: larger for a stream that is more likely to have counts."""
-    return any(_is_spectrum(entry) for entry in keys.values()) or bool(_regions(list(keys))[0]), len(keys)
+    names = list(keys)
+    has_counts = any(map(_is_spectrum, keys.values())) or line_family(names) is not None or bool(_regions(names)[0])
+    return has_counts, len(keys)
 
 
 def _shape(entry: Mapping[str, Any]) -> list[int]:
@@ -93,17 +107,18 @@ def _counts(keys: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         "calibration": [0.0, 0.01],
     }
     todo = [
-        "counts.spectra.lines: put the lines of your sample",
-        "counts.spectra.calibration: 10 eV per channel is a guess",
+        "counts.spectra.lines: which lines does the sample have?",
+        "counts.spectra.calibration: what are offset and width of a channel in keV? 10 eV per channel is a guess",
     ]
     arrays = {key: _shape(entry) for key, entry in keys.items() if _is_spectrum(entry)}
     many = {key: shape for key, shape in arrays.items() if len(shape) >= 2 and shape[-2] > 1}
-    regions, names = _regions([key for key in keys if key not in arrays])
+    scalars = [key for key in keys if key not in arrays]
+    regions, names = _regions(scalars)
     if many:
         key = max(many, key=lambda k: many[k][-2])
         return {"dataset": {"data_key": key, "axes": ["frame", "detector", "channel"]}, "spectra": spectra}, [
             *todo,
-            f"{key} has shape {many[key]}: taken as (frame,) detector, channel",
+            f"counts.dataset.axes: {key} has shape {many[key]}; is that (frame,) detector, channel?",
         ]
     if arrays:
         family = _family(list(arrays))
@@ -111,13 +126,19 @@ def _counts(keys: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             "keys": family[0] if family else f"^(?P<detector>{re.escape(next(iter(arrays)))})$",
             "spectra": spectra,
         }, todo
+    family = None if regions and not names else line_family(scalars)
+    if family is not None:
+        said = ", ".join(f"{word} = {line}" for word, line in family.line_names.items())
+        return {"keys": family.pattern, "line_names": dict(family.line_names)}, [
+            f"counts.line_names: are these the lines? {said}. Add those of other scans to keys and line_names"
+        ]
     if regions:
         found: dict[str, Any] = {"keys": regions}
         if names:
             found["line_names"] = names
-        return found, ["counts.line_names: put the line of each region"] if names else []
+        return found, ["counts.line_names: which line is each region?"] if names else []
     generic = yaml.safe_load((configs_dir() / "beamlines" / "generic.yaml").read_text(encoding="utf-8"))["counts"]
-    return {"keys": generic["keys"]}, ["counts.keys: no key looks like counts; write the pattern yourself"]
+    return {"keys": generic["keys"]}, ["counts.keys: which keys are counts? None looks like it; write the pattern"]
 
 
 def _regions(keys: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -184,10 +205,10 @@ def _geometry(start: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if shapes:
         path, order = shapes[0]
         found |= {"shape": {"start": path}, "order": order}
-        notes.append(f"geometry.order: {order} is a guess; {path} is {list(lookup(start, path))}")
+        notes.append(f"geometry.order: is {path} {list(lookup(start, path))} in the order {order}?")
     else:
         found |= {"shape": [1, 1], "order": "slow_fast"}
-        notes.append("geometry.shape: the start document has none; write [rows, columns] or where they are")
+        notes.append("geometry.shape: how many rows and columns? The start document has none; write [rows, columns]")
     for name, paths in (
         ("snake", ("snaking", "scan.snake", "snake")),
         ("extents", ("extents", "scan_range")),
@@ -199,4 +220,4 @@ def _geometry(start: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if isinstance(lookup(start, "scan.scan_input.5"), int | float) and "extents" not in found:
         fast, slow = ([{"start": f"scan.scan_input.{i}"} for i in pair] for pair in ((0, 1), (3, 4)))
         found["extents"] = [fast, slow]
-    return found | {"units": "um"}, notes
+    return found | {"units": "um"}, [*notes, "geometry.units: are the motors in um?"]
