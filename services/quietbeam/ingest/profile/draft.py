@@ -126,10 +126,10 @@ def _counts(keys: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             "keys": family[0] if family else f"^(?P<detector>{re.escape(next(iter(arrays)))})$",
             "spectra": spectra,
         }, todo
-    family = None if regions and not names else line_family(scalars)
-    if family is not None:
-        said = ", ".join(f"{word} = {line}" for word, line in family.line_names.items())
-        return {"keys": family.pattern, "line_names": dict(family.line_names)}, [
+    lines = None if regions and not names else line_family(scalars)
+    if lines is not None:
+        said = ", ".join(f"{word} = {line}" for word, line in lines.line_names.items())
+        return {"keys": lines.pattern, "line_names": dict(lines.line_names)}, [
             f"counts.line_names: are these the lines? {said}. Add those of other scans to keys and line_names"
         ]
     if regions:
