@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from bluesky_queueserver_api import BPlan
 from bluesky_queueserver_api.zmq import REManagerAPI
 
@@ -85,13 +86,29 @@ class Manager:
         return history
 
     def close(self) -> None:
+        try:
+            self._close_api()
+        finally:
+            self._end()
+
+    def _close_api(self) -> None:
         self.api.close()
         monitors = self.api._console_monitor, self.api._system_info_monitor
         for context in (self.api._client._ctx, *(monitor._rco._socket.context for monitor in monitors)):
             context.destroy(linger=0)  # the API leaves its 0MQ contexts to the garbage collector
+
+    def _end(self) -> None:
+        """End it with its children, which outlive it when it is killed."""
+        family: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self._process.pid).children(recursive=True)
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(10)
+        _, left = psutil.wait_procs(family, timeout=5)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import httpx
 import msgpack
 import msgpack_numpy
 import numpy as np
+import pyarrow
 import pytest
 from bluesky import RunEngine
 from confluent_kafka import Producer
@@ -170,6 +172,36 @@ def tiled_writer(tiled: TiledProcess, catalog: str) -> Iterator[Callback]:
 
     client = from_uri(tiled.uri, api_key=KEY)
     yield TiledWriter(client[catalog] if catalog in client else client.create_container(catalog), batch_size=1)
+    client.context.close()
+
+
+def test_tables_of_the_embedded_tiled_are_read_while_they_grow(tiled: TiledProcess) -> None:
+    """With one connection for all requests DuckDB answered 500, or ended the server."""
+    from tiled.client import from_uri
+
+    row = pyarrow.table({"seq_num": [1], "x": [1.0]})
+    client = from_uri(tiled.uri, api_key=KEY)
+    table = client.create_appendable_table(row.schema, key="growing")
+    written, answers = threading.Event(), set[int]()
+
+    def read() -> None:
+        address, header = f"{tiled.uri}/table/full/growing?format=application/json", {"Authorization": f"Apikey {KEY}"}
+        with httpx.Client(headers=header, timeout=60, trust_env=False) as reader:
+            while not written.is_set():
+                answers.add(reader.get(address).status_code)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(50):
+            table.append_partition(0, row)
+    finally:
+        written.set()
+        for reader in readers:
+            reader.join()
+    assert answers == {200} and not tiled.crashed
+    assert len(table.read()) == 50
     client.context.close()
 
 

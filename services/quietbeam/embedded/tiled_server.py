@@ -17,6 +17,8 @@ from . import tiled_export
 LIVE_CACHE_S = 60
 """How long the server keeps live updates for subscribers who come late (in memory)."""
 
+_TURN_S = 60
+"""A request that waits longer for its turn at the tables fails."""
 _FOLDERS = ("data", "tables")
 
 
@@ -55,9 +57,25 @@ def build(folder: Path, api_key: str, *, readable: tuple[Path, ...] = ()) -> Any
         init_if_not_exists=True,
         cache_config=StreamingCacheConfig(uri="memory", data_ttl=LIVE_CACHE_S).model_dump(),
     )
+    _use_one_at_a_time(tables)
     default_serialization_registry.register("BlueskyRun", "application/json-seq", _documents)
     default_serialization_registry.register(tiled_export.SPEC, tiled_export.MEDIA_TYPE, tiled_export.serialize_hdf5)
     return build_app(catalog, authentication=Authentication(single_user_api_key=api_key))
+
+
+def _use_one_at_a_time(tables: str) -> None:
+    """Let requests take turns at the database of tables.
+
+    Tiled 0.2 gives all its threads one connection of DuckDB (`StaticPool`). A request that reads a table while another
+    one appends to it then ends the other's transaction: both are answered by 500, and DuckDB may end the process.
+    """
+    from sqlalchemy.pool import QueuePool
+    from tiled.storage import SQLStorage, parse_storage
+
+    storage = parse_storage(tables)  # Tiled's own object: it makes one for each address
+    assert isinstance(storage, SQLStorage)
+    turns = QueuePool(storage._adbc_connection.adbc_clone, pool_size=1, max_overflow=0, timeout=_TURN_S)
+    vars(storage)["_connection_pool"] = turns
 
 
 async def _documents(*arguments: Any) -> Any:

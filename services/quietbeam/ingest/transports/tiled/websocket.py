@@ -2,7 +2,7 @@
 
 Tiled sends rows before it stores them, does not keep what it has sent, and may lose a message. Lost messages are found
 by requests, at the latest when the run ends. A table is requested as rarely as possible: a request while TiledWriter
-appends makes either of them fail at times (Tiled 0.2.20 with DuckDB).
+appends makes either of them fail at times (Tiled 0.2.20 with DuckDB, where it is not the embedded one).
 """
 
 from __future__ import annotations
