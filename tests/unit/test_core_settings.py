@@ -43,6 +43,61 @@ def test_mistakes_are_named(tmp_path: Path, text: str, words: str) -> None:
         load_settings(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("serve: {prot: 1}", "serve.prot: there is no such key; did you mean 'port'?"),
+        ("embedded: {tiled-port: 3}", "embedded.tiled-port: there is no such key; did you mean 'tiled_port'?"),
+        ("device: cpu", "device: there is no such key; did you mean 'denoise.device'?"),
+        ("ingest: {curve: {server: a}}", "did you mean 'server_key'?"),
+        ("worker: {lease: 3}", "worker: there is no such key; there are data_dir, redis, "),
+        ("denoise: {lease: soon}", "denoise.lease: found 'soon'; accepted is a duration in seconds (15), or as text"),
+        ("denoise: {lease: -3}", "denoise.lease: found -3 s; accepted is a duration"),
+        ("denoise: {refine: perhaps}", "denoise.refine: found 'perhaps'; accepted is true or false, for example true"),
+        ("ingest: {sources: redis}", "found 'redis'; accepted is a list, each entry text, for example [\"redis\"]"),
+        ("ingest: {sources: [redis, tcp://x]}", "ingest.sources, entry 2: found 'tcp://x'; accepted is text, for"),
+        ("serve: 5", "serve: found 5; accepted is a section with some of the keys host, port,"),
+        ("serve: {port: 99999}", "accepted is a whole number, at least 0 and at most 65535, for example 8480"),
+        ("ingest: {path_map: [a]}", "found a list of 1; accepted is a mapping of names to the path of a file"),
+        ("log_level: loud", "found 'loud'; accepted is one of debug, info, warning, error, for example"),
+        ("serve: {oidc: {issuer: 'https://x'}}", "serve.oidc.audience: is missing; accepted is text"),
+        (
+            "serve: {oidc: {grants: {a: [read:all]}, issuer: 'https://x', audience: a}}",
+            "serve.oidc.grants.a, entry 1: found 'read:all'; accepted is one of read:metadata",
+        ),
+        ("serve: {root_path: 'a b'}", "serve.root_path: found 'a b'; a prefix has letters, digits"),
+        ("serve: {api_key: 31415}", "serve.api_key: found a value of the type int; accepted is text, or nothing"),
+        ("5: 3", "5: there is no such key"),
+    ],
+)
+def test_mistakes_are_said_in_plain_words(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_settings(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and said in message and "31415" not in message
+    assert not any(word in message for word in ("Input should", "Extra inputs", "timedelta", "valid"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SERVE__PORT", "x", "environment variable QUIETBEAM_SERVE__PORT (serve.port): found 'x'; accepted is a whole"),
+        ("SERV__PORT", "1", "QUIETBEAM_SERV__PORT: there is no section 'serv'; did you mean 'serve'?"),
+        ("INGEST__SOURCES", "redis", "for example QUIETBEAM_INGEST__SOURCES='[\"redis\"]'"),
+        ("INGEST", "abc", "QUIETBEAM_INGEST: found 'abc'; accepted is JSON of a section with"),
+    ],
+)
+def test_mistakes_in_the_environment_name_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"QUIETBEAM_{name}", value)
+    with pytest.raises(InputError) as caught:
+        load_settings()
+    assert said in str(caught.value) and ".yaml" not in str(caught.value)
+
+
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(InputError, match="embedded"):
         load_settings("no-such-config")

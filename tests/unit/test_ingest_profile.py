@@ -152,10 +152,11 @@ def test_profiles_are_tried_in_order_and_say_why_not() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: x", "counts: Field required"),
+        ("name: x", "counts: is missing; accepted is a section with"),
         ("- x", "mapping"),
         ("a: [", "not YAML"),
-        ("NAME", "colour: Extra inputs"),
+        ("NAME", "colour: there is no such key"),
+        ("NESTED", "counts.kyes: there is no such key; did you mean 'keys'"),
         ("REGEX", "not a regular expression"),
         ("GROUP", r"lacks the named group\(s\) detector"),
         ("AXES", "axes start with"),
@@ -165,6 +166,8 @@ def test_mistakes_in_a_profile_are_named(tmp_path: Path, text: str, words: str) 
     data = yaml.safe_load((configs_dir() / "beamlines" / "simulated.yaml").read_text())
     if text == "NAME":
         data["colour"] = "red"
+    elif text == "NESTED":
+        data["counts"]["kyes"] = data["counts"]["keys"]
     elif text == "REGEX":
         data["counts"]["keys"] = "("
     elif text == "GROUP":

@@ -52,7 +52,7 @@ def test_error_of_ours_is_one_line_and_exit_code_2() -> None:
 def test_a_source_that_is_none_is_refused_by_name() -> None:
     done = quietbeam("up", QUIETBEAM_INGEST__SOURCES='["kafka://broker:9092"]')
     assert done.returncode == 2
-    assert done.stderr.startswith("quietbeam:") and "ingest.sources.0" in done.stderr
+    assert done.stderr.startswith("quietbeam:") and "ingest.sources, entry 1" in done.stderr
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
+from . import mistakes
 from .errors import InputError
 from .redis_socket import socket_path
 from .secrets import read_or_make
@@ -49,10 +51,13 @@ _MOST_WRONG = 20
 """Rounds of removing wrong entries; each finds what the one before it hid."""
 
 
+ENV_PREFIX = "QUIETBEAM_"
+
+
 class Settings(BaseSettings):
     """All settings of quietbeam."""
 
-    model_config = SettingsConfigDict(env_prefix="QUIETBEAM_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     data_dir: UserPath = Field(
         default=Path(".run"),
@@ -154,11 +159,16 @@ def load_settings(config: str | Path | None = None, **overrides: Any) -> Setting
         File missing, not YAML, or a setting that is wrong; the message names it.
     """
     path, data = _read(config)
+    if wrong := mistakes.unknown_variables(Settings, ENV_PREFIX):
+        raise InputError(wrong)
     try:
         return Settings(**{**data, **overrides})
     except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{path}: {where}") from error
+        wrong = mistakes.explain(error, Settings, env_prefix=ENV_PREFIX)
+        raise InputError(wrong if wrong.startswith("environment variable") else f"{path}: {wrong}") from error
+    except SettingsError as error:  # an environment variable that should be JSON
+        section = str(error).partition('"')[2].partition('"')[0]
+        raise InputError(mistakes.explain_json(section, Settings, ENV_PREFIX) or str(error)) from error
 
 
 def load_correct_settings(config: str | Path | None = None) -> Settings:
@@ -173,6 +183,8 @@ def load_correct_settings(config: str | Path | None = None) -> Settings:
     for _ in range(_MOST_WRONG):
         try:
             return Settings(**data)
+        except SettingsError:
+            break
         except ValidationError as error:
             removed = [_remove(data, entry["loc"]) for entry in error.errors()]
             if not any(removed):
@@ -202,4 +214,4 @@ def _read(config: str | Path | None) -> tuple[Path, dict[str, Any]]:
     data = read_yaml(path) or {}
     if not isinstance(data, dict):
         raise InputError(f"{path} must be a mapping of settings")
-    return path, data
+    return path, {str(key): value for key, value in data.items()}

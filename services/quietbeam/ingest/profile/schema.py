@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from quietbeam.core.errors import InputError, ProfileError
+from quietbeam.core.mistakes import explain
 from quietbeam.core.model.evidence import CountKind
 from quietbeam.core.sections import expanded
 from quietbeam.core.settings import configs_dir
@@ -106,8 +107,6 @@ def load_profile(name_or_path: str | Path) -> BeamlineProfile:
     if not isinstance(data, dict):
         raise ProfileError(f"profile {path} must be a mapping; see docs/how-to/beamline-profile.md")
     try:
-        return BeamlineProfile(**data)
-    except (ValidationError, TypeError) as error:
-        problems = error.errors() if isinstance(error, ValidationError) else [{"loc": (), "msg": str(error)}]
-        where = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'profile'}: {e['msg']}" for e in problems)
-        raise ProfileError(f"profile {path}: {where}") from error
+        return BeamlineProfile(**{str(key): value for key, value in data.items()})
+    except ValidationError as error:
+        raise ProfileError(f"profile {path}: {explain(error, BeamlineProfile)}") from error
