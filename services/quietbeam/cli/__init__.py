@@ -28,6 +28,7 @@ MODULES = (
     "record",
     "profile",
     "denoise",
+    "calibrate",
     "benchmark",
     "report",
     "tools",

@@ -240,6 +240,16 @@ class ServeSettings(Section):
     reports: bool = Field(default=True, description="Write data_dir/reports/UID.html when a run has its final maps.")
 
 
+class QuantifySettings(Section):
+    """Areal densities."""
+
+    calibration: str = Field(
+        default="",
+        description="Calibration for areal densities of all runs: a name in data_dir/calibrations, as `quietbeam "
+        "calibrate` writes it, or a JSON file, ours or PyXRF's. Empty: none.",
+    )
+
+
 class NetworkSettings(Section):
     """How other web servers are reached: Tiled and the identity provider."""
 

@@ -23,6 +23,7 @@ from .sections import (
     IngestSettings,
     NetworkSettings,
     OidcSettings,
+    QuantifySettings,
     RedisSettings,
     ServeSettings,
     TiledSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "IngestSettings",
     "NetworkSettings",
     "OidcSettings",
+    "QuantifySettings",
     "RedisSettings",
     "ServeSettings",
     "Settings",
@@ -68,6 +70,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     denoise: DenoiseSettings = DenoiseSettings()
     serve: ServeSettings = ServeSettings()
+    quantify: QuantifySettings = QuantifySettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     network: NetworkSettings = NetworkSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -99,6 +102,11 @@ class Settings(BaseSettings):
     def weights_dir(self) -> Path:
         """Folder of user-trained weights."""
         return self.data_dir / "weights"
+
+    @property
+    def calibrations_dir(self) -> Path:
+        """Folder of calibrations for areal densities."""
+        return self.data_dir / "calibrations"
 
     @property
     def secrets_dir(self) -> Path:

@@ -2,7 +2,7 @@
 
 from .choice import ReadChoice, command_line, parse_choice
 from .map_file import MapFile
-from .read import read_map
+from .read import read_map, read_spectra
 from .readers.measured import read_measured
 from .target import check_target
 from .writers.write import FORMATS, format_of, write_result
@@ -17,5 +17,6 @@ __all__ = [
     "parse_choice",
     "read_map",
     "read_measured",
+    "read_spectra",
     "write_result",
 ]

@@ -14,7 +14,7 @@ import numpy as np
 
 from quietbeam.core.errors import FileFormatError, InputError, QuietbeamError
 from quietbeam.core.hdf5 import open_hdf5
-from quietbeam.spectra import LineMap, spectra_to_lines
+from quietbeam.spectra import LineMap, SpectralMap, spectra_to_lines
 from quietbeam.spectra.fit import fit_lines
 
 from .choice import ReadChoice
@@ -83,6 +83,27 @@ def read_map(
     choice.refuse_others(path, "a file of quietbeam")
     _no_options_for_spectra(path, fit, calibration)
     return found.select(lines) if lines else found
+
+
+def read_spectra(path: Path, calibration: Path | None = None, choice: ReadChoice | None = None) -> SpectralMap | None:
+    """Return the spectra of a measured map; None where the file holds counts or fits of lines.
+
+    Raises
+    ------
+    FileFormatError
+        See :func:`read_map`.
+    """
+    choice = choice or ReadChoice()
+    try:
+        by_ending = path.is_file() and path.suffix.lower() in SUFFIXES
+        if not by_ending and not choice.dataset and _read_quietbeam(path) is not None:
+            return None
+        measured = read_measured(path, calibration, choice)
+    except QuietbeamError:
+        raise
+    except _DAMAGED as error:
+        raise FileFormatError(f"{path} cannot be read (is it whole?): {error or type(error).__name__}") from error
+    return measured if isinstance(measured, SpectralMap) else None
 
 
 def _read_quietbeam(path: Path) -> MapFile | None:

@@ -139,12 +139,15 @@ class DetectorEvidence:
         Counts of all lines so far (areas of fitted runs).
     drift
         Smooth relative variation against the other detectors over the map (1 sigma), beyond noise.
+    live_time_s
+        Live time of a pixel to which the maps are normalised (the median); None where it was not recorded.
     """
 
     detector: str
     gains: Mapping[str, float] = field(default_factory=dict)
     total_counts: float = 0.0
     drift: float = 0.0
+    live_time_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +171,8 @@ class RunEvidence:
     refined
         True for final maps that were improved without haste: more fine-tuning, an average over flips, more estimates
         to choose from.
+    i0
+        I0 to which the maps are normalised (the median over the pixels); None where it was not recorded.
     jitter_pixels, jitter_rows
         Relative variation (1 sigma) that all lines share from pixel to pixel and from row to row after I0 and live
         time: beam or dwell jitter, which all detectors see alike and no denoiser can tell from the specimen. The first
@@ -187,6 +192,7 @@ class RunEvidence:
     loss: float | None = None
     final: bool = False
     refined: bool = False
+    i0: float | None = None
     jitter_pixels: float | None = None
     jitter_rows: float | None = None
     notes: tuple[str, ...] = ()

@@ -36,6 +36,13 @@ def relative_exposure(
     return exposure
 
 
+def reference(values: NDArray[np.floating] | None, measured: BoolArray) -> float | None:
+    """Return the value that stands for exposure 1, the median of what can be used; None where there is none."""
+    if values is None or not (good := _usable(values, measured)).any():
+        return None
+    return float(np.median(values[good]))
+
+
 def _relative(values: NDArray[np.floating], measured: BoolArray) -> FloatArray:
     """Return values over their median; ones when nothing usable was recorded."""
     good = _usable(values, measured)

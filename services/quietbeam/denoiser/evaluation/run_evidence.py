@@ -11,6 +11,7 @@ from quietbeam.core.model.evidence import DetectorEvidence, RunEvidence
 from quietbeam_models.weights import Pretrained
 
 from ..data.counts import RunCounts
+from ..data.exposure import reference
 from .evaluate import Evaluation
 from .line_evidence import line_evidence, rounded
 
@@ -46,6 +47,7 @@ def run_evidence(
         fine_tune_s=round(training.seconds, 2),
         loss=rounded(training.loss),
         final=final,
+        i0=reference(data.i0, data.measured),
         jitter_pixels=rounded(evaluation.jitter[0]),
         jitter_rows=rounded(evaluation.jitter[1]),
         notes=(*evaluation.notes, *notes),
@@ -63,6 +65,7 @@ def _detectors(data: RunCounts) -> tuple[DetectorEvidence, ...]:
             },
             total_counts=float(totals[k]),
             drift=round(float(np.nan_to_num(gains.drift[k])), 5),
+            live_time_s=None if data.live_time_s is None else reference(data.live_time_s[k], data.measured),
         )
         for k, name in enumerate(data.detectors)
     )

@@ -115,7 +115,12 @@ def _as_run(found: MapFile, attributes: Mapping[str, Any], group: Any) -> MapFil
     positions = np.asarray(group["positions"][...]) if has_positions else None
     if positions is not None and info.axes != info.position_axes:
         positions = positions[::-1]
-    return replace(found, axes=axes_of_run(info, positions), order=info.order.value)
+    return replace(
+        found,
+        axes=axes_of_run(info, positions),
+        order=info.order.value,
+        metadata={**found.metadata, "start": dict(info.metadata)},
+    )
 
 
 def _from_result(path: Path, file: h5py.File) -> MapFile:
