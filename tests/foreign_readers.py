@@ -7,6 +7,7 @@ tifffile, and the MDA library of synApps (as mdaviz carries it) for the file tha
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import tempfile
 import warnings
@@ -20,6 +21,8 @@ import quietbeam
 from quietbeam.denoiser.offline import DenoiseResult
 from quietbeam.denoiser.options import DenoiseOptions
 from quietbeam.files import write_result
+from quietbeam.quantify import Calibration, LineCalibration
+from quietbeam.quantify.pyxrf import calibration_to_pyxrf
 
 
 def silx(folder: Path, result: DenoiseResult) -> None:
@@ -50,6 +53,34 @@ def pyxrf(folder: Path, result: DenoiseResult) -> None:
         np.array_equal(fits[0][f"{line[:-1]}"], result.denoised[j]) for j, line in enumerate(result.lines)
     )
     assert data_sets
+
+
+def pyxrf_standard(folder: Path, _result: DenoiseResult) -> None:
+    """PyXRF's own function reads a calibration, and its own normalisation gives the standard's density."""
+    analysis = importlib.import_module("pyxrf.core.quant_analysis")
+    line = LineCalibration(line="Fe_Ka", sensitivity=(0.01, 0.02), background=(0, 0), relative_error=0.0, density=0.5)
+    found = Calibration(
+        name="f",
+        standard="f",
+        energy_kev=10.0,
+        detectors=("det1", "det2"),
+        normalised="i0",
+        kind="areas",
+        lines=(line,),
+        i0_name="i0",
+    )
+    path = folder / "standard.json"
+    path.write_text(json.dumps(calibration_to_pyxrf(found)), encoding="utf-8")
+    assert analysis.load_xrf_quant_fluor_json_file(str(path)) == calibration_to_pyxrf(found)
+    quantify = analysis.ParamQuantitativeAnalysis()
+    quantify.load_entry(str(path))
+    quantify.set_experiment_incident_energy(10.0)
+    quantify.set_experiment_detector_channel("sum")
+    seen, i0 = np.full((3, 4), 0.03 * 0.5 * 1e5), {"i0": np.full((3, 4), 1e5)}
+    density, done = quantify.apply_quantitative_normalization(
+        seen, scaler_dict=i0, scaler_name_default=None, data_name="Fe_K"
+    )
+    assert done and np.allclose(density, 0.5)
 
 
 def ome_zarr(folder: Path, result: DenoiseResult) -> None:
@@ -87,7 +118,15 @@ def written(folder: Path, name: str, result: DenoiseResult) -> Path:
     return folder / name
 
 
-READERS: tuple[Callable[[Path, Any], None], ...] = (silx, nexusformat, pyxrf, ome_zarr, tifffile, synapps_mda)
+READERS: tuple[Callable[[Path, Any], None], ...] = (
+    silx,
+    nexusformat,
+    pyxrf,
+    pyxrf_standard,
+    ome_zarr,
+    tifffile,
+    synapps_mda,
+)
 
 
 def main() -> int:
@@ -107,7 +146,7 @@ def main() -> int:
                 told = f"not here ({error})"
             except Exception as error:
                 told, failed = f"FAILED: {type(error).__name__}: {error}", failed + 1
-            print(f"{reader.__name__:12} {told}")
+            print(f"{reader.__name__:15} {told}")
     return failed
 
 

@@ -97,7 +97,7 @@ def test_a_report_that_fails_is_counted_and_ends_no_other(
     broken.add_rows(4)
     make = writer.make_report
 
-    def fail(status: RunStatus, maps: MapReader) -> str:
+    def fail(status: RunStatus, maps: MapReader, units: object = None) -> str:
         if status.uid == "broken":
             raise ArithmeticError("a bug")
         return make(status, maps)

@@ -250,6 +250,7 @@ TABLE = {
     ("GET", "/api/v1/runs/{uid}/pixel"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/profile"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/roi"): {"read:data"},
+    ("GET", "/api/v1/runs/{uid}/units"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/events"): {"read:metadata"},
     ("GET", "/api/v1/events"): {"read:metadata"},
     ("POST", "/api/v1/runs/{uid}/denoise"): {"write:data"},

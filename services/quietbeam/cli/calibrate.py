@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,22 +75,27 @@ def calibrate(
     from quietbeam.core.settings import load_settings
     from quietbeam.quantify import measure as measuring
     from quietbeam.quantify import read_standards, write_calibration
+    from quietbeam.quantify.calibration import check_energy
     from quietbeam.quantify.pyxrf import calibration_to_pyxrf
     from quietbeam.quantify.standards import choose_standard
     from quietbeam.quantify.store import NAME
+
+    from .source import errors_showing
 
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name for a calibration", remedy="use letters, digits and . _ - (at most 64)")
     if pyxrf and output is None:
         raise InputError("--pyxrf writes a file of its own", remedy="name it with --output")
+    check_energy(about.beam_energy)
     site = load_settings(config)
     standard = choose_standard(read_standards(about.standard), about.serial)
     conditions = _conditions(about)
     wanted = [*measuring.lines_of_standard(standard, about.beam_energy, conditions.path), *split_lines(reading.lines)]
-    found, i0_name = _read(source, site, list(dict.fromkeys(wanted)), about.margin, reading, choice)
-    if about.blank:
-        blank, _ = _read(about.blank, site, list(found.lines), about.margin, reading, choice)
-        found = measuring.with_blank(found, blank, about.normalise)
+    with errors_showing(f"quietbeam calibrate {shlex.quote(source)} {name} ...", source):
+        found, i0_name = _read(source, site, list(dict.fromkeys(wanted)), about.margin, reading, choice)
+        if about.blank:
+            blank, _ = _read(about.blank, site, list(found.lines), about.margin, reading, choice)
+            found = measuring.with_blank(found, blank, about.normalise)
     made = measuring.calibrate(found, standard, replace(conditions, i0_name=i0_name), name=name, source=source)
     path = output or site.calibrations_dir / f"{name}.json"
     if pyxrf:
@@ -150,7 +156,8 @@ def _read(
     if not there:
         have = ", ".join(file.lines or ()) or "none"
         raise InputError(f"{label} has none of the standard's lines {', '.join(wanted)}; it has {have}")
-    counts = file.select(there).line_map(label)
+    names = file.detectors or tuple(f"detector_{d}" for d in range(file.counts.shape[0]))  # as denoise calls them
+    counts = replace(file.select(there), detectors=names).line_map(label)
     return counts_of_lines(counts, guess_kind(counts.counts), margin), _i0_name(file.remark)
 
 

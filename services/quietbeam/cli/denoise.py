@@ -13,7 +13,7 @@ import typer
 
 from quietbeam.core.errors import InputError
 
-from .options import EXIT_INTERRUPTED, ChoiceAndSnakeOptions, InputOptions, grouped, split_lines
+from .options import EXIT_INTERRUPTED, ChoiceAndSnakeOptions, InputOptions, OutputOptions, grouped, split_lines
 
 if TYPE_CHECKING:
     from quietbeam.denoiser.offline import DenoiseResult
@@ -84,7 +84,7 @@ def denoise(
     reading: InputOptions,
     choice: ChoiceAndSnakeOptions,
     learning: LearningOptions,
-    format: Annotated[str, typer.Option(help="Format, where the name's ending does not say it.")] = "",
+    writing: OutputOptions,
     profile: Annotated[
         list[str] | None,
         typer.Option("-p", "--profile", help="Profile for a run: a shipped name or a YAML file; several are tried."),
@@ -101,10 +101,11 @@ def denoise(
     from quietbeam.files import check_target, format_of, write_result
     from quietbeam.ingest.profile.schema import shipped_profiles
 
+    from .in_units import in_units
     from .source import errors_showing, read_source, remarks_of
 
     console = Console(markup=False, emoji=False)  # names are anybody's
-    check_target(output, format_of(output, format), Path(source))
+    check_target(output, format_of(output, writing.format), Path(source))
     site = load_settings(config)
     weights = _find_weights(learning.weights, site.weights_dir)
     with errors_showing(_command(source, output, reading), source):
@@ -145,8 +146,17 @@ def denoise(
         "fine_tune": not learning.no_fine_tune,
         "seed": learning.seed,
     }
-    write_result(output, result, source=name, settings=settings, format=format, read=file)
-    _show(console, result, remarks_of(file))
+    shown, unit, notes = in_units(result, file, writing, site)
+    write_result(
+        output,
+        shown,
+        source=name,
+        settings=settings | unit,
+        format=writing.format,
+        read=file,
+        units=unit.get("units", ""),
+    )
+    _show(console, result, [*remarks_of(file), *notes])
     console.print(
         f"{output}: {result.denoised.shape[0]} lines, {result.evidence.fine_tune_steps} fine-tuning steps, "
         f"weights {result.evidence.model} {result.evidence.model_sha256[:12]}"

@@ -101,6 +101,19 @@ class ChoiceAndSnakeOptions(ChoiceOptions):
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """How the maps are written."""
+
+    format: Annotated[str, typer.Option(help="Format, where the name's ending does not say it.")] = ""
+    units: Annotated[
+        Literal["counts", "counts/s", "ug/cm2"], typer.Option(help="Of the maps written; ug/cm2: areal densities.")
+    ] = "counts"
+    areal_calibration: Annotated[
+        str, typer.Option(help="For ug/cm2: a name in data_dir/calibrations or a file; else that of the settings.")
+    ] = ""
+
+
 def split_lines(text: str) -> list[str]:
     """Return the names in a comma-separated list of emission lines."""
     return [name for part in text.split(",") if (name := part.strip())]

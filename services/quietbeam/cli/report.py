@@ -27,6 +27,7 @@ def report(
     from quietbeam.serve.report.page import make_report
     from quietbeam.serve.state.catalog import RunCatalog
     from quietbeam.serve.state.maps import MapReader
+    from quietbeam.serve.state.units import UnitTable
 
     settings = load_settings(config)
     connection = connect(settings.redis_url)
@@ -37,7 +38,9 @@ def report(
         if len(matches) > 1 and uid not in matches:
             raise InputError(f"{len(matches)} runs begin with {uid!r}: {', '.join(matches[:5])}; give more of the uid")
         status = catalog.status(matches[0] if len(matches) == 1 else uid)
-        page = make_report(status, MapReader(settings.runs_dir))
+        maps = MapReader(settings.runs_dir)
+        units = UnitTable(settings.quantify.calibration, settings.calibrations_dir, maps)
+        page = make_report(status, maps, units)
     finally:
         connection.close()
     path = output or Path(f"{status.uid}.html")

@@ -122,7 +122,9 @@ class Run:
         """Return the run as it is now."""
         return self._client.run(self.uid)
 
-    def maps(self, kind: str = "denoised", line: str | None = None, *, version: int | None = None) -> xr.DataArray:
+    def maps(
+        self, kind: str = "denoised", line: str | None = None, *, version: int | None = None, units: str = "counts"
+    ) -> xr.DataArray:
         """Return maps (line, row, col), or (row, col) of one line; NaN is not measured.
 
         Coordinates are positions where the step is known, else pixels. ``attrs`` say run, kind, units and version.
@@ -133,12 +135,16 @@ class Run:
             ``raw``, ``denoised``, ``uncertainty``, ``residual``, ``chi2``, ``measured``.
         version
             An earlier state, from :meth:`history`.
+        units
+            ``counts``, ``counts/s`` or ``ug/cm2``; see :meth:`units`.
         """
         path = f"runs/{self.uid}/maps/{kind}" + (f"/{quote(line, safe='')}" if line else "")
-        answer = self._client.answer(path, format="npy", **({} if version is None else {"version": version}))
+        query = {"units": units, **({} if version is None else {"version": version})}
+        answer = self._client.answer(path, format="npy", **query)
         values = np.load(io.BytesIO(answer.content), allow_pickle=False)
         about = self._client.run(self.uid).attributes if "step" not in self.attributes else self.attributes
-        return self._labelled(values, kind, line, int(answer.headers["x-version"]), about)
+        found = self._labelled(values, kind, line, int(answer.headers["x-version"]), about)
+        return found if units == "counts" else found.assign_attrs(units=units)
 
     def _labelled(
         self, values: np.ndarray[Any, Any], kind: str, line: str | None, version: int, about: dict[str, Any]
@@ -158,6 +164,10 @@ class Run:
         with extra("client", "maps as xarray"):
             import xarray as xr  # it brings pandas, which stop_at_snr does without
         return xr.DataArray(values, dims=dims, coords=coords, name=f"{line or ''} {kind}".strip(), attrs=attrs)
+
+    def units(self) -> dict[str, dict[str, Any]]:
+        """Return how counts become other units, by unit: factors, detection limits, warnings, or why there is none."""
+        return {one["units"]: one for one in self._client.get(f"runs/{self.uid}/units")["data"]}
 
     def evidence(self) -> dict[str, dict[str, Any]]:
         """Return what held-out photons say, by line; empty before the first rows."""

@@ -69,6 +69,8 @@ class Provenance:
         How the order of the pixels is known: ``verified``, ``from_positions``, ``assumed``; empty where unknown.
     run_uid, plan
         Of the run; empty for files of other programs.
+    units
+        Of the maps, where these are not as they were counted.
     """
 
     source: str
@@ -77,6 +79,7 @@ class Provenance:
     order: str = ""
     run_uid: str = ""
     plan: str = ""
+    units: str = ""
 
 
 def kinds(result: Result) -> dict[str, NDArray[Any]]:

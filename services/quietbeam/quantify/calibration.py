@@ -160,12 +160,17 @@ def _line_of(data: Mapping[str, Any]) -> LineCalibration:
     )
 
 
+def check_energy(energy_kev: float) -> None:
+    """Raise InputError where a number cannot be the energy of an X-ray beam in keV."""
+    if not 0.1 < energy_kev < 200:
+        raise InputError(f"a beam of {energy_kev:g} keV cannot be right: give it in keV")
+
+
 def check(calibration: Calibration) -> None:
     """Raise InputError where the figures cannot be a calibration's."""
     if calibration.normalised not in get_args(Normalised) or calibration.kind not in get_args(CountKind):
         raise InputError(f"it is normalised by {calibration.normalised!r} and of kind {calibration.kind!r}: not known")
-    if not 0.1 < calibration.energy_kev < 200:
-        raise InputError(f"a beam of {calibration.energy_kev:g} keV cannot be right: energies are in keV")
+    check_energy(calibration.energy_kev)
     if not calibration.lines or not calibration.detectors:
         raise InputError("it has no line, or no detector")
     n = len(calibration.detectors)

@@ -11,7 +11,7 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import Float64Array
 from quietbeam.spectra import line_energy, parse_line
 
-from .calibration import Calibration, LineCalibration
+from .calibration import Calibration, LineCalibration, check_energy
 from .cross_sections import DetectorPath, relative_yield
 from .exposure import Normalised, exposure_of
 from .standard_map import StandardCounts
@@ -78,8 +78,7 @@ def calibrate(
     InputError
         No beam, no time, no line of the standard; the message says which.
     """
-    if not 0.1 < conditions.energy_kev < 200:
-        raise InputError(f"a beam of {conditions.energy_kev:g} keV cannot be right: give it in keV, as --energy 10")
+    check_energy(conditions.energy_kev)
     doses = _doses(found, conditions.normalised)
     lines, notes = [], list(found.notes)
     for j, line in enumerate(found.lines):

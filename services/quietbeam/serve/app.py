@@ -34,11 +34,26 @@ from .live.hub import EventHub
 from .metrics.observe import Observe, RequestMetrics
 from .openapi import make_document
 from .report.writer import ReportWriter
-from .routes import about, actions, auth, dashboard, events, evidence, health, maps, report, runs, streams, values
+from .routes import (
+    about,
+    actions,
+    auth,
+    dashboard,
+    events,
+    evidence,
+    health,
+    maps,
+    report,
+    runs,
+    streams,
+    units,
+    values,
+)
 from .services import API, API_VERSION, Services
 from .state.catalog import RunCatalog
 from .state.damage_watch import DamageWatch
 from .state.maps import MapReader
+from .state.units import UnitTable
 
 log = structlog.get_logger()
 
@@ -58,12 +73,14 @@ def create_app(settings: Settings) -> FastAPI:
     """
     connection = connect(settings.redis_url)
     connection.set_retry(Retry(NoBackoff(), 1))  # a viewer would rather have zarr now than Redis in ten seconds
+    maps_of_runs = MapReader(settings.runs_dir)
     catalog, hub = RunCatalog(settings.runs_dir, connection), EventHub(settings.redis_url)
     services = Services(
         settings=settings,
         connection=connection,
         catalog=catalog,
-        maps=MapReader(settings.runs_dir),
+        maps=maps_of_runs,
+        units=UnitTable(settings.quantify.calibration, settings.calibrations_dir, maps_of_runs),
         hub=hub,
         requests=RequestMetrics(catalog, hub, settings.data_dir),
         authenticator=Authenticator(
@@ -84,7 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         if settings.serve.reports:
             folder = settings.data_dir / "reports"
             failed = services.requests.report_failures.inc
-            writer = ReportWriter(hub, catalog.status, services.maps, folder, failed)
+            writer = ReportWriter(hub, catalog.status, services.maps, folder, failed, services.units)
             watched.append(("reports", writer.run))
         tasks = [
             asyncio.create_task(keep_running(name, task, failed_task, is_closing=lambda: hub.closing), name=name)
@@ -114,7 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.scopes = {}
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (about, auth, runs, evidence, report, maps, values, events, actions, streams):
+    for module in (about, auth, runs, evidence, report, maps, values, units, events, actions, streams):
         _include(app, module.router, API)
     _include(app, health.router, "")
     dashboard.install(app)

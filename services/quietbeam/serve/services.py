@@ -15,6 +15,7 @@ from .live.hub import EventHub
 from .metrics.observe import RequestMetrics
 from .state.catalog import RunCatalog
 from .state.maps import MapReader
+from .state.units import UnitTable
 
 API = "/api/v1"
 API_VERSION = "1.2"
@@ -28,6 +29,7 @@ class Services:
     connection: Connection
     catalog: RunCatalog
     maps: MapReader
+    units: UnitTable
     hub: EventHub
     requests: RequestMetrics
     authenticator: Authenticator

@@ -57,7 +57,7 @@ def maps_of_result(result: Result, provenance: Provenance) -> NexusMaps:
         detectors=result.detectors,
         measured=result.measured,
         evidence=result.evidence,
-        units=units_of(result.evidence.kind),
+        units=provenance.units or units_of(result.evidence.kind),
         provenance=provenance,
     )
 

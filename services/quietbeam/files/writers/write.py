@@ -57,9 +57,9 @@ def write_maps(path: Path, result: Result, about: Provenance) -> None:
         for name, image in kinds(result).items():
             group = file.create_group("MAPS/XRF_Analyzed/" + ("ROI" if name == "denoised" else f"ROI_{name}"))
             data = group.create_dataset("Counts_Per_Sec", data=image, compression="gzip")
-            data.attrs["units"] = "counts"
+            data.attrs["units"] = about.units or "counts"
             group["Channel_Names"] = np.array(names).astype("S256")
-            group["Channel_Units"] = np.array(["counts"] * len(result.lines)).astype("S256")
+            group["Channel_Units"] = np.array([about.units or "counts"] * len(result.lines)).astype("S256")
         rows, cols = coordinates(about.axes, (image.shape[1], image.shape[2]))
         file["MAPS/Scan/x_axis"], file["MAPS/Scan/y_axis"] = cols.values, rows.values
         file["MAPS/version"] = np.float32(10.0)
@@ -77,7 +77,9 @@ def write_tiff(path: Path, result: Result, about: Provenance) -> None:
         for line, image in zip(result.lines, stack, strict=True):
             page = Image.fromarray(image)
             tags = TiffImagePlugin.ImageFileDirectory_v2()
-            tags[270] = json.dumps({"line": line, "kind": name, "source": about.source})
+            tags[270] = json.dumps(
+                {"line": line, "kind": name, "source": about.source} | ({"units": about.units} if about.units else {})
+            )
             tags[305] = f"quietbeam {__version__}"
             page.encoderinfo = {"tiffinfo": tags}
             pages.append(page)
@@ -176,9 +178,9 @@ def format_of(path: Path, wanted: str = "") -> str:
     raise InputError(f"{path.name} does not say what to write; formats are {every}, or name one with --format")
 
 
-def _provenance(source: str, settings: Mapping[str, Any], read: MapFile | None) -> Provenance:
+def _provenance(source: str, settings: Mapping[str, Any], read: MapFile | None, units: str) -> Provenance:
     if read is None:
-        return Provenance(source=source, settings=settings)
+        return Provenance(source=source, settings=settings, units=units)
     return Provenance(
         source=source,
         settings=settings,
@@ -186,6 +188,7 @@ def _provenance(source: str, settings: Mapping[str, Any], read: MapFile | None) 
         order=read.order,
         run_uid=str(read.metadata.get("uid") or read.metadata.get("run_uid") or ""),
         plan=str(read.metadata.get("plan") or ""),
+        units=units,
     )
 
 
@@ -197,6 +200,7 @@ def write_result(
     settings: Mapping[str, Any],
     format: str = "",
     read: MapFile | None = None,
+    units: str = "",
 ) -> str:
     """Write a denoised map, whole or not at all; return the format.
 
@@ -208,6 +212,8 @@ def write_result(
         How, plain JSON types.
     read
         What was denoised: its positions and the uid of its run are written, too.
+    units
+        Of the maps, where these are not as they were counted.
 
     Raises
     ------
@@ -220,7 +226,7 @@ def write_result(
     name = format_of(path, format)
     check_target(path, name)
     target = path.resolve()
-    about = _provenance(source, settings, read)
+    about = _provenance(source, settings, read, units)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".quietbeam-", dir=target.parent, ignore_cleanup_errors=True) as folder:

@@ -52,6 +52,7 @@ class MapMeta(BaseModel):
     """Which part of which map it is."""
 
     kind: str
+    units: str | None = Field(description="Of the values; null where they have none.")
     line: str = ""
     lines: list[str] = []
     dims: list[str]

@@ -18,6 +18,7 @@ def write_hdf5(
     lines: tuple[str, ...],
     measured: BoolArray,
     positions: npt.NDArray[Any] | None = None,
+    units: str = "",
 ) -> bytes:
     """Return the file.
 
@@ -31,6 +32,8 @@ def write_hdf5(
         (row, col).
     positions
         (2, row, col) measured positions, or None.
+    units
+        Of the maps, where these are not as they were counted.
     """
     from quietbeam.files.result import Provenance  # readers of all formats come along: only when a file is asked for
     from quietbeam.files.run_axes import axes_of_run
@@ -51,7 +54,7 @@ def write_hdf5(
             detectors=info.detectors,
             measured=measured,
             evidence=status.evidence,
-            units=units_of(info.kind),
+            units=units or units_of(info.kind),
             provenance=provenance,
         )
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from quietbeam.quantify import LineDensity
+
 Pixels = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 
@@ -54,6 +56,28 @@ def means(
         raw_error=max(total, 1.0) ** 0.5 / n if n and counts else None,
         denoised=float(denoised[done].mean(dtype=np.float64)) if m else None,
         denoised_error=float(uncertainty[done].mean(dtype=np.float64)) if m else None,
+    )
+
+
+def scaled(found: Means, by: LineDensity) -> Means:
+    """Return means in another unit, with the error of the factor in theirs; None for a line that has no such unit."""
+    if by.factor is None:
+        return Means(n=found.n, raw=None, raw_error=None, denoised=None, denoised_error=None)
+    factor = by.factor
+
+    def value(mean: float | None) -> float | None:
+        return None if mean is None else (mean - by.background) * factor
+
+    def error(mean: float | None, own: float | None) -> float | None:
+        shared = None if mean is None else by.relative_error * (mean - by.background) * factor
+        return None if own is None or shared is None else float(np.hypot(own * factor, shared))
+
+    return Means(
+        n=found.n,
+        raw=value(found.raw),
+        raw_error=error(found.raw, found.raw_error),
+        denoised=value(found.denoised),
+        denoised_error=error(found.denoised, found.denoised_error),
     )
 
 

@@ -19,6 +19,8 @@ from quietbeam.core.version import __version__
 from quietbeam.core.wire.runs import RunStatus
 
 from ..state.maps import MapKind, MapReader
+from ..state.units import UnitTable
+from .densities import density_table
 from .figures import Figure, colour_bar, draw_figure, draw_whisker, unit_of
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'self'"
@@ -43,8 +45,8 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html")
 
 
-def make_report(status: RunStatus, maps: MapReader) -> str:
-    """Return the page of a run.
+def make_report(status: RunStatus, maps: MapReader, units: UnitTable | None = None) -> str:
+    """Return the page of a run, with areal densities where `units` has them.
 
     Raises
     ------
@@ -72,6 +74,7 @@ def make_report(status: RunStatus, maps: MapReader) -> str:
         most_gain=most,
         snr=_WANTED_SNR,
         advice=_advice(status, info),
+        densities=density_table(status, maps, units),
         notes=[*(evidence.notes if evidence else ()), *warnings],
         map_size=_map_size(info),
         colour_bar=colour_bar(),

@@ -15,17 +15,18 @@ from quietbeam.core.wire.runs import RunStatus
 from ..live.hub import EventHub
 from ..live.server_events import ZERO, ServerEvent
 from ..state.maps import MapReader
+from ..state.units import UnitTable
 from .page import make_report
 
 log = structlog.get_logger()
 
 
-def write_report(status: RunStatus, maps: MapReader, folder: Path) -> Path:
+def write_report(status: RunStatus, maps: MapReader, folder: Path, units: UnitTable | None = None) -> Path:
     """Write the page to ``folder/UID.html``, in one move."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{status.uid}.html"
     partial = path.with_suffix(".partial")
-    partial.write_text(make_report(status, maps), encoding="utf-8")
+    partial.write_text(make_report(status, maps, units), encoding="utf-8")
     partial.replace(path)
     return path
 
@@ -43,6 +44,8 @@ class ReportWriter:
         Where the files lie.
     count_failure
         Called for every report that could not be written or removed; the reports after it are still written.
+    units
+        Has the areal densities.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class ReportWriter:
         maps: MapReader,
         folder: Path,
         count_failure: Callable[[], None],
+        units: UnitTable | None = None,
     ) -> None:
+        self._units = units
         self._hub, self._status_of, self._maps, self._folder = hub, status_of, maps, folder
         self._count_failure = count_failure
         self._position = ZERO
@@ -85,4 +90,4 @@ class ReportWriter:
         return event.id is not None and path.exists() and path.stat().st_mtime * 1000 > event.id.ms
 
     def _write(self, uid: str) -> Path:
-        return write_report(self._status_of(uid), self._maps, self._folder)
+        return write_report(self._status_of(uid), self._maps, self._folder, self._units)

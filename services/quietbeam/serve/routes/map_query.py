@@ -9,8 +9,10 @@ import numpy as np
 from fastapi import Depends, Header, Query, Request
 
 from quietbeam.core.errors import InputError, NotMeasuredError
+from quietbeam.core.model.evidence import CountKind
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.wire.runs import RunStatus
+from quietbeam.quantify import Unit
 from quietbeam.serve.render import formats
 from quietbeam.serve.render.colormaps import Colouring, Scale
 from quietbeam.serve.render.slices import parse_slice
@@ -22,6 +24,15 @@ Fill = Annotated[
     Query(
         description="nearest: cells between measured ones show the nearest measured value, for displays of spirals and "
         "irregular points. The kind `measured` tells which cells are measured, X-Filled how many were filled."
+    ),
+]
+
+
+Units = Annotated[
+    Unit,
+    Query(
+        description="Of the values. counts/s are per second of live time; ug/cm2 are areal densities by the chosen "
+        "calibration, whose error is in `uncertainty`."
     ),
 ]
 
@@ -50,6 +61,7 @@ class MapQuery:
         ),
     ] = None
     fill: Fill = None
+    units: Units = "counts"
     accept: Annotated[str | None, Header(include_in_schema=False)] = None
 
 
@@ -145,10 +157,13 @@ def resolve(query: MapQuery, allowed: tuple[str, ...], line: str | None = None) 
     kind = known_kind(query.kind)
     if line is not None and line not in info.lines:
         raise NotMeasuredError(f"line {line[:40]!r} is not measured in this run; it has {', '.join(info.lines)}")
+    if query.units != "counts" and query.version not in (None, status.maps_version):
+        raise InputError("units= is for the newest maps: leave version= out, or take counts")
     whole = kind == "measured" or line is not None
     axes = ("row", "col") if whole else ("line", "row", "col")
     shape = info.shape if whole else (len(info.lines), *info.shape)
     place = "" if line is None else f".{line}"
+    shown = f"{query.fill or ''}{query.shared.units.tag(status, query.units)}"
     return MapPart(
         status=status,
         info=info,
@@ -156,7 +171,7 @@ def resolve(query: MapQuery, allowed: tuple[str, ...], line: str | None = None) 
         form=form,
         axes=axes,
         index=parse_slice(query.slice or "", shape, axes),
-        tag=f"{map_tag(status, kind)}.{query.version}{place}.{form}{query.fill or ''}",
+        tag=f"{map_tag(status, kind)}.{query.version}{place}.{form}{shown}",
         line=line,
     )
 
@@ -187,3 +202,10 @@ def known_kind(kind: str) -> MapKind:
         if kind == known:
             return known
     raise NotMeasuredError(f"no maps of kind {kind[:40]!r}; there are {', '.join(KINDS)}")
+
+
+def unit_name(kind: MapKind, counted: CountKind, units: Unit) -> str | None:
+    """Return the unit of a kind of map; None where it has none."""
+    if kind in ("measured", "chi2"):
+        return None
+    return "fitted area" if units == "counts" and counted != "counts" else units

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from quietbeam.core.errors import InputError, NotMeasuredError
 from quietbeam.core.wire.runs import RunStatus
+from quietbeam.quantify import LineDensity
 from quietbeam.serve.access import Scope
 from quietbeam.serve.answers.envelope import Resource
 from quietbeam.serve.answers.maps import MapAnswer, MapInfo, MapMeta, MapsAnswer, MapsMeta, MapValues
@@ -22,7 +23,7 @@ from quietbeam.serve.services import Shared
 from quietbeam.serve.state.maps import KINDS, MapStack, fill_holes
 
 from .envelope import ERRORS, answer, attachment, base, etag, not_modified, path_of, unchanged
-from .map_query import Colours, MapPart, MapQuery, Wanted, find_run, resolve
+from .map_query import Colours, MapPart, MapQuery, Wanted, find_run, resolve, unit_name
 from .requires import requires
 
 router = APIRouter(tags=["maps"])
@@ -56,7 +57,7 @@ def list_maps(uid: str, request: Request, shared: Shared) -> Response:
             shape=list(info.shape) if kind == "measured" else [len(info.lines), *info.shape],
             dims=dims,
             dtype="|b1" if kind == "measured" else "<f4",
-            units=None if kind in ("measured", "chi2") else "counts" if info.kind == "counts" else "fitted area",
+            units=unit_name(kind, info.kind, "counts"),
             lines=list(info.lines),
             formats=list(STACK_FORMATS),
             line_formats=list(LINE_FORMATS),
@@ -106,13 +107,23 @@ def _read(query: MapQuery, part: MapPart) -> tuple[MapStack, dict[str, str]]:
     if part.form == "hdf5" and query.slice:
         raise InputError("an hdf5 file holds whole maps with their positions; leave slice= out, or take format=npy")
     stack = query.shared.maps.read(part.status, part.kind, query.version)
+    if query.units != "counts" and part.line is not None:
+        _refuse_line(query.shared.units.lines(part.status, query.units), part.line, query.units)
+    stack = query.shared.units.convert(part.status, part.kind, stack, query.units)
     headers = _headers(part.status, stack, part.tag, query.version, query.filename)
+    headers["X-Units"] = unit_name(part.kind, part.info.kind, query.units) or ""
     if query.fill is None:
         return stack, headers
     if part.kind == "measured" or part.form == "hdf5":
         raise InputError("fill= is for displays; leave it out of the mask and of files that are kept")
     values, n = fill_holes(stack.values, stack.denoised)
     return replace(stack, values=values), {**headers, "X-Filled": str(n)}
+
+
+def _refuse_line(lines: tuple[LineDensity, ...], line: str, units: str) -> None:
+    for by in lines:
+        if by.line == line and by.factor is None:
+            raise InputError(f"{line} has no {units}: {by.reason}")
 
 
 def _headers(status: RunStatus, stack: MapStack, tag: str, version: int | None, filename: str | None) -> dict[str, str]:
@@ -124,7 +135,13 @@ def _headers(status: RunStatus, stack: MapStack, tag: str, version: int | None, 
 
 
 def _meta(query: MapQuery, part: MapPart, stack: MapStack) -> MapMeta:
-    return MapMeta(kind=part.kind, dims=list(part.axes), slice=query.slice, plain_rows=stack.plain_rows)
+    return MapMeta(
+        kind=part.kind,
+        units=unit_name(part.kind, part.info.kind, query.units),
+        dims=list(part.axes),
+        slice=query.slice,
+        plain_rows=stack.plain_rows,
+    )
 
 
 def _hdf5(query: MapQuery, part: MapPart, stack: MapStack, headers: dict[str, str]) -> Response:
@@ -135,9 +152,13 @@ def _hdf5(query: MapQuery, part: MapPart, stack: MapStack, headers: dict[str, st
     maps: dict[str, npt.NDArray[Any]] = {} if part.kind == "measured" else {part.kind: stack.values[chosen]}
     for kind in part.companions(query.version):
         with suppress(NotMeasuredError):  # runs of older versions have no chi2
-            maps[kind] = read(part.status, kind, query.version).values[chosen]
+            beside = read(part.status, kind, query.version)
+            if kind != "chi2":
+                beside = query.shared.units.convert(part.status, kind, beside, query.units)
+            maps[kind] = beside.values[chosen]
     positions = query.shared.maps.positions(part.status)
-    file = write_hdf5(part.info, part.status, maps, part.lines, measured, positions)
+    units = "" if query.units == "counts" else query.units
+    file = write_hdf5(part.info, part.status, maps, part.lines, measured, positions, units)
     return Response(file, media_type=formats.MIME["hdf5"], headers=headers)
 
 

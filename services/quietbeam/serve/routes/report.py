@@ -25,4 +25,4 @@ def get_report(uid: str, shared: Shared) -> Response:
     """The run on one page: maps, evidence, detectors, provenance; a file that needs nothing else."""
     status = shared.catalog.status(shared.catalog.resolve(uid))
     headers = {"Content-Security-Policy": CSP, "Content-Disposition": f'inline; filename="quietbeam-{status.uid}.html"'}
-    return HTMLResponse(make_report(status, shared.maps), headers=headers)
+    return HTMLResponse(make_report(status, shared.maps, shared.units), headers=headers)

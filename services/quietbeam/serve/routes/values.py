@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from zlib import crc32
 
 import numpy as np
+import numpy.typing as npt
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
@@ -15,6 +17,7 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.model.display import positions_of
 from quietbeam.core.model.types import RunInfo
 from quietbeam.core.wire.runs import RunStatus
+from quietbeam.quantify import LineDensity, Unit
 from quietbeam.serve.access import Scope
 from quietbeam.serve.answers.envelope import Links, NoMeta
 from quietbeam.serve.answers.maps import (
@@ -28,12 +31,12 @@ from quietbeam.serve.answers.maps import (
     RegionValues,
 )
 from quietbeam.serve.render.slices import parse_slice
-from quietbeam.serve.render.statistics import Means, Pixels, means, profile_pixels
+from quietbeam.serve.render.statistics import Means, Pixels, means, profile_pixels, scaled
 from quietbeam.serve.services import Services, Shared
 from quietbeam.serve.state.maps import MapKind, map_tag
 
 from .envelope import ERRORS, answer, base, etag, not_modified, unchanged
-from .map_query import find_run
+from .map_query import Units, find_run, unit_name
 from .requires import requires
 
 router = APIRouter(tags=["values"])
@@ -52,9 +55,10 @@ def get_pixel(
     shared: Shared,
     row: Annotated[int, Query(ge=0, le=10**6, description="Slow-axis index.")],
     col: Annotated[int, Query(ge=0, le=10**6, description="Fast-axis index.")],
+    units: Units = "counts",
 ) -> Response:
     """Every line at one pixel, and where the pixel is."""
-    question = _Question.of_run(request, shared, uid, "pixel", {"row": row, "col": col})
+    question = _Question.of_run(request, shared, uid, "pixel", {"row": row, "col": col}, units)
     _inside((row, col), question.info)
     if unchanged(request, question.tag):
         return not_modified(question.tag)
@@ -79,9 +83,10 @@ def get_roi(
     shared: Shared,
     rows: Annotated[str, Query(max_length=40, description="START:STOP of the slow axis, as 10:20.")] = ":",
     cols: Annotated[str, Query(max_length=40, description="START:STOP of the fast axis.")] = ":",
+    units: Units = "counts",
 ) -> Response:
     """Means of every line over a box of pixels."""
-    question = _Question.of_run(request, shared, uid, "roi", {"rows": rows, "cols": cols})
+    question = _Question.of_run(request, shared, uid, "roi", {"rows": rows, "cols": cols}, units)
     shape = question.info.shape
     index = (*parse_slice(rows, shape[:1], ("row",)), *parse_slice(cols, shape[1:], ("col",)))
     if unchanged(request, question.tag):
@@ -100,9 +105,10 @@ def get_profile(
     start: Annotated[str, Query(alias="from", max_length=20, description="ROW,COL of the first pixel.")],
     stop: Annotated[str, Query(alias="to", max_length=20, description="ROW,COL of the last pixel.")],
     width: Annotated[int, Query(ge=1, le=101, description="Pixels across that are averaged.")] = 1,
+    units: Units = "counts",
 ) -> Response:
     """Every line along a straight profile, one sample a pixel."""
-    question = _Question.of_run(request, shared, uid, "profile", {"from": start, "to": stop, "width": width})
+    question = _Question.of_run(request, shared, uid, "profile", {"from": start, "to": stop, "width": width}, units)
     info = question.info
     first, last = _point(start, "from", info), _point(stop, "to", info)
     if unchanged(request, question.tag):
@@ -139,18 +145,24 @@ class _Question:
     here: str
     name: str
     text: str
+    unit: Unit
 
     @classmethod
-    def of_run(cls, request: Request, shared: Services, uid: str, name: str, parameters: dict[str, Any]) -> _Question:
+    def of_run(
+        cls, request: Request, shared: Services, uid: str, name: str, parameters: dict[str, Any], unit: Unit
+    ) -> _Question:
         status, info = find_run(shared, uid)
+        if unit != "counts":
+            parameters = {**parameters, "units": unit}
         text = "&".join(f"{key}={value}" for key, value in parameters.items())
         here = f"{base(request)}/runs/{status.uid}"
-        return cls(shared=shared, status=status, info=info, here=here, name=name, text=text)
+        return cls(shared=shared, status=status, info=info, here=here, name=name, text=text, unit=unit)
 
     @property
     def tag(self) -> str:
         places = self.info.origin, self.info.step, self.info.row_positions, self.info.col_positions
-        return f"{map_tag(self.status, self.name)}.{self.text}.{crc32(repr(places).encode()):x}"
+        unit = self.shared.units.tag(self.status, self.unit)
+        return f"{map_tag(self.status, self.name)}.{self.text}.{crc32(repr(places).encode()):x}{unit}"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -162,16 +174,26 @@ class _Question:
 
     @property
     def units(self) -> str:
-        return "counts" if self.info.kind == "counts" else "fitted area"
+        return unit_name("raw", self.info.kind, self.unit) or ""
 
     def means(self, samples: list[Pixels]) -> list[dict[str, Means]]:
         """Return the means of every line, for each sample of pixels."""
-        stacks = [self.shared.maps.read(self.status, kind).values for kind in KINDS]
-        counts = self.info.kind == "counts"
+        found = [self.shared.maps.read(self.status, kind) for kind in KINDS]
+        stacks = [stack.values for stack in found]
+        lines: Sequence[LineDensity | None] = [None] * len(self.info.lines)
+        if self.unit != "counts":
+            lines = self.shared.units.lines(self.status, self.unit)
+            # rows that the worker has not reached are plain sums, which have no other unit
+            stacks[0] = np.where(found[0].denoised, stacks[0], np.float32(np.nan))
         return [
-            {line: means(*(stack[j][at] for stack in stacks), counts=counts) for j, line in enumerate(self.info.lines)}
+            {line: self._means([stack[j][at] for stack in stacks], lines[j]) for j, line in enumerate(self.info.lines)}
             for at in samples
         ]
+
+    def _means(self, pixels: list[npt.NDArray[np.floating]], by: LineDensity | None) -> Means:
+        raw, denoised, error = pixels
+        found = means(raw, denoised, error, counts=self.info.kind == "counts")
+        return found if by is None else scaled(found, by)
 
 
 def _column(samples: list[Means]) -> ProfileLine:
