@@ -57,6 +57,22 @@ def test_raw_is_there_before_and_without_a_denoiser(client: TestClient, settings
     assert client.get("/api/v1/runs/latest/maps/raw?format=npy").headers["x-plain-rows"] == "2"
 
 
+def test_a_measured_row_without_a_single_count_is_denoised_like_others(
+    client: TestClient, settings: Settings, redis: Connection
+) -> None:
+    run = SyntheticRun(settings.runs_dir, redis, uid="dark", shape=(5, 6), lines=LINES)
+    run.truth[:, [1, 3]] = 0
+    run.add_rows(3)
+    run.denoise()
+    run.add_rows(2)
+    for kind in ("denoised", "uncertainty"):
+        values = stack(client, kind)
+        np.testing.assert_array_equal(values[:, :3], run.buffer.read_map(kind)[:, :3])
+        assert np.isnan(values[:, 3:]).all(), "rows that the worker has not reached"
+    run.denoise(final=True, improved=False)
+    np.testing.assert_array_equal(stack(client, "denoised"), run.buffer.read_map("denoised"))
+
+
 @pytest.mark.supports("geometry", "irregular points: holes filled for looking at (`fill=nearest`), never in the mask")
 def test_holes_are_filled_for_looking_at(client: TestClient, run: SyntheticRun) -> None:
     plain = stack(client, "denoised")  # rows 0 to 5 are measured: those that follow are no holes

@@ -132,7 +132,7 @@ class MapReader:
             # a file a row: kept, it is most of the time that a new version takes
             measured = (self._find(status, "measured") or self._read(status, "measured")).values
             raw = buffer.read_map("raw")
-            covered = _covered(raw, measured)
+            covered = _covered(buffer, raw, measured)
             plain = _add_plain_sums(buffer, raw, measured, covered)
             raw[:, ~measured] = np.nan
             return MapStack(
@@ -162,13 +162,22 @@ def fill_holes(values: npt.NDArray[Any], measured: BoolArray) -> tuple[npt.NDArr
     return out, int(np.count_nonzero(holes))
 
 
-def _covered(raw: FloatArray, measured: BoolArray) -> BoolArray:
+def _covered(buffer: RunBuffer, raw: FloatArray, measured: BoolArray) -> BoolArray:
     """Return (row,) bool: rows that the denoise worker has written.
 
-    A measured row without a single count in any line looks like one that is not written; its denoised map is then
-    shown as missing, its raw map correctly as 0.
+    A measured row without a single count looks like one that is not written: there other maps decide, and whether the
+    maps have as many rows as are measured.
     """
-    return measured.any(axis=1) & (raw != 0).any(axis=(0, 2))
+    rows = measured.any(axis=1)
+    covered = rows & (raw != 0).any(axis=(0, 2))
+    if covered.sum() == rows.sum():
+        return covered
+    if int(buffer.map_attributes().get("rows") or 0) >= rows.sum():
+        return np.asarray(rows)
+    for row in np.flatnonzero(rows & ~covered):
+        here = slice(int(row), int(row) + 1)
+        covered[row] = any(buffer.read_map(kind, rows=here).any() for kind in ("denoised", "uncertainty"))
+    return covered
 
 
 def _add_plain_sums(buffer: RunBuffer, raw: FloatArray, measured: BoolArray, covered: BoolArray) -> int:
