@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -176,6 +177,18 @@ def test_full_disk_waits_and_goes_on(pipe: Pipe, monkeypatch: pytest.MonkeyPatch
     status = pipe.status(scan.uid)
     assert status.state is RunState.COMPLETE
     assert any("no space left on device" in warning for warning in status.warnings)
+
+
+def test_a_run_that_begins_on_a_full_disk_waits_for_space(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, usage = Scan(), shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=4096))
+    pipe.send(scan.docs())
+    pipe.until(lambda: pipe.stage._backoff.seconds > 0.1)
+    assert pipe.source.unacknowledged > 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    pipe.drain()
+    same(pipe, scan)
+    assert pipe.status(scan.uid).state is RunState.COMPLETE
 
 
 def test_redis_full_is_back_pressure(settings: Settings, valkey_process: ValkeyProcess) -> None:

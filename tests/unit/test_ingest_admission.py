@@ -19,13 +19,16 @@ SIZE = 1_000_000 * (4 * 2 + 12 + 4 * 2 + 5)
 
 
 @pytest.mark.parametrize(
-    ("free", "outcome"), [(10 * SIZE, "fits"), (SIZE - 1, "warns"), (SIZE // 4, "refused"), (0, "refused")]
+    ("free", "outcome"), [(10 * SIZE, "fits"), (SIZE - 1, "warns"), (SIZE // 4, "refused"), (0, "waits")]
 )
 def test_the_disk_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, outcome: str) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(free, 0, free))
     settings = Settings(data_dir=tmp_path)
     if outcome == "refused":
         with pytest.raises(InputError, match="make room"):
+            admit(INFO, settings)
+    elif outcome == "waits":
+        with pytest.raises(OSError, match="No space left"):
             admit(INFO, settings)
     else:
         assert len(admit(INFO, settings)) == (outcome == "warns")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +35,8 @@ def admit(info: RunInfo, settings: Settings, *, sums: bool = False) -> list[str]
     ------
     InputError
         Too many pixels, too large a buffer, or too little disk; the message says what to change.
+    OSError
+        The disk is full: no run can begin, call again.
     """
     limits = settings.ingest
     pixels = info.shape[0] * info.shape[1]
@@ -56,6 +60,8 @@ def admit(info: RunInfo, settings: Settings, *, sums: bool = False) -> list[str]
     folder = settings.runs_dir
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
+    if free < _OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     if free < size // 4 + _OVERHEAD:
         raise InputError(f"run {info.uid}: its buffer may take {size} bytes, {folder} has {free} free; make room")
     return [f"the buffer may take {size} bytes, the disk has only {free} free"] if free < size else []
