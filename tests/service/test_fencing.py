@@ -152,6 +152,38 @@ def test_a_silent_worker_is_replaced_within_twice_the_lease(settings: Settings, 
     assert time.monotonic() - began < 2 * lease_s + 1.0
 
 
+def test_a_slow_worker_keeps_its_leases_while_it_works_on_many_runs(
+    settings: Settings, redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long one run takes, no other lease runs out: slow workers would take runs from each other for ever."""
+    beamlines = [Beamline(settings, redis, f"run-{n}") for n in range(3)]
+    for beamline in beamlines:
+        beamline.commit(*range(4))
+    stage = DenoiseStage(settings, redis, owner="one")
+    held: list[set[str]] = []
+    make, process, renew = stage._make_job, DenoiseJob.process_rows, stage._leases.renew
+
+    def slow_start(buffer, one):
+        held.append({uid for uid in stage._jobs if redis.exists(keys.lease(uid))})
+        stage._next_renewal = 0.0  # it took a quarter of a lease and more
+        redis.delete(*(keys.lease(beamline.uid) for beamline in beamlines if beamline.uid != one.uid))
+        return make(buffer, one)
+
+    def slow_rows(job, check):
+        stage._next_renewal = 0.0
+        before = len(renewed)
+        worked = process(job, check)
+        assert not worked or len(renewed) > before, "nothing was renewed while rows were denoised"
+        return worked
+
+    renewed: list[str] = []
+    monkeypatch.setattr(stage, "_make_job", slow_start)
+    monkeypatch.setattr(DenoiseJob, "process_rows", slow_rows)
+    monkeypatch.setattr(stage._leases, "renew", lambda one: renewed.append(one.uid) or renew(one))
+    turn(stage, lambda: all(beamline.status().denoise_rows == 4 for beamline in beamlines))
+    assert [len(leases) for leases in held] == [0, 1, 2], "those taken before were renewed before the next was taken"
+
+
 def test_a_delete_takes_the_run_from_a_stopped_worker(settings: Settings, redis) -> None:
     beamline = Beamline(settings, redis)
     first = fence.acquire(redis, "run-1", "one", 60_000)

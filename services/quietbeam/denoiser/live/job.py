@@ -153,8 +153,8 @@ class DenoiseJob:
     def process_rows(self, check: Callable[[], object] = never) -> bool:
         """Add the pending rows and write their maps; False when there are none.
 
-        Bounded by one inference of a strip, or of the map for many rows. `check()` is called many times in that of a
-        map, and may raise to end it.
+        Bounded by one inference of a strip, or of the map for many rows. `check()` is called many times in it, and may
+        raise to end it.
         """
         self._state.poll()
         pending = self._rows.next_pending()
@@ -173,7 +173,7 @@ class DenoiseJob:
         version = session.evaluation_version
         many, first = len(pending) > self._window.rows // 2, self._window.first
         strip = (pending[0] - first, pending[-1] + 1 - first)
-        update = self._window.moved(session.infer(None, check) if many else session.infer(strip))
+        update = self._window.moved(session.infer(None if many else strip, check))
         if session.evaluation_version != version:
             # the rows required a new evaluation; all maps follow with the next one
             self._evidence, self._evaluated = session.evidence(), None

@@ -160,13 +160,21 @@ class DenoiseStage:
             self._adopt_orphans()
             self._next_adoption = time.monotonic() + self._adopt_every_s
         for uid, numbers in rows.items():
+            self._renew_leases()
             job = self._jobs.get(uid) or self._start_job(uid)
             if job is not None:
                 job.add_pending(numbers)
         worked = False
         for job in list(self._jobs.values()):
-            worked |= self._guard(job, partial(job.process_rows, self._stop.check))
+            worked |= self._guard(job, partial(job.process_rows, partial(self._check, job)))
         return worked
+
+    def _check(self, job: DenoiseJob) -> None:
+        """Keep all leases while one of many runs is worked on; end that work when it is of no use any more."""
+        self._stop.check()
+        self._renew_leases()
+        if job.lease_lost:
+            raise LeaseLostError
 
     def _serve_during(self, job: DenoiseJob) -> None:
         """Process the rows that wait while a job computes; end its computation when it is of no use any more."""
@@ -182,6 +190,7 @@ class DenoiseStage:
         for uid in find_orphans(self._redis, failed=not self._jobs):  # a run that failed waits for a quiet moment
             if self._stop.is_set() or adopted == _ADOPTED_AT_ONCE:  # the next look, or another worker, takes more
                 break
+            self._renew_leases()
             adopted += uid not in self._jobs and self._start_job(uid) is not None
 
     def _interrupted(self) -> bool:
