@@ -46,6 +46,8 @@ class Supervisor:
         Gets sentences for people: starts, crashes, warnings of the children.
     only
         Names of programs to run; None for all that the settings ask for.
+    more
+        Programs to run beside these, such as a second worker.
 
     Examples
     --------
@@ -63,11 +65,12 @@ class Supervisor:
         *,
         report: Callable[[str], None] | None = None,
         only: Sequence[str] | None = None,
+        more: Sequence[Program] = (),
     ) -> None:
         self.settings = settings
         self._config = config
         self._report = report or (lambda text: log.info("supervisor", text=text))
-        self._only = only
+        self._only, self._more = only, more
         self._folder = settings.data_dir.resolve()
         self._children: list[Child] = []
         self._stop, self._kill = StopRequest(), StopRequest()
@@ -193,7 +196,8 @@ class Supervisor:
 
     def _programs(self) -> list[Program]:
         config = self._config or write_settings(self.settings, self._folder / "effective-config.yaml")
-        return [p for p in programs(self.settings, config) if self._only is None or p.name in self._only]
+        chosen = [p for p in programs(self.settings, config) if self._only is None or p.name in self._only]
+        return [*chosen, *self._more]
 
     def _any_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
