@@ -30,6 +30,7 @@ MODULES = (
     "denoise",
     "calibrate",
     "benchmark",
+    "chaos",
     "report",
     "tools",
 )

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     bench.command("viewers")(benchmark_viewers)
     bench.command("positions")(benchmark_positions)
     bench.command("fsync")(benchmark_fsync)
+    bench.command("faults")(benchmark_faults)
     app.add_typer(bench, name="benchmark")
 
 
@@ -222,3 +223,38 @@ def benchmark_fsync(
     output.mkdir(parents=True, exist_ok=True)
     (output / "fsync.md").write_text(text, encoding="utf-8")
     typer.echo(text)
+
+
+def benchmark_faults(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of faults.md and faults.json.")] = FOLDER,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each kind of fault; those in faults.json count.")] = 20,
+    minutes: Annotated[float, typer.Option(min=0, help="No round begins after this time; 0: only the page.")] = 60.0,
+    log: Annotated[
+        list[Path] | None, typer.Option(help="A log (chaos.jsonl) of `quietbeam chaos`, whose faults count as trials.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Do every kind of fault some times in scans: what is lost or doubled, and how soon everything goes on."""
+    import sys
+    import tempfile
+
+    from quietbeam.chaos.machine import own_mounts
+
+    cannot_mount = own_mounts()
+    from quietbeam.app.demo import forget_facility
+    from quietbeam.benchmarks.faults import run_faults
+    from quietbeam.chaos.engine import Extent
+
+    forget_facility()
+    with tempfile.TemporaryDirectory(prefix="quietbeam-faults-", ignore_cleanup_errors=True) as folder:
+        page = run_faults(
+            Path(folder),
+            output,
+            trials=trials,
+            extent=Extent(minutes=minutes, seed=seed),
+            cannot_mount=cannot_mount,
+            say=typer.echo,
+            logs=log or (),
+            command=" ".join(["quietbeam", *sys.argv[1:]]),
+        )
+    typer.echo(page.read_text(encoding="utf-8"))
