@@ -12,7 +12,12 @@ from quietbeam.denoiser.data.counts import RunCounts
 from quietbeam.denoiser.data.sums import Sums
 from quietbeam.denoiser.estimators.smoother import smooth
 from quietbeam.denoiser.evaluation.band_folds import BAND_ROWS, HALO_ROWS, BandFolds, joined
-from quietbeam.denoiser.evaluation.fold_errors import first_folds, total_error
+from quietbeam.denoiser.evaluation.fold_errors import (
+    controlled_error,
+    first_folds,
+    total_counting_variance,
+    total_error,
+)
 from quietbeam.denoiser.evaluation.risk import FOLDS, LINE_PIXELS
 
 COLS = 64
@@ -57,7 +62,7 @@ def test_only_bands_with_new_rows_are_scored_again() -> None:
     counts = draw(specimen(3 * BAND_ROWS))
     data, bands, estimates = filled(counts, BAND_ROWS + 8), BandFolds(0), Estimates()
     score(bands, data, estimates)
-    assert [rows for _, rows in estimates.rows] == [BAND_ROWS + 8] * FOLDS + [8 + HALO_ROWS] * FOLDS
+    assert sorted(rows for _, rows in estimates.rows) == [8 + HALO_ROWS] * FOLDS + [BAND_ROWS + 8] * FOLDS
 
     estimates.rows.clear()
     score(bands, data, estimates)
@@ -104,6 +109,62 @@ def test_one_fold_first_and_the_others_later() -> None:
     assert len(estimates.rows) == FOLDS and [fold.index for fold in folds] == list(range(FOLDS))
     held = sum(fold.fold.held.counts for fold in folds)
     np.testing.assert_array_equal(held, data.sums("all").counts)
+
+
+def test_a_live_evaluation_scores_the_first_fold_of_new_rows_and_more_where_nothing_changes() -> None:
+    counts = draw(specimen(2 * BAND_ROWS + 8))
+    data, bands, estimates = filled(counts, 2 * BAND_ROWS), BandFolds(0), Estimates()
+
+    def live() -> list[int]:
+        folds = bands.score(data, NOISE, estimates, ("pretrained",), complete=False)
+        return [fold.index for fold in folds]
+
+    def more() -> bool:
+        return bands.score_more(data, NOISE, estimates, ("pretrained",), tuned=0)
+
+    assert live() == [0, 0]
+    grow(data, counts, 2 * BAND_ROWS, 2 * BAND_ROWS + 4)
+    assert live() == [0, 0, 0]
+    grow(data, counts, 2 * BAND_ROWS + 4, 2 * BAND_ROWS + 8)
+    estimates.rows.clear()
+    assert more() and more()
+    assert [rows for _, rows in estimates.rows] == [BAND_ROWS + HALO_ROWS] * 2, "not the band whose rows changed"
+    assert live() == [0, 1, 0, 1, 0]
+    while more():
+        pass
+    assert live() == 3 * list(range(FOLDS))
+    held = sum(fold.fold.held.counts.sum() for fold in bands.score(data, NOISE, estimates, ("pretrained",)))
+    assert held == data.sums("all").counts.sum(), "each photon is held out once"
+
+
+def test_newer_weights_and_further_folds_take_turns() -> None:
+    counts = draw(specimen(3 * BAND_ROWS))
+    data, bands, estimates = filled(counts, 3 * BAND_ROWS), BandFolds(0), Estimates()
+    names = ("pretrained", "fine_tuned")
+    bands.score(data, NOISE, estimates, names, tuned=1, complete=False)
+    estimates.rows.clear()
+    for _ in range(4):
+        assert bands.score_more(data, NOISE, estimates, names, tuned=2)
+    assert [name for name, _ in estimates.rows] == ["fine_tuned", "pretrained"] * 2
+    folds = bands.score(data, NOISE, estimates, names, tuned=2, complete=False)
+    assert [fold.index for fold in folds] == [0, 1, 0, 1, 0]
+
+
+def test_bands_with_fewer_folds_count_like_the_others() -> None:
+    counts = draw(specimen(4 * BAND_ROWS))
+    data = filled(counts, 4 * BAND_ROWS)
+    whole = score(BandFolds(0), data, Estimates(), "pretrained", "fine_tuned")
+    some = [fold for n, fold in enumerate(whole) if n < 2 * FOLDS or fold.index < 1]
+    raw, part = total_error(whole, "raw"), total_error(some, "raw")
+    np.testing.assert_allclose(part.sum(1), raw.sum(1), rtol=0.03)
+    columns = raw.shape[1] // 2
+    np.testing.assert_array_equal(part[:, :columns], raw[:, :columns])
+    # an error that is known on fewer photons is less certain
+    assert (total_counting_variance(some) > 1.5 * total_counting_variance(whole)).all()
+    error, variance = controlled_error(some, "fine_tuned", "pretrained")
+    difference = error.sum(1) - controlled_error(whole, "fine_tuned", "pretrained")[0].sum(1)
+    assert (np.abs(difference) < 4 * np.sqrt(variance)).all()
+    assert (variance >= total_counting_variance(whole)).all()
 
 
 def test_a_detector_that_turns_out_dead_has_every_band_scored_again() -> None:

@@ -177,7 +177,7 @@ class DenoiseSettings(Section):
         description="Time of the last fine-tune, when final maps are refined.",
     )
     evaluate_every: Duration = Field(
-        default=timedelta(seconds=2), description="Least time between two evidence updates."
+        default=timedelta(seconds=1), description="Least time between two evidence updates."
     )
     lease: Duration = Field(
         default=timedelta(seconds=10),

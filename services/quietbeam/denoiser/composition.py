@@ -25,6 +25,8 @@ from .options import MapUpdate, ignore_progress
 
 HALO = 12
 """Rows above and below new rows that are computed with them; a quarter of them is published again."""
+SPARE_HALO = 4
+"""Rows of a halo that are left out where the network would pad them to its next multiple of rows."""
 Rows = tuple[int, int]
 
 
@@ -55,7 +57,14 @@ class MapComposer:
         first, stop = min(measured), max(measured) + 1
         published = max(rows[0] - HALO // 4, first), min(rows[1] + HALO // 4, stop)
         window = max(published[0] - HALO, first), min(published[1] + HALO, stop)
-        return self._compose(published, window, 1, ignore_progress)
+        return self._compose(published, self._trimmed(window, published), 1, ignore_progress)
+
+    def _trimmed(self, window: Rows, published: Rows) -> Rows:
+        """Return a window that the network need not pad, where a few rows of its halo decide that."""
+        spare = (window[1] - window[0]) % self.networks.multiple
+        above = min(spare, SPARE_HALO, published[0] - window[0])
+        below = min(spare - above, SPARE_HALO, window[1] - published[1])
+        return (window[0] + above, window[1] - below) if above + below == spare else window
 
     def _compose(self, rows: Rows, window: Rows, flips: int, on_progress: Callable[[float], object]) -> MapUpdate:
         """Return the maps of ``rows``, computed from the rows of ``window``."""

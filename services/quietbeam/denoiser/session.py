@@ -24,16 +24,17 @@ from .data.counts import RunCounts
 from .data.holdout import FOLDS
 from .estimators.device import pick_device, use_threads
 from .estimators.networks import NetworkEstimator, pretrained
+from .evaluation.band_folds import BAND_ROWS, HALO_ROWS
 from .evaluation.run_evaluator import RunEvaluator
 from .evaluation.run_evidence import TrainingRecord, run_evidence
 from .learning.finetune import BurstPlan, FineTuning
 from .learning.pairs import training_split
 from .options import LARGE, MapUpdate, SessionOptions, never
 
-_PASSES_TO_CONCLUDE = 4.0
-"""Passes over the whole map that :meth:`DenoiseSession.conclude` takes at most: fine-tuned weights, maps, last band."""
-_WEIGHTS_SCORED = 2
-"""Most bands on which one evaluation of a live run scores newer weights: evidence must not cost more than a map."""
+_MAPS_TO_CONCLUDE, _BANDS_TO_CONCLUDE = 2.0, 4.0
+"""Passes over the map, and over a band of it, that the final maps take: of two networks, with two bands that grew."""
+_CALIBRATE_AGAIN = 0.05
+"""Gains and noise are estimated anew when this share of the rows is new, and at the end of a run."""
 CARRIED = "fine-tuning went on from the weights of the map before"
 
 
@@ -84,7 +85,7 @@ class DenoiseSession:
         self._tuning = None if start is None else self._fine_tuning(start)
         self._carried = start is not None and carried
         self._noise = NoiseModel.poisson(len(self.data.lines))
-        self._calibration_outdated = True
+        self._rows_uncalibrated = 0
         self._final = False
         self._schedule, self._cost = CooperativeSchedule(), PassCost()
         self._evaluator = RunEvaluator(self.data, self.options.seed, self._schedule)
@@ -117,7 +118,7 @@ class DenoiseSession:
             When shapes do not fit, or values are not what ``kind`` promises.
         """
         self.data.add_rows(first_row, counts, measured, i0, live_time_s)
-        self._calibration_outdated = True
+        self._rows_uncalibrated += len(measured)
 
     def infer(
         self, rows: tuple[int, int] | None = None, yield_callback: Callable[[], object] | None = None
@@ -171,13 +172,19 @@ class DenoiseSession:
         self._exhausted_rows = rows if self._tuning.exhausted else 0
         return done
 
-    def evaluate(self, yield_callback: Callable[[], object] | None = None) -> RunEvidence:
+    def evaluate(self, yield_callback: Callable[[], object] | None = None, *, complete: bool = True) -> RunEvidence:
         """Score every estimator on held-out photons and choose what :meth:`infer` publishes, line by line.
 
-        ``yield_callback()`` is called every fraction of a second; it may add rows and infer them.
+        ``yield_callback()`` is called every fraction of a second; it may add rows and infer them. ``complete`` False
+        scores no more than new rows need; :meth:`evaluate_more` adds to it.
         """
         with self._schedule.serving(yield_callback):
-            return self._evaluate(_WEIGHTS_SCORED)
+            return self._evaluate(complete=complete)
+
+    def evaluate_more(self, yield_callback: Callable[[], object] | None = None) -> bool:
+        """Score a part of the map better, for the next evaluation; False when nothing is left to score."""
+        with self._schedule.serving(yield_callback):
+            return self._evaluator.score_more(self._noise, self._networks(), self._names, tuned=self._tuned_version)
 
     def conclude(
         self, within_s: float = math.inf, yield_callback: Callable[[], object] | None = None
@@ -190,13 +197,20 @@ class DenoiseSession:
         Parameters
         ----------
         within_s
-            Where evaluation and maps will take longer, the last evaluation stands, unless it is much older.
+            Half of it is for the evaluation of what is new, the maps, and as much of the evaluation of older rows as
+            fits. Where evaluation and maps will take longer than `within_s`, the last evaluation stands, unless it is
+            much older.
         yield_callback
             As in :meth:`evaluate`.
         """
         with self._schedule.serving(yield_callback):
-            too_late = self._evaluator.recent and self.conclude_s() > within_s
-            evidence = self.evidence() if too_late else self._evaluate()
+            until = time.monotonic() + within_s / 2 - self.conclude_s()
+            if not self._evaluator.recent or self.conclude_s() <= within_s:
+                self._update_calibration()
+                while time.monotonic() < until and self.evaluate_more():
+                    pass
+                self._evaluate(complete=math.isinf(within_s))
+            evidence = self.evidence()
             update = self._composer().compose_map()
             self._final = True
             return update, replace(evidence, final=True)
@@ -247,7 +261,13 @@ class DenoiseSession:
 
     def conclude_s(self) -> float:
         """Return about how long :meth:`conclude` takes at most [s]; 0 before the first pass."""
-        return self._cost.seconds(self._line_pixels, _PASSES_TO_CONCLUDE)
+        return self._cost.seconds(self._line_pixels, _MAPS_TO_CONCLUDE) + _BANDS_TO_CONCLUDE * self._band_s
+
+    @property
+    def _band_s(self) -> float:
+        """About how long a pass over a band of the evaluation takes [s]."""
+        rows = min(BAND_ROWS + 2 * HALO_ROWS, self.data.rows_measured)
+        return self._cost.seconds(len(self.data.lines) * rows * self.data.shape[1])
 
     def finalize_s(self) -> float:
         """Return about how long :meth:`finalize` takes without fine-tuning [s]; 0 before the first pass."""
@@ -272,7 +292,7 @@ class DenoiseSession:
     @property
     def recipe(self) -> tuple[Hashable, ...]:
         """What the maps are made by: they change when it changes, or rows do."""
-        version = 0 if self._tuning is None else self._tuning.chosen_version
+        version = self._tuned_version
         if self._evaluator.latest is None:
             return (version,)
         selection = self._evaluator.latest.selection
@@ -284,10 +304,16 @@ class DenoiseSession:
         tuned = self._tuning is not None and (self._carried or self._tuning.steps > 0)
         return self._tuning.chosen if tuned and self._tuning is not None else None
 
-    def _evaluate(self, most: int | None = None) -> RunEvidence:
-        self._update_calibration()
-        tuned = 0 if self._tuning is None else self._tuning.chosen_version
-        self._evaluator.evaluate_bands(self._noise, self._networks(), self._names, tuned=tuned, most=most)
+    @property
+    def _tuned_version(self) -> int:
+        return 0 if self._tuning is None else self._tuning.chosen_version
+
+    def _evaluate(self, *, complete: bool) -> RunEvidence:
+        if complete or self._rows_uncalibrated > _CALIBRATE_AGAIN * self.data.rows_measured:
+            self._update_calibration()
+        self._evaluator.evaluate_bands(
+            self._noise, self._networks(), self._names, tuned=self._tuned_version, complete=complete
+        )
         return self.evidence()
 
     def _evaluate_quickly(self) -> None:
@@ -303,11 +329,11 @@ class DenoiseSession:
 
     def _update_calibration(self) -> None:
         """Estimate gains, and the noise of fitted areas, anew after new rows."""
-        if self._calibration_outdated:
+        if self._rows_uncalibrated:
             self.data.estimate_gains()
             if self.data.kind == "areas":
                 self._noise = measure_noise(self.data)
-            self._calibration_outdated = False
+            self._rows_uncalibrated = 0
 
     def _networks(self) -> NetworkEstimator:
         tuned = self._base if self._tuning is None else self._tuning.chosen

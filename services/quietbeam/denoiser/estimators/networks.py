@@ -227,6 +227,11 @@ class NetworkEstimator:
     schedule: CooperativeSchedule
     cost: PassCost = field(default_factory=PassCost)
 
+    @property
+    def multiple(self) -> int:
+        """Rows and columns are padded to a multiple of this."""
+        return max(network.config.multiple for network in self.networks.values())
+
     def estimate(
         self, name: str, sums: Sums, flips: int = 1, on_progress: Callable[[float], object] = ignore_progress
     ) -> tuple[FloatArray, FloatArray | None]:

@@ -88,6 +88,7 @@ class BandFolds:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._bands: dict[int, _Band] = {}
+        self._weights_next = True
 
     def score(
         self,
@@ -98,52 +99,84 @@ class BandFolds:
         *,
         n_folds: int = FOLDS,
         tuned: int = 0,
-        most: int | None = None,
+        complete: bool = True,
     ) -> list[FoldErrors]:
-        """Return the errors of raw, smoothers and the named networks on ``n_folds`` folds of every band.
+        """Return the errors of raw, smoothers and the named networks, band by band.
 
         An empty list where nothing can be held out. Of a large map only some bands are scored, spread evenly; of a very
         wide one a few squares.
 
         Parameters
         ----------
+        n_folds
+            Most folds of a band.
         tuned
             Version of the fine-tuned weights: they are scored again when it has changed.
-        most
-            Most bands on which newer weights are scored in this call; the scores of older weights stand on the others.
-            They are hardly better: weights are replaced only by weights with a smaller error on held-out photons.
+        complete
+            False: only the first fold of bands whose rows are new is scored; :meth:`score_more` adds the others. The
+            scores of older weights stand until then. They are hardly better: weights are replaced only by weights with
+            a smaller error on held-out photons.
         """
-        if len(data.lines) * data.shape[1] * BAND_ROWS > LINE_PIXELS // 2:
+        if _is_wide(data):
             return score_folds(data, noise, estimate, networks, self._seed, n_folds)
         # rows may arrive, and be scored, while an estimate is made: every band keeps the rows that it began with
         self._data, self._noise, self._estimate = data, noise, estimate
-        bands = {start: self._score_band(start, networks, n_folds, tuned) for start in _scored_bands(data)}
-        if "fine_tuned" in networks:
-            outdated = sorted((band for band in bands.values() if band.tuned != tuned), key=lambda band: band.tuned)
-            for band in outdated[:most]:
-                self._score_weights(band, tuned)
+        bands = {start: self._score_band(start, networks, tuned) for start in _scored_bands(data)}
         self._bands = bands
+        while complete and self._add_pass(list(bands.values()), networks, n_folds, tuned):
+            pass
         return [fold for band in bands.values() for fold in band.folds[:n_folds]]
 
-    def _score_band(self, start: int, networks: Sequence[str], n_folds: int, tuned: int) -> _Band:
-        """Score the folds of a band that are not scored yet."""
+    def score_more(
+        self, data: RunCounts, noise: NoiseModel, estimate: NetworkEstimate, networks: Sequence[str], *, tuned: int
+    ) -> bool:
+        """Score newer weights, or one more fold, of one band whose rows did not change; False when nothing is left."""
+        if _is_wide(data):
+            return False
+        self._data, self._noise, self._estimate = data, noise, estimate
+        settled = [
+            band
+            for start, band in self._bands.items()
+            if data.measured[start : start + BAND_ROWS].any()
+            and band.basis.holds_for(_Basis.of(data, noise, _rows_of_band(data, start)[0]))
+        ]
+        return self._add_pass(settled, networks, FOLDS, tuned)
+
+    def _add_pass(self, bands: Sequence[_Band], networks: Sequence[str], n_folds: int, tuned: int) -> bool:
+        """Score newer weights or a missing fold of one of the bands, in turns; False when nothing is left."""
+        outdated = [band for band in bands if "fine_tuned" in networks and band.tuned != tuned]
+        missing = [band for band in bands if band.scored < n_folds]
+        self._weights_next = bool(outdated) and (self._weights_next or not missing)
+        if self._weights_next:
+            self._score_weights(min(outdated, key=lambda band: band.tuned), tuned)
+        elif missing:
+            band = min(missing, key=lambda band: band.scored)
+            self._add_fold(band, band.scored, networks)
+        self._weights_next = not self._weights_next
+        return bool(outdated or missing)
+
+    def _score_band(self, start: int, networks: Sequence[str], tuned: int) -> _Band:
+        """Return a band as it is, or with its first fold where its rows are new."""
         rows, wide = _rows_of_band(self._data, start)
         basis = _Basis.of(self._data, self._noise, rows)
         band = self._bands.get(start)
         if band is None or not band.basis.holds_for(basis):
             band = _Band(basis, wide)
-        if band.scored >= n_folds:
-            return band
-        for index, fold in enumerate(islice(self._folds(band.wide), n_folds)):
-            if index < len(band.folds):
-                continue
-            own = Fold(_cropped(fold.seen, band.inside), _cropped(fold.held, band.inside))
-            errors = FoldErrors(own, index, basis.block, self._data.kind)
-            band.folds.append(score_fold(errors, fold.seen, self._noise, self._estimate, networks, band.inside))
-            if index == 0 and "fine_tuned" in networks:
-                band.tuned = tuned
-        band.scored = n_folds  # not before: an estimate may be interrupted
+            self._add_fold(band, 0, networks)
+            band.tuned = tuned if "fine_tuned" in networks else -1
+            self._bands[start] = band  # known at once: rows that are served meanwhile may ask for it
+        elif band.scored == 1:
+            band.wide = wide  # the first pass over its further folds sees the rows that came below it
         return band
+
+    def _add_fold(self, band: _Band, index: int, networks: Sequence[str]) -> None:
+        """Score a fold of a band, of fitted areas unless there are fewer."""
+        fold = next(islice(self._folds(band.wide), index, None), None)
+        if fold is not None:
+            own = Fold(_cropped(fold.seen, band.inside), _cropped(fold.held, band.inside))
+            errors = FoldErrors(own, index, band.basis.block, self._data.kind)
+            band.folds.append(score_fold(errors, fold.seen, self._noise, self._estimate, networks, band.inside))
+        band.scored = index + 1  # not before: an estimate may be interrupted
 
     def _score_weights(self, band: _Band, tuned: int) -> None:
         """Score the fine-tuned weights as they are now, on the fold that never trains."""
@@ -154,6 +187,11 @@ class BandFolds:
 
     def _folds(self, rows: tuple[int, int]) -> Iterator[Fold]:
         return folds_of(self._data, (rows, (0, self._data.shape[1])), FOLDS, self._seed)
+
+
+def _is_wide(data: RunCounts) -> bool:
+    """Return True when a few squares are scored instead of bands."""
+    return len(data.lines) * data.shape[1] * BAND_ROWS > LINE_PIXELS // 2
 
 
 def networks_scored(folds: Sequence[FoldErrors], networks: Sequence[str]) -> tuple[str, ...]:

@@ -32,11 +32,11 @@ from .fold_errors import (
     score_combination,
     score_folds,
     score_nonlocal_means,
+    total_counting_variance,
     total_error,
 )
 from .gate import Choice, choose, keep_raw, not_tested
 from .line_estimate import LineEstimate, combine_estimates
-from .risk import Blocks, counting_variance
 from .selection import Scores, Selection, scored_name
 from .single_detector import choose_untested
 from .user_notes import user_notes
@@ -146,16 +146,14 @@ def _total_scores(folds: Sequence[FoldErrors], networks: Sequence[str], widths: 
         "constant": smoothers[str(np.inf)],
         "smoother": np.stack([smoothers[str(width)][j] for j, width in enumerate(widths)]),
     }
+    counting = dict.fromkeys(errors, total_counting_variance(folds))
     controls = {"fine_tuned": CONTROL, "nonlocal": NONLOCAL_CONTROL, "combined": CONTROL}
-    extra_noise: dict[str, Blocks] = {}
     for name in (*networks, "nonlocal", "combined"):
         if name in controls and name in first_folds(folds)[0].errors:
-            errors[name], extra_noise[name] = controlled_error(folds, name, controls[name])
+            errors[name], counting[name] = controlled_error(folds, name, controls[name])
         elif name not in controls:
-            errors[name] = total_error(folds, name)
-    counting = sum((counting_variance(scored.fold) for scored in folds), np.zeros(len(widths)))
-    counting = counting * (folds[0].kind == "counts")
-    return Scores(errors, {name: counting * extra_noise.get(name, 1.0) for name in errors}, seed)
+            errors[name], counting[name] = total_error(folds, name), counting["raw"]
+    return Scores(errors, counting, seed)
 
 
 def _choose(data: RunCounts, scores: Scores, j: int, *, combined: bool) -> Choice:

@@ -15,7 +15,18 @@ from ..data.sums import Sums
 from ..estimators.nonlocal_means import Average, averaged_noise, every_variant, one_variant
 from ..estimators.smoother import WIDTHS, smooth
 from .combination import Weights, combine, cross_errors
-from .risk import Blocks, Fold, Window, area_folds, block_size, count_folds, error, raw_error, windows
+from .risk import (
+    Blocks,
+    Fold,
+    Window,
+    area_folds,
+    block_size,
+    count_folds,
+    counting_variance,
+    error,
+    raw_error,
+    windows,
+)
 
 CONTROL = "pretrained"
 """Has seen no photon of this run, and may be scored on all of them."""
@@ -140,6 +151,16 @@ def first_folds(folds: Sequence[FoldErrors]) -> list[FoldErrors]:
     return [scored for scored in folds if scored.index == 0]
 
 
+def fold_weights(folds: Sequence[FoldErrors]) -> list[float]:
+    """Return weights of the windows, by which those with fewer folds count like the others."""
+    numbers: list[int] = []
+    for scored in folds:
+        if scored.index == 0:
+            numbers.append(0)
+        numbers[-1] += 1
+    return [max(numbers) / n for n in numbers]
+
+
 def total_error(folds: Sequence[FoldErrors], name: str) -> Blocks:
     """Sum an estimator's errors over folds, (line, block); windows stand side by side."""
     bands: list[Blocks] = []
@@ -148,13 +169,23 @@ def total_error(folds: Sequence[FoldErrors], name: str) -> Blocks:
             bands.append(scored.errors[name].copy())
         else:
             bands[-1] += scored.errors[name]
-    return np.concatenate(bands, 1)
+    weights = fold_weights(folds)
+    return np.concatenate([weight * band for weight, band in zip(weights, bands, strict=True)], 1)
+
+
+def total_counting_variance(folds: Sequence[FoldErrors]) -> Blocks:
+    """Return the variance that counting alone gives to the sum of :func:`total_error`, (line,); 0 for fitted areas."""
+    weights, total, window = fold_weights(folds), np.zeros(len(folds[0].fold.seen.counts)), -1
+    for scored in folds:
+        window += scored.index == 0
+        total += weights[window] ** 2 * counting_variance(scored.fold) * (scored.kind == "counts")
+    return total
 
 
 def controlled_error(folds: Sequence[FoldErrors], name: str, control: str) -> tuple[Blocks, Blocks]:
-    """Return the error over all folds of an estimator that may be scored on the first only, and its counting noise.
+    """Return the error over all folds of an estimator that may be scored on the first only.
 
-    That is the variance that counting gives the sum, over what it gives to an error scored on all folds, (line,).
+    With it comes the variance that counting alone gives to its sum, (line,).
 
     The control's error on the other folds stands in, by the share to which the two errors go together block by block
     (a control variate); not at all where the control itself is worse than raw.
@@ -166,7 +197,10 @@ def controlled_error(folds: Sequence[FoldErrors], name: str, control: str) -> tu
     share = np.clip((a * b).sum(1) / np.maximum((b * b).sum(1), 1e-12), 0, 1)
     share = share * (control_errors.sum(1) < raw.sum(1))
     total = n_folds * errors + share[:, None] * (total_error(folds, control) - n_folds * control_errors)
-    return total, n_folds * (1.0 - share) ** 2 + share**2
+    counting = (
+        n_folds**2 * total_counting_variance(first) * (1.0 - share) ** 2 + total_counting_variance(folds) * share**2
+    )
+    return total, counting
 
 
 def best_widths(folds: Sequence[FoldErrors]) -> list[float]:

@@ -35,11 +35,12 @@ class RunEvaluator:
         self._bands = BandFolds(seed)
         self.latest: Evaluation | None = None
         self.version = self.rows = 0
+        self._busy = False
 
     @property
     def outdated(self) -> bool:
-        """True when the evaluation rests on less than half of the rows that there are now."""
-        return self.latest is None or self._data.rows_measured > 2 * max(self.rows, 2)
+        """True when the evaluation rests on less than half of the rows that there are now, and none is under way."""
+        return self.latest is None or (not self._busy and self._data.rows_measured > 2 * max(self.rows, 2))
 
     @property
     def recent(self) -> bool:
@@ -54,13 +55,23 @@ class RunEvaluator:
         *,
         n_folds: int = FOLDS,
         tuned: int = 0,
-        most: int | None = None,
+        complete: bool = True,
     ) -> Evaluation:
         """Evaluate with what is known of the bands that did not change; parameters as in :meth:`BandFolds.score`."""
-        rows = self._data.rows_measured
-        folds = self._bands.score(self._data, noise, networks.estimate, names, n_folds=n_folds, tuned=tuned, most=most)
-        scored = networks_scored(folds, names)
-        return self._keep(evaluate(self._data, noise, networks.estimate, scored, self._seed, folds=folds), rows)
+        rows, estimate = self._data.rows_measured, networks.estimate
+        self._busy = True
+        try:
+            folds = self._bands.score(
+                self._data, noise, estimate, names, n_folds=n_folds, tuned=tuned, complete=complete
+            )
+            scored = networks_scored(folds, names)
+            return self._keep(evaluate(self._data, noise, estimate, scored, self._seed, folds=folds), rows)
+        finally:
+            self._busy = False
+
+    def score_more(self, noise: NoiseModel, networks: NetworkEstimator, names: Sequence[str], *, tuned: int) -> bool:
+        """Add a pass over one band, as in :meth:`BandFolds.score_more`, for the next evaluation."""
+        return self._bands.score_more(self._data, noise, networks.estimate, names, tuned=tuned)
 
     def evaluate_thoroughly(
         self, noise: NoiseModel, networks: NetworkEstimator, names: Sequence[str], *, flips: int

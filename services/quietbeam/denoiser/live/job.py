@@ -28,6 +28,8 @@ log = structlog.get_logger()
 _BAND_ROWS = 64
 _REWRITE_PAUSE = 4.0
 """Pause after all maps were written anew, in units of the time that it took."""
+_EVALUATION_PAUSE = 0.5
+"""Pause after an evaluation, in units of the time that it took: some time is left for fine-tuning."""
 _HISTORY_S = 5.0
 """Least time between two states of the maps in the history of a live run."""
 _AT_ONCE_S = 3.0
@@ -96,11 +98,14 @@ class DenoiseJob:
         self._raw_only = too_large(self.info, settings.max_live_bytes)
         self._rows = MapRows(buffer)
         self._written_meanwhile: set[int] = set()  # rows whose maps were written while a band of the map was computed
-        self._blocks_read = self._steps = 0
+        self._blocks_read = self._steps = self._passes = 0
         self._evidence: RunEvidence | None = None
-        self._evaluated: tuple[int, int] | None = None  # blocks read and steps at the last evaluation
+        self._evaluated: tuple[int, ...] | None = None  # `_progress` at the last evaluation
         self._next_evaluation = self._next_rewrite = self._next_history = 0.0
-        self._recipe: tuple[Hashable, ...] = ()  # by which all maps were last written
+        self._recipe: tuple[Hashable, ...] = ()  # by which all maps were last written, or are being written
+        self._bands_to_rewrite: list[int] = []
+        self._rewriting_since = 0.0
+        self._may_score_more = False
         self._ended_at: float | None = None
         self._live_budget_s = settings.live_budget.total_seconds()
         self._final_budget_s = settings.final_budget.total_seconds() if final_budget_s is None else final_budget_s
@@ -148,7 +153,8 @@ class DenoiseJob:
     @property
     def has_work(self) -> bool:
         """True when :meth:`process_rows` or :meth:`learn` would do something now."""
-        return self._rows.waits or self._ended or self._evaluation_due or self._may_fine_tune
+        learns = self._evaluation_due or self._bands_to_rewrite or self._may_score_more or self._may_fine_tune
+        return bool(self._rows.waits or self._ended or learns)
 
     def process_rows(self, check: Callable[[], object] = never) -> bool:
         """Add the pending rows and write their maps; False when there are none.
@@ -183,7 +189,7 @@ class DenoiseJob:
         return True
 
     def learn(self, interrupt: Callable[[], bool], yield_callback: Callable[[], object]) -> bool:
-        """Evaluate, fine-tune for at most one burst, or (when the run has ended) finish; False when idle.
+        """Finish when the run has ended, else evaluate, write maps anew or fine-tune for one burst; False when idle.
 
         ``interrupt()`` True ends a burst; ``yield_callback()`` is called every 50 ms or so, to serve rows that wait.
         """
@@ -191,9 +197,16 @@ class DenoiseJob:
             self._finish(interrupt, yield_callback)
         elif self._evaluation_due:
             self._evaluate(yield_callback)
+        elif self._bands_to_rewrite:
+            self._rewrite_band(yield_callback)
+        elif self._may_score_more:
+            more = self._denoiser().evaluate_more(yield_callback)
+            self._passes += more
+            self._may_score_more = more and not self._may_fine_tune
         elif self._may_fine_tune:
             budget_s = min(self._settings.burst.total_seconds(), self._live_budget_s)
             self._live_budget_s -= self._burst(budget_s, interrupt, yield_callback)
+            self._may_score_more = True  # in turns
         else:
             return False
         return True
@@ -214,6 +227,8 @@ class DenoiseJob:
     def _begin_anew(self) -> None:
         """Forget the rows that were added, and add all of them again."""
         self._session = self._evidence = self._evaluated = None
+        self._bands_to_rewrite.clear()
+        self._recipe = ()
         self._rows.begin_anew()
 
     @property
@@ -227,7 +242,12 @@ class DenoiseJob:
         if self._evaluated is None:
             return True
         # rows that came again count: passes over the same pixels bring counts, not rows
-        return time.monotonic() >= self._next_evaluation and self._evaluated != (self._blocks_read, self._steps)
+        return time.monotonic() >= self._next_evaluation and self._evaluated != self._progress
+
+    @property
+    def _progress(self) -> tuple[int, ...]:
+        """Blocks of rows read, steps of fine-tuning, and passes beside those that new rows needed."""
+        return self._blocks_read, self._steps, self._passes
 
     @property
     def _may_fine_tune(self) -> bool:
@@ -257,37 +277,38 @@ class DenoiseJob:
         return max(time.monotonic() - started, 1e-3)
 
     def _evaluate(self, yield_callback: Callable[[], object]) -> None:
-        """Evaluate, and write all maps anew where they are made differently now."""
+        """Evaluate, and have all maps written anew where they are made differently now."""
         session, started = self._denoiser(), time.monotonic()
-        evaluated = (self._blocks_read, self._steps)
-        self._evidence = session.evaluate(yield_callback)
-        self._evaluated = evaluated
-        # from the end of this one, so that evaluation never takes more than half of the time
-        took = time.monotonic() - started
-        self._next_evaluation = time.monotonic() + max(self._settings.evaluate_every.total_seconds(), took)
-        if session.recipe == self._recipe or time.monotonic() < self._next_rewrite:
-            newest = max(self._rows.numbers)
-            self._announce((newest, newest + 1))
-        elif not self._rewrite(session, yield_callback):
-            return
+        evaluated = self._progress
+        self._evidence = session.evaluate(yield_callback, complete=False)
+        self._evaluated, self._may_score_more = evaluated, True
+        pause = _EVALUATION_PAUSE * (time.monotonic() - started)
+        self._next_evaluation = time.monotonic() + max(self._settings.evaluate_every.total_seconds(), pause)
+        newest = max(self._rows.numbers)
+        self._announce((newest, newest + 1))
+        due = not self._bands_to_rewrite and time.monotonic() >= self._next_rewrite
+        if due and session.recipe != self._recipe:
+            self._recipe, self._rewriting_since = session.recipe, time.monotonic()
+            self._bands_to_rewrite = sorted({row // _BAND_ROWS for row in self._rows.numbers})
         if time.monotonic() >= self._next_history:
             self._next_history = time.monotonic() + _HISTORY_S
             self._writer.record_history(self._evidence, self._rows.measured)
 
-    def _rewrite(self, session: DenoiseSession, yield_callback: Callable[[], object]) -> bool:
-        """Write all maps, band by band; False when a row that was served meanwhile could not be denoised."""
-        started, recipe = time.monotonic(), session.recipe
-        for band in sorted({row // _BAND_ROWS for row in self._rows.numbers}):
-            rows, first = self._rows.of_band(band, _BAND_ROWS), self._window.first
-            self._written_meanwhile.clear()
-            update = session.infer((max(rows.start - first, 0), rows.stop - first), yield_callback)
-            if self._raw_only or self._session is not session:
-                return False  # it could not be denoised, or needed more room
-            self._writer.write(self._window.moved(update), skip_rows=self._written_meanwhile)
-        self._recipe = recipe
-        self._next_rewrite = time.monotonic() + _REWRITE_PAUSE * (time.monotonic() - started)
-        self._announce((0, self.info.shape[0]))
-        return True
+    def _rewrite_band(self, yield_callback: Callable[[], object]) -> None:
+        """Write the maps of the next band that is to be written anew."""
+        session, band = self._denoiser(), self._bands_to_rewrite.pop(0)
+        if not any(row // _BAND_ROWS == band for row in self._rows.numbers):
+            return
+        rows, first = self._rows.of_band(band, _BAND_ROWS), self._window.first
+        self._written_meanwhile.clear()
+        update = session.infer((max(rows.start - first, 0), rows.stop - first), yield_callback)
+        if self._raw_only or self._session is not session:
+            return  # a row that was served meanwhile could not be denoised, or needed more room
+        update = self._window.moved(update)
+        self._writer.write(update, skip_rows=self._written_meanwhile)
+        self._announce(update.rows)
+        if not self._bands_to_rewrite:
+            self._next_rewrite = time.monotonic() + _REWRITE_PAUSE * (time.monotonic() - self._rewriting_since)
 
     def _finish(self, interrupt: Callable[[], bool], yield_callback: Callable[[], object]) -> None:
         """Write the final maps: at once, unless the best there can be take only a moment."""

@@ -33,6 +33,7 @@ from .job import DenoiseJob
 from .leases import RunLeases
 from .orphans import find_orphans
 from .refinement import Refinement
+from .row_pace import RowPace
 from .row_wakeups import RowWakeUps
 from .run_announcer import RunAnnouncer
 from .stack_weights import StackWeights
@@ -85,7 +86,7 @@ class DenoiseStage:
         self._jobs: dict[str, DenoiseJob] = {}
         self._stacks = StackWeights()
         self._leases = RunLeases(connection, owner, settings.denoise.lease)
-        self._wakeups = RowWakeUps(connection)
+        self._wakeups, self._pace = RowWakeUps(connection), RowPace()
         self._requests = ActionRequests(connection, owner, settings.denoise.weights, settings.weights_dir)
         self._disks, self._failures = DiskOutages(settings.runs_dir), Failures()
         self._refinement = Refinement(
@@ -135,12 +136,12 @@ class DenoiseStage:
 
     def _process(self) -> bool:
         busy = any(job.has_work for job in self._jobs.values())
-        worked = self._serve_rows(block_ms=0 if busy else 250)
+        worked = self._serve_rows() if busy else self._serve_now(block_ms=250)
         for job in sorted(self._jobs.values(), key=lambda job: job.priority):
             if job.failure and not self._failures.pauses(job.info.uid):
                 self._failures.begin(job.info.uid)
                 self._guard(job, job.try_again)
-            if not self._wakeups.waiting():
+            if not self._rows_wait():
                 worked |= self._guard(job, partial(job.learn, self._interrupted, partial(self._serve_during, job)))
             if job.finished and not job.lease_lost:
                 self._guard(job, partial(self._settle, job))
@@ -152,8 +153,19 @@ class DenoiseStage:
                 trim_older(self._redis, stream)
         return worked
 
-    def _serve_rows(self, block_ms: int = 0) -> bool:
-        """Process the rows that wait; False when there are none."""
+    def _rows_wait(self) -> bool:
+        """Return True when there are rows that are due to be served."""
+        return self._pace.due and self._wakeups.waiting()
+
+    def _serve_rows(self) -> bool:
+        """Process the rows that wait; False when there are none, or when the last were served a moment ago."""
+        if self._pace.due:
+            return self._serve_now()
+        self._renew_leases()
+        return False
+
+    def _serve_now(self, block_ms: int = 0) -> bool:
+        """Process the rows that wait; False when there are none after `block_ms`."""
         rows = self._wakeups.read(block_ms)
         self._renew_leases()
         if time.monotonic() >= self._next_adoption:
@@ -164,9 +176,11 @@ class DenoiseStage:
             job = self._jobs.get(uid) or self._start_job(uid)
             if job is not None:
                 job.add_pending(numbers)
-        worked = False
+        worked, began = False, time.monotonic()
         for job in list(self._jobs.values()):
             worked |= self._guard(job, partial(job.process_rows, partial(self._check, job)))
+        if worked:
+            self._pace.served(time.monotonic() - began)
         return worked
 
     def _check(self, job: DenoiseJob) -> None:
@@ -206,7 +220,7 @@ class DenoiseStage:
         self._next_poll = now + _POLL_EVERY_S
         try:
             self._renew_leases()
-            return self._wakeups.waiting()
+            return self._rows_wait()
         except redis.RedisError as error:
             if not redis_outage(error):
                 raise
