@@ -68,10 +68,11 @@ def test_a_row_that_is_served_while_the_map_is_computed_keeps_its_newer_map(
     assert lease is not None
     run = DenoiseJob(beamline.buffer, redis, lease, settings.denoise)
     assert run.process_rows() and not beamline.buffer.read_map("raw")[:, late].any()
+    assert run.learn(lambda: False, lambda: None), "the evaluation, after which the map is made anew"
     served = []
 
     def serve() -> None:
-        if run._evaluated is not None and not served:  # evaluated: now the map is computed band by band
+        if not served:
             beamline.commit(late)
             run.add_pending([late])
             served.append(run.process_rows())
@@ -140,6 +141,22 @@ def test_a_run_too_large_for_memory_is_published_raw(settings: Settings, redis) 
     turn(stage, lambda: beamline.status().denoise_state == "final")
     assert "max_live_bytes" in beamline.status().denoise_reason
     assert np.array_equal(beamline.buffer.read_map("denoised"), beamline.counts.sum(0))
+
+
+def test_many_detectors_are_summed_in_groups_and_denoised(settings: Settings, redis) -> None:
+    limit = 4 * 24 * len(LINES) * SHAPE[0] * SHAPE[1] - 1  # 24 detectors are a little too many
+    small = settings.model_copy(update={"denoise": settings.denoise.model_copy(update={"max_live_bytes": limit})})
+    beamline = Beamline(small, redis, detectors=tuple(f"det{k}" for k in range(24)))
+    beamline.counts = np.concatenate([specimen(seed) for seed in range(6)])
+    stage = DenoiseStage(small, redis, owner="here")
+    beamline.commit(*range(SHAPE[0]))
+    beamline.stop()
+    turn(stage, lambda: beamline.status().denoise_state == "final")
+    evidence = beamline.status().evidence
+    assert evidence is not None and not beamline.status().denoise_reason
+    assert any("24 detectors are summed in 2 groups" in note for note in evidence.notes)
+    assert evidence.lines[0].improved
+    assert np.array_equal(beamline.buffer.read_map("raw"), beamline.counts.sum(0))
 
 
 def test_a_broken_denoiser_costs_neither_the_raw_map_nor_other_runs(

@@ -186,7 +186,8 @@ class DenoiseSettings(Section):
     max_live_bytes: int = Field(
         default=4 * 2**30,
         gt=0,
-        description="Largest run (counts as float32) held in memory; larger ones are published raw.",
+        description="Largest run (counts as float32) held in memory. The detectors of a larger one are summed in "
+        "groups; where even that is too large, its raw map is shown.",
     )
     weights: str = Field(
         default="",

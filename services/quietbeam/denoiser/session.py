@@ -56,6 +56,8 @@ class DenoiseSession:
         Weights that fine-tuning goes on from, of the map before in a stack; scored like any other estimate.
     carried
         False: they were learned on rows of this map, before it needed more room.
+    note
+        Sentence that all evidence of the run has.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class DenoiseSession:
         options: SessionOptions | None = None,
         start: Denoiser | None = None,
         carried: bool = True,
+        note: str = "",
     ) -> None:
         self.options = options or SessionOptions()
         self.device = pick_device(self.options.device)
@@ -83,7 +86,7 @@ class DenoiseSession:
         self.weights = pretrained(self.options.weights)
         self._base = self.weights.network.to(self.device)
         self._tuning = None if start is None else self._fine_tuning(start)
-        self._carried = start is not None and carried
+        self._carried, self._note = start is not None and carried, note
         self._noise = NoiseModel.poisson(len(self.data.lines))
         self._rows_uncalibrated = 0
         self._final = False
@@ -251,7 +254,7 @@ class DenoiseSession:
         assert evaluation is not None
         tuning = self._tuning
         training = TrainingRecord() if tuning is None else TrainingRecord(tuning.steps, tuning.seconds, tuning.loss)
-        notes = [CARRIED] if self._carried else []
+        notes = [note for note, holds in ((CARRIED, self._carried), (self._note, self._note)) if holds]
         return run_evidence(self.data, evaluation, self.weights, training, rows=rows, final=self._final, notes=notes)
 
     @property

@@ -16,6 +16,7 @@ from quietbeam_models.network import Denoiser
 
 from ..options import SessionOptions, never
 from ..session import DenoiseSession
+from .detector_groups import DetectorGroups
 from .map_rows import MapRows
 from .map_writer import MapWriter, spans
 from .row_reader import age_of_row_s, read_rows
@@ -96,6 +97,7 @@ class DenoiseJob:
         self._session: DenoiseSession | None = None
         self._window, self._grew = RowWindow(self.info), False
         self._raw_only = too_large(self.info, settings.max_live_bytes)
+        self._groups = DetectorGroups.fitting(self.info, settings.max_live_bytes) or DetectorGroups.apart(self.info)
         self._rows = MapRows(buffer)
         self._written_meanwhile: set[int] = set()  # rows whose maps were written while a band of the map was computed
         self._blocks_read = self._steps = self._passes = 0
@@ -351,12 +353,13 @@ class DenoiseJob:
         if self._session is None:
             self._session = DenoiseSession(
                 lines=self.info.lines,
-                detectors=self.info.detectors,
+                detectors=self._groups.names,
                 shape=(self._window.rows, self.info.shape[1]),
                 kind=self.info.kind,
                 options=SessionOptions(device=self._settings.device, seed=self._settings.seed, weights=self._weights),
                 start=self._start,
                 carried=not self._grew,
+                note=self._groups.note,
             )
         return self._session
 
@@ -368,7 +371,7 @@ class DenoiseJob:
                 check()
                 self._rows.mark(row, self.buffer.read_part("measured", row, slice(None)))
             return
-        rows = read_rows(self.buffer, start, stop, check)
+        rows = read_rows(self.buffer, self._groups, start, stop, check)
         for row, measured in zip(range(start, stop), rows.measured, strict=True):
             self._rows.mark(row, measured)
         first = start - self._window.first

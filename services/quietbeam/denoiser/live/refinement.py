@@ -28,6 +28,7 @@ from quietbeam.core.wire.fence import Lease
 
 from ..options import MapUpdate, SessionOptions
 from ..session import DenoiseSession
+from .detector_groups import DetectorGroups
 from .disk import DiskOutages
 from .failures import Failures, explain
 from .leases import RunLeases
@@ -196,17 +197,19 @@ class Refinement:
     def _session(self, buffer: RunBuffer, weights: str) -> DenoiseSession:
         """Return a session with the counts of the run."""
         info, settings = buffer.info, self._settings.denoise
+        groups = DetectorGroups.fitting(info, settings.max_live_bytes) or DetectorGroups.apart(info)
         session = DenoiseSession(
             lines=info.lines,
-            detectors=info.detectors,
+            detectors=groups.names,
             shape=info.shape,
             kind=info.kind,
             options=refining_options(settings, weights),
+            note=groups.note,
         )
         measured = np.flatnonzero(buffer.measured().any(axis=1)).tolist()
         for start, stop in spans(measured):
             for first in range(start, stop, _READ_ROWS):
-                rows = read_rows(buffer, first, min(first + _READ_ROWS, stop))
+                rows = read_rows(buffer, groups, first, min(first + _READ_ROWS, stop))
                 session.add_rows(first, rows.counts, rows.measured, i0=rows.i0, live_time_s=rows.live_time_s)
                 self._yield()
         return session

@@ -12,6 +12,7 @@ from quietbeam.buffer import RunBuffer
 from quietbeam.core.model.types import BoolArray, FloatArray, NumericArray
 
 from ..options import never
+from .detector_groups import DetectorGroups
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,17 @@ class RowsOfCounts:
     live_time_s: FloatArray | None
 
 
-def read_rows(buffer: RunBuffer, start: int, stop: int, check: Callable[[], object] = never) -> RowsOfCounts:
-    """Return rows ``[start, stop)``; `check()` is called before each, and may raise to end it."""
+def read_rows(
+    buffer: RunBuffer, groups: DetectorGroups, start: int, stop: int, check: Callable[[], object] = never
+) -> RowsOfCounts:
+    """Return rows ``[start, stop)``, detectors summed in groups.
+
+    `check()` is called before each row, and may raise to end it.
+    """
     blocks = []
     for row in range(start, stop):
         check()
-        blocks.append(buffer.read_row(row))
+        blocks.append(groups.summed(buffer.read_row(row)))
     i0 = [block.i0 for block in blocks if block.i0 is not None]
     live_time_s = [block.live_time_s for block in blocks if block.live_time_s is not None]
     return RowsOfCounts(

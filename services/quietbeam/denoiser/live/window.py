@@ -7,6 +7,7 @@ from dataclasses import replace
 from quietbeam.core.model.types import RunInfo
 
 from ..options import MapUpdate
+from .detector_groups import DetectorGroups
 
 _WHOLE = 2**18
 """A map of so few pixels is in memory as a whole."""
@@ -73,14 +74,13 @@ class RowWindow:
 
 
 def too_large(info: RunInfo, limit_bytes: int) -> str:
-    """Return why a run cannot be denoised live; empty when its counts fit."""
-    n_det, n_line, (rows, cols) = len(info.detectors), len(info.lines), info.shape
+    """Return why a run cannot be denoised live; empty when its counts fit, of each detector or summed in groups."""
+    n_line, (rows, cols) = len(info.lines), info.shape
     if cols > _WIDEST:
         return f"a map of {cols} columns is not denoised live (at most {_WIDEST}); its raw map is shown"
-    needed = 4 * n_det * n_line * rows * cols
-    if needed <= limit_bytes:
+    if DetectorGroups.fitting(info, limit_bytes) is not None:
         return ""
     return (
-        f"the run needs {needed / 2**30:.1f} GiB to denoise live (denoise.max_live_bytes allows "
-        f"{limit_bytes / 2**30:.1f}); its raw map is shown, `quietbeam denoise` does it afterwards"
+        f"a map of {n_line} x {rows} x {cols} values is too large to denoise live (denoise.max_live_bytes: "
+        f"{limit_bytes / 2**30:.1f} GiB); its raw map is shown, `quietbeam denoise` does it afterwards"
     )
