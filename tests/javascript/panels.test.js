@@ -7,6 +7,8 @@ const { summary, timeText } = await module("panels/count.js");
 const { healthOf } = await module("panels/detector_health.js");
 const { arrange } = await module("panels/detector_layout.js");
 const { factsOf } = await module("panels/evidence.js");
+const { MEANINGS, meaningsIn } = await module("data/meanings.js");
+const { ESTIMATORS, VERDICTS } = await module("data/wording.js");
 const { describe: describeState, shownGain } = await module("panels/history.js");
 const { describe: describeBox } = await module("panels/region.js");
 const { paintComposite } = await module("panels/rgb_paint.js");
@@ -207,4 +209,13 @@ test("how actions go and how they ended", () => {
   assert.equal(outcomeText(action), "");
   assert.equal(outcomeText({ ...action, state: "done" }), "choose weights: done");
   assert.equal(outcomeText({ action: "new", state: "failed", reason: "no disk" }), "new failed: no disk");
+});
+
+test("every word of the evidence has a meaning", () => {
+  for (const word of [...Object.values(ESTIMATORS), ...Object.values(VERDICTS)]) assert.ok(MEANINGS[word], word);
+  const facts = factsOf({ estimator: "fine_tuned", slope: 1, residual_chi2: 1, frc_pixels: 2, coverage_68: 0.7 });
+  const meanings = meaningsIn(facts.join(" ")).split("\n");
+  const words = meanings.map((line) => line.split(":")[0]);
+  assert.deepEqual(words, ["fine-tuned network", "slope", "χ²", "FRC", "within 1 σ"]);
+  assert.equal(meaningsIn("Line"), "");
 });

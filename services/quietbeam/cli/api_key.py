@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def create(
-    user: Annotated[str, typer.Argument(help="Whose key it is: a person, a program.")],
+    user: Annotated[str, typer.Argument(help="Owner of the key: a person or a program.")],
     scope: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,8 +53,8 @@ def create(
     expires = None if lifetime is None else time.time() + lifetime
     secret, key = _store(config).create(user, scopes, expires=expires, note=note)
     typer.echo(
-        f"Key {key.first_eight} of {key.user} may {', '.join(key.scopes)}; it ends: {date(key.expires)}. "
-        "It is shown once, write it down:",
+        f"Created key {key.first_eight} for {key.user} (scopes: {', '.join(key.scopes)}; "
+        f"expires: {date(key.expires)}). Copy it now, it is not stored:",
         err=True,
     )
     typer.echo(secret)
@@ -62,7 +62,7 @@ def create(
 
 def show(
     config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a key.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per key.")] = False,
 ) -> None:
     """List every key: its first eight characters, user, scopes, end, note."""
     from rich.console import Console

@@ -203,8 +203,8 @@ def benchmark_fsync(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of fsync.md.")] = FOLDER,
     pixels: Annotated[int, typer.Option(min=1000, help="Documents of the backlog.")] = 12_800,
     rate: Annotated[float, typer.Option(min=1, help="Pixels a second of the step scan.")] = 1000.0,
-    seconds: Annotated[float, typer.Option(min=1, help="How long it lasts.")] = 10.0,
-    turns: Annotated[int, typer.Option(min=1, help="Turns with and without.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Duration of the scan in seconds.")] = 10.0,
+    turns: Annotated[int, typer.Option(min=1, help="Repetitions with and without.")] = 3,
     folder: Annotated[
         Path | None, typer.Option(help="Where the data lie while it is measured: on the disk in question.")
     ] = None,

@@ -135,8 +135,8 @@ class DemoScan:
 @grouped
 def demo(
     scan: DemoScan,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything up until Ctrl-C.")] = False,
-    data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".run/demo"),
+    keep: Annotated[bool, typer.Option("--keep", help="Keep dashboard, API and Tiled running until Ctrl-C.")] = False,
+    data_dir: Annotated[Path, typer.Option(help="Folder for the data of the demo.")] = Path(".run/demo"),
 ) -> None:
     """Start everything, scan a simulated specimen, denoise it live, compare with the truth, show where to look."""
     from rich.console import Console

@@ -34,7 +34,8 @@ def ioc(
     config: Config = None,
     speed: Speed = 1.0,
     scan: Annotated[
-        bool, typer.Option("--scan", help="Scan it with a RunEngine in this process, then end; default: serve it.")
+        bool,
+        typer.Option("--scan", help="Scan it with a RunEngine in this process, then exit."),
     ] = False,
     prefix: Annotated[str, typer.Option(help="Prefix of the process variables.")] = "QB:",
     ca_port: Annotated[

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Transport = Literal["redis", "zmq", "none"]
 
 Config = Annotated[str | None, typer.Option("-c", "--config", help="YAML file or name of a shipped config.")]
-Speed = Annotated[float, typer.Option(min=0, help="1 keeps the dwell in real time; 0 goes as fast as possible.")]
+Speed = Annotated[float, typer.Option(min=0, help="Speed of the scan: 1 is real time, 0 is as fast as possible.")]
 TransportOption = Annotated[
     Transport, typer.Option("--transport", help="Transport for the documents; none discards them (dry run).")
 ]
@@ -61,7 +61,7 @@ class ChoiceOptions:
     axes: Annotated[
         str, typer.Option(help="Axes of the array: detector,line,row,col; also channel, point, - for one of length 1.")
     ] = ""
-    shape: Annotated[str, typer.Option(help="ROWSxCOLS of points that come one after the other.")] = ""
+    shape: Annotated[str, typer.Option(help="Map size (ROWSxCOLS) of a list of points.")] = ""
     i0: Annotated[str, typer.Option(help="Name of the scaler that is I0; none: do not normalise.")] = ""
     energy: Annotated[
         str, typer.Option(help="Of spectra: keV of channel 0 and per channel, as 0,0.01; or in eV, as 0,10eV.")

@@ -46,12 +46,14 @@ def check(
         ),
     ] = None,
     files: Annotated[
-        list[Path] | None, typer.Option("--files", help="Folder of its detector files; default: beside the recording.")
+        list[Path] | None,
+        typer.Option("--files", help="Folder of the detector files. Default: that of the recording."),
     ] = None,
     draft: Annotated[
-        Path | None, typer.Option("--draft", help="Write a first profile for this run here, and check that.")
+        Path | None,
+        typer.Option("--draft", help="Write a draft of a profile to this file, and check the run with it."),
     ] = None,
-    lines: Annotated[str, typer.Option(help="Of a measured map: comma-separated lines to take.")] = "",
+    lines: Annotated[str, typer.Option(help="Measured maps only: comma-separated lines to read.")] = "",
 ) -> None:
     """Say what ingest understands of a run: lines, detectors, geometry, dose, what is missing, what looks wrong.
 

@@ -32,9 +32,10 @@ def record(
     source: Annotated[
         list[str] | None, typer.Option("--source", help="URL as in ingest.sources; default: all that are set there.")
     ] = None,
-    runs: Annotated[int, typer.Option(min=0, help="End after so many whole runs; 0: at Ctrl-C.")] = 1,
+    runs: Annotated[int, typer.Option(min=0, help="Stop after this number of complete runs. 0: stop at Ctrl-C.")] = 1,
     history: Annotated[
-        bool, typer.Option("--history", help="Begin with what the source still holds, not with the next run.")
+        bool,
+        typer.Option("--history", help="Start with documents that the source still holds."),
     ] = False,
 ) -> None:
     """Record whole runs, document by document, as they come. Ingest gets every document all the same."""

@@ -42,7 +42,7 @@ class MapOptions:
             help="Send odd rows backwards, as a snaked scan measures them; with --shape, read the points so, too."
         ),
     ] = False
-    step: Annotated[float | None, typer.Option(help="Pixel size in um, where the file does not say it.")] = None
+    step: Annotated[float | None, typer.Option(help="Pixel size in um, if the file does not contain it.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,11 @@ class RecordingOptions:
     """How a recording is played."""
 
     as_recorded: Annotated[
-        bool, typer.Option("--as-recorded", help="A recording: keep its uids and times; default: a new run, now.")
+        bool, typer.Option("--as-recorded", help="Recordings only: keep uids and times. Default: send it as a new run.")
     ] = False
     files: Annotated[
         list[Path] | None,
-        typer.Option("--files", help="A recording: folder of its detector files; default: beside it."),
+        typer.Option("--files", help="Recordings only: folder of the detector files. Default: beside it."),
     ] = None
 
 

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command()(doctor)
     app.command()(alive)
-    config = typer.Typer(no_args_is_help=True, help="Which settings there are, and which hold.")
+    config = typer.Typer(no_args_is_help=True, help="Show the settings schema or the effective settings.")
     config.command()(schema)
     config.command()(show)
     app.add_typer(config, name="config")
@@ -25,9 +25,10 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a check.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per check.")] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend damaged runs; rows that cannot be read are not measured afterwards.")
+        bool,
+        typer.Option("--repair", help="Repair damaged runs. Unreadable rows become not measured."),
     ] = False,
 ) -> None:
     """Check settings, Python, torch, device, weights, profiles, disk, ports, Redis, Tiled and runs; say what to do.

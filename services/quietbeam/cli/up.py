@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def up(
     config: Config = None,
-    timeout: Annotated[float, typer.Option(help="Seconds until everything must be ready.")] = 180.0,
+    timeout: Annotated[float, typer.Option(help="Time limit in seconds for everything to be ready.")] = 180.0,
 ) -> None:
     """Run servers and stages here until Ctrl-C. Crashed processes are restarted; Ctrl-C shuts down cleanly."""
     import signal

@@ -19,12 +19,13 @@ def worker(
     config: Config = None,
     device: Annotated[str | None, typer.Option(help="Overrides denoise.device: cpu, cuda, cuda:1, mps, auto.")] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name in leases; a restarted worker of that name gets its runs back at once.")
+        str | None,
+        typer.Option(help="Name of the worker. After a restart it resumes its runs at once."),
     ] = None,
     threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads of torch; 0: all cores but one, which belongs to ingest.")
+        int, typer.Option(min=0, help="CPU threads of torch. 0: all cores but one, which is left to ingest.")
     ] = 0,
-    nice: Annotated[int, typer.Option(help="Added niceness, so that ingest always comes first.")] = 10,
+    nice: Annotated[int, typer.Option(help="Value added to the niceness, so that ingest has priority.")] = 10,
 ) -> None:
     """Denoise runs as their rows arrive: one process per device."""
     import socket

@@ -170,7 +170,7 @@ class Run:
         return {one["units"]: one for one in self._client.get(f"runs/{self.uid}/units")["data"]}
 
     def evidence(self) -> dict[str, dict[str, Any]]:
-        """Return what held-out photons say, by line; empty before the first rows."""
+        """Return the evidence (verdict, dwell gain, checks) by line; empty before the first rows."""
         data = self._client.get(f"runs/{self.uid}/evidence")["data"]
         return {line["line"]: line for line in data["lines"]} if data else {}
 
@@ -269,7 +269,7 @@ class Run:
         return self._client.request_action("PUT", f"runs/{self.uid}/pin")
 
     def unpin(self) -> ActionHandle:
-        """Let it go with its age again."""
+        """Unpin the run: allow its automatic deletion."""
         return self._client.request_action("DELETE", f"runs/{self.uid}/pin")
 
     def delete(self) -> ActionHandle:

@@ -100,7 +100,7 @@ class MapComposer:
     def _insert(self, j: int, estimates: _WindowEstimates, denoised: FloatArray, error: FloatArray) -> None:
         """Put the chosen estimate of line ``j`` into the maps (line, row, col), in place.
 
-        Pixels of which raw itself proves that the estimate is wrong keep their raw value and its error.
+        Pixels where raw lies far outside of the estimate's error (hot pixels) keep their raw value and its error.
         """
         sums, selection = estimates.sums, estimates.selection
         weights = selection.estimators(j)

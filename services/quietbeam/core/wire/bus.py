@@ -1,4 +1,4 @@
-"""The conversation with Redis Streams: connect, claim-before-read groups, trimming that loses nothing, events."""
+"""Redis Streams: connections, consumer groups that claim before they read, trimming without loss, events."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ class RunRouter:
             self._refused += self._held.give_up("stream_datum without its descriptor")
             return
         reason = (
-            f"run {self.uid}: its start document was not seen, ingest joined in the middle; "
+            f"run {self.uid}: no start document was received, because ingest started after the scan began; "
             "let the RunEngine publish to Redis (documents are kept there), or start ingest before the scan"
         )
         self.condition.become(RunState.UNUSABLE, reason)

@@ -109,16 +109,17 @@ export function sizedContext(canvas, width, height) {
 }
 
 /**
- * A table; `label` is its caption for screen readers.
+ * A table; `label` is its caption for screen readers, `titleOf` gives the tooltips of the columns.
  * @param {string[]} head
  * @param {Cell[][]} body
  * @param {string} label
+ * @param {(text: string) => string} titleOf
  */
-export function table(head, body, label) {
+export function table(head, body, label, titleOf = () => "") {
   const element = create("table", { className: "table" });
   element.append(create("caption", { textContent: label, className: "spoken" }));
   const top = element.createTHead().insertRow();
-  top.append(...head.map((textContent) => create("th", { textContent, scope: "col" })));
+  top.append(...head.map((textContent) => create("th", { textContent, scope: "col", title: titleOf(textContent) })));
   const rows = element.createTBody();
   for (const cells of body) rows.insertRow().append(...cells.map(tableCell));
   return element;

@@ -3,6 +3,7 @@
 import { byId, create, sizedContext, table } from "../base/dom.js";
 import { isNumber, lineName, number, signed } from "../base/text.js";
 import { shownPixel } from "../data/orientation.js";
+import { MEANINGS, meaningsIn } from "../data/meanings.js";
 import { ESTIMATORS, gainText, VERDICTS } from "../data/wording.js";
 import { doubtsOf, worstOf } from "../map/verdict.js";
 
@@ -17,6 +18,12 @@ export class EvidencePanel {
     this.drawn = -1; // number of the frame
     /** @type {MappedRun | null} */
     this.run = null;
+    byId("evidence-words").append(
+      ...Object.entries(MEANINGS).flatMap(([word, meaning]) => [
+        create("dt", { textContent: word }),
+        create("dd", { textContent: meaning }),
+      ]),
+    );
     byId("evidence-table").addEventListener("click", ({ target }) => {
       const { row, col } = target instanceof HTMLElement ? target.dataset : {};
       if (row && col && this.run) view.point(shownPixel(this.run, { row: Number(row), col: Number(col) }));
@@ -37,12 +44,12 @@ export class EvidencePanel {
     const most = Math.max(10, ...evidence.lines.map((line) => line.dwell_gain_high ?? line.dwell_gain ?? 1));
     const body = evidence.lines.flatMap((line) => [mainRow(line, most), factsRow(line)]);
     const head = ["Line", "Dwell gain", "95 % interval", "Bias"];
-    byId("evidence-table").replaceChildren(table(head, body, "Evidence by line"));
+    byId("evidence-table").replaceChildren(table(head, body, "Evidence by line", meaningsIn));
     const state = evidence.refined ? "Refined" : evidence.final ? "Final" : "So far";
     byId("evidence-facts").textContent =
       `${state}: ${evidence.rows} rows, model ${evidence.model || "?"}, ` +
       `${evidence.fine_tune_steps ?? 0} steps on this run. ` +
-      "Bias: how far the total of the map lies from held-out counts.";
+      "Point at a number to read what it means.";
   }
 }
 
@@ -58,7 +65,7 @@ function mainRow(line, most) {
   const bias = isNumber(line.total_ratio) ? `${signed(100 * (line.total_ratio - 1))} %` : "–";
   return [
     { text: lineName(line.line), head: true },
-    { text: gain, style: improved ? "good" : "warn" },
+    { text: gain, style: improved ? "good" : "warn", title: meaningsIn(VERDICTS[line.verdict]) },
     line.estimator === "raw" ? { text: "raw shown" } : { node: whisker(line, most) },
     { text: bias },
   ];
@@ -77,7 +84,7 @@ function factsRow(line) {
   const node = line.residual_flag ? showButton(worstOf(line)) : null;
   return [
     { text: "", style: "under" },
-    { text, style: `under${doubts.length ? " warn" : ""}`, span: 3, node },
+    { text, style: `under${doubts.length ? " warn" : ""}`, title: meaningsIn(factsOf(line).join(" ")), span: 3, node },
   ];
 }
 
