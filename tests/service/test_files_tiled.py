@@ -20,10 +20,10 @@ from tiled.structures.core import Spec
 from typer.testing import CliRunner
 
 from quietbeam.app.ports import free_port
+from quietbeam.batch.source import read_source
 from quietbeam.beamline.experiment import Experiment, ExperimentOptions
 from quietbeam.beamline.plans import make_plan
 from quietbeam.cli import app
-from quietbeam.cli.source import read_source
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.settings import EmbeddedSettings, IngestSettings, Settings, TiledSettings
 from quietbeam.embedded.tiled_server import build

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quietbeam.cli.source import read_source
+from quietbeam.batch.source import read_source
 from quietbeam.core import codec
 from quietbeam.core.errors import InputError
 from quietbeam.core.settings import Settings

@@ -4,48 +4,24 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quietbeam.core.errors import InputError
-
-from .options import EXIT_INTERRUPTED, ChoiceAndSnakeOptions, InputOptions, OutputOptions, grouped, split_lines
+from .options import (
+    EXIT_INTERRUPTED,
+    ChoiceAndSnakeOptions,
+    InputOptions,
+    LearningOptions,
+    OutputOptions,
+    grouped,
+    split_lines,
+)
 
 if TYPE_CHECKING:
     from quietbeam.denoiser.offline import DenoiseResult
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearningOptions:
-    """Where the network starts, and how much it learns on this map."""
-
-    budget: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Fine-tuning time limit in seconds (0 disables). Results depend on the machine's speed; use --steps "
-            "for reproducible results.",
-        ),
-    ] = 30.0
-    steps: Annotated[
-        int | None, typer.Option(min=0, help="Number of fine-tuning steps, in place of --budget. Reproducible.")
-    ] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto"
-    no_fine_tune: Annotated[bool, typer.Option("--no-fine-tune", help="Use the pretrained network as it is.")] = False
-    seed: Annotated[
-        int, typer.Option(min=0, help="Fixes every random draw, but not how many steps fit into --budget.")
-    ] = 0
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="Weights to start from: shipped ones or of data_dir/weights, by name, or a .safetensors file; the "
-            "newest when left out."
-        ),
-    ] = ""
 
 
 def register(app: typer.Typer) -> None:
@@ -95,19 +71,19 @@ def denoise(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from quietbeam.batch.in_units import in_units
+    from quietbeam.batch.offline import find_weights
+    from quietbeam.batch.source import errors_showing, read_source, remarks_of
     from quietbeam.core.settings import load_settings
     from quietbeam.denoiser.offline import denoise as run
     from quietbeam.denoiser.options import DenoiseOptions
     from quietbeam.files import check_target, format_of, write_result
     from quietbeam.ingest.profile.schema import shipped_profiles
 
-    from .in_units import in_units
-    from .source import errors_showing, read_source, remarks_of
-
     console = Console(markup=False, emoji=False)  # names are anybody's
     check_target(output, format_of(output, writing.format), Path(source))
     site = load_settings(config)
-    weights = _find_weights(learning.weights, site.weights_dir)
+    weights = find_weights(learning.weights, site.weights_dir)
     with errors_showing(_command(source, output, reading), source):
         file, name = read_source(
             source,
@@ -146,7 +122,7 @@ def denoise(
         "fine_tune": not learning.no_fine_tune,
         "seed": learning.seed,
     }
-    shown, unit, notes = in_units(result, file, writing, site)
+    shown, unit, notes = in_units(result, file, writing.units, writing.areal_calibration, site)
     write_result(
         output,
         shown,
@@ -167,22 +143,6 @@ def _command(source: str, output: Path, reading: InputOptions) -> str:
     """Return the command line as given, less its choices."""
     lines = ["--lines", reading.lines] if reading.lines else []
     return shlex.join(["quietbeam", "denoise", source, "-o", str(output), *lines])
-
-
-def _find_weights(name: str, folder: Path) -> str:
-    """Return the weights of that name, or the file of that path.
-
-    Raises
-    ------
-    InputError
-        There are no such weights.
-    """
-    from quietbeam_models.weights import installed_weights
-
-    available = installed_weights(folder)
-    if name and name not in available and not name.endswith(".safetensors"):
-        raise InputError(f"no weights {name!r}; there are {', '.join(available)}, or name a .safetensors file")
-    return str(available.get(name, name))
 
 
 def _show(console: Any, result: DenoiseResult, remarks: list[str]) -> None:

@@ -114,6 +114,35 @@ class OutputOptions:
     ] = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LearningOptions:
+    """Where the network starts, and how much it learns on this map."""
+
+    budget: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Fine-tuning time limit in seconds (0 disables). Results depend on the machine's speed; use --steps "
+            "for reproducible results.",
+        ),
+    ] = 30.0
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="Number of fine-tuning steps, in place of --budget. Reproducible.")
+    ] = None
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto"
+    no_fine_tune: Annotated[bool, typer.Option("--no-fine-tune", help="Use the pretrained network as it is.")] = False
+    seed: Annotated[
+        int, typer.Option(min=0, help="Fixes every random draw, but not how many steps fit into --budget.")
+    ] = 0
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="Weights to start from: shipped ones or of data_dir/weights, by name, or a .safetensors file; the "
+            "newest when left out."
+        ),
+    ] = ""
+
+
 def split_lines(text: str) -> list[str]:
     """Return the names in a comma-separated list of emission lines."""
     return [name for part in text.split(",") if (name := part.strip())]

@@ -86,10 +86,9 @@ def check(
 
 def _checked_file(path: Path, lines: list[str], choice: ReadChoice, command: str) -> Checked:
     """Return how a measured map is read."""
+    from quietbeam.batch.source import errors_showing, remarks_of
     from quietbeam.files import read_map
     from quietbeam.ingest.offline.check import Checked
-
-    from .source import errors_showing, remarks_of
 
     with errors_showing(command, str(path)):
         file = read_map(path, lines, choice=choice)

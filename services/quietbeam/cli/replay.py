@@ -105,7 +105,7 @@ def replay(
 def _read(
     settings: Settings, source: str, reading: InputOptions, choice: ChoiceOptions, events: MapOptions
 ) -> tuple[MapFile, str]:
-    from .source import errors_showing, read_source
+    from quietbeam.batch.source import errors_showing, read_source
 
     lines = ["--lines", reading.lines] if reading.lines else []
     with errors_showing(shlex.join(["quietbeam", "replay", source, *lines]), source):
@@ -123,10 +123,10 @@ def _read(
 def _replay_map(
     settings: Settings, source: tuple[MapFile, str], speed: float, transport: Transport, events: MapOptions
 ) -> None:
+    from quietbeam.batch.source import remarks_of
     from quietbeam.beamline.replay import replay_documents
 
     from .publishing import publishing
-    from .source import remarks_of
 
     read, label = source
     for remark in remarks_of(read):

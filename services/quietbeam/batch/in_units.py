@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from quietbeam.denoiser.offline import DenoiseResult
     from quietbeam.files import MapFile
 
-    from .options import OutputOptions
-
 
 def in_units(
-    result: DenoiseResult, file: MapFile, writing: OutputOptions, site: Settings
+    result: DenoiseResult, file: MapFile, units: str, areal_calibration: str, site: Settings
 ) -> tuple[DenoiseResult, dict[str, Any], list[str]]:
     """Return the result in the wanted unit, what is kept of the conversion, and sentences for people.
 
@@ -29,18 +27,18 @@ def in_units(
     InputError
         The unit is not to be had; the message says why.
     """
-    if writing.units == "counts":
+    if units == "counts":
         return result, {}, []
     from quietbeam.quantify import convert, densities_of, per_second, read_calibration
     from quietbeam.quantify.checks import absorption_notes
 
     dwell = file.metadata.get("dwell_s")
-    if writing.units == "counts/s":
+    if units == "counts/s":
         if result.evidence.kind != "counts":
             raise InputError("fitted areas may be per second already: --units counts/s is for counts")
         lines, notes, about = per_second(result.lines, result.evidence, dwell), [], {}
     else:
-        wanted = writing.areal_calibration or site.quantify.calibration
+        wanted = areal_calibration or site.quantify.calibration
         if not wanted:
             raise InputError(
                 "areal densities need a calibration", remedy="name it: --areal-calibration, or quantify.calibration"
@@ -52,8 +50,8 @@ def in_units(
         lines, about = found.lines, {"calibration": calibration.to_dict()}
         notes = list(found.notes)
     if all(by.factor is None for by in lines):
-        raise InputError(f"no line has {writing.units}: {lines[0].reason}")
-    notes += [f"{by.line} has no {writing.units}: {by.reason}" for by in lines if by.factor is None]
+        raise InputError(f"no line has {units}: {lines[0].reason}")
+    notes += [f"{by.line} has no {units}: {by.reason}" for by in lines if by.factor is None]
     inside = result.measured
     raw, denoised = (
         np.stack([np.where(inside, convert(stack[j], by), 0) for j, by in enumerate(lines)])
@@ -65,8 +63,8 @@ def in_units(
             for j, by in enumerate(lines)
         ]
     )
-    if writing.units == "ug/cm2":
+    if units == "ug/cm2":
         of_lines = {line: denoised[j] for j, line in enumerate(result.lines) if lines[j].factor is not None}
         notes = [*absorption_notes(of_lines, found.run_energy_kev or found.energy_kev, lines), *notes]
     shown = replace(result, raw=raw, denoised=denoised, uncertainty=error)
-    return shown, {"units": writing.units, "notes": notes, **about}, notes
+    return shown, {"units": units, "notes": notes, **about}, notes
