@@ -72,7 +72,7 @@ def read_source(
     from quietbeam.ingest.documents.from_tiled import documents_of, opened, published_map
 
     _no_options_of_files(source, fit, calibration, choice)
-    uri, key, paths = _address(source, settings, tiled)
+    uri, key, paths = tiled_address(source, settings, tiled)
     with ExitStack() as stack:
         try:
             node = stack.enter_context(opened(uri, key, *paths))
@@ -127,7 +127,7 @@ def _no_options_of_files(source: str, fit: bool, calibration: Path | None, choic
         )
 
 
-def _address(source: str, settings: Settings, tiled: str) -> tuple[str, str | None, list[tuple[str, ...]]]:
+def tiled_address(source: str, settings: Settings, tiled: str) -> tuple[str, str | None, list[tuple[str, ...]]]:
     """Return address and key of Tiled, and where in it the run may be: at the top, or in our own container."""
     if "://" not in source and not tiled:
         return settings.tiled_uri, settings.tiled_api_key(), [(source,), (settings.tiled.root, source)]

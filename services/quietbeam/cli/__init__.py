@@ -29,6 +29,7 @@ MODULES = (
     "profile",
     "denoise",
     "calibrate",
+    "batch",
     "benchmark",
     "chaos",
     "report",

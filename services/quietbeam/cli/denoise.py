@@ -71,67 +71,33 @@ def denoise(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from quietbeam.batch.in_units import in_units
-    from quietbeam.batch.offline import find_weights
-    from quietbeam.batch.source import errors_showing, read_source, remarks_of
+    from quietbeam.batch.offline import Reading, denoise_map, find_weights, how_it_was_made
+    from quietbeam.batch.source import errors_showing, remarks_of
     from quietbeam.core.settings import load_settings
-    from quietbeam.denoiser.offline import denoise as run
-    from quietbeam.denoiser.options import DenoiseOptions
-    from quietbeam.files import check_target, format_of, write_result
+    from quietbeam.files import check_target, format_of
     from quietbeam.ingest.profile.schema import shipped_profiles
 
     console = Console(markup=False, emoji=False)  # names are anybody's
     check_target(output, format_of(output, writing.format), Path(source))
     site = load_settings(config)
     weights = find_weights(learning.weights, site.weights_dir)
+    how = Reading(
+        lines=tuple(split_lines(reading.lines)),
+        calibration=reading.calibration,
+        tiled=reading.tiled,
+        fit=reading.fit,
+        profiles=tuple(profile or ([] if config else shipped_profiles())),
+        choice=choice.choice(snake=choice.snake),
+    )
     with errors_showing(_command(source, output, reading), source):
-        file, name = read_source(
-            source,
-            site,
-            lines=split_lines(reading.lines),
-            calibration=reading.calibration,
-            tiled=reading.tiled,
-            fit=reading.fit,
-            profiles=profile or ([] if config else shipped_profiles()),
-            choice=choice.choice(snake=choice.snake),
-        )
+        file, name = how.read(source, site)
+    options = learning.options(weights)
     columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("read", total=1.0)
-        result = run(
-            file.counts,
-            file.lines,
-            i0=file.i0,
-            live_time_s=file.live_time_s,
-            measured=file.measured,
-            detectors=file.detectors,
-            options=DenoiseOptions(
-                device=learning.device,
-                budget_s=learning.budget,
-                steps=learning.steps,
-                fine_tune=not learning.no_fine_tune,
-                seed=learning.seed,
-                weights=weights,
-            ),
-            on_progress=lambda step, share: bar.update(task, description=step, completed=share),
-        )
-    settings = {
-        "input": str(source),
-        **({"budget_s": learning.budget} if learning.steps is None else {"steps": learning.steps}),
-        "device": learning.device,
-        "fine_tune": not learning.no_fine_tune,
-        "seed": learning.seed,
-    }
-    shown, unit, notes = in_units(result, file, writing.units, writing.areal_calibration, site)
-    write_result(
-        output,
-        shown,
-        source=name,
-        settings=settings | unit,
-        format=writing.format,
-        read=file,
-        units=unit.get("units", ""),
-    )
+        result = denoise_map(file, options, lambda step, share: bar.update(task, description=step, completed=share))
+    settings = how_it_was_made(source, options)
+    notes = writing.writing().write(output, result, name, settings, file, site)
     _show(console, result, [*remarks_of(file), *notes])
     console.print(
         f"{output}: {result.denoised.shape[0]} lines, {result.evidence.fine_tune_steps} fine-tuning steps, "

@@ -14,6 +14,8 @@ import typer
 from quietbeam.core.errors import InputError
 
 if TYPE_CHECKING:
+    from quietbeam.batch.offline import Writing
+    from quietbeam.denoiser.options import DenoiseOptions
     from quietbeam.files import ReadChoice
 
 Transport = Literal["redis", "zmq", "none"]
@@ -113,6 +115,12 @@ class OutputOptions:
         str, typer.Option(help="For ug/cm2: a name in data_dir/calibrations or a file; else that of the settings.")
     ] = ""
 
+    def writing(self) -> Writing:
+        """Return the same for :mod:`quietbeam.batch.offline`."""
+        from quietbeam.batch.offline import Writing
+
+        return Writing(format=self.format, units=self.units, areal_calibration=self.areal_calibration)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearningOptions:
@@ -141,6 +149,19 @@ class LearningOptions:
             "newest when left out."
         ),
     ] = ""
+
+    def options(self, weights: str) -> DenoiseOptions:
+        """Return the options of the denoiser, with weights that :func:`quietbeam.batch.offline.find_weights` found."""
+        from quietbeam.denoiser.options import DenoiseOptions
+
+        return DenoiseOptions(
+            device=self.device,
+            budget_s=self.budget,
+            steps=self.steps,
+            fine_tune=not self.no_fine_tune,
+            seed=self.seed,
+            weights=weights,
+        )
 
 
 def split_lines(text: str) -> list[str]:

@@ -55,6 +55,10 @@ class FileFormatError(InputError):
     """A file that cannot be read as a measured map."""
 
 
+class MapTooLargeError(InputError):
+    """A map that does not fit into the memory that is free now."""
+
+
 class NotMeasuredError(QuietbeamError, LookupError):
     """A run, line or map that does not exist (yet)."""
 

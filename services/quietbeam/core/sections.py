@@ -6,9 +6,9 @@ import ipaddress
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 _SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}/?|kafka://[^\s/]+/[^\s/?]+(\?\S*)?|tiled\+https?://[^\s/]+(/\S*)?)$"
 
@@ -262,6 +262,42 @@ class NetworkSettings(Section):
     environment_proxy: bool = Field(
         default=False, description="Use the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name."
     )
+
+
+class BatchSettings(Section):
+    """Where `quietbeam batch` runs: processes of this machine where neither `scheduler` nor `cluster` is set."""
+
+    scheduler: str | None = Field(
+        default=None,
+        description="Address of a Dask scheduler that runs already, as tcp://HOST:8786 or tls://HOST:8786.",
+    )
+    cluster: Literal["slurm", "lsf", "htcondor"] | None = Field(
+        default=None, description="Batch system in which dask-jobqueue starts the workers."
+    )
+    options: dict[str, Any] = Field(
+        default={},
+        description="Of the jobs: keywords of dask-jobqueue's SLURMCluster, LSFCluster or HTCondorCluster, such as "
+        "queue, cores, processes, memory, walltime.",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Processes of this machine, or jobs of the batch system. Empty: by cores; one job.",
+    )
+    retries: int = Field(
+        default=2,
+        ge=0,
+        le=10,
+        description="How often a file is tried again whose worker was killed or ran out of memory.",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> BatchSettings:
+        if self.scheduler and self.cluster:
+            raise ValueError("set scheduler or cluster, not both")
+        if self.options and not self.cluster:
+            raise ValueError("options are for the jobs of a cluster: set cluster, too")
+        return self
 
 
 class EmbeddedSettings(Section):

@@ -17,6 +17,7 @@ from .errors import InputError
 from .redis_socket import socket_path
 from .secrets import read_or_make
 from .sections import (
+    BatchSettings,
     CurveSettings,
     DenoiseSettings,
     EmbeddedSettings,
@@ -33,6 +34,7 @@ from .sections import (
 from .yaml_file import read_yaml
 
 __all__ = [
+    "BatchSettings",
     "CurveSettings",
     "DenoiseSettings",
     "EmbeddedSettings",
@@ -72,6 +74,7 @@ class Settings(BaseSettings):
     serve: ServeSettings = ServeSettings()
     quantify: QuantifySettings = QuantifySettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
+    batch: BatchSettings = BatchSettings()
     network: NetworkSettings = NetworkSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

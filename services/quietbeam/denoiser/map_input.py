@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from quietbeam.core.errors import InputError
+from quietbeam.core.errors import InputError, MapTooLargeError
 from quietbeam.core.model.evidence import Kind
 from quietbeam.core.model.rows import validate_rows
 from quietbeam.core.model.types import BoolArray, FloatArray, NumericArray
@@ -143,7 +143,7 @@ def _check_memory(values: NumericArray) -> None:
     need = 4 * rows * cols * n_line * (2 * n_det + 24) + 2**29
     free = psutil.virtual_memory().available
     if need > free:
-        raise InputError(
+        raise MapTooLargeError(
             f"this map needs about {need / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free: "
             "choose fewer lines, or sum detectors into groups"
         )

@@ -35,7 +35,7 @@ def check_target(path: Path, format: str, source: Path | None = None) -> None:
                 f"the output {path} would overwrite the input {source}, or lie inside it; choose another name"
             )
         if target.is_dir():
-            if format != "ome-zarr" or not _is_our_zarr(target):
+            if format != "ome-zarr" or not is_our_zarr(target):
                 raise InputError(f"{path} is a folder that holds something else; choose another name")
         elif target.exists():
             if format == "ome-zarr" or not target.is_file():
@@ -54,7 +54,7 @@ def _overlap(target: Path, source: Path) -> bool:
     return inside or (target.exists() and any(folder.samefile(target) for folder in source.parents))
 
 
-def _is_our_zarr(path: Path) -> bool:
+def is_our_zarr(path: Path) -> bool:
     """Tell an OME-Zarr that quietbeam wrote from any other folder, a run's buffer above all."""
     try:
         attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
@@ -70,5 +70,5 @@ def is_our_hdf5(path: Path) -> bool:
             if "entry/process/program" in file:
                 return bool(file["entry/process/program"][()] == b"quietbeam")
             return "MAPS/quietbeam" in file or "xrfmap/detsum/xrf_fit_uncertainty" in file
-    except OSError:
+    except (OSError, RuntimeError, LookupError, ValueError):  # what h5py raises on files that are cut or overwritten
         return False
