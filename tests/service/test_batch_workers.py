@@ -28,7 +28,7 @@ from quietbeam.batch import job as jobs
 from quietbeam.batch.cluster import check_versions, offers, workers
 from quietbeam.batch.found import find
 from quietbeam.batch.job import Job, Outcome
-from quietbeam.batch.offline import Reading, denoise_map
+from quietbeam.batch.offline import Reading, Writing, denoise_map
 from quietbeam.batch.plan import plan
 from quietbeam.batch.run import LOCK, Batch, OutputFullError
 from quietbeam.cli import app
@@ -141,7 +141,7 @@ def threads() -> Iterator[Client]:
 
 def planned(archive: Path, output: Path) -> list[Job]:
     found = [one for one in find([str(archive)], Settings(), output).found if "map7" not in one.name]
-    return plan(found, output, "nexus", Reading(), DenoiseOptions(fine_tune=False, device="cpu"), Settings(), None)
+    return plan(found, output, Reading(), Writing(), DenoiseOptions(fine_tune=False, device="cpu"), Settings(), None)
 
 
 @pytest.mark.usefixtures("one_thread")

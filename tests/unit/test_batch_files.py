@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from quietbeam.batch import job as jobs
 from quietbeam.batch.found import find
 from quietbeam.batch.job import Job, Outcome, run_job
-from quietbeam.batch.offline import Reading
+from quietbeam.batch.offline import Reading, Writing
 from quietbeam.batch.plan import plan
 from quietbeam.batch.record import path_of
 from quietbeam.batch.report import write_report
@@ -42,7 +42,7 @@ def save(path: Path, seed: int = 0) -> Path:
 
 def planned(source: Path, output: Path, options: DenoiseOptions = QUICK, **reading: Any) -> Job:
     search = find([str(source)], Settings(), output)
-    (job,) = plan(search.found, output, "nexus", Reading(**reading), options, Settings(), None)
+    (job,) = plan(search.found, output, Reading(**reading), Writing(), options, Settings(), None)
     return job
 
 
@@ -116,6 +116,21 @@ def test_a_file_is_skipped_by_its_content_alone(tmp_path: Path) -> None:
     assert run_job(job).status == "done"
     path_of(job.target).write_text("half", encoding="utf-8")
     assert run_job(job).status == "done" and run_job(job).status == "done before"
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_dwell_counts_where_the_unit_takes_it(tmp_path: Path) -> None:
+    source = tmp_path / "in.npz"
+    jobs_of = {units: Writing(format="nexus", units=units) for units in ("counts", "counts/s")}
+    seen: list[tuple[str, str]] = []
+    for dwell in (0.5, 0.5, 0.25):
+        np.savez(source, counts=counts(), lines=["Fe_Ka"], dwell_s=dwell)
+        for units, writing in jobs_of.items():
+            job = replace(planned(source, tmp_path / units.replace("/", "-")), writing=writing)
+            seen.append((units, run_job(job).status))
+    assert seen[:2] == [("counts", "done"), ("counts/s", "done")]
+    assert seen[2:4] == [("counts", "done before"), ("counts/s", "done before")]
+    assert seen[4:] == [("counts", "done before"), ("counts/s", "done")]
 
 
 @pytest.mark.usefixtures("one_thread")
