@@ -109,7 +109,8 @@ def test_a_box_drawn_on_one_map_gives_the_means_of_every_line(
     assert [row["line"] for row in rows] == list(LINES)
     for i, row in enumerate(rows):
         expected = 60, raw[i].mean(), np.sqrt(raw[i].sum()) / 60, denoised[i].mean(), error[i].mean(), raw[i].sum()
-        assert [float(value) for value in list(row.values())[1:]] == pytest.approx(expected, rel=1e-4)
+        assert [float(value) for value in list(row.values())[1:7]] == pytest.approx(expected, rel=1e-4)
+        assert row["unit"] == "counts"
     asked = page.request.get(f"{dashboard.url}api/v1/runs/run-1/roi?rows=2:8&cols=8:18").json()["data"]["lines"]
     for row in rows:
         means = asked[row["line"]]

@@ -14,6 +14,7 @@ function memory(text) {
 
 const DEFAULTS = {
   kinds: ["raw", "denoised"],
+  unit: "counts",
   scale: "linear",
   cmap: "viridis",
   clip: 0.5,
@@ -27,6 +28,7 @@ const DEFAULTS = {
 test("what is not valid is replaced by the default", () => {
   const wrong = {
     kinds: ["spectrum"],
+    unit: "kg",
     scale: "cubic",
     cmap: "jet",
     clip: 3,

@@ -29,8 +29,10 @@ SCHEMA_OF = {
     "Principal": "Caller",
     "MapState": "MapState",
     "Detector": "DetectorInfo",
+    "UnitLine": "UnitLine",
+    "UnitInfo": "UnitInfo",
 }
-ADDED = {"Run": {"links", "actions", "advice"}, "MapState": {"uid"}, "Detector": {"name"}}
+ADDED = {"Run": {"links", "actions", "advice", "unit"}, "MapState": {"uid"}, "Detector": {"name"}}
 """What the page adds to the attributes of an answer."""
 
 

@@ -169,6 +169,24 @@ class Run:
         """Return how counts become other units, by unit: factors, detection limits, warnings, or why there is none."""
         return {one["units"]: one for one in self._client.get(f"runs/{self.uid}/units")["data"]}
 
+    def regions(self) -> list[dict[str, Any]]:
+        """Return the named regions: name, kind, definition, pixels."""
+        found: list[dict[str, Any]] = self._client.get(f"runs/{self.uid}/regions")["data"]
+        return found
+
+    def region(self, name: str, *, units: str = "counts") -> dict[str, Any]:
+        """Return what every line shows in a named region: ``["lines"][LINE]["raw" or "denoised"]``."""
+        found: dict[str, Any] = self._client.get(f"runs/{self.uid}/regions/{quote(name, safe='')}", units=units)["data"]
+        return found
+
+    def keep_region(self, name: str, **definition: Any) -> None:
+        """Make a named region, or replace it: ``kind``, and ``rows`` and ``cols``, ``points``, or ``line`` and ``low``."""
+        self._client.send("PUT", f"runs/{self.uid}/regions/{quote(name, safe='')}", json=definition)
+
+    def delete_region(self, name: str) -> None:
+        """Delete a named region."""
+        self._client.send("DELETE", f"runs/{self.uid}/regions/{quote(name, safe='')}")
+
     def evidence(self) -> dict[str, dict[str, Any]]:
         """Return the evidence (verdict, dwell gain, checks) by line; empty before the first rows."""
         data = self._client.get(f"runs/{self.uid}/evidence")["data"]

@@ -43,6 +43,7 @@ from .routes import (
     evidence,
     health,
     maps,
+    regions,
     report,
     runs,
     streams,
@@ -53,6 +54,7 @@ from .services import API, API_VERSION, Services
 from .state.catalog import RunCatalog
 from .state.damage_watch import DamageWatch
 from .state.maps import MapReader
+from .state.regions import RegionStore
 from .state.units import UnitTable
 
 log = structlog.get_logger()
@@ -81,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         catalog=catalog,
         maps=maps_of_runs,
         units=UnitTable(settings.quantify.calibration, settings.calibrations_dir, maps_of_runs),
+        regions=RegionStore(settings.runs_dir),
         hub=hub,
         requests=RequestMetrics(catalog, hub, settings.data_dir),
         authenticator=Authenticator(
@@ -131,7 +134,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.scopes = {}
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (about, auth, runs, evidence, report, maps, values, units, events, actions, streams):
+    for module in (about, auth, runs, evidence, report, maps, values, units, regions, events, actions, streams):
         _include(app, module.router, API)
     _include(app, health.router, "")
     dashboard.install(app)

@@ -15,6 +15,7 @@ from .live.hub import EventHub
 from .metrics.observe import RequestMetrics
 from .state.catalog import RunCatalog
 from .state.maps import MapReader
+from .state.regions import RegionStore
 from .state.units import UnitTable
 
 API = "/api/v1"
@@ -30,6 +31,7 @@ class Services:
     catalog: RunCatalog
     maps: MapReader
     units: UnitTable
+    regions: RegionStore
     hub: EventHub
     requests: RequestMetrics
     authenticator: Authenticator

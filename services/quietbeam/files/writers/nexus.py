@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -37,6 +37,8 @@ class NexusMaps:
         None where there is none yet.
     units
         Of all maps but ``chi2``.
+    regions
+        (row, col) masks by name.
     """
 
     maps: Mapping[str, npt.NDArray[Any]]
@@ -46,6 +48,7 @@ class NexusMaps:
     evidence: RunEvidence | None
     provenance: Provenance
     units: str = "counts"
+    regions: Mapping[str, BoolArray] = field(default_factory=dict)
 
 
 def maps_of_result(result: Result, provenance: Provenance) -> NexusMaps:
@@ -72,7 +75,8 @@ def nexus_bytes(content: NexusMaps) -> bytes:
 
     Each kind of map is an NXdata ``entry/KIND`` of (line, row, col), whose axes ``row`` and ``col`` are positions where
     they are known, else indices. ``entry/measured`` is (row, col); ``entry/positions`` holds the measured positions of
-    every pixel; ``entry/evidence`` the evidence per line; ``entry/process`` the provenance, with the evidence as JSON.
+    every pixel; ``entry/regions`` the masks of named regions; ``entry/evidence`` the evidence per line;
+    ``entry/process`` the provenance, with the evidence as JSON.
     """
     image = BytesIO()
     with h5py.File(image, "w") as file:
@@ -88,6 +92,7 @@ def nexus_bytes(content: NexusMaps) -> bytes:
         if content.maps:
             entry.attrs["default"] = next(iter(content.maps))
         entry["measured"] = content.measured
+        _write_regions(entry, content)
         _write_positions(entry, content)
         _write_evidence(_group(entry, "evidence", "NXcollection"), content.evidence)
         _write_process(_group(entry, "process", "NXprocess"), content)
@@ -107,6 +112,15 @@ def _write_maps(entry: h5py.Group, kind: str, content: NexusMaps) -> None:
         _write_axis(data, axis, found)
     if kind == "denoised" and "uncertainty" in content.maps:
         data["data_errors"] = h5py.SoftLink("/entry/uncertainty/data")
+
+
+def _write_regions(entry: h5py.Group, content: NexusMaps) -> None:
+    if not content.regions:
+        return
+    group = _group(entry, "regions", "NXcollection")
+    places = unlike_names(list(content.regions), group_name)
+    for place, (name, mask) in zip(places, content.regions.items(), strict=True):
+        group.create_dataset(place, data=mask, compression="gzip").attrs["name"] = name
 
 
 def _write_axis(data: h5py.Group, axis: str, found: Coordinate) -> None:

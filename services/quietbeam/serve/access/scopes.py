@@ -22,7 +22,7 @@ class Scope(StrEnum):
     READ_DATA = "read:data"
     """Maps and the numbers in them."""
     WRITE_DATA = "write:data"
-    """Denoise again, choose weights, pin."""
+    """Denoise again, choose weights, pin, name regions."""
     DELETE_DATA = "delete:data"
     """Delete runs."""
     METRICS = "metrics"

@@ -136,6 +136,8 @@ interface Run extends RunSummary {
   actions: Action[];
   /** Added by the loader; null while there is none. */
   advice?: RunAdvice | null;
+  /** Added by the loader: the unit of the maps; null for counts. */
+  unit?: UnitInfo | null;
 }
 
 /** A run whose shape is known, so that it has maps. */
@@ -261,8 +263,27 @@ type ScaleName = "linear" | "sqrt" | "log";
 type ShownKind = MapKind | "swipe" | "rgb";
 
 /** How the maps are shown; kept in this browser. */
+type UnitName = "counts" | "counts/s" | "ug/cm2";
+
+interface UnitLine {
+  line: string;
+  factor: number | null;
+  background: number;
+  relative_error: number;
+  reason: string;
+}
+
+interface UnitInfo {
+  units: UnitName;
+  available: boolean;
+  reason: string;
+  lines: UnitLine[];
+  notes: string[];
+}
+
 interface OptionValues {
   kinds: MapKind[];
+  unit: UnitName;
   scale: ScaleName;
   cmap: string;
   clip: number;

@@ -19,6 +19,7 @@ def write_hdf5(
     measured: BoolArray,
     positions: npt.NDArray[Any] | None = None,
     units: str = "",
+    regions: Mapping[str, BoolArray] | None = None,
 ) -> bytes:
     """Return the file.
 
@@ -34,6 +35,8 @@ def write_hdf5(
         (2, row, col) measured positions, or None.
     units
         Of the maps, where these are not as they were counted.
+    regions
+        (row, col) masks by name.
     """
     from quietbeam.files.result import Provenance  # readers of all formats come along: only when a file is asked for
     from quietbeam.files.run_axes import axes_of_run
@@ -56,5 +59,6 @@ def write_hdf5(
             evidence=status.evidence,
             units=units or units_of(info.kind),
             provenance=provenance,
+            regions=regions or {},
         )
     )

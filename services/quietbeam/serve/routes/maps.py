@@ -157,8 +157,9 @@ def _hdf5(query: MapQuery, part: MapPart, stack: MapStack, headers: dict[str, st
                 beside = query.shared.units.convert(part.status, kind, beside, query.units)
             maps[kind] = beside.values[chosen]
     positions = query.shared.maps.positions(part.status)
+    regions = {name: one.mask for name, one in query.shared.regions.read(part.info).items()}
     units = "" if query.units == "counts" else query.units
-    file = write_hdf5(part.info, part.status, maps, part.lines, measured, positions, units)
+    file = write_hdf5(part.info, part.status, maps, part.lines, measured, positions, units, regions)
     return Response(file, media_type=formats.MIME["hdf5"], headers=headers)
 
 

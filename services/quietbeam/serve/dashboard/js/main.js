@@ -10,6 +10,7 @@ import { messageOf } from "./data/api.js";
 import { Loader } from "./data/loader.js";
 import { concerns, frameOf, nextState, NOTHING, whyNoMap } from "./data/page_state.js";
 import { followEvents } from "./data/shared_events.js";
+import { unitNotes } from "./data/units.js";
 import { axesOf } from "./map/axes.js";
 import { Drawing } from "./map/drawing.js";
 import { showPosition, speak } from "./map/reading.js";
@@ -116,6 +117,7 @@ function showLoaded({ run, stacks, earlier, newest, missing }) {
   const before = state;
   state = nextState(before, { run, stacks, earlier, newest });
   header.update(run, state.earlier);
+  showUnitNote(run);
   list.current = run.uid;
   hooks.updates += 1;
   if (stacks) {
@@ -138,6 +140,18 @@ function showLoaded({ run, stacks, earlier, newest, missing }) {
   schedule("colour", "draw");
 }
 
+/**
+ * Show what must be known of the unit, or why there is none.
+ * @param {Run} run
+ */
+function showUnitNote(run) {
+  const { text, title } = unitNotes(run.unit);
+  const note = byId("unit-note");
+  note.hidden = !text;
+  note.textContent = text;
+  note.title = title;
+}
+
 /** @param {Set<Work>} work */
 function render(work) {
   const frame = frameOf(state);
@@ -152,9 +166,10 @@ function render(work) {
 /** Draw everything anew after a change of the options, and fetch what the shown maps lack. */
 function applyOptions() {
   schedule("cards", "colour", "layout", "draw");
+  const otherUnit = (state.run?.unit?.units ?? "counts") !== options.unit && !state.earlier;
   const otherSnr = state.run?.advice && state.run.advice.snr !== options.snr;
   const noChi2 = state.stacks && state.stacks.chi2 === undefined && options.kinds.includes("chi2");
-  if (otherSnr || noChi2) loader.request(wanted);
+  if (otherSnr || noChi2 || otherUnit) loader.request(wanted);
 }
 
 /**

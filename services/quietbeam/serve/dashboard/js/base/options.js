@@ -3,6 +3,8 @@
 const KEY = "quietbeam.options";
 /** @type {MapKind[]} */
 export const KINDS = ["raw", "denoised", "uncertainty", "residual", "chi2"];
+/** @type {UnitName[]} */
+const UNITS = ["counts", "counts/s", "ug/cm2"];
 /** @type {ScaleName[]} */
 const SCALES = ["linear", "sqrt", "log"];
 const CLIPS = [0, 0.5, 1, 2, 5]; // percent
@@ -24,10 +26,11 @@ export function isSnr(value) {
  * @returns {OptionValues}
  */
 export function validOptions(stored, colourMaps) {
-  const { kinds, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel } = stored ?? {};
+  const { kinds, unit, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel } = stored ?? {};
   const known = KINDS.filter((kind) => Array.isArray(kinds) && kinds.includes(kind));
   return {
     kinds: known.length ? known : ["raw", "denoised"],
+    unit: oneOf(UNITS, unit, "counts"),
     scale: oneOf(SCALES, scale, "linear"),
     cmap: oneOf(colourMaps, cmap, DEFAULT_CMAP),
     clip: oneOf(CLIPS, clip, 0.5),
@@ -63,6 +66,7 @@ export class Options {
     this.listeners = [];
     const values = validOptions(this.#read(), colourMaps);
     this.kinds = values.kinds;
+    this.unit = values.unit;
     this.scale = values.scale;
     this.cmap = values.cmap;
     this.clip = values.clip;
@@ -105,9 +109,9 @@ export class Options {
   /** @param {Partial<OptionValues>} values */
   set(values) {
     Object.assign(this, values);
-    const { kinds, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel } = this;
+    const { kinds, unit, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel } = this;
     try {
-      const text = JSON.stringify({ kinds, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel });
+      const text = JSON.stringify({ kinds, unit, scale, cmap, clip, sameRange, fillHoles, snr, swipe, panel });
       this.storage().setItem(KEY, text);
     } catch {
       // storage may be off; the options then last as long as the page

@@ -114,6 +114,15 @@ export async function getAdvice(uid, snr) {
 }
 
 /**
+ * How the counts of a run's maps become other units.
+ * @param {string} uid
+ * @returns {Promise<UnitInfo[]>}
+ */
+export async function getUnits(uid) {
+  return (await getJson(`${runPath(uid)}/units`)).data;
+}
+
+/**
  * Runs, newest first, from `offset` on; `count` is the number of all runs.
  * @param {number} [limit]
  * @param {number} [offset]

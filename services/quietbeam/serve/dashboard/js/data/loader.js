@@ -1,6 +1,6 @@
 // Fetches what changed, one load at a time; while a load is under way the newest request wins.
 
-import { getAdvice, getRun, getRuns, getStack, isNotFound, messageOf } from "./api.js";
+import { getAdvice, getRun, getRuns, getStack, getUnits, isNotFound, messageOf } from "./api.js";
 import { maskLaterRows, runInState } from "./earlier.js";
 import { firstPixel, shownRun, shownStack } from "./orientation.js";
 
@@ -9,8 +9,8 @@ const REST_MS = 60;
 
 export class Loader {
   /**
-   * Each load reads the options anew: the wanted SNR, and whether local chi-square is shown.
-   * @param {Pick<OptionValues, "snr" | "kinds">} options
+   * Each load reads the options anew: the wanted SNR, the unit, and whether local chi-square is shown.
+   * @param {Pick<OptionValues, "snr" | "kinds" | "unit">} options
    * @param {(frame: LoadedFrame) => void} onFrame
    * @param {(error: unknown) => void} onError
    */
@@ -25,6 +25,9 @@ export class Loader {
     this.adviceKey = "";
     /** @type {RunAdvice | null} */
     this.advice = null;
+    this.unitKey = "";
+    /** @type {UnitInfo | null} */
+    this.unit = null;
     this.hasRun = false;
     this.runsMayVanish = false;
     /** @type {MapState | null} */
@@ -83,6 +86,7 @@ export class Loader {
     if (this.earlier && this.earlier.uid !== run.uid) this.earlier = null;
     const { earlier } = this; // another state may be chosen while this one loads
     run.advice = earlier ? null : await this.#getAdvice(run);
+    run.unit = earlier ? null : await this.#getUnit(run);
     const newest = shownRun(run);
     const frame = { run: earlier ? runInState(newest, earlier) : newest, earlier, newest };
     try {
@@ -115,6 +119,24 @@ export class Loader {
   async #anyRun() {
     if (this.runsMayVanish || !this.hasRun) this.hasRun = (await getRuns(1)).count > 0;
     return this.hasRun;
+  }
+
+  /**
+   * The wanted unit, fetched when maps or unit changed; null for counts.
+   * @param {Run} run
+   */
+  async #getUnit(run) {
+    const { unit } = this.options;
+    if (unit === "counts" || !run.shape) return null;
+    const key = `${run.uid} ${run.maps_version} ${unit}`;
+    if (key === this.unitKey) return this.unit;
+    try {
+      this.unit = (await getUnits(run.uid)).find(({ units }) => units === unit) ?? null;
+      this.unitKey = key;
+    } catch (error) {
+      this.unit = { units: unit, available: false, reason: messageOf(error), lines: [], notes: [] };
+    }
+    return this.unit;
   }
 
   /**

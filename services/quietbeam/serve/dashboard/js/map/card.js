@@ -4,6 +4,7 @@ import { paint } from "../base/colour.js";
 import { create, find, fromTemplate } from "../base/dom.js";
 import { fillHoles } from "../base/holes.js";
 import { lineName, number } from "../base/text.js";
+import { conversionOf, inUnit } from "../data/units.js";
 import { barElements, distinctBars } from "./colour_bars.js";
 import { MapCanvas } from "./map.js";
 import { colouringOf, sharedRange, unitOf, valuesOf, valuesOfKind } from "./values.js";
@@ -95,7 +96,8 @@ export class LineCard {
    * @param {Colours} colours
    */
   update(run, stacks, options, colours) {
-    const values = valuesOf(stacks, this.index, run.kind, new Set(this.maps.keys()));
+    const counted = valuesOf(stacks, this.index, run.kind, new Set(this.maps.keys()));
+    const values = inUnit(counted, conversionOf(run, this.line));
     const judged = judge(run, this.line);
     this.content = { run, stacks, values, judged };
     const shared = sharedRange(values, options);

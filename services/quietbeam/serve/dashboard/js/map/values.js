@@ -1,6 +1,7 @@
 // The values of one line, and the colours and ranges in which its maps show them.
 
 import { rangeOf, symmetricRange } from "../base/colour.js";
+import { unitText } from "../data/units.js";
 
 /** @typedef {"raw" | "denoised" | "uncertainty"} FetchedKind */
 /** @typedef {Record<FetchedKind, Float32Array> & Partial<Record<MapKind, Float32Array>>} LineValues */
@@ -85,10 +86,11 @@ export function valuesOfKind(values, kind) {
 
 /**
  * @param {ShownKind} kind
- * @param {Pick<Run, "kind">} run
+ * @param {Pick<Run, "kind" | "unit">} run
  */
 export function unitOf(kind, run) {
   if (kind === "chi2") return "χ²";
+  if (kind !== "residual" && run.unit?.available) return unitText(run.unit.units);
   if (run.kind !== "counts") return kind === "residual" ? "" : "area";
   return kind === "residual" ? "σ" : "counts";
 }

@@ -5,6 +5,8 @@ import { buttonById, byId, saveText, selectById } from "../base/dom.js";
 import { pixelMeans, profilePixels } from "../base/stats.js";
 import { lineName, number, unitName } from "../base/text.js";
 import { scanPixel } from "../data/orientation.js";
+import { conversionOf, meansInUnit } from "../data/units.js";
+import { unitOf } from "../map/values.js";
 
 /** @import { Means } from "../base/stats.js" */
 /** @import { View } from "../base/view.js" */
@@ -32,6 +34,7 @@ export class ProfilePanel {
     this.tool = "line";
     /** @type {Map<string, Chart>} by line */
     this.charts = new Map();
+    this.unit = "";
     /** @type {Profile | null} */
     this.profile = null;
     this.profileKey = "";
@@ -78,9 +81,11 @@ export class ProfilePanel {
    * One chart for each line of the run.
    * @param {Run} run
    */
-  #matchCharts({ lines, kind }) {
-    if ([...this.charts.keys()].join() === lines.join()) return;
-    const unit = kind === "counts" ? "counts" : "area";
+  #matchCharts(run) {
+    const { lines } = run;
+    const unit = unitOf("raw", run);
+    if ([...this.charts.keys()].join() === lines.join() && unit === this.unit) return;
+    this.unit = unit;
     const onPoint = (/** @type {number | null} */ x) => {
       const pixel = x === null ? undefined : this.profile?.pixels[Math.round(x / this.profile.step)];
       this.view.point(pixel ? { row: pixel.row, col: pixel.col } : null);
@@ -103,13 +108,15 @@ function profileOf(run, stacks, ends, width) {
   const { step, unit, csvUnit } = stepOf(run, ends, pixels.length);
   const lines = run.lines.map((line, index) => ({
     line,
-    means: pixels.map(({ across }) => pixelMeans(stacks, index, across, run.kind === "counts")),
+    means: pixels.map(({ across }) =>
+      meansInUnit(pixelMeans(stacks, index, across, run.kind === "counts"), conversionOf(run, line)),
+    ),
   }));
-  const head = [`distance_${csvUnit}`, "row", "col", "line", "raw", "raw_error", "denoised", "denoised_error"];
+  const head = [`distance_${csvUnit}`, "row", "col", "line", "raw", "raw_error", "denoised", "denoised_error", "unit"];
   const rows = lines.flatMap(({ line, means }) =>
     means.map(({ raw, rawError, denoised, error }, i) => {
       const { row, col } = scanPixel(run, pixels[i]);
-      return [i * step, row, col, line, raw, rawError, denoised, error];
+      return [i * step, row, col, line, raw, rawError, denoised, error, unitOf("raw", run)];
     }),
   );
   return { pixels, step, unit, lines, csv: { name: `profile-${run.scan_id ?? run.uid}.csv`, rows: [head, ...rows] } };

@@ -4,13 +4,15 @@ import { buttonById, byId, saveText, table } from "../base/dom.js";
 import { boxMeans } from "../base/stats.js";
 import { lineName, number, plusMinus, signed, unitName } from "../base/text.js";
 import { scanPixel } from "../data/orientation.js";
+import { conversionOf, meansInUnit } from "../data/units.js";
 import { extent } from "../map/drawing.js";
+import { unitOf } from "../map/values.js";
 
 /** @import { Means } from "../base/stats.js" */
 /** @import { Drawing, Tool } from "../map/drawing.js" */
 
 const ODD = 4; // standard errors between raw and denoised mean from which the row is marked
-const CSV_HEAD = ["line", "pixels", "raw_mean", "raw_error", "denoised_mean", "denoised_error", "raw_sum"];
+const CSV_HEAD = ["line", "pixels", "raw_mean", "raw_error", "denoised_mean", "denoised_error", "raw_sum", "unit"];
 
 /** @typedef {Means & {line: string}} LineMeans */
 
@@ -43,10 +45,16 @@ export class RegionPanel {
     }
     const box = extent(corners);
     const isCounts = run.kind === "counts";
-    const found = run.lines.map((line, index) => ({ line, ...boxMeans(stacks, index, box, isCounts) }));
-    this.csv = { name: `region-${run.scan_id ?? run.uid}.csv`, rows: [CSV_HEAD, ...found.map(csvRow)] };
+    const found = run.lines.map((line, index) => ({
+      line,
+      ...meansInUnit(boxMeans(stacks, index, box, isCounts), conversionOf(run, line)),
+    }));
+    this.csv = {
+      name: `region-${run.scan_id ?? run.uid}.csv`,
+      rows: [CSV_HEAD, ...found.map((means) => [...csvRow(means), unitOf("raw", run)])],
+    };
     byId("region-facts").textContent = describe(run, box, found[0]?.n ?? 0, stacks.raw.stride);
-    const head = ["Line", `Raw mean, ${isCounts ? "counts" : "area"}`, "Denoised mean", "Difference (σ)"];
+    const head = ["Line", `Raw mean, ${unitOf("raw", run)}`, "Denoised mean", "Difference (σ)"];
     byId("region-table").replaceChildren(table(head, found.map(tableRow), "Means in the region"));
   }
 }

@@ -1,0 +1,118 @@
+"""The named regions of runs, kept in a file of the run's folder, so that they go with the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+
+from quietbeam.buffer.durable import replace_file
+from quietbeam.buffer.run_buffer import run_path
+from quietbeam.core.errors import DamagedRunError, InputError, NotMeasuredError, ServiceError
+from quietbeam.core.model.types import RunInfo
+from quietbeam.regions import Region
+
+FILE = "regions.json"
+MAX_REGIONS = 64
+
+
+class RegionStore:
+    """Reads and changes the regions of runs. Safe for several threads.
+
+    Parameters
+    ----------
+    root
+        Folder of the run buffers.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._lock = root, Lock()
+
+    def read(self, info: RunInfo) -> dict[str, Region]:
+        """Return the regions of a run by name, in the order in which they were made.
+
+        Raises
+        ------
+        DamagedRunError
+            Their file is there and cannot be read.
+        """
+        path = run_path(self._root, info.uid) / FILE
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            regions = [Region.from_dict(one, info.shape) for one in found["regions"]]
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise DamagedRunError(
+                f"the regions of run {info.uid} cannot be read", remedy=f"remove its {FILE}", uid=info.uid
+            ) from error
+        return {region.name: region for region in regions}
+
+    def put(self, info: RunInfo, region: Region) -> bool:
+        """Keep a region, in place of one of the same name; return whether there was one.
+
+        Raises
+        ------
+        InputError
+            There are too many.
+        """
+
+        def add(regions: dict[str, Region]) -> bool:
+            before = region.name in regions
+            if not before and len(regions) >= MAX_REGIONS:
+                raise InputError(f"a run has at most {MAX_REGIONS} regions: delete one first")
+            regions[region.name] = region
+            return before
+
+        return self._change(info, add)
+
+    def delete(self, info: RunInfo, name: str) -> None:
+        """Delete a region.
+
+        Raises
+        ------
+        NotMeasuredError
+            There is none of that name.
+        """
+
+        def remove(regions: dict[str, Region]) -> bool:
+            if name not in regions:
+                raise no_region(info, name, regions)
+            del regions[name]
+            return True
+
+        self._change(info, remove)
+
+    def get(self, info: RunInfo, name: str) -> Region:
+        """Return a region.
+
+        Raises
+        ------
+        NotMeasuredError
+            There is none of that name.
+        """
+        regions = self.read(info)
+        if name not in regions:
+            raise no_region(info, name, regions)
+        return regions[name]
+
+    def _change(self, info: RunInfo, change: Callable[[dict[str, Region]], bool]) -> bool:
+        folder = run_path(self._root, info.uid)
+        with self._lock:
+            if not folder.is_dir():
+                raise NotMeasuredError(f"run {info.uid} has no folder to keep regions in")
+            regions = self.read(info)
+            told = change(regions)
+            text = json.dumps({"regions": [region.to_dict() for region in regions.values()]}, indent=1)
+            try:
+                replace_file(folder / FILE, text.encode(), durable=True)
+            except OSError as error:
+                raise ServiceError(f"the regions of run {info.uid} could not be written: {error.strerror}") from error
+        return told
+
+
+def no_region(info: RunInfo, name: str, regions: dict[str, Region]) -> NotMeasuredError:
+    """Return the error of a region that is not there."""
+    listed = ", ".join(regions) or "none"
+    return NotMeasuredError(f"run {info.uid} has no region {name[:64]!r}; there are {listed}")

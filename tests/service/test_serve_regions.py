@@ -1,0 +1,132 @@
+"""Named regions over the API: made, kept with the run, read, exported, deleted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from serve_kit import HEADER, KEY, LINES, make_run, problem, served, with_serve
+from starlette.testclient import TestClient
+
+from browser.synthetic_run import SyntheticRun
+from quietbeam.client import Client
+from quietbeam.core.errors import QuietbeamError
+from quietbeam.core.settings import Settings
+from quietbeam.core.wire.bus import Connection
+from quietbeam.serve import create_app
+from quietbeam.serve.state.regions import FILE, MAX_REGIONS
+
+BOX = {"kind": "rectangle", "rows": [1, 4], "cols": [2, 6]}
+HERE = "/api/v1/runs/run-1/regions"
+
+
+@pytest.fixture
+def run(settings: Settings, redis: Connection) -> SyntheticRun:
+    return make_run(settings, redis)
+
+
+@pytest.fixture
+def client(settings: Settings, run: SyntheticRun) -> Iterator[TestClient]:
+    with TestClient(create_app(with_serve(settings)), headers=HEADER, raise_server_exceptions=False) as client:
+        yield client
+
+
+def maps(client: TestClient, kind: str) -> np.ndarray:
+    answer = client.get(f"/api/v1/runs/run-1/maps/{kind}?format=npy").raise_for_status()
+    return np.load(io.BytesIO(answer.content))
+
+
+def put(client: TestClient, name: str, body: Any) -> Any:
+    return client.put(f"{HERE}/{name}", json=body)
+
+
+def test_a_region_is_kept_with_the_run_and_read_for_every_line(client: TestClient, settings: Settings) -> None:
+    made = put(client, "nucleus", BOX)
+    assert made.status_code == 201 and made.headers["location"] == f"{HERE}/nucleus"
+    assert put(client, "nucleus", BOX).status_code == 200, "the same again replaces it"
+    raw, denoised, error = (maps(client, kind)[:, 1:4, 2:6] for kind in ("raw", "denoised", "uncertainty"))
+    with TestClient(create_app(with_serve(settings)), headers=HEADER) as another:  # another process
+        found = another.get(f"{HERE}/nucleus").raise_for_status().json()["data"]
+    assert found["units"] == "counts" and found["region"]["pixels"] == 12
+    for j, line in enumerate(LINES):
+        one, two = found["lines"][line]["raw"], found["lines"][line]["denoised"]
+        assert one["n"] == 12 and one["sum"]["value"] == pytest.approx(raw[j].sum())
+        assert one["mean"]["error"] == pytest.approx(max(raw[j].sum(), 1) ** 0.5 / 12)
+        assert one["median"]["value"] == pytest.approx(np.median(raw[j]))
+        assert two["mean"]["value"] == pytest.approx(denoised[j].mean(), rel=1e-5)
+        assert two["mean"]["error"] == pytest.approx(error[j].mean(), rel=1e-5)
+        assert two["maximum"]["value"] == pytest.approx(denoised[j].max(), rel=1e-6)
+        assert sum(one["histogram"]["pixels"]) == 12
+    roi = client.get("/api/v1/runs/run-1/roi?rows=1:4&cols=2:6").json()["data"]["lines"]["Fe_Ka"]
+    assert roi["raw"] == pytest.approx(found["lines"]["Fe_Ka"]["raw"]["mean"]["value"])
+
+
+def test_polygons_thresholds_csv_and_masks(client: TestClient) -> None:
+    put(client, "box", BOX).raise_for_status()
+    put(client, "=cmd", {"kind": "lasso", "points": [[0, 0], [0, 8], [5, 4]]}).raise_for_status()
+    middle = float(np.nanmedian(maps(client, "denoised")[1]))
+    bright = put(client, "bright", {"kind": "threshold", "line": "Fe_Ka", "low": middle}).raise_for_status()
+    assert bright.json()["data"]["maps_version"] == 1 and bright.json()["data"]["definition"]["map"] == "denoised"
+    listed = client.get(HERE).json()
+    assert [one["name"] for one in listed["data"]] == ["box", "=cmd", "bright"] and listed["meta"]["count"] == 3
+    text = client.get(f"{HERE}?format=csv&units=counts/s").raise_for_status()
+    assert text.headers["content-type"].startswith("text/csv") and "attachment" in text.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(text.text)))
+    assert len(rows) == 3 * len(LINES) * 2 and {row["unit"] for row in rows} == {"counts/s"}
+    assert rows[6]["region"] == "'=cmd", "no spreadsheet takes a name for a formula"
+    assert all(float(row["mean"]) > 0 for row in rows if row["map"] == "denoised" and row["line"] == "Ca_Ka")
+    file = client.get("/api/v1/runs/run-1/maps/denoised?format=hdf5").raise_for_status()
+    with h5py.File(io.BytesIO(file.content)) as nexus:
+        masks = nexus["entry/regions"]
+        assert masks.attrs["NX_class"] == "NXcollection" and masks["box"].attrs["name"] == "box"
+        assert np.array_equal(np.argwhere(masks["box"][()]).min(0), [1, 2]) and masks["box"][()].sum() == 12
+        assert np.array_equal(masks["bright"][()], np.nan_to_num(maps(client, "denoised")[1], nan=-1) >= middle)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"kind": "rectangle", "rows": [0, 99], "cols": [0, 1]}, 400, "outside the map"),
+        ({"kind": "polygon", "points": [[1, 1], [6, 6], [1, 6], [6, 1]]}, 400, "crosses itself"),
+        ({"kind": "threshold", "line": "Fe_Ka", "low": 1e9}, 400, "no pixel lies between"),
+        ({"kind": "threshold", "line": "Xx_Ka", "low": 1}, 404, "it has Ca_Ka"),
+        ({"kind": "cluster"}, 422, "kind"),
+        ({"kind": "rectangle", "rows": [0, 1], "cols": [0, 1], "more": 1}, 422, "more"),
+        ({"kind": "polygon", "points": [[1, 1, 1]]}, 422, "points"),
+    ],
+)
+def test_what_is_no_region_is_refused_and_nothing_is_kept(
+    client: TestClient, body: Any, status: int, words: str, settings: Settings
+) -> None:
+    assert words in problem(put(client, "a", body), status)
+    assert not (settings.runs_dir / "run-1" / FILE).exists()
+
+
+def test_regions_are_changed_by_uid_and_deleted(client: TestClient, settings: Settings) -> None:
+    assert "latest may be another run" in problem(client.put("/api/v1/runs/latest/regions/a", json=BOX), 409)
+    assert "there are none" in problem(client.delete(f"{HERE}/a"), 404)
+    put(client, "a", BOX).raise_for_status()
+    assert client.delete(f"{HERE}/a").raise_for_status().json()["data"] == []
+    assert "there are none" in problem(client.get(f"{HERE}/a"), 404)
+    for n in range(MAX_REGIONS):
+        put(client, f"r{n}", BOX).raise_for_status()
+    assert "at most 64 regions" in problem(put(client, "one more", BOX), 400)
+    (settings.runs_dir / "run-1" / FILE).write_text("{", encoding="utf-8")
+    assert "regions of run run-1 cannot be read" in client.get(HERE).json()["detail"]
+
+
+def test_the_python_client_keeps_reads_and_deletes(settings: Settings, run: SyntheticRun) -> None:
+    with served(with_serve(settings, port=0)) as address, Client(f"http://{address}", KEY) as connection:
+        here = connection.run("run-1")
+        here.keep_region("Kern β", kind="rectangle", rows=[1, 4], cols=[2, 6])
+        assert [one["pixels"] for one in here.regions()] == [12]
+        assert here.region("Kern β", units="counts/s")["units"] == "counts/s"
+        with pytest.raises(QuietbeamError, match="crosses itself"):
+            here.keep_region("x", kind="polygon", points=[[1, 1], [6, 6], [1, 6], [6, 1]])
+        here.delete_region("Kern β")
+        assert here.regions() == []

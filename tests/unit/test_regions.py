@@ -1,0 +1,148 @@
+"""Regions: which pixels they hold, what is refused, and their statistics against known distributions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quietbeam.core.errors import InputError
+from quietbeam.quantify import LineDensity
+from quietbeam.regions import Region, line_statistics, make_region
+
+SHAPE = (12, 10)
+
+
+def test_a_rectangle_and_the_polygon_around_it_hold_the_same_pixels() -> None:
+    box = make_region("a", "rectangle", {"rows": [2, 5], "cols": [1, 7]}, SHAPE)
+    assert box.pixels == 18 and box.mask[2:5, 1:7].all()
+    outline = [[1.6, 0.6], [1.6, 6.4], [4.4, 6.4], [4.4, 0.6]]
+    for points in (outline, outline[::-1], [*outline, outline[0]]):
+        assert np.array_equal(make_region("b", "polygon", {"points": points}, SHAPE).mask, box.mask)
+
+
+@given(st.floats(1.1, 4.9), st.floats(0.0, 6.2), st.integers(3, 40))
+def test_a_drawn_circle_holds_the_pixels_near_its_centre(radius: float, turn: float, n: int) -> None:
+    """The corners lie on the circle, so that the polygon lies within it and holds what is within the inner circle."""
+    angles = turn + np.arange(n) * 2 * np.pi / n
+    points = np.stack([5.5 + radius * np.sin(angles), 4.5 + radius * np.cos(angles)], axis=1).tolist()
+    away = np.hypot(*(np.indices(SHAPE) - np.array([5.5, 4.5])[:, None, None]))
+    try:
+        mask = make_region("c", "lasso", {"points": points}, SHAPE).mask
+    except InputError as error:
+        assert "holds no pixel" in str(error) and radius * np.cos(np.pi / n) < 0.8
+        return
+    assert not mask[away > radius + 1e-9].any()
+    assert mask[away < radius * np.cos(np.pi / n) - 1e-9].all()
+
+
+def test_thresholds_hold_the_pixels_between_them() -> None:
+    values = np.arange(120, dtype=float).reshape(SHAPE)
+    values[0] = np.nan
+    region = make_region("t", "threshold", {"low": 5.0, "high": 20.0}, SHAPE, values, 3)
+    assert region.pixels == 11 and region.maps_version == 3, "what is not measured lies between no thresholds"
+    assert make_region("t", "threshold", {"low": 110}, SHAPE, values).pixels == 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "definition", "words"),
+    [
+        ("rectangle", {"rows": [3, 3], "cols": [0, 2]}, "rows 3 to 3 hold no pixel"),
+        ("rectangle", {"rows": [0, 13], "cols": [0, 2]}, "outside the map, which has 12"),
+        ("rectangle", {"rows": [0, 2], "cols": [-1, 2]}, "outside the map, which has 10"),
+        ("rectangle", {"rows": [0.5, 2], "cols": [0, 2]}, "two whole numbers"),
+        ("rectangle", {"cols": [0, 2]}, "two whole numbers"),
+        ("polygon", {"points": [[0, 0], [5, 5]]}, "at least three different points"),
+        ("polygon", {"points": [[0, 0], [0, 0], [5, 5], [5, 5]]}, "at least three different points"),
+        ("polygon", {"points": [[1, 1], [6, 6], [1, 6], [6, 1]]}, "crosses itself near row 3.5, col 3.5"),
+        ("lasso", {"points": [[1, 1], [8, 1], [8, 8], [4, 0.5], [1, 8]]}, "crosses itself"),
+        ("polygon", {"points": [[1, 1], [1, 30], [8, 1]]}, "outside the map of 12 x 10"),
+        ("polygon", {"points": [[1.1, 1.1], [1.1, 1.4], [1.4, 1.1]]}, "holds no pixel"),
+        ("polygon", {"points": [[1, "x"], [1, 3], [8, 1]]}, "pairs of numbers"),
+        ("polygon", {"points": [[float("nan"), 1], [1, 3], [8, 1]]}, "pairs of numbers"),
+        ("polygon", {"points": [[0, 0]] * 2001}, "too many"),
+        ("threshold", {"low": 3, "high": 2}, "low 3 is above high 2"),
+        ("threshold", {}, "needs low, high, or both"),
+        ("threshold", {"low": 99}, "values are from 0 to 1"),
+        ("cluster", {}, "cannot be made of nothing"),
+    ],
+)
+def test_regions_that_hold_nothing_sensible_are_refused(kind: Any, definition: Any, words: str) -> None:
+    values = np.linspace(0, 1, 120).reshape(SHAPE)
+    with pytest.raises(InputError, match=words):
+        make_region("r", kind, definition, SHAPE, values)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\nb", "..", " a", "x" * 65])
+def test_names_that_cannot_stand_in_an_address_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="no name of a region"):
+        make_region(name, "rectangle", {"rows": [0, 1], "cols": [0, 1]}, SHAPE)
+
+
+def test_regions_come_back_from_json() -> None:
+    region = make_region("Kern β", "polygon", {"points": [[0, 0], [0, 5], [7, 3]]}, SHAPE)
+    back = Region.from_dict(json.loads(json.dumps(region.to_dict())), SHAPE)
+    assert np.array_equal(back.mask, region.mask) and back.to_dict() == region.to_dict()
+    with pytest.raises(ValueError, match="not of a map of 100 x 100"):
+        Region.from_dict(region.to_dict(), (100, 100))
+
+
+def test_errors_of_raw_figures_are_those_of_repeated_measurements() -> None:
+    """The scatter of each figure over 400 repetitions of the same region is what its error says."""
+    rng = np.random.default_rng(1)
+    seen: dict[str, list[float]] = {"mean": [], "median": [], "sum": [], "0.25": []}
+    told: dict[str, list[float]] = {name: [] for name in seen}
+    for _ in range(400):
+        raw = rng.poisson(50.0, 300).astype(float)
+        found = line_statistics(raw, raw, np.ones(300), counts=True).raw
+        figures = {"mean": found.mean, "median": found.median, "sum": found.sum, "0.25": found.quantiles["0.25"]}
+        for name, figure in figures.items():
+            assert figure.value is not None and figure.error is not None
+            seen[name].append(figure.value)
+            told[name].append(figure.error)
+    for name, values in seen.items():
+        assert np.mean(told[name]) == pytest.approx(np.std(values), rel=0.25), name
+
+
+def test_figures_of_denoised_pixels_are_no_better_known_than_one_of_them() -> None:
+    values, errors = np.linspace(10, 12, 101), np.full(101, 0.5)
+    found = line_statistics(values, values, errors, counts=True).denoised
+    for figure in (found.mean, found.median, found.minimum, found.quantiles["0.95"]):
+        assert figure.error is not None and figure.error >= 0.5
+    assert found.sum.error == pytest.approx(50.5) and found.mean.value == pytest.approx(11.0)
+    assert found.minimum.value == 10 and found.maximum.value == 12
+
+
+def test_histograms_count_every_pixel() -> None:
+    values = np.random.default_rng(2).poisson(9.0, 500).astype(float)
+    values[:20] = np.nan
+    found = line_statistics(values, values, values, counts=True).raw
+    assert found.histogram is not None and sum(found.histogram.pixels) == found.n == 480
+    n = np.array(found.histogram.pixels)
+    assert found.histogram.errors == pytest.approx(list(np.sqrt(n * (1 - n / 480))))
+    flat = line_statistics(np.full(5, 3.0), np.full(5, 3.0), np.full(5, 1.0), counts=False).raw
+    assert flat.n == 5 and flat.mean.error == 0 and flat.histogram is not None
+
+
+def test_another_unit_and_the_error_of_its_factor() -> None:
+    values = np.full(100, 120.0)
+    by = LineDensity(line="Fe_Ka", factor=0.1, background=20.0, relative_error=0.05)
+    found = line_statistics(values, values, np.full(100, 10.0), counts=True, by=by).raw
+    assert found.mean.value == pytest.approx(10.0) and found.sum.value == pytest.approx(1000.0)
+    assert found.mean.error == pytest.approx(np.hypot(np.sqrt(12000) / 100 * 0.1, 0.5))
+    none = line_statistics(values, values, values, counts=True, by=LineDensity(line="x", reason="no"))
+    assert none.raw.n == 0 and none.raw.mean.value is None and none.denoised.histogram is None
+
+
+def test_nothing_measured_has_no_figures() -> None:
+    empty = np.full(4, np.nan)
+    found = line_statistics(empty, empty, empty, counts=True)
+    assert (
+        found.raw.n == 0
+        and found.raw.sum.value is None
+        and set(found.raw.quantiles) == {"0.05", "0.25", "0.75", "0.95"}
+    )
