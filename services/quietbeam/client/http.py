@@ -180,7 +180,7 @@ class Run:
         return found
 
     def keep_region(self, name: str, **definition: Any) -> None:
-        """Make a named region, or replace it: ``kind``, and ``rows`` and ``cols``, ``points``, or ``line`` and ``low``."""
+        """Make a named region, or replace it: ``kind``, and ``rows`` and ``cols``, ``points``, or ``line``, ``low``."""
         self._client.send("PUT", f"runs/{self.uid}/regions/{quote(name, safe='')}", json=definition)
 
     def delete_region(self, name: str) -> None:
