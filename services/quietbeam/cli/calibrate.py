@@ -72,6 +72,7 @@ def calibrate(
     config: Annotated[str | None, typer.Option("-c", "--config", help="Settings: data_dir, Tiled, profiles.")] = None,
 ) -> None:
     """Calibrate areal densities (ug/cm2) with the map of a thin-film standard."""
+    from quietbeam.batch.source import errors_showing
     from quietbeam.core.settings import load_settings
     from quietbeam.quantify import measure as measuring
     from quietbeam.quantify import read_standards, write_calibration
@@ -79,8 +80,6 @@ def calibrate(
     from quietbeam.quantify.pyxrf import calibration_to_pyxrf
     from quietbeam.quantify.standards import choose_standard
     from quietbeam.quantify.store import NAME
-
-    from .source import errors_showing
 
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name for a calibration", remedy="use letters, digits and . _ - (at most 64)")
@@ -130,11 +129,10 @@ def _read(
     choice: ChoiceAndSnakeOptions,
 ) -> tuple[StandardCounts, str]:
     """Return the standard's counts in the `wanted` lines that it has, and the name of I0."""
+    from quietbeam.batch.source import read_source
     from quietbeam.denoiser.map_input import guess_kind
     from quietbeam.files import read_spectra
     from quietbeam.quantify.standard_map import counts_of_lines, counts_of_spectra
-
-    from .source import read_source
 
     source = _run_folder(source, site)
     read = choice.choice(snake=choice.snake)
