@@ -359,8 +359,8 @@ def test_true_names_are_kept(tmp_path, oddly_named) -> None:
         assert json.loads(file["MAPS/quietbeam"][()])["lines"] == list(NAMES)
 
 
-@pytest.mark.parametrize("name", ["run.GeoPIXE", "run.lmf", "run.dai"])
+@pytest.mark.parametrize("name", ["run.mpd", "run.lmf", "run.dai"])
 def test_files_of_geopixe_say_what_to_do(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\x00\x01" * 200)
-    with pytest.raises(FileFormatError, match="files of GeoPIXE are not read: save the image of each element"):
+    with pytest.raises(FileFormatError, match="save the image of each element"):
         read_map(tmp_path / name)

@@ -27,7 +27,7 @@ from .target import is_our_hdf5
 _DAMAGED = (OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error)
 """What h5py, zarr and zipfile raise on files that are cut or overwritten."""
 
-_GEOPIXE = {".geopixe", ".dai", ".lmf", ".mpd"}
+_GEOPIXE = {".dai", ".lmf", ".mpd"}
 
 
 def read_map(
@@ -124,8 +124,8 @@ def _read_quietbeam(path: Path) -> MapFile | None:
         return None
     if path.suffix.lower() in _GEOPIXE:
         raise FileFormatError(
-            f"{path}: files of GeoPIXE are not read: save the image of each element and detector there as TIFF, "
-            "and give the stack with --axes (docs/reference/files.md, Files of GeoPIXE)"
+            f"{path}: of GeoPIXE only pixel lists (.GeoPIXE) are read: save the image of each element and detector "
+            "there as TIFF, and give the stack with --axes (docs/reference/files.md, Files of GeoPIXE)"
         )
     raise FileFormatError(f"{path} is neither HDF5, zarr, .npz nor MDA; {own.WANTED}, or be of {', '.join(FORMATS)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from quietbeam.core.model.types import BoolArray
 from quietbeam.spectra import LineMap, MapInfo, SpectralMap
 
 from ..choice import ReadChoice, command_line
-from . import bliss, generic, maps, mda, microscopy, nexus, own, pyxrf, text
+from . import bliss, generic, geopixe, maps, mda, microscopy, nexus, own, pyxrf, text
 from .calibration import calibration_of, refuse_giants
 from .monitor import choose_i0
 from .points import by_positions, in_order
@@ -30,7 +30,14 @@ READERS = (
     (bliss.is_bliss, bliss.read_bliss),
     (nexus.is_oina, nexus.read_oina),
 )
-SUFFIXES = (".npy", ".tif", ".tiff", *microscopy.SUFFIXES, *text.SUFFIXES)
+_BY_ENDING: dict[str, Callable[[Path, Path | None, ReadChoice], SpectralMap | LineMap]] = {
+    ".npy": generic.read_npy,
+    ".tif": generic.read_tiff,
+    ".tiff": generic.read_tiff,
+    geopixe.SUFFIX: geopixe.read_geopixe,
+    **dict.fromkeys(microscopy.SUFFIXES, microscopy.read_microscopy),
+}
+SUFFIXES = (*_BY_ENDING, *text.SUFFIXES)
 """Of files that are read by their names' endings, since nothing else tells them."""
 _MONITORS = ("i0", "I0", "2xfm_scaler3_cts1.B")
 """The last is the upstream ion chamber at APS 2-ID-E."""
@@ -62,12 +69,10 @@ def read_measured(
     ending = path.suffix.lower()
     if path.is_dir():
         return generic.read_zarr_array(path, calibration, choice)
-    if ending in microscopy.SUFFIXES:
-        return microscopy.read_microscopy(path, calibration, choice)
     if ending in text.SUFFIXES:
         return text.read_text(path, choice)
-    if ending in (".npy", ".tif", ".tiff"):
-        return (generic.read_npy if ending == ".npy" else generic.read_tiff)(path, calibration, choice)
+    if ending in _BY_ENDING:
+        return _BY_ENDING[ending](path, calibration, choice)
     if path.suffix == ".npz":
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             refuse_giants(path, sum(i.file_size for i in archive.zip.infolist()))
