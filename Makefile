@@ -69,6 +69,7 @@ endif
 
 generate: install
 	$(BIN)/python -m quietbeam config schema > schema.new && mv schema.new docs/reference/config.schema.json
+	$(BIN)/python -m tests.settings_page
 	$(BIN)/python -m quietbeam serve --write-openapi docs/reference/openapi.json
 	$(BIN)/python -m tests.support
 	$(BIN)/python -m tests.monitoring_page

@@ -180,4 +180,5 @@ def test_the_command_works_without_services(tmp_path, settings: Settings, run: S
     answer = CliRunner().invoke(app, ["report", "run", "-c", str(config), "-o", str(out)])
     assert answer.exit_code == 0, answer.output
     check(out.read_text())
-    assert re.search(r"out.html: \d", answer.output.replace("\n", ""))
+    assert re.search(r"out.html: [1-9]\d* kB", answer.output.replace("\n", ""))
+    assert "Redis does not answer: what the files" in answer.output and "redis_unavailable" not in answer.output

@@ -28,5 +28,7 @@ def test_demo_twice(tmp_path: Path) -> None:
             ), seen
         assert "measured 16/16" in seen
         assert "api_key=..." in seen, "the key itself is for a terminal"
+        after = seen.partition("s in all")[2]
+        assert "http" not in after and "--keep" in after, "no address is shown that is dead by then"
         uids.add(re.findall(r"run ([0-9a-f-]{36}): \d+ s in all", seen)[0])
     assert len(uids) == 2, "the second demo shows its own run"

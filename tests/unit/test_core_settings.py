@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests import settings_page
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.secrets import read_or_make
@@ -96,6 +97,11 @@ def test_mistakes_in_the_environment_name_the_variable(
     with pytest.raises(InputError) as caught:
         load_settings()
     assert said in str(caught.value) and ".yaml" not in str(caught.value)
+
+
+def test_the_table_of_settings_is_current() -> None:
+    remedy = "docs/reference/settings.md is out of date: python -m tests.settings_page"
+    assert settings_page.PAGE.read_text(encoding="utf-8") == settings_page.page(), remedy
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:

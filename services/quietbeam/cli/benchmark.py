@@ -206,7 +206,8 @@ def benchmark_fsync(
     seconds: Annotated[float, typer.Option(min=1, help="Duration of the scan in seconds.")] = 10.0,
     turns: Annotated[int, typer.Option(min=1, help="Repetitions with and without.")] = 3,
     folder: Annotated[
-        Path | None, typer.Option(help="Where the data lie while it is measured: on the disk in question.")
+        Path | None,
+        typer.Option(help="Where data lie while it is measured: on the disk in question."),
     ] = None,
 ) -> None:
     """Measure what waiting for the disk costs: ingest with `ingest.fsync` and without."""
@@ -223,6 +224,7 @@ def benchmark_fsync(
     output.mkdir(parents=True, exist_ok=True)
     (output / "fsync.md").write_text(text, encoding="utf-8")
     typer.echo(text)
+    typer.echo(f"written to {output / 'fsync.md'}", err=True)
 
 
 def benchmark_faults(

@@ -171,18 +171,25 @@ def demo(
             raise typer.Exit(1)
         show_table(console, compare(status, read_from_tiled(settings, status.uid), Truth.load(truth)))
         lag = status.denoise_lag_s
-        for text in (
-            f"run {status.uid}: {time.monotonic() - started:.0f} s in all, newest row denoised after {lag:.2f} s",
-            f"dashboard  {url}",
-            f"maps       {address}api/v1/runs/{status.uid}/maps   (Authorization: Apikey ...)",
-            f"Tiled      {settings.tiled_uri}   client['{settings.tiled.root}']['{status.uid}']['denoised']",
-        ):
-            console.print(text, soft_wrap=True)
+        took = f"{time.monotonic() - started:.0f} s in all, newest row denoised after {lag:.2f} s"
+        console.print(f"run {status.uid}: {took}", soft_wrap=True)
         if keep and not stop.is_set():
-            console.print("everything stays up until Ctrl-C")
+            for text in (
+                f"dashboard  {url}",
+                f"maps       {address}api/v1/runs/{status.uid}/maps   (Authorization: Apikey ...)",
+                f"Tiled      {settings.tiled_uri}   client['{settings.tiled.root}']['{status.uid}']['denoised']",
+                "everything stays up until Ctrl-C",
+            ):
+                console.print(text, soft_wrap=True)
             while not stop.wait(3600):
                 pass
             console.print("stopping ...")
+    for text in (
+        "All services are stopped; `quietbeam demo --keep` leaves them up until Ctrl-C. The run is kept:",
+        f"on one page  quietbeam report {status.uid[:8]} -c '{config}'",
+        f"dashboard    quietbeam up -c '{config}'",
+    ):
+        console.print(text, soft_wrap=True)
 
 
 def _scan(

@@ -21,6 +21,9 @@ def report(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML file; UID.html when left out.")] = None,
 ) -> None:
     """Write a run's maps, evidence and provenance as one HTML file; also without any service running."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
     from quietbeam.core.errors import InputError
     from quietbeam.core.settings import load_settings
     from quietbeam.core.wire.bus import connect
@@ -31,8 +34,11 @@ def report(
 
     settings = load_settings(config)
     connection = connect(settings.redis_url)
+    connection.set_retry(Retry(NoBackoff(), 0))  # what the files say comes sooner
     try:
         catalog = RunCatalog(settings.runs_dir, connection)
+        if not catalog.redis_answers(quietly=True):
+            typer.echo("Redis does not answer: what the files of the runs say is reported", err=True)
         uid = catalog.resolve(run)
         matches = [candidate for candidate in catalog.uids() if candidate.startswith(uid)]
         if len(matches) > 1 and uid not in matches:
@@ -46,4 +52,5 @@ def report(
     path = output or Path(f"{status.uid}.html")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    typer.echo(f"{path}: {len(page) / 1e6:.1f} MB")
+    size = len(page.encode())
+    typer.echo(f"{path}: {size / 1e6:.1f} MB" if size >= 1e6 else f"{path}: {size / 1e3:.0f} kB")

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 _LONGEST = 60
-_WORDS: dict[Any, str] = {
+WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -136,8 +136,7 @@ class _Place:
     @property
     def accepted(self) -> str:
         """What may stand here."""
-        kinds = [_words(kind, self._limits) for kind in _members(self._kind) if kind is not _NONE]
-        return " or ".join(dict.fromkeys(kinds)) + (", or nothing" if _NONE in _members(self._kind) else "")
+        return accepted(self._kind, self._limits)
 
     @property
     def example(self) -> str:
@@ -147,6 +146,18 @@ class _Place:
             return ""
         values = [*(field.examples or ()), field.get_default(call_default_factory=False)]
         return next((text for text in map(_example, values) if text), "")
+
+
+def accepted(kind: Any, limits: Sequence[Any] = ()) -> str:
+    """Say in words what a type and its limits (`FieldInfo.metadata`) accept."""
+    members = _members(kind)
+    words = [_words(member, limits) for member in members if member is not _NONE]
+    return " or ".join(dict.fromkeys(words)) + (", or nothing" if _NONE in members else "")
+
+
+def sections_in(kind: Any) -> list[type[BaseModel]]:
+    """Return the sections of settings that a type may be."""
+    return [member for member in _members(kind) if _is_section(member)]
 
 
 def _sentence(details: ErrorDetails, model: type[BaseModel], env_prefix: str) -> str:
@@ -182,9 +193,8 @@ def _meant(key: str, owner: type[BaseModel], root: type[BaseModel]) -> str:
 def _paths(model: type[BaseModel], before: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield before + name
-        for kind in _members(field.annotation):
-            if _is_section(kind):
-                yield from _paths(kind, f"{before}{name}.")
+        for section in sections_in(field.annotation):
+            yield from _paths(section, f"{before}{name}.")
 
 
 def _is_section(kind: Any) -> bool:
@@ -222,7 +232,7 @@ def _words(kind: Any, limits: Sequence[Any] = ()) -> str:
         return f"a mapping of names to {_words(arguments[1])}"
     if _is_section(kind):
         return f"a section with some of the keys {', '.join(kind.model_fields)}"
-    return _WORDS.get(kind, "another value") + _range([*limits, *more])
+    return WORDS.get(kind, "another value") + _range([*limits, *more])
 
 
 def _range(limits: Sequence[Any]) -> str:

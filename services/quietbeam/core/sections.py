@@ -195,7 +195,7 @@ class DenoiseSettings(Section):
         description="Pretrained weights that runs start from: shipped ones, or of data_dir/weights; empty: the newest "
         "that were shipped. The API can choose others.",
     )
-    seed: int = 0
+    seed: int = Field(default=0, description="Of everything that is drawn at random: equal seeds give equal maps.")
 
 
 ScopeName = Literal["read:metadata", "read:data", "write:data", "delete:data", "metrics", "admin:apikeys"]
@@ -221,8 +221,10 @@ class OidcSettings(Section):
 class ServeSettings(Section):
     """REST API and dashboard."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8480, ge=0, le=65535)
+    host: str = Field(
+        default="127.0.0.1", description="Address on which it listens; 0.0.0.0 for all of the machine, with keys."
+    )
+    port: int = Field(default=8480, ge=0, le=65535, description="Port of REST API and dashboard.")
     api_key: SecretStr | None = Field(
         default=None, description="Single-user key; empty: made at first start, kept in data_dir/secrets."
     )
@@ -303,7 +305,7 @@ class BatchSettings(Section):
 class EmbeddedSettings(Section):
     """Servers that `quietbeam up` starts itself where no external one is configured."""
 
-    tiled_port: int = Field(default=8481, ge=0, le=65535)
+    tiled_port: int = Field(default=8481, ge=0, le=65535, description="Port of the embedded Tiled, on 127.0.0.1.")
     zmq_in: str | None = Field(
         default=None, description="'127.0.0.1:5577': start a 0MQ proxy (RunEngine publishes here)."
     )

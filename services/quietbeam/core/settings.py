@@ -76,7 +76,9 @@ class Settings(BaseSettings):
     embedded: EmbeddedSettings = EmbeddedSettings()
     batch: BatchSettings = BatchSettings()
     network: NetworkSettings = NetworkSettings()
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level of what stages write into their logs."
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -61,14 +61,14 @@ class RunCatalog:
 
     # --- Redis, as long as it is there --------------------------------------------------------------------------
 
-    def query_redis(self, query: Callable[[Connection], T], otherwise: T) -> T:
-        """Ask Redis; while it is away, answer `otherwise` at once."""
+    def query_redis(self, query: Callable[[Connection], T], otherwise: T, *, quietly: bool = False) -> T:
+        """Ask Redis; while it is away, answer `otherwise` at once. An outage is logged, unless `quietly`."""
         if time.monotonic() < self._outage_until:
             return otherwise
         try:
             answer = query(self._redis)
         except redis.RedisError as error:
-            if not self._outage_reason:
+            if not self._outage_reason and not quietly:
                 log.warning("redis_unavailable", error=str(error))
             self._outage_reason = type(error).__name__
             self._outage_until = time.monotonic() + _RETRY_AFTER_S
@@ -83,10 +83,10 @@ class RunCatalog:
         if error.uid:
             self.query_redis(lambda connection: runs.note_damage(connection, error.uid, error), None)
 
-    def redis_answers(self) -> bool:
+    def redis_answers(self, *, quietly: bool = False) -> bool:
         """True when Redis answers now."""
         # not PING, which fails where only writes are refused
-        return self.query_redis(lambda connection: bool(connection.time()), False)
+        return self.query_redis(lambda connection: bool(connection.time()), False, quietly=quietly)
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
