@@ -245,6 +245,9 @@ def test_a_run_whose_job_cannot_begin_costs_no_other_run(
         beamline.stop()
     turn(stage, lambda: sound.status().denoise_state == "final")
     assert broken.status().denoise_state == "failed" and redis.get(keys.lease("broken")) is None
+    assert "broken" in stage.trouble()
+    (broken.buffer.path / "zarr.json").unlink()
+    turn(stage, lambda: not stage.trouble(), timeout_s=20)
     assert "a file could not be read or written" in broken.status().denoise_failure
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import redis
 
 from quietbeam.buffer.examination import damages, stored_runs
-from quietbeam.buffer.repair import Repair, beyond_repair, can_be_described, leave_note, mend
+from quietbeam.buffer.repair import beyond_repair, can_be_described, leave_note, mend
+from quietbeam.buffer.row_repair import Repair
 from quietbeam.core.errors import DamagedRunError
 from quietbeam.core.model.types import RunState
 from quietbeam.core.process.lock import holder

@@ -1,56 +1,29 @@
 """Mends the damage of a run as far as its counts allow; :mod:`.examination` finds it.
 
-What can be made anew is: descriptions of arrays, maps and their attributes. A row whose counts, I0, live time or commit
-mark cannot be read is not measured afterwards, for nobody can say which of its pixels were; only where every pixel of a
-row holds a count is a lost commit mark known.
+What can be made anew is: descriptions of arrays, maps and their attributes. Rows are mended by :mod:`.row_repair`.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from quietbeam.core.errors import DamagedRunError, NotMeasuredError, QuietbeamError
 from quietbeam.core.model.types import RunInfo, RunState
 
-from .damage import is_whole, reading
 from .durable import make_durable, replace_file
-from .examination import copy_is_garbage, copy_of_info, rows_lost, torn, unmarked
+from .examination import copy_is_garbage, copy_of_info, rows_lost, torn
 from .layout import MAP_KINDS, layout_of, row_arrays
+from .row_repair import Repair, mend_marks, mend_rows, reads
 from .run_buffer import INFO_COPY, REPAIRED, UNSYNCED, RunBuffer, run_path
 
 _VERSION_STEP = 1000
 """A lost version of maps goes on so far above every one that is known."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Repair:
-    """What was done to a run.
-
-    Attributes
-    ----------
-    sentences
-        What was mended and what is lost, for people; empty when nothing was wrong.
-    maps_lost
-        The maps must be made anew.
-    lost_rows
-        Rows that are not measured any more.
-    is_incomplete
-        Rows are gone without a trace but their maps.
-    """
-
-    sentences: list[str] = field(default_factory=list)
-    maps_lost: bool = False
-    lost_rows: list[int] = field(default_factory=list)
-    is_incomplete: bool = False
 
 
 def mend(
@@ -79,8 +52,8 @@ def mend(
     kept = _with_state(buffer, repair)
     _with_arrays(buffer, repair)
     if buffer.state().get("state", state) == RunState.COMPLETE:
-        _mend_marks(buffer, repair)
-    _mend_rows(buffer, repair, unpack=unpack)
+        mend_marks(buffer, repair)
+    mend_rows(buffer, repair, unpack=unpack)
     _mend_maps(buffer, repair, version, unpack=unpack)
     if repair.lost_rows or repair.is_incomplete or not kept:
         _say_state(buffer, state)
@@ -179,77 +152,13 @@ def _with_arrays(buffer: RunBuffer, repair: Repair) -> None:
             repair.sentences.append(f"the description of {name} was written again")
 
 
-def _reads(buffer: RunBuffer, what: Callable[[], object]) -> bool:
-    try:
-        with reading(buffer.path, "a row"):
-            what()
-    except DamagedRunError:
-        return False
-    return True
-
-
-def _mend_marks(buffer: RunBuffer, repair: Repair) -> None:
-    """Write commit marks again that a complete run lost, where every pixel of the row holds a count."""
-    width, lost = buffer.segment, []
-    for row, part in (map(int, place.parts) for place in unmarked(buffer.path)):
-        cols = slice(part * width, min((part + 1) * width, buffer.info.shape[1]))
-        files = [buffer.chunk(name, row, cols.start) for name in row_arrays(buffer.info)]
-        if all(map(is_whole, files)) and _every_pixel_holds_counts(buffer, row, cols):
-            buffer.mark(row, cols, measured=True)
-            repair.sentences.append(f"the lost commit mark of row {row} was written again from its counts")
-        else:
-            lost.append(row)
-            for file in files:
-                _remove(file)
-                buffer.writes.add(file)
-    repair.lost_rows += lost
-
-
-def _mend_rows(buffer: RunBuffer, repair: Repair, *, unpack: bool) -> None:
-    width = buffer.segment
-    for row in buffer.rows_written():
-        for part in buffer.segments_written(row):
-            cols = slice(part * width, min((part + 1) * width, buffer.info.shape[1]))
-            files = {n: buffer.chunk(n, row, cols.start) for n in (*row_arrays(buffer.info), "measured")}
-            bad = [n for n, file in files.items() if not is_whole(file)]
-            if unpack and not bad:
-                bad = [n for n in files if not _reads(buffer, partial(buffer.read_part, n, row, cols))]
-            if bad == ["measured"] and _every_pixel_holds_counts(buffer, row, cols):
-                files["measured"].unlink()
-                buffer.mark(row, cols, measured=True)
-                repair.sentences.append(f"the lost commit mark of row {row} was written again from its counts")
-            elif bad:
-                for file in [files["measured"], *files.values()]:  # the mark first: what has none counts for nothing
-                    _remove(file)
-                    buffer.writes.add(file)
-                repair.lost_rows.append(row)
-    if repair.lost_rows:
-        lost = sorted(set(repair.lost_rows))
-        repair.sentences.append(f"{len(lost)} damaged row(s) are not measured any more, the first is row {lost[0]}")
-
-
-def _remove(file: Path) -> None:
-    if file.is_dir():
-        shutil.rmtree(file)
-    else:
-        file.unlink(missing_ok=True)
-
-
-def _every_pixel_holds_counts(buffer: RunBuffer, row: int, cols: slice) -> bool:
-    try:
-        counts = buffer.read_part("counts", row, cols)
-    except DamagedRunError:
-        return False
-    return bool((np.nansum(counts, axis=(0, 1)) > 0).all())
-
-
 def _mend_maps(buffer: RunBuffer, repair: Repair, version: int, *, unpack: bool) -> None:
     try:
         known = int(buffer.map_attributes().get("version") or 0)
-        damaged = not _reads(buffer, buffer.evidence) or bool(torn(buffer.maps_folder, *MAP_KINDS))
+        damaged = not reads(buffer, buffer.evidence) or bool(torn(buffer.maps_folder, *MAP_KINDS))
         if known and unpack and not damaged:
             kinds = [kind for kind in MAP_KINDS if (buffer.maps_folder / kind).exists()]  # older runs have no chi2
-            damaged = not all(_reads(buffer, partial(buffer.read_map, kind)) for kind in kinds)
+            damaged = not all(reads(buffer, partial(buffer.read_map, kind)) for kind in kinds)
         if known and (lost := rows_lost(buffer)) and not repair.lost_rows:
             repair.is_incomplete = True
             repair.sentences.append(f"{lost} row(s) that its final maps showed are lost: only a backup has them")
@@ -290,7 +199,7 @@ def mend_unsynced(root: Path, uid: str) -> list[int]:
         What describes the run cannot be read.
     """
     buffer, repair = RunBuffer.open(root, uid, writable=True), Repair()
-    _mend_rows(buffer, repair, unpack=False)
+    mend_rows(buffer, repair, unpack=False)
     make_durable((p for p in buffer.path.rglob("*") if p.is_file()), root)
     buffer.end_writing()
     return sorted(set(repair.lost_rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from quietbeam.core.process.backoff import Backoff
 
@@ -47,6 +48,11 @@ class Failures:
         """Forget a run that succeeded or is gone."""
         self._pauses.pop(uid, None)
         self._sentences.pop(uid, None)
+
+    def keep(self, is_there: Callable[[str], bool]) -> None:
+        """Forget the runs that are gone."""
+        for uid in [uid for uid in self._pauses if not is_there(uid)]:
+            self.forget(uid)
 
     def __len__(self) -> int:
         """Return the number of runs whose last try failed."""
