@@ -18,7 +18,8 @@ import torch
 
 from quietbeam_models.network import NetworkConfig
 from quietbeam_models.patches import PatchConfig
-from quietbeam_models.pretraining import PretrainConfig, Pretraining
+from quietbeam_models.pretrain_config import PretrainConfig
+from quietbeam_models.pretraining import Pretraining
 from quietbeam_models.weights import DEFAULT, load_weights, save_weights
 
 log = structlog.get_logger()

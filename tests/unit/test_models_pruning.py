@@ -13,7 +13,8 @@ from quietbeam_models.losses import line_loss
 from quietbeam_models.network import Denoiser, NetworkConfig
 from quietbeam_models.patches import Bank, Draws, PatchConfig
 from quietbeam_models.pretrain import Hardware, pretrain
-from quietbeam_models.pretraining import PretrainConfig, Pretraining
+from quietbeam_models.pretrain_config import PretrainConfig
+from quietbeam_models.pretraining import Pretraining
 from quietbeam_models.pruning import group_sizes, layouts, prune
 from quietbeam_models.weights import load_weights, save_weights
 

@@ -11,7 +11,8 @@ from quietbeam_models import weights
 from quietbeam_models.network import NetworkConfig
 from quietbeam_models.patches import Bank, Draws, PatchConfig
 from quietbeam_models.pretrain import Hardware, pretrain
-from quietbeam_models.pretraining import PretrainConfig, Pretraining, learning_progress
+from quietbeam_models.pretrain_config import PretrainConfig, learning_progress
+from quietbeam_models.pretraining import Pretraining
 from quietbeam_models.specimens import make_scene
 from quietbeam_models.specimens.scene import MAKERS
 

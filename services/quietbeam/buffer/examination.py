@@ -12,7 +12,8 @@ from quietbeam.core.model.types import RunInfo, RunState
 
 from .damage import is_whole
 from .layout import MAP_KINDS, row_arrays
-from .run_buffer import INFO_COPY, RunBuffer, is_uid, run_path
+from .run_buffer import INFO_COPY, RunBuffer
+from .run_paths import is_uid, run_path
 
 
 def stored_runs(root: Path) -> list[str]:

@@ -23,7 +23,6 @@ Whatever cannot be read raises :class:`~quietbeam.core.errors.DamagedRunError`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,38 +38,13 @@ from .chunk_bytes import chunk_bytes, has_plain_rows
 from .damage import reading
 from .durable import RunStore, Writes, make_durable, replace_file
 from .layout import MAP_KINDS, MapKind, create_array, layout_of
+from .run_paths import list_buffers, run_path
 from .run_reader import RunReader
 
 __all__ = ["MapKind", "RunBuffer", "list_buffers", "run_path"]
 
-_UID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 _COUNTS = ("counts", "i0", "live_time_s", "positions", "measured")
 INFO_COPY, UNSYNCED, REPAIRED = "info.json", "unsynced", "repaired"
-
-
-def is_uid(name: str) -> bool:
-    """Return whether a run may be called so."""
-    return _UID.fullmatch(name) is not None
-
-
-def run_path(root: Path, uid: str) -> Path:
-    """Return the folder of a run.
-
-    Raises
-    ------
-    InputError
-        The uid could leave `root`.
-    """
-    if not is_uid(uid):
-        raise InputError(f"run uid {uid[:80]!r} is not allowed: use letters, digits, '-' and '_' (at most 64)")
-    return root / uid
-
-
-def list_buffers(root: Path) -> list[str]:
-    """Return the uids of the runs that are buffered below `root`."""
-    if not root.is_dir():
-        return []
-    return sorted(p.name for p in root.iterdir() if is_uid(p.name) and (p / "zarr.json").exists())
 
 
 class RunBuffer(RunReader):

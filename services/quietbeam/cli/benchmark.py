@@ -55,7 +55,7 @@ def pretrain(
 
     from quietbeam.core.errors import WeightsError
     from quietbeam_models import pretrain as pretraining
-    from quietbeam_models.pretraining import PretrainConfig
+    from quietbeam_models.pretrain_config import PretrainConfig
     from quietbeam_models.weights import DamagedWeightsError
 
     devices = int(training.devices) if training.devices.isdigit() else training.devices

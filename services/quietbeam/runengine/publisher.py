@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import structlog
 from quietbeam.core.wire.wire_form import pack_or_stringify, pack_what_can_be, readable
 
 from .document_queue import DocumentQueue
+from .publisher_stats import PublisherStats
 from .redis_link import RedisLink
 from .spool import Record, Spool
 from .zmq_publisher import zmq_publisher
@@ -36,32 +36,6 @@ _LINGER_S = 0.002
 _RETRY_S = 0.2
 _RESERVE = 64 * 1024 * 1024
 _BULK = frozenset({"event", "event_page", "stream_datum", "datum", "datum_page", "bulk_events"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublisherStats:
-    """Where the documents of a :class:`RedisPublisher` are.
-
-    Attributes
-    ----------
-    sent
-        Documents that Redis has, those of taken-over spools included.
-    queued, spooled_bytes
-        Documents waiting in memory, bytes waiting on disk.
-    dropped
-        Documents lost because memory and spool were full.
-    unencodable
-        Documents with values that have no wire form; they went out with those values as text.
-    connected
-        Redis answered the last time it was tried.
-    """
-
-    sent: int
-    queued: int
-    spooled_bytes: int
-    dropped: int
-    unencodable: int
-    connected: bool
 
 
 class RedisPublisher:

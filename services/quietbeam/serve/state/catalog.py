@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from quietbeam.core.wire import keys, runs
 from quietbeam.core.wire.bus import Connection
 from quietbeam.core.wire.runs import RunStatus
 
+from .buffer_status import status_from_buffer
 from .run_list import PageOfRuns, RunFilter, RunPlace, page_of
 
 log = structlog.get_logger()
@@ -27,7 +28,6 @@ T = TypeVar("T")
 _RETRY_AFTER_S = 1.0
 _NEWEST = 20
 """Runs among which the newest map is usually found."""
-_STATUS_FIELDS = frozenset(f.name for f in fields(RunStatus))
 
 
 def _state_word(value: bytes) -> RunState:
@@ -134,7 +134,7 @@ class RunCatalog:
         if known is not None and known.info is not None:
             return known
         try:
-            found = self._status_from_buffer(uid)
+            found = status_from_buffer(self._root, uid)
             return replace(found, damage=known.damage) if known is not None and known.damage else found
         except DamagedRunError as error:
             self.note_damage(error)
@@ -270,32 +270,8 @@ class RunCatalog:
 
     def _state_from_buffer(self, uid: str) -> RunState:
         try:
-            return self._status_from_buffer(uid).state
+            return status_from_buffer(self._root, uid).state
         except NotMeasuredError:
             return RunState.RUNNING
         except DamagedRunError:
             return RunState.UNUSABLE
-
-    def _status_from_buffer(self, uid: str) -> RunStatus:
-        buffer = RunBuffer.open(self._root, uid)
-        rows_measured, pixels_measured = buffer.progress()
-        attributes = buffer.map_attributes()
-        stored = {name: value for name, value in buffer.state().items() if name in _STATUS_FIELDS}
-        values: dict[str, Any] = {
-            "rows_measured": rows_measured,
-            "pixels_measured": pixels_measured,
-            "denoise_rows": int(attributes.get("rows") or 0),
-            "maps_version": int(attributes.get("version") or 0),
-            "denoise_state": "final" if attributes.get("final") else "live" if attributes.get("version") else "waiting",
-        }
-        if failure := str(attributes.get("failure") or ""):
-            values |= {"denoise_state": "failed", "denoise_reason": failure, "denoise_failure": failure}
-        values["evidence"] = buffer.evidence()
-        for name in ("reason", "time_stop", "last_document_at", "pinned"):
-            if stored.get(name) is not None:
-                values[name] = stored[name]
-        if "state" in stored:
-            values["state"] = RunState(stored["state"])
-        if stored.get("warnings"):
-            values["warnings"] = tuple(stored["warnings"])
-        return RunStatus(uid=uid, info=buffer.info, **values)
