@@ -57,7 +57,7 @@ def test_mistakes_are_named(tmp_path: Path, text: str, words: str) -> None:
         ("denoise: {refine: perhaps}", "denoise.refine: found 'perhaps'; accepted is true or false, for example true"),
         ("ingest: {sources: redis}", "found 'redis'; accepted is a list, each entry text, for example [\"redis\"]"),
         ("ingest: {sources: [redis, tcp://x]}", "ingest.sources, entry 2: found 'tcp://x'; accepted is text, for"),
-        ("serve: 5", "serve: found 5; accepted is a section with some of the keys host, port,"),
+        ("serve: 5", "serve: found a value of the type int; accepted is a section with some of the keys host, port,"),
         ("serve: {port: 99999}", "accepted is a whole number, at least 0 and at most 65535, for example 8480"),
         ("ingest: {path_map: [a]}", "found a list of 1; accepted is a mapping of names to the path of a file"),
         ("log_level: loud", "found 'loud'; accepted is one of debug, info, warning, error, for example"),
@@ -87,7 +87,8 @@ def test_mistakes_are_said_in_plain_words(tmp_path: Path, text: str, said: str) 
         ("SERVE__PORT", "x", "environment variable QUIETBEAM_SERVE__PORT (serve.port): found 'x'; accepted is a whole"),
         ("SERV__PORT", "1", "QUIETBEAM_SERV__PORT: there is no section 'serv'; did you mean 'serve'?"),
         ("INGEST__SOURCES", "redis", "for example QUIETBEAM_INGEST__SOURCES='[\"redis\"]'"),
-        ("INGEST", "abc", "QUIETBEAM_INGEST: found 'abc'; accepted is JSON of a section with"),
+        ("INGEST", "abc", "QUIETBEAM_INGEST: found text; accepted is JSON of a section with"),
+        ("INGEST__KAFKA", "sasl.password=31415", "QUIETBEAM_INGEST__KAFKA: found text; accepted is JSON of a mapping"),
     ],
 )
 def test_mistakes_in_the_environment_name_the_variable(
@@ -96,7 +97,8 @@ def test_mistakes_in_the_environment_name_the_variable(
     monkeypatch.setenv(f"QUIETBEAM_{name}", value)
     with pytest.raises(InputError) as caught:
         load_settings()
-    assert said in str(caught.value) and ".yaml" not in str(caught.value)
+    message = str(caught.value)
+    assert said in message and ".yaml" not in message and "31415" not in message
 
 
 def test_the_table_of_settings_is_current() -> None:

@@ -53,7 +53,8 @@ def explain_json(section: str, model: type[BaseModel], env_prefix: str) -> str:
             is_json = False
         if place.is_compound and not is_json:
             example = f", for example {name}={place.example!r}" if place.example else ""
-            wrong.append(f"{name}: found {_shown(text)}; accepted is JSON of {place.accepted}{example}")
+            found = "text" if place.is_secret else _shown(text)
+            wrong.append(f"{name}: found {found}; accepted is JSON of {place.accepted}{example}")
     return "; ".join(wrong)
 
 
@@ -130,8 +131,8 @@ class _Place:
 
     @property
     def is_secret(self) -> bool:
-        """True when the value must not be shown."""
-        return SecretStr in _members(self._kind)
+        """True when the value, or a part of it, must not be shown."""
+        return _holds_secret(self._kind)
 
     @property
     def accepted(self) -> str:
@@ -199,6 +200,14 @@ def _paths(model: type[BaseModel], before: str = "") -> Iterator[str]:
 
 def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _holds_secret(kind: Any) -> bool:
+    for member in _members(kind):
+        inner = [f.annotation for f in member.model_fields.values()] if _is_section(member) else get_args(member)
+        if member is SecretStr or any(map(_holds_secret, inner)):
+            return True
+    return False
 
 
 def _bare(kind: Any) -> tuple[Any, list[Any]]:
