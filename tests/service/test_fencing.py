@@ -161,7 +161,7 @@ def test_a_slow_worker_keeps_its_leases_while_it_works_on_many_runs(
         beamline.commit(*range(4))
     stage = DenoiseStage(settings, redis, owner="one")
     held: list[set[str]] = []
-    make, process, renew = stage._make_job, DenoiseJob.process_rows, stage._leases.renew
+    make, process, renew = stage._jobs._make_job, DenoiseJob.process_rows, stage._leases.renew
 
     def slow_start(buffer, one):
         held.append({uid for uid in stage._jobs if redis.exists(keys.lease(uid))})
@@ -177,7 +177,7 @@ def test_a_slow_worker_keeps_its_leases_while_it_works_on_many_runs(
         return worked
 
     renewed: list[str] = []
-    monkeypatch.setattr(stage, "_make_job", slow_start)
+    monkeypatch.setattr(stage._jobs, "_make_job", slow_start)
     monkeypatch.setattr(DenoiseJob, "process_rows", slow_rows)
     monkeypatch.setattr(stage._leases, "renew", lambda one: renewed.append(one.uid) or renew(one))
     turn(stage, lambda: all(beamline.status().denoise_rows == 4 for beamline in beamlines))
