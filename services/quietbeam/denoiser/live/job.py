@@ -222,7 +222,6 @@ class DenoiseJob:
     def try_again(self) -> bool:
         """Denoise the run again after a failure."""
         self.failure, self._raw_only = "", too_large(self.info, self._settings.max_live_bytes)
-        self._recipe = ()
         self._begin_anew()
         return True
 
