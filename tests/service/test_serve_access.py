@@ -251,6 +251,7 @@ TABLE = {
     ("GET", "/api/v1/runs/{uid}/profile"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/roi"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/units"): {"read:data"},
+    ("GET", "/api/v1/runs/{uid}/correlation"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/regions"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/regions/{name}"): {"read:data"},
     ("PUT", "/api/v1/runs/{uid}/regions/{name}"): {"write:data"},

@@ -130,3 +130,20 @@ def test_the_python_client_keeps_reads_and_deletes(settings: Settings, run: Synt
             here.keep_region("x", kind="polygon", points=[[1, 1], [6, 6], [1, 6], [6, 1]])
         here.delete_region("Kern β")
         assert here.regions() == []
+
+
+def test_two_lines_against_each_other(client: TestClient) -> None:
+    put(client, "box", {"kind": "rectangle", "rows": [0, 6], "cols": [0, 10]}).raise_for_status()
+    address = "/api/v1/runs/run-1/correlation"
+    found = client.get(f"{address}?x=Ca_Ka&y=Fe_Ka&region=box").raise_for_status().json()["data"]
+    raw = maps(client, "raw")[:, :6].reshape(len(LINES), -1)
+    assert found["correlation"]["n"] == 60
+    assert found["correlation"]["measured"] == pytest.approx(np.corrcoef(raw[0], raw[1])[0, 1])
+    assert found["correlation"]["corrected"] is not None or "noise" in found["correlation"]["reason"]
+    assert np.sum(found["histogram"]["pixels"]) == 60 and found["units"] == "counts"
+    assert found["histogram"]["x_edges"][-1] == pytest.approx(np.nanmax(maps(client, "denoised")[0]), rel=1e-6)
+    rate = client.get(f"{address}?x=Ca_Ka&y=Fe_Ka&map=raw&units=counts/s").raise_for_status().json()["data"]
+    assert rate["units"] == "counts/s" and rate["histogram"]["x_edges"][-1] > found["histogram"]["x_edges"][-1]
+    assert "choose two lines" in problem(client.get(f"{address}?x=Ca_Ka&y=Ca_Ka"), 400)
+    assert "it has Ca_Ka" in problem(client.get(f"{address}?x=Ca_Ka&y=Q"), 404)
+    assert "no region 'no'" in problem(client.get(f"{address}?x=Ca_Ka&y=Fe_Ka&region=no"), 404)

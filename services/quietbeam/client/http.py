@@ -171,8 +171,7 @@ class Run:
 
     def regions(self) -> list[dict[str, Any]]:
         """Return the named regions: name, kind, definition, pixels."""
-        found: list[dict[str, Any]] = self._client.get(f"runs/{self.uid}/regions")["data"]
-        return found
+        return list(self._client.get(f"runs/{self.uid}/regions")["data"])
 
     def region(self, name: str, *, units: str = "counts") -> dict[str, Any]:
         """Return what every line shows in a named region: ``["lines"][LINE]["raw" or "denoised"]``."""
@@ -186,6 +185,10 @@ class Run:
     def delete_region(self, name: str) -> None:
         """Delete a named region."""
         self._client.send("DELETE", f"runs/{self.uid}/regions/{quote(name, safe='')}")
+
+    def correlation(self, x: str, y: str, **query: Any) -> dict[str, Any]:
+        """Return how two lines go together; ``region``, ``map`` and ``units`` as in the REST API."""
+        return dict(self._client.get(f"runs/{self.uid}/correlation", x=x, y=y, **query)["data"])
 
     def evidence(self) -> dict[str, dict[str, Any]]:
         """Return the evidence (verdict, dwell gain, checks) by line; empty before the first rows."""

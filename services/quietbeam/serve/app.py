@@ -43,6 +43,7 @@ from .routes import (
     evidence,
     health,
     maps,
+    pairs,
     regions,
     report,
     runs,
@@ -134,7 +135,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.scopes = {}
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (about, auth, runs, evidence, report, maps, values, units, regions, events, actions, streams):
+    for module in (about, auth, runs, evidence, report, maps, values, units, regions, pairs, events, actions, streams):
         _include(app, module.router, API)
     _include(app, health.router, "")
     dashboard.install(app)

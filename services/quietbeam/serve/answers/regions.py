@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from quietbeam.regions import LineStatistics
+from quietbeam.regions.correlation import Correlation, JointHistogram
 from quietbeam.regions.shapes import Kind
 
 from .envelope import Answer, Count, NoMeta
@@ -41,3 +42,20 @@ class RegionStatistics(BaseModel):
 
 class RegionStatisticsAnswer(Answer[RegionStatistics, NoMeta]):
     """What every line shows in a region."""
+
+
+class PairValues(BaseModel):
+    """How two lines go together."""
+
+    x: str = Field(description="Line.")
+    y: str
+    region: str | None = Field(description="Name of the region; null for the whole map.")
+    map: str = Field(description="Kind of map of the histogram; the correlation is of raw counts.")
+    units: str = Field(description="Of the histogram's edges; the slope is in counts for each count.")
+    maps_version: int
+    correlation: Correlation
+    histogram: JointHistogram | None
+
+
+class PairAnswer(Answer[PairValues, NoMeta]):
+    """How two lines go together."""
