@@ -1,4 +1,8 @@
-"""Run the test of every plan with other versions of bluesky: python -m tests.bluesky_versions 1.14.6 1.13.1
+"""Run the tests of every plan and of the RunEngine's side with other versions of bluesky.
+
+::
+
+    python -m tests.bluesky_versions 1.14.6 1.13.1
 
 Each version goes into an environment of its own in a temporary folder, above the packages of this one.
 """
@@ -12,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TEST = "tests/service/test_ingest_plans.py"
+TESTS = ("tests/service/test_ingest_plans.py", "tests/service/test_ingest_publisher.py", "tests/service/test_client.py")
 
 
 def run(version: str, folder: Path) -> int:
@@ -27,7 +31,7 @@ def run(version: str, folder: Path) -> int:
     subprocess.run(install, check=True)
     subprocess.run([python, "-c", f"import bluesky; assert bluesky.__version__ == '{version}'"], check=True)
     return subprocess.run(
-        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", TEST], cwd=ROOT, check=False
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS], cwd=ROOT, check=False
     ).returncode
 
 

@@ -158,7 +158,15 @@ def _requests() -> str:
             parts.append(_table("parameter", [_parameter(p) for p in request.get("parameters", [])]))
             answers = request["responses"].items()
             parts.append(_table("answer", [(f"`{code}`", _cell(a.get("description", ""))) for code, a in answers]))
+    for name, model in sorted(document["components"]["schemas"].items()):
+        described = [(f"`{field}`", _cell(about["description"])) for field, about in _described(model).items()]
+        if described:
+            parts += [f"## Model `{name}`", model.get("description", ""), _table("field", described)]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _described(model: dict[str, Any]) -> dict[str, Any]:
+    return {field: about for field, about in model.get("properties", {}).items() if about.get("description")}
 
 
 def _parameter(parameter: dict[str, Any]) -> tuple[str, str]:

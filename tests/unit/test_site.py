@@ -34,6 +34,7 @@ def test_the_search_finds_python_rest_and_commands(pages: dict[str, str]) -> Non
         "reference/python/quietbeam.runengine.html#quietbeam.runengine.RedisPublisher",
         "reference/python/quietbeam.client.html#quietbeam.client.Client",
         "reference/rest-requests.html#get-apiv1runsuidadvice",
+        "reference/rest-requests.html#model-lineevidence",
         "reference/commands.html#quietbeam-doctor",
         "project/CONTRIBUTING.html#the-map-of-the-house",
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,10 +18,24 @@ def make_document(app: FastAPI, version: str) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(name, None)
     components["schemas"]["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    for model in components["schemas"].values():
+        _describe(model)
     for operations in schema["paths"].values():
         for operation in operations.values():
             _complete(operation)
     return schema
+
+
+def _describe(model: dict[str, Any]) -> None:
+    """Move the section "Attributes" of a docstring to the properties that it describes."""
+    about, found, attributes = str(model.get("description", "")).partition("\n\nAttributes\n----------\n")
+    if not found:
+        return
+    model["description"] = about
+    for names, text in re.findall(r"^(\S[^\n]*)\n((?:[ \t]+[^\n]*(?:\n|$))+)", attributes, re.MULTILINE):
+        for name in names.split(", "):
+            if name in model["properties"]:
+                model["properties"][name].setdefault("description", " ".join(text.split()).replace("``", "`"))
 
 
 def _complete(operation: dict[str, Any]) -> None:
