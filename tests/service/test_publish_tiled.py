@@ -245,6 +245,10 @@ def test_restart_of_tiled_is_waited_out_and_said(
         before = time.monotonic()
         stage.step()
         assert time.monotonic() - before < 1, "an outage must not hold the stage"
+        for _ in range(12):  # a long outage
+            stage._outage_until = 0.0
+            stage.step()
+        assert stage._outage_failures > 8 and stage._outage_until < time.monotonic() + 5, "it goes on soon after"
         run.rows(6, 10)
     finally:
         tiled.start()

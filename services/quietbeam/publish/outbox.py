@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass, field
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Pauses before what failed of one run is tried again."""
+OUTAGE_S = (0.5, 1.0, 2.0, 4.0)
+"""Pauses before a Tiled that does not answer is asked again: one question, and all runs wait for the answer."""
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from quietbeam.core.settings import Settings
 from quietbeam.core.wire import metrics, runs
 from quietbeam.core.wire.bus import Connection, emit
 
-from .outbox import BACKOFF_S, Parcel
+from .outbox import OUTAGE_S, Parcel
 from .publication import Publication
 from .removal import Removal
 from .tiled_api import TiledApi, TiledAwayError, TiledMissingError, TiledRefusedError
@@ -138,7 +138,7 @@ class PublishStage:
             final = self._updater.update(active)
         except TiledAwayError as error:
             metrics.count(self._redis, "quietbeam_tiled_publish_failures_total")
-            self._outage_until = time.monotonic() + BACKOFF_S[min(self._outage_failures, len(BACKOFF_S) - 1)]
+            self._outage_until = time.monotonic() + OUTAGE_S[min(self._outage_failures, len(OUTAGE_S) - 1)]
             self._outage_failures += 1
             if self._outage_failures == 1:
                 log.warning("tiled_unavailable", error=str(error))
