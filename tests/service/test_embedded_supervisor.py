@@ -20,6 +20,7 @@ import redis as redis_py
 from quietbeam.app import Supervisor, child, supervisor
 from quietbeam.app.child import Child, Program
 from quietbeam.app.doctor import examine
+from quietbeam.app.programs import programs
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.redis_socket import socket_path
 from quietbeam.core.settings import EmbeddedSettings, ServeSettings, Settings, TiledSettings
@@ -229,7 +230,10 @@ def test_crash_loop_is_loud_and_tried_again_and_the_others_go_on(
     allowed.touch()
     code = f"import os, sys, signal\nif os.path.exists({str(allowed)!r}): signal.pause()\nsys.exit('out of coffee')"
     said: list[str] = []
-    up = run_programs(program("ingest", SLEEP), program("worker", code, server=server), report=said.append)
+    if server:  # its own pause counts
+        monkeypatch.setattr(child, "RETRY_S", 3600.0)
+    worker = program("worker", code, server=server, retry_s=0.3 if server else None)
+    up = run_programs(program("ingest", SLEEP), worker, report=said.append)
     with up:
         up.wait_ready(20)
         allowed.unlink()
@@ -243,7 +247,12 @@ def test_crash_loop_is_loud_and_tried_again_and_the_others_go_on(
         monkeypatch.setattr(child, "STEADY_S", 0.1)
         wait_until(lambda: up.ready and up.failure is None, what="the end of the trouble")
     assert sum("it is started again" in line and "times" not in line for line in said) == 3
-    assert any("every" in line and "minutes" in line and "worker.log" in line for line in said)
+    assert any("every 0.3 s" in line and "worker.log" in line for line in said)
+
+
+def test_a_redis_that_its_full_disk_ended_is_back_soon_after(alone: Settings) -> None:
+    (redis,) = (one for one in programs(alone, "c.yaml") if one.name == "redis")
+    assert redis.retry_s is not None and redis.retry_s <= 5
 
 
 def test_a_full_disk_or_a_closed_terminal_does_not_end_the_supervisor(

@@ -35,7 +35,7 @@ class ChildState(StrEnum):
     WAITING = "waiting"
     """Crashed; will be started again."""
     FAILED = "failed"
-    """Crashed again and again; started again every `RETRY_S`."""
+    """Crashed again and again; started again every `retry_s`."""
     STOPPED = "stopped"
 
 
@@ -59,6 +59,8 @@ class Program:
         How long an orderly stop may take.
     server
         True for the servers that the stages stand on: they stop last, and nothing goes on without them.
+    retry_s
+        Wait before the next start when it ended again and again; None for `RETRY_S`.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Program:
     before: Callable[[], object] = lambda: None
     patience_s: float = 15.0
     server: bool = False
+    retry_s: float | None = None
 
 
 class Child:
@@ -98,6 +101,11 @@ class Child:
     def pid(self) -> int | None:
         """Process id while it runs."""
         return self._process.pid if self._process else None
+
+    @property
+    def retry_s(self) -> float:
+        """Wait before the next start when it ended again and again [s]."""
+        return RETRY_S if self.program.retry_s is None else self.program.retry_s
 
     @property
     def was_ready(self) -> bool:
@@ -148,7 +156,7 @@ class Child:
         self.exits += 1
         self.crashes = 1 if now - self._started > STEADY_S else self.crashes + 1
         if self.crashes > len(BACKOFF_S):
-            self.state, self._next_start = ChildState.FAILED, now + RETRY_S
+            self.state, self._next_start = ChildState.FAILED, now + self.retry_s
             return
         self.state = ChildState.WAITING
         self._next_start = now + BACKOFF_S[self.crashes - 1]

@@ -25,6 +25,8 @@ from .child import Program
 STAGES = ("ingest", "worker", "publish", "serve")
 """In the order of the data; they are stopped in this order too, so that each can drain into the next."""
 _STAGE_PATIENCE_S = {"ingest": 10.0, "worker": 20.0, "publish": 20.0, "serve": 8.0}
+_REDIS_RETRY_S = 4.0
+"""Valkey ends when its disk is full, starts in a moment, and everything waits for it."""
 
 
 def programs(settings: Settings, config: str) -> list[Program]:
@@ -44,6 +46,7 @@ def programs(settings: Settings, config: str) -> list[Program]:
                 ready=lambda _: valkey.is_ready(settings),
                 before=lambda: valkey.stop_orphan(settings),
                 server=True,
+                retry_s=_REDIS_RETRY_S,
             )
         )
     if not settings.tiled.uri:

@@ -20,7 +20,7 @@ from quietbeam.core.process.stop import StopRequest
 from quietbeam.core.settings import Settings
 from quietbeam.core.wire.bus import connect
 
-from .child import BACKOFF_S, RETRY_S, Child, ChildState, Program
+from .child import BACKOFF_S, Child, ChildState, Program
 from .programs import check_ports, environment, programs, write_settings
 
 log = structlog.get_logger()
@@ -247,7 +247,7 @@ class Supervisor:
             self._say(f"{child.name} is given up: {why}; {end}")
             self._fail(f"{child.name} is given up: {why}; {end}")
             return
-        again = f"it is started again every {RETRY_S / 60:g} minutes"
+        again = f"it is started again every {child.retry_s:g} s"
         self.failure = f"{child.name} ended {child.crashes} times in a row; {again}; {end}"
         self._say(self.failure)
 
