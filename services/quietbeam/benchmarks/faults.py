@@ -14,6 +14,7 @@ from quietbeam.chaos.record import Done, Round, read_rounds
 from quietbeam.chaos.summary import LEGEND, machine, times
 
 TITLES = {
+    "F0": "no fault: how soon runs go on by themselves on this machine",
     "F1": "a stage is killed or stopped",
     "F2": "a stage ends between an effect and what follows from it",
     "F3": "Redis is killed, stopped",
@@ -167,9 +168,9 @@ def report(kept: Trials, command: str) -> str:
         *LEGEND,
         "`lost`, `doubled`: pixels of all rounds in which the fault was tried, other faults of the round included.",
         "",
-        "| | fault | n | lost | doubled | held s, longest | ready s p50 | p95 | after it s p50 | p95 | worst | "
+        "| | fault | n | lost | doubled | held s, longest | ready s p50 | p95 | CPU s | after it s p50 | p95 | worst | "
         "went on | load |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for number, title in TITLES.items():
         lines += _rows(kept, number, title)
@@ -187,9 +188,9 @@ def _rows(kept: Trials, number: str, title: str) -> list[str]:
         done = kept.of(fault.name)
         if not done:
             why = kept.skipped.get(fault.needs, "not tried yet")
-            found.append(f"| {number} | {fault.name} | 0 | | | | | | | | | | {why} |")
+            found.append(f"| {number} | {fault.name} | 0 | | | | | | | | | | | {why} |")
             continue
         rounds = [one for one in kept.rounds if any(f.fault == fault.name for f in one.faults)]
         lost, doubled = sum(one.lost for one in rounds), sum(one.doubled for one in rounds)
         found.append(f"| {number} | {fault.name} | {len(done)} | {lost} | {doubled} | {times(done)} |")
-    return found or [f"| {number} | {title} | | | | | | | | | | | below |"]
+    return found or [f"| {number} | {title} | | | | | | | | | | | | below |"]

@@ -19,7 +19,8 @@ from .site import Site
 from .verify import Verifier, copy_evidence
 from .versions import VersionWatch
 
-FINAL_S = 300.0
+STANDSTILL_S = 180.0
+"""For so long nothing may happen while final maps are awaited."""
 _ROUND_SCANS = 4
 
 
@@ -156,13 +157,13 @@ class Engine:
         return one
 
     def _do(self, fault: Fault) -> Done:
-        before = self._progress.of_runs() or {}
+        before, pids = self._progress.of_runs() or {}, self._site.supervisor.pids()
         began = time.monotonic()
         detail = act(fault, self._site, self._draw)
         ended = time.monotonic()
         since = began if fault.ends_at_once else ended
         baseline = before if fault.ends_at_once else self._progress.of_runs() or before
-        found = self._progress.recovery(baseline, since)
+        found = self._progress.recovery(baseline, since, pids)
         done = Done(
             fault=fault.name,
             number=fault.number,
@@ -172,6 +173,7 @@ class Engine:
             back_s=round(found.back_s, 2),
             whole_s=round(found.whole_s, 2),
             runs=sum(not run.ended for run in baseline.values()),
+            start_cpu_s=round(found.start_cpu_s, 1),
             missing=found.missing,
             load=round(os.getloadavg()[0], 1),
         )
@@ -188,11 +190,7 @@ class Engine:
         began = time.monotonic()
         self._say(f"{began - self._began:7.1f} s  calm: waiting for the final maps of {len(one.runs)} runs")
 
-        def final() -> bool:
-            found = self._progress.of_runs()
-            return found is not None and all(run.final and run.tiled_final for run in found.values())
-
-        self._wait_for(final, FINAL_S)
+        self._wait_until_final()
         verifier = Verifier(self._site)
         try:
             for uid in one.runs:
@@ -204,6 +202,17 @@ class Engine:
         finally:
             verifier.close()
         one.calm_s = round(time.monotonic() - began, 1)
+
+    def _wait_until_final(self) -> None:
+        """Wait for the final maps of every run, as long as any run goes on."""
+        last, deadline = None, time.monotonic() + STANDSTILL_S
+        while time.monotonic() < deadline:
+            found = self._progress.of_runs()
+            if found is not None and all(run.final and run.tiled_final for run in found.values()):
+                return
+            if found != last:
+                last, deadline = found, time.monotonic() + STANDSTILL_S
+            time.sleep(0.2)
 
     def _close_round(self, one: Round) -> None:
         self._earlier += one.runs

@@ -33,7 +33,7 @@ class Fault:
     name
         As in the schedule and in tables.
     number
-        Of the fault in the table of faults: F1 to F22.
+        Of the fault in the table of faults: F1 to F22; F0 for none.
     ends_at_once
         Nothing is held: recovery counts from the beginning.
     needs
@@ -45,6 +45,11 @@ class Fault:
     act: Act
     ends_at_once: bool = True
     needs: str = ""
+
+
+def nothing(_site: Site, _draw: random.Random) -> str:
+    """Do nothing: how long runs take to go on by themselves on this machine."""
+    return ""
 
 
 def kill(names: tuple[str, ...], site: Site, draw: random.Random) -> str:
@@ -102,8 +107,8 @@ def refuse(kind: str, site: Site, draw: random.Random) -> str:
 
 
 def fill(disk: str, site: Site, draw: random.Random) -> str:
-    """Fill a disk for some seconds."""
-    seconds = draw.uniform(2, 8)
+    """Fill a disk for some seconds, also for longer than Redis is started again at once."""
+    seconds = draw.uniform(2, 20)
     try:
         site.disks[disk].fill()
         time.sleep(seconds)
@@ -233,6 +238,7 @@ def all_faults() -> tuple[Fault, ...]:
         for h in (1, -1)
     ]
     others = [
+        Fault(name="nothing, to compare", number="F0", act=nothing),
         Fault(name="kill every stage", number="F1", act=kill_all),
         Fault(name="ask a stage to stop", number="F20", act=terminate),
         Fault(name="poison", number="F7", act=poison),

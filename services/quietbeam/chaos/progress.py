@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
+import psutil
 import redis
 
 from quietbeam.core.wire import runs
@@ -54,12 +56,15 @@ class Recovery:
         Until every program ran and was ready.
     whole_s
         Until every stage had gone on with each run that was being scanned.
+    start_cpu_s
+        Processor time that the slowest of the programs which had been started anew took until then; 0 where none had.
     missing
         What did not go on in time; empty when all did.
     """
 
     back_s: float
     whole_s: float
+    start_cpu_s: float = 0.0
     missing: str = ""
 
 
@@ -105,25 +110,40 @@ class Progress:
         except httpx.HTTPError:
             return False
 
-    def recovery(self, before: dict[str, RunProgress], since: float) -> Recovery:
-        """Wait until every run goes on that was being scanned `before`; `since` is when the fault ended (monotonic)."""
+    def recovery(self, before: dict[str, RunProgress], since: float, pids: Mapping[str, int]) -> Recovery:
+        """Wait until every run goes on that was being scanned `before`; `since` is when the fault ended (monotonic).
+
+        Parameters
+        ----------
+        pids
+            Of the programs before the fault.
+        """
         waiting = {uid for uid, run in before.items() if not run.ended}
         back: float | None = None
-        serves = False
+        start_cpu_s, serves = 0.0, False
         while (now := time.monotonic()) < since + PATIENCE_S:
             if back is None and self._site.ready:
-                back = now
+                back, start_cpu_s = now, self._start_cpu_s(pids)
             serves = serves or self.serves()
             found = self.of_runs(all_runs=False) or {}
             waiting -= {uid for uid in waiting if uid in self._done}
             waiting -= {uid for uid, run in found.items() if uid in before and run.went_on(before[uid])}
             if back is not None and serves and not waiting:
-                return Recovery(back_s=back - since, whole_s=time.monotonic() - since)
+                whole_s = time.monotonic() - since
+                return Recovery(back_s=back - since, whole_s=whole_s, start_cpu_s=start_cpu_s)
             time.sleep(_POLL_S)
         missing = [f"run {uid}" for uid in sorted(waiting)]
         missing += [] if serves else ["the API"]
         missing += [f"{n} is {s}" for n, s in self._site.supervisor.states().items() if s != "ready"]
         return Recovery(back_s=(back or now) - since, whole_s=now - since, missing=", ".join(missing))
+
+    def _start_cpu_s(self, pids: Mapping[str, int]) -> float:
+        took = 0.0
+        for name, pid in self._site.supervisor.pids().items():
+            if pid != pids.get(name, pid):
+                with suppress(psutil.NoSuchProcess):
+                    took = max(took, sum(psutil.Process(pid).cpu_times()[:2]))
+        return took
 
 
 def _progress(status: runs.RunStatus) -> RunProgress:

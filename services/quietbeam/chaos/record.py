@@ -24,6 +24,8 @@ class Done:
         How long its cause was there.
     back_s, whole_s
         Seconds from its end until every program was ready, and until every stage had gone on with every run.
+    start_cpu_s
+        Processor time until then of the slowest program that had been started anew; 0 where none had.
     runs
         Runs that were being scanned.
     missing
@@ -40,6 +42,7 @@ class Done:
     back_s: float
     whole_s: float
     runs: int
+    start_cpu_s: float = 0.0
     missing: str = ""
     load: float = 0.0
 

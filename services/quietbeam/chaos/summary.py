@@ -58,6 +58,7 @@ def summary(outcome: Outcome, command: str) -> str:
 
 LEGEND = (
     "`held`: how long the cause was there. `ready`: from its end, or from the kill, until every program ran again.",
+    "`CPU s`: processor time of the slowest program that was started anew: about `ready` on an idle machine (median).",
     "`after it`: from there until every stage had gone on with each run that was being scanned.",
     "`load`: processes that wanted to run on this machine, other work included (median).",
 )
@@ -66,8 +67,8 @@ LEGEND = (
 def fault_table(faults: Sequence[Done]) -> list[str]:
     """Return a table with a row for each kind of fault."""
     lines = [
-        "| fault | | n | held s, longest | ready s p50 | p95 | after it s p50 | p95 | worst | went on | load |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| fault | | n | held s, longest | ready s p50 | p95 | CPU s | after it s p50 | p95 | worst | went on | load |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in sorted({fault.fault for fault in faults}, key=lambda n: _order(n, faults)):
         done = [fault for fault in faults if fault.fault == name]
@@ -79,10 +80,19 @@ def times(done: Sequence[Done]) -> str:
     """Return the cells of some faults of one kind, from the time held to the load."""
     back, after = [f.back_s for f in done], [max(0.0, f.whole_s - f.back_s) for f in done]
     held, loads = max(f.held_s for f in done), [f.load for f in done if f.load]
-    return (
-        f"{f'{held:.1f}' if held else ''} | {_p(back, 50)} | {_p(back, 95)} | {_p(after, 50)} | {_p(after, 95)} | "
-        f"{max(after):.1f} | {sum(not f.missing for f in done)} | {_p(loads, 50) if loads else ''}"
-    )
+    starts = [f.start_cpu_s for f in done if f.start_cpu_s]
+    cells = [
+        f"{held:.1f}" if held else "",
+        _p(back, 50),
+        _p(back, 95),
+        _p(starts, 50),
+        _p(after, 50),
+        _p(after, 95),
+        _p(after, 100),
+        str(sum(not fault.missing for fault in done)),
+        _p(loads, 50),
+    ]
+    return " | ".join(cells)
 
 
 def machine() -> str:
@@ -95,8 +105,8 @@ def machine() -> str:
 
 
 def _p(values: Sequence[float], percent: int) -> str:
-    found: Any = np.percentile(values, percent)
-    return f"{found:.1f}"
+    found: Any = np.percentile(values, percent) if values else None
+    return "" if found is None else f"{found:.1f}"
 
 
 def _order(name: str, faults: Sequence[Done]) -> tuple[int, str]:
