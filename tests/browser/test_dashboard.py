@@ -57,6 +57,12 @@ def test_the_evidence_is_told_in_words(page: Page, dashboard: Dashboard, run: Sy
         "title", re.compile("^improved: Held-out data prove .*\nestimator: ")
     )
     expect(iron.locator('[data-kind="denoised"] figcaption')).to_have_text("denoised, model quietbeam-1, 10 rows")
+    page.set_viewport_size({"width": 1920, "height": 560})  # small cards
+    last = iron.locator(".values .part").last
+    expect(last).to_have_text(re.compile("^· "))
+    rows = iron.locator(".values").evaluate("box => [...box.children].map(one => Math.round(one.offsetTop))")
+    assert len(set(rows)) > 1, "what does not fit is in the next line, which is hidden: no word is cut"
+    page.set_viewport_size({"width": 1600, "height": 1000})
     calcium, copper = page.locator('.card[data-line="Ca_Ka"]'), page.locator('.card[data-line="Cu_Ka"]')
     expect(calcium.locator(".verdict")).to_have_text("at least ×1.7 dwell gain")
     expect(copper.locator('[data-kind="denoised"] figcaption')).to_have_text("denoised, smoother, 10 rows")

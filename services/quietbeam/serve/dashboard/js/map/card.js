@@ -196,12 +196,14 @@ export class LineCard {
     const { hover } = this.view;
     const box = this.valuesBox;
     box.classList.toggle("reading", Boolean(hover));
+    box.classList.toggle("in-parts", !hover && !this.content?.judged.doubts);
     if (!this.content) return;
     if (!hover) {
       const { doubts, brief, sentence, facts: always } = this.content.judged;
       const facts = [box.closest(".roomy") ? sentence : brief, always].filter(Boolean).join(" · ");
       const warning = create("span", { textContent: doubts, className: "warn" });
-      box.replaceChildren(warning, doubts && facts ? ` · ${facts}` : facts);
+      if (doubts) box.replaceChildren(warning, facts && ` · ${facts}`);
+      else box.replaceChildren(...inParts(facts));
       return;
     }
     const parts = this.#valuesAt(hover).flatMap(({ name, value, suffix = "" }) => [
@@ -211,6 +213,15 @@ export class LineCard {
     ]);
     box.replaceChildren(...(parts.length ? parts : ["not measured yet"]));
   }
+}
+
+/**
+ * Facts as parts that are shown whole or, where there is no room, not at all.
+ * @param {string} facts
+ */
+function inParts(facts) {
+  const texts = facts.split(" · ").map((text, i) => (i ? `· ${text}` : text));
+  return texts.flatMap((textContent) => [create("span", { textContent, className: "part" }), " "]);
 }
 
 /**
