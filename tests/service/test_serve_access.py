@@ -252,6 +252,7 @@ TABLE = {
     ("GET", "/api/v1/runs/{uid}/roi"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/units"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/correlation"): {"read:data"},
+    ("POST", "/api/v1/runs/{uid}/clusters"): {"write:data"},
     ("GET", "/api/v1/runs/{uid}/regions"): {"read:data"},
     ("GET", "/api/v1/runs/{uid}/regions/{name}"): {"read:data"},
     ("PUT", "/api/v1/runs/{uid}/regions/{name}"): {"write:data"},

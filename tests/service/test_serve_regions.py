@@ -147,3 +147,21 @@ def test_two_lines_against_each_other(client: TestClient) -> None:
     assert "choose two lines" in problem(client.get(f"{address}?x=Ca_Ka&y=Ca_Ka"), 400)
     assert "it has Ca_Ka" in problem(client.get(f"{address}?x=Ca_Ka&y=Q"), 404)
     assert "no region 'no'" in problem(client.get(f"{address}?x=Ca_Ka&y=Fe_Ka&region=no"), 404)
+
+
+def test_clusters_become_regions(client: TestClient, settings: Settings) -> None:
+    pytest.importorskip("sklearn", reason="clusters need scikit-learn")
+    address = "/api/v1/runs/run-1/clusters"
+    put(client, "box", BOX).raise_for_status()
+    four = client.post(address, json={"number": 4, "name": "k"})
+    assert four.status_code == 201 and [one["name"] for one in four.json()["data"]] == ["k 1", "k 2", "k 3", "k 4"]
+    sizes = [one["pixels"] for one in four.json()["data"]]
+    assert sum(sizes) == 60 and sizes == sorted(sizes, reverse=True), "every denoised pixel is in one"
+    best = client.post(address, json={"name": "k"}).raise_for_status().json()["meta"]
+    names = [one["name"] for one in client.get(HERE).json()["data"]]
+    assert names == ["box", *(f"k {n + 1}" for n in range(best["number"]))], "those of before are gone"
+    assert best["scores"][str(best["number"])] == max(best["scores"].values())
+    assert client.get(f"{HERE}/k 1").raise_for_status().json()["data"]["lines"]["Fe_Ka"]["raw"]["n"] > 0
+    assert "number" in problem(client.post(address, json={"number": 1}), 422)
+    assert "no name of a region" in problem(client.post(address, json={"name": "a/b"}), 400)
+    assert "latest" in problem(client.post("/api/v1/runs/latest/clusters"), 409)

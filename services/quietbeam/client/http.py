@@ -16,6 +16,7 @@ from quietbeam.core.errors import QuietbeamError
 from .action import ActionHandle
 from .errors import FailedError, NotFoundError
 from .events import follow_events
+from .regions import RegionsOfRun
 from .session import Session
 from .stream import stream_maps
 
@@ -100,7 +101,7 @@ class Client(Session):
         return follow_events(self, f"runs/{uid}/events" if uid else "events")
 
 
-class Run:
+class Run(RegionsOfRun):
     """One run, as it was when it was asked for.
 
     Attributes
@@ -168,27 +169,6 @@ class Run:
     def units(self) -> dict[str, dict[str, Any]]:
         """Return how counts become other units, by unit: factors, detection limits, warnings, or why there is none."""
         return {one["units"]: one for one in self._client.get(f"runs/{self.uid}/units")["data"]}
-
-    def regions(self) -> list[dict[str, Any]]:
-        """Return the named regions: name, kind, definition, pixels."""
-        return list(self._client.get(f"runs/{self.uid}/regions")["data"])
-
-    def region(self, name: str, *, units: str = "counts") -> dict[str, Any]:
-        """Return what every line shows in a named region: ``["lines"][LINE]["raw" or "denoised"]``."""
-        found: dict[str, Any] = self._client.get(f"runs/{self.uid}/regions/{quote(name, safe='')}", units=units)["data"]
-        return found
-
-    def keep_region(self, name: str, **definition: Any) -> None:
-        """Make a named region, or replace it: ``kind``, and ``rows`` and ``cols``, ``points``, or ``line``, ``low``."""
-        self._client.send("PUT", f"runs/{self.uid}/regions/{quote(name, safe='')}", json=definition)
-
-    def delete_region(self, name: str) -> None:
-        """Delete a named region."""
-        self._client.send("DELETE", f"runs/{self.uid}/regions/{quote(name, safe='')}")
-
-    def correlation(self, x: str, y: str, **query: Any) -> dict[str, Any]:
-        """Return how two lines go together; ``region``, ``map`` and ``units`` as in the REST API."""
-        return dict(self._client.get(f"runs/{self.uid}/correlation", x=x, y=y, **query)["data"])
 
     def evidence(self) -> dict[str, dict[str, Any]]:
         """Return the evidence (verdict, dwell gain, checks) by line; empty before the first rows."""

@@ -105,8 +105,7 @@ def make_region(
     InputError
         Outside the map, crossing itself, or empty; the message says which.
     """
-    if not NAME.fullmatch(name) or name.strip() != name or name in (".", ".."):
-        raise InputError(f"{name[:70]!r} is no name of a region: take 1 to 64 characters without / and \\")
+    check_name(name)
     if kind == "rectangle":
         mask = rectangle(definition.get("rows"), definition.get("cols"), shape)
     elif kind in ("polygon", "lasso"):
@@ -116,6 +115,12 @@ def make_region(
     else:
         raise InputError(f"a {kind} cannot be made of {', '.join(definition) or 'nothing'}")
     return Region(name=name, kind=kind, mask=mask, definition=dict(definition), maps_version=maps_version)
+
+
+def check_name(name: str) -> None:
+    """Raise InputError where a text cannot be the name of a region."""
+    if not NAME.fullmatch(name) or name.strip() != name or name in (".", ".."):
+        raise InputError(f"{name[:70]!r} is no name of a region: take 1 to 64 characters without / and \\")
 
 
 def rectangle(rows: Any, cols: Any, shape: tuple[int, int]) -> BoolArray:

@@ -38,6 +38,7 @@ from .routes import (
     about,
     actions,
     auth,
+    clusters,
     dashboard,
     events,
     evidence,
@@ -135,7 +136,22 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.scopes = {}
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (about, auth, runs, evidence, report, maps, values, units, regions, pairs, events, actions, streams):
+    for module in (
+        about,
+        auth,
+        runs,
+        evidence,
+        report,
+        maps,
+        values,
+        units,
+        regions,
+        pairs,
+        clusters,
+        events,
+        actions,
+        streams,
+    ):
         _include(app, module.router, API)
     _include(app, health.router, "")
     dashboard.install(app)

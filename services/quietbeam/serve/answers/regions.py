@@ -59,3 +59,15 @@ class PairValues(BaseModel):
 
 class PairAnswer(Answer[PairValues, NoMeta]):
     """How two lines go together."""
+
+
+class ClustersMeta(BaseModel):
+    """How well the map divides."""
+
+    number: int
+    scores: dict[int, float] = Field(description="Mean silhouette for each number of clusters that was tried.")
+    notes: list[str]
+
+
+class ClustersAnswer(Answer[list[RegionInfo], ClustersMeta]):
+    """Clusters, the largest first, each a region."""

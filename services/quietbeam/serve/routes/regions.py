@@ -74,7 +74,7 @@ def list_regions(
         table = [row for region in regions.values() for row in _csv_rows(shared, status, region, units)]
         return _csv(table, f"regions-{info.scan_id or status.uid}.csv")
     links = {"self": f"{base(request)}/runs/{status.uid}/regions"}
-    data = [_info(region) for region in regions.values()]
+    data = [region_info(region) for region in regions.values()]
     return answer(RegionsAnswer(data=data, links=links, meta=Count(count=len(data))))
 
 
@@ -91,7 +91,7 @@ def put_region(
     shared: Shared,
 ) -> Response:
     """Make a region, or replace one of the same name."""
-    status, info = _run_to_change(shared, uid)
+    status, info = run_to_change(shared, uid)
     values = None
     definition = body.model_dump(exclude_unset=True, exclude={"kind"})
     if body.kind == "threshold":
@@ -103,7 +103,7 @@ def put_region(
     region = make_region(name, body.kind, definition, info.shape, values, version)
     replaced = shared.regions.put(info, region)
     here = f"{base(request)}/runs/{status.uid}/regions/{path_of(name)}"
-    told = RegionChangeAnswer(data=_info(region), links={"self": here}, meta=NoMeta())
+    told = RegionChangeAnswer(data=region_info(region), links={"self": here}, meta=NoMeta())
     return answer(told, status=200 if replaced else 201, headers={"Location": here})
 
 
@@ -117,7 +117,7 @@ def get_region(uid: str, name: Name, request: Request, shared: Shared, units: Un
     status, info = find_run(shared, uid)
     region = shared.regions.get(info, name)
     data = RegionStatistics(
-        region=_info(region),
+        region=region_info(region),
         units=unit_name("raw", info.kind, units) or "",
         maps_version=status.maps_version,
         lines=_statistics(shared, status, region, units),
@@ -139,20 +139,22 @@ def delete_region(
     shared: Shared,
 ) -> Response:
     """Delete a region; answers with those that are left."""
-    status, info = _run_to_change(shared, uid)
+    status, info = run_to_change(shared, uid)
     shared.regions.delete(info, name)
-    data = [_info(region) for region in shared.regions.read(info).values()]
+    data = [region_info(region) for region in shared.regions.read(info).values()]
     links = {"self": f"{base(request)}/runs/{status.uid}/regions"}
     return answer(RegionsAnswer(data=data, links=links, meta=Count(count=len(data))))
 
 
-def _run_to_change(shared: Services, uid: str) -> tuple[RunStatus, RunInfo]:
+def run_to_change(shared: Services, uid: str) -> tuple[RunStatus, RunInfo]:
+    """Return a run that is named by its uid."""
     if uid == "latest":
         raise HTTPException(409, "regions are changed by the uid of their run: latest may be another run meanwhile")
     return find_run(shared, uid)
 
 
-def _info(region: Region) -> RegionInfo:
+def region_info(region: Region) -> RegionInfo:
+    """Return a region as answers have it."""
     return RegionInfo(
         name=region.name,
         kind=region.kind,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -66,6 +66,25 @@ class RegionStore:
             return before
 
         return self._change(info, add)
+
+    def replace(self, info: RunInfo, names: Collection[str], new: Sequence[Region]) -> None:
+        """Keep regions in place of all that have one of the `names`.
+
+        Raises
+        ------
+        InputError
+            There are too many.
+        """
+
+        def exchange(regions: dict[str, Region]) -> bool:
+            for name in names:
+                regions.pop(name, None)
+            if len(regions) + len(new) > MAX_REGIONS:
+                raise InputError(f"a run has at most {MAX_REGIONS} regions: delete some first")
+            regions.update({region.name: region for region in new})
+            return True
+
+        self._change(info, exchange)
 
     def delete(self, info: RunInfo, name: str) -> None:
         """Delete a region.
