@@ -110,6 +110,8 @@ class Run(RegionsOfRun):
         What ``/runs/{uid}`` says: state, geometry, progress, evidence, metadata.
     """
 
+    _client: Client
+
     def __init__(self, client: Client, attributes: dict[str, Any]) -> None:
         self._client = client
         self.attributes = attributes

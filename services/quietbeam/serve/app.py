@@ -136,22 +136,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.scopes = {}
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (
-        about,
-        auth,
-        runs,
-        evidence,
-        report,
-        maps,
-        values,
-        units,
-        regions,
-        pairs,
-        clusters,
-        events,
-        actions,
-        streams,
-    ):
+    numbers = (maps, values, units, regions, pairs, clusters)
+    for module in (about, auth, runs, evidence, report, *numbers, events, actions, streams):
         _include(app, module.router, API)
     _include(app, health.router, "")
     dashboard.install(app)

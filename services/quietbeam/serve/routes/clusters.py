@@ -32,9 +32,7 @@ class ClustersBody(BaseModel):
 
     method: Literal["kmeans", "nmf"] = "kmeans"
     number: int | None = Field(default=None, strict=True, ge=2, le=MOST, description="Null: the one that divides best.")
-    name: str = Field(
-        default="cluster", min_length=1, max_length=56, description="Of the regions: `cluster 1` and so on."
-    )
+    name: str = Field(default="cluster", min_length=1, max_length=56, description="Regions are called `cluster 1` ...")
 
 
 @router.post(
@@ -54,9 +52,8 @@ def make_clusters(
     status, info = run_to_change(shared, uid)
     check_name(f"{wanted.name} {MOST}")
     if len(info.lines) * info.shape[0] * info.shape[1] > _MOST_VALUES:
-        raise InputError(
-            f"a map of {info.shape[0]} x {info.shape[1]} x {len(info.lines)} is too large for clusters here"
-        )
+        size = " x ".join(map(str, (*info.shape, len(info.lines))))
+        raise InputError(f"a map of {size} is too large for clusters here")
     denoised, error = (shared.maps.read(status, kind).values for kind in ("denoised", "uncertainty"))
     with _one_at_a_time:
         found = find_clusters(denoised, error, method=wanted.method, number=wanted.number)
