@@ -20,7 +20,9 @@ from tiled.structures.core import Spec
 from typer.testing import CliRunner
 
 from quietbeam.app.ports import free_port
+from quietbeam.batch.found import find
 from quietbeam.batch.source import read_source
+from quietbeam.batch.tiled_search import runs_in_tiled
 from quietbeam.beamline.experiment import Experiment, ExperimentOptions
 from quietbeam.beamline.plans import make_plan
 from quietbeam.cli import app
@@ -182,3 +184,21 @@ def test_a_recording(name: str, tmp_path: Path) -> None:
     file, _ = read_source(str(folder / f"{name}.jsonl.gz"), settings, lines=[])
     with np.load(folder / f"{name}.npz") as want:
         assert np.array_equal(file.counts, want["counts"])
+
+
+def test_a_batch_searches_runs_by_their_metadata(scanned: tuple[str, str, np.ndarray], tmp_path: Path) -> None:
+    uri, uid, _ = scanned
+    settings = settings_for(uri, tmp_path)
+    (everything, left_out) = runs_in_tiled(uri, settings)
+    address, name = next(run for run in everything if run[1] == uid)
+    assert all("is no run" in why or "is a result" in why for _, why in left_out)
+    assert runs_in_tiled(f"{uri}?start.uid={uid}", settings) == ([(address, name)], [])
+    assert runs_in_tiled(f"{uri}?start.uid={uid}&start.scan_id=1", settings)[0] == [(address, name)]
+    assert runs_in_tiled(f"{uri}?start.scan_id=987", settings) == ([], [])
+    assert runs_in_tiled(address, settings) == ([(address, name)], [])
+    file, _ = read_source(address, settings, lines=[])
+    assert file.counts.shape[-2:] == SHAPE
+    with pytest.raises(InputError, match="no map found in"):
+        find([f"{uri}?start.scan_id=987"], settings, tmp_path / "out")
+    with pytest.raises(InputError, match="there is no "):
+        runs_in_tiled(f"{uri}/api/v1/metadata/nobody", settings)

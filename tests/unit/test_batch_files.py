@@ -21,6 +21,7 @@ from quietbeam.batch.offline import Reading, Writing
 from quietbeam.batch.plan import plan
 from quietbeam.batch.record import path_of
 from quietbeam.batch.report import write_report
+from quietbeam.benchmarks.batch import Turn, report
 from quietbeam.cli import app
 from quietbeam.core.errors import InputError, MapTooLargeError
 from quietbeam.core.settings import BatchSettings, Settings
@@ -191,6 +192,15 @@ def test_the_report_holds_any_name_and_error(tmp_path: Path) -> None:
     with (tmp_path / "report.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[1]["error"] == "two\nlines, a | bar" and rows[0]["dwell gain"] == "2.50"
+
+
+def test_the_overhead_of_the_benchmark_leaves_out_the_last_file() -> None:
+    one = Turn(at_once=1, files=10, wall_s=10.1, busy_s=10.0, tail_s=0.0)
+    two = Turn(at_once=2, files=10, wall_s=5.5, busy_s=10.0, tail_s=0.8)
+    text = report([one, two], "quietbeam benchmark batch")
+    assert "| 1 | 10 | 10.1 | 59.4 | 1.000 | 10.0 ms (1.0 %) |" in text
+    assert "| 2 | 10 | 5.5 | 109.1 | 1.000 | 20.0 ms (2.0 %) |" in text
+    assert "Two workers do 1.84 times as much as one." in text
 
 
 def test_settings_name_one_place() -> None:

@@ -35,6 +35,8 @@ class Batch:
         Called with the outcome of every file.
     on_workers
         Called with the number of workers, now and then.
+    at_once
+        Most files at once; by default as many as there are workers.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class Batch:
         retries: int,
         on_outcome: Callable[[Outcome], object],
         on_workers: Callable[[int], object] = lambda _: None,
+        at_once: int | None = None,
     ) -> None:
         self._client = client
         self._resources = resources
         self._retries = retries
         self._on_outcome = on_outcome
         self._on_workers = on_workers
+        self._at_once = at_once
         self._running: dict[Any, Job] = {}
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -63,7 +67,7 @@ class Batch:
             The scheduler is gone.
         """
         try:
-            again = self._round(jobs, at_once=None, last=self._retries == 0, attempt=0)
+            again = self._round(jobs, at_once=self._at_once, last=self._retries == 0, attempt=0)
             for attempt in range(1, self._retries + 1):
                 smaller = [
                     replace(job, options=replace(job.options, tile=max(_SMALLEST_TILE, job.options.tile // 2)))

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     bench.command("viewers")(benchmark_viewers)
     bench.command("positions")(benchmark_positions)
     bench.command("fsync")(benchmark_fsync)
+    bench.command("batch")(benchmark_batch)
     bench.command("faults")(benchmark_faults)
     app.add_typer(bench, name="benchmark")
 
@@ -260,3 +261,24 @@ def benchmark_faults(
             command=" ".join(["quietbeam", *sys.argv[1:]]),
         )
     typer.echo(page.read_text(encoding="utf-8"))
+
+
+def benchmark_batch(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of batch.md.")] = FOLDER,
+    files: Annotated[int, typer.Option(min=4, help="Small maps.")] = 100,
+    turns: Annotated[int, typer.Option(min=1, help="Turns with one worker and with two.")] = 2,
+) -> None:
+    """Measure what a second worker brings to a batch, and the overhead per file."""
+    import sys
+    import tempfile
+
+    from quietbeam.app.demo import forget_facility
+    from quietbeam.benchmarks.batch import measure, report
+
+    forget_facility()
+    with tempfile.TemporaryDirectory(prefix="quietbeam-batch-") as place:
+        found = measure(Path(place), files, turns, typer.echo)
+    text = report(found, " ".join(["quietbeam", *sys.argv[1:]]))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "batch.md").write_text(text, encoding="utf-8")
+    typer.echo(text)
