@@ -49,9 +49,10 @@ def summary(outcome: Outcome, command: str) -> str:
             f"| {one.number} | {len(one.faults)} | {len(one.runs)} | {one.pixels} | {one.calm_s:.0f} | "
             f"{len(one.violations)} | {memory} |"
         )
-    lines += ["", f"{outcome.versions} versions of maps were seen; none was lower than the one before."]
+    lines += ["", f"Changes of a version that were seen in zarr, Redis or Tiled: {outcome.versions}."]
     lines += _listed("Not done on this machine", [f"{what}: {why}" for what, why in outcome.skipped.items()])
-    lines += _listed("Programs that ended by themselves", [f"{how}: {n}" for how, n in outcome.exits.items()])
+    exits = [f"{how}: {n}" for how, n in outcome.exits.items()]
+    lines += _listed("Programs that ended by themselves (Valkey does when its disk is full)", exits)
     lines += _listed("Errors in the logs", [f"{what}: {n}" for what, n in outcome.errors.items()])
     return "\n".join(lines) + "\n"
 
