@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quietbeam.core.errors import ServiceError
+from quietbeam.core.process.stop import StopRequest
 
 from .cluster import slots
 from .job import Job, Outcome, run_job
@@ -37,6 +38,8 @@ class Batch:
         Called with the number of workers, now and then.
     at_once
         Most files at once; by default as many as there are workers.
+    stop
+        Ends the batch when it is set; looked at every two seconds.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Batch:
         on_outcome: Callable[[Outcome], object],
         on_workers: Callable[[int], object] = lambda _: None,
         at_once: int | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
         self._client = client
         self._resources = resources
@@ -54,6 +58,7 @@ class Batch:
         self._on_outcome = on_outcome
         self._on_workers = on_workers
         self._at_once = at_once
+        self._stop = stop or StopRequest()
         self._running: dict[Any, Job] = {}
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -65,6 +70,8 @@ class Batch:
             The disk is full. Files that were being worked on are given up.
         ServiceError
             The scheduler is gone.
+        StoppedError
+            The batch is to end. Files that were being worked on are given up.
         """
         try:
             again = self._round(jobs, at_once=self._at_once, last=self._retries == 0, attempt=0)
@@ -82,12 +89,15 @@ class Batch:
         """Return the files that are worth another try."""
         waiting, again = deque(jobs), list[Job]()
         while waiting or self._running:
+            self._stop.check()
             there = self._slots()
             self._on_workers(there)
             while waiting and len(self._running) < (at_once or max(there, 1)):
                 self._submit(waiting.popleft())
             for future in self._finished():
                 job = self._running.pop(future)
+                if self._stop.is_set() and future.status != "finished":
+                    continue  # Ctrl-C ends the workers, too
                 outcome = self._outcome(job, future)
                 future.release()
                 if outcome.status == "out of memory" and not last:

@@ -26,6 +26,7 @@ from .options import (
 if TYPE_CHECKING:
     from quietbeam.batch.found import Search
     from quietbeam.batch.job import Job, Outcome
+    from quietbeam.core.process.stop import StopRequest
     from quietbeam.core.settings import BatchSettings, Settings
 
 
@@ -121,6 +122,7 @@ def _run(search: Search, jobs: list[Job], output: Path, settings: BatchSettings)
     from quietbeam.batch.report import summary, write_report
     from quietbeam.batch.run import LOCK, remove_leftovers
     from quietbeam.core.process.lock import HeldError, acquire
+    from quietbeam.core.process.stop import StoppedError, stop_on_signals
 
     console = Console(markup=False, emoji=False, highlight=False)
     outcomes = [Outcome(source=name, status="left out", error=why) for name, why in search.left_out]
@@ -134,12 +136,14 @@ def _run(search: Search, jobs: list[Job], output: Path, settings: BatchSettings)
         ) from error
     except OSError as error:
         raise InputError(f"{output} cannot be written ({error.strerror or error}); choose another place") from error
-    ended: BaseException | None = None
+    ended: Exception | None = None
+    # a flag: an exception that a signal raises is lost where Dask happens to be in a finalizer
+    stop = stop_on_signals()
     with lock:
         remove_leftovers(output)
         try:
-            _work(jobs, settings, outcomes, console)
-        except (KeyboardInterrupt, ServiceError) as error:
+            _work(jobs, settings, outcomes, console, stop)
+        except (StoppedError, ServiceError) as error:
             ended = error
         remove_leftovers(output)
         try:
@@ -147,7 +151,7 @@ def _run(search: Search, jobs: list[Job], output: Path, settings: BatchSettings)
             console.print(f"{summary(outcomes)}: {path}", soft_wrap=True)
         except OSError as error:
             typer.echo(f"quietbeam: the report could not be written: {error.strerror or error}", err=True)
-    if isinstance(ended, KeyboardInterrupt):
+    if ended is not None and stop.is_set():
         typer.echo(
             "quietbeam: interrupted; what is finished is kept: run the same command again for the rest", err=True
         )
@@ -159,7 +163,7 @@ def _run(search: Search, jobs: list[Job], output: Path, settings: BatchSettings)
         raise typer.Exit(1)
 
 
-def _work(jobs: list[Job], settings: BatchSettings, outcomes: list[Outcome], console: Any) -> None:
+def _work(jobs: list[Job], settings: BatchSettings, outcomes: list[Outcome], console: Any, stop: StopRequest) -> None:
     """Work on the files, and show how far it is."""
     from rich.progress import (
         BarColumn,
@@ -197,4 +201,4 @@ def _work(jobs: list[Job], settings: BatchSettings, outcomes: list[Outcome], con
         def count(n: int) -> None:
             bar.update(task, description=f"{n} worker{'s' if n != 1 else ''}")
 
-        Batch(client, offers(client, device), settings.retries, note, count).run(jobs)
+        Batch(client, offers(client, device), settings.retries, note, count, stop=stop).run(jobs)
