@@ -44,12 +44,13 @@ def worker(
     keep_from_others()
     stop = stop_on_signals()
     stop.at_once = True  # importing torch takes seconds
-    os.nice(nice)
     import torch
 
     from quietbeam.denoiser.live.stage import DenoiseStage
     from quietbeam.denoiser.live.worker_name import WorkerName
 
+    # not before the imports: on a busy machine they took more than the 90 s in which `up` expects a stage
+    os.nice(nice)
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
     stop.at_once = False
     connection = connect(settings.redis_url)
