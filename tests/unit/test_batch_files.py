@@ -21,6 +21,7 @@ from quietbeam.batch.offline import Reading, Writing
 from quietbeam.batch.plan import plan
 from quietbeam.batch.record import path_of
 from quietbeam.batch.report import write_report
+from quietbeam.batch.run import remove_leftovers
 from quietbeam.benchmarks.batch import Turn, report
 from quietbeam.cli import app
 from quietbeam.core.errors import InputError, MapTooLargeError
@@ -213,3 +214,33 @@ def test_without_dask_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     done = CliRunner().invoke(app, ["batch", str(tmp_path), "-o", str(tmp_path / "out")])
     assert isinstance(done.exception, InputError) and "pip install 'quietbeam[batch]'" in str(done.exception)
+
+
+def test_names_that_no_result_can_have_are_reported(tmp_path: Path) -> None:
+    day = tmp_path / "day"
+    save(day / "good.npz")
+    save(day / f"{'long' * 57}.npz")
+    Path(os.fsdecode(os.fsencode(day) + b"/bad\xff.npz")).write_bytes((day / "good.npz").read_bytes())
+    search = find([str(day)], Settings(), tmp_path / "out")
+    assert [one.name for one in search.found] == ["day/good.npz"]
+    reasons = " ".join(why for _, why in search.unreadable)
+    assert "no text in UTF-8" in reasons and "too long" in reasons
+    outcomes = [Outcome(source=name, status="failed", error=why) for name, why in search.unreadable]
+    (tmp_path / "out").mkdir()
+    assert "bad\\udcff.npz" in write_report(tmp_path / "out", outcomes, "quietbeam batch").read_text(encoding="utf-8")
+
+
+def test_only_leftovers_of_the_batch_itself_are_removed(tmp_path: Path) -> None:
+    target = tmp_path / "sub" / "map_denoised.nxs"
+    mine, other, empty = (tmp_path / "sub" / f".quietbeam-{name}" for name in ("aa", "bb", "cc"))
+    for folder, inside in ((mine, target.name), (other, "x.h5"), (empty, None)):
+        folder.mkdir(parents=True)
+        if inside is not None:
+            (folder / inside).write_bytes(b"half")
+    record = target.with_name(f".quietbeam-77-{path_of(target).name}")
+    foreign = tmp_path / "sub" / ".quietbeam-77-x.h5.json"
+    for file in (record, foreign):
+        file.write_text("half", encoding="utf-8")
+    remove_leftovers(tmp_path, [target])
+    assert not mine.exists() and not record.exists()
+    assert other.exists() and empty.exists() and foreign.exists()

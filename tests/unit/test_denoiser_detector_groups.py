@@ -51,6 +51,10 @@ def test_sums_keep_every_count_and_lack_what_a_member_lacks(kind: str) -> None:
     np.testing.assert_array_equal(row.counts[1], counts[4:7].sum(0))
     assert np.isnan(row.counts).sum() == (kind == "areas")
     np.testing.assert_allclose(row.live_time_s[2], live[7:].mean(0), rtol=1e-6)
+    live[8], live[0:4, 2] = 0, 0  # a dead detector; a group in which none counted
+    row = groups.summed(RowBlock(counts=counts, measured=np.ones(8, bool), live_time_s=live))
+    assert row.live_time_s is not None and row.live_time_s[0, 2] == 0
+    np.testing.assert_allclose(row.live_time_s[2], live[[7, 9]].mean(0), rtol=1e-6)
 
 
 def test_counts_at_the_limit_of_32_bit_do_not_wrap() -> None:

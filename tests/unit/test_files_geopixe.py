@@ -103,6 +103,8 @@ def test_a_pixel_with_two_records_is_not_measured(tmp_path: Path) -> None:
         (lambda data: data[: 2 + int.from_bytes(data[:2], "little")], "holds no pixel"),
         (lambda data: data.replace(b'"Chan": 1024', b'"Chan": 640 '), "the header says 640 channels"),
         (lambda data: data.replace(b'"Xres": 7', b'"Xres": 3'), "begins no record"),
+        (lambda data: data.replace(b'"Xres": 7, "Yres": 5', b'"Xres": Infinity    '), "no pixel list"),
+        (lambda data: data.replace(b'"Xres": 7, ', b'"Xres": 7.9,'[:11]), "no pixel list"),
     ],
 )
 def test_damage_is_named(damage, says: str, tmp_path: Path) -> None:
@@ -110,3 +112,9 @@ def test_damage_is_named(damage, says: str, tmp_path: Path) -> None:
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(FileFormatError, match=says):
         read_map(path, ["Fe_Ka"])
+
+
+@pytest.mark.parametrize("value", [-50.0, 0, float("nan"), float("inf")])
+def test_times_and_sizes_that_cannot_be_are_not_known(value: float, tmp_path: Path) -> None:
+    found = read_spectra(write(tmp_path / "map.GeoPIXE", spectra(), **{"Dwell (mS)": value, "Width (mm)": value}))
+    assert found is not None and found.info.dwell_s is None and found.info.axes is None

@@ -22,6 +22,8 @@ from .tiled_search import runs_in_tiled
 _ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".h50", ".npz", ".mda", *MICROSCOPY)
 _OTHER_DETECTORS = re.compile(r"(?P<stem>.*\.h5)[1-9]\d*")
 """``stem.h51`` and so on are read with ``stem.h50``."""
+_LONGEST_NAME = 200
+"""Bytes; file systems allow 255, and results, their records and unfinished files add to it."""
 _ZARR = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -56,14 +58,29 @@ def find(sources: Sequence[str], site: Settings, output: Path, tiled: str = "") 
     search, seen = Search(), set[str]()
     for source in sources:
         for one in _of_source(source, site, tiled, output, search):
-            if one.source not in seen:
-                seen.add(one.source)
+            if one.source in seen:
+                continue
+            seen.add(one.source)
+            if why := _unusable_name(one):
+                search.unreadable.append((one.source, why))
+            else:
                 search.found.append(one)
     if not search.found:
         why = "".join(f"; {name}: {reason}" for name, reason in (*search.left_out[:3], *search.unreadable[:3]))
         raise InputError(f"no map found in {', '.join(sources)}{why}")
     _refuse_same_names(search.found)
     return search
+
+
+def _unusable_name(found: Found) -> str:
+    """Return why a result cannot be named after its source; empty when it can."""
+    try:
+        last = PurePosixPath(found.name).name.encode()
+    except UnicodeEncodeError:
+        return "its name is no text in UTF-8: rename the file"
+    if len(last) > _LONGEST_NAME:
+        return f"its name is too long for the name of a result (at most {_LONGEST_NAME} bytes): rename the file"
+    return ""
 
 
 def _of_source(source: str, site: Settings, tiled: str, output: Path, search: Search) -> Iterator[Found]:

@@ -59,7 +59,8 @@ def _cell(text: str) -> str:
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".quietbeam-{os.getpid()}-{path.name}")
     try:
-        partial.write_text(text, encoding="utf-8", newline="")
+        # names of files may be no text
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from quietbeam.core.process.stop import StopRequest
 
 from .cluster import slots
 from .job import Job, Outcome, run_job
+from .record import path_of
 
 _SMALLEST_TILE = 32
 _LOOK_S = 2.0
@@ -162,15 +163,27 @@ def _final(outcome: Outcome, attempt: int) -> Outcome:
 _AGAIN = "run the same command again: what is finished is kept and skipped"
 
 
-def remove_leftovers(output: Path) -> None:
-    """Remove what writers that were killed have left below an output folder that no other batch works on."""
+def remove_leftovers(output: Path, targets: Iterable[Path]) -> None:
+    """Remove what writers of this batch that were killed have left; what others write below the folder stays.
+
+    Parameters
+    ----------
+    targets
+        Results of the batch. No other batch works on their output folder.
+    """
     import shutil
 
-    for left in output.rglob(".quietbeam-*"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        elif left.name != LOCK:
-            left.unlink(missing_ok=True)
+    results: dict[Path, set[str]] = {output: {"report.md", "report.csv"}}
+    for target in targets:
+        results.setdefault(target.parent, set()).update((target.name, path_of(target).name))
+    for folder, names in results.items():
+        for left in folder.glob(".quietbeam-*"):
+            if left.is_dir():
+                inside = {path.name for path in left.iterdir()}
+                if inside & names and inside <= names | {"replaced"}:
+                    shutil.rmtree(left, ignore_errors=True)
+            elif left.name.removeprefix(".quietbeam-").partition("-")[2] in names:
+                left.unlink(missing_ok=True)
 
 
 LOCK = ".quietbeam-batch.lock"

@@ -139,13 +139,14 @@ def _run(search: Search, jobs: list[Job], output: Path, settings: BatchSettings)
     ended: Exception | None = None
     # a flag: an exception that a signal raises is lost where Dask happens to be in a finalizer
     stop = stop_on_signals()
+    targets = [job.target for job in jobs]
     with lock:
-        remove_leftovers(output)
+        remove_leftovers(output, targets)
         try:
             _work(jobs, settings, outcomes, console, stop)
         except (StoppedError, ServiceError) as error:
             ended = error
-        remove_leftovers(output)
+        remove_leftovers(output, targets)
         try:
             path = write_report(output, outcomes, shlex.join(["quietbeam", *sys.argv[1:]]))
             console.print(f"{summary(outcomes)}: {path}", soft_wrap=True)

@@ -65,15 +65,19 @@ class DetectorGroups:
         )
 
     def summed(self, row: RowBlock) -> RowBlock:
-        """Return a row with the groups as detectors; a group lacks a pixel that one of its detectors lacks."""
+        """Return a row with the groups as detectors; a group lacks a pixel that one of its detectors lacks.
+
+        The live time of a group is the mean over its detectors that counted.
+        """
         if not self.note:
             return row
         whole = row.counts.dtype.kind in "iu"
         counts = np.add.reduceat(row.counts, self.starts, axis=0, dtype=np.uint64 if whole else np.float64)
         live = row.live_time_s
         if live is not None:
-            sizes = np.diff([*self.starts, len(live)])[:, None]
-            live = (np.add.reduceat(live, self.starts, axis=0, dtype=np.float64) / sizes).astype(np.float32)
+            counting = np.add.reduceat(live > 0, self.starts, axis=0, dtype=np.int64)
+            total = np.add.reduceat(live, self.starts, axis=0, dtype=np.float64)
+            live = (total / np.maximum(counting, 1)).astype(np.float32)
         return replace(row, counts=counts, live_time_s=live)
 
 

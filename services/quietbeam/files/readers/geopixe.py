@@ -8,12 +8,14 @@ them; no real file was at hand.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import struct
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -51,13 +53,24 @@ class _Header:
         height, width = number("Height (mm)"), number("Width (mm)")
         dwell_ms, zero = number("Dwell (mS)"), number("Zero (eV)", "Offset (eV)")
         return cls(
-            shape=(int(values["Yres"]), int(values["Xres"])),
-            channels=int(values["Chan"]),
+            shape=(_whole(values["Yres"]), _whole(values["Xres"])),
+            channels=_whole(values["Chan"]),
             gain_kev=float(values["Gain (eV)"]) / 1000,
             zero_kev=None if zero is None else zero / 1000,
-            size_mm=None if height is None or width is None else (height, width),
-            dwell_s=dwell_ms / 1000 if dwell_ms else None,
+            size_mm=(height, width) if _is_length(height) and _is_length(width) else None,
+            dwell_s=dwell_ms / 1000 if _is_length(dwell_ms) else None,
         )
+
+
+def _is_length(value: float | None) -> TypeGuard[float]:
+    """Return whether a length or a time is known, and can be one."""
+    return value is not None and 0 < value < math.inf
+
+
+def _whole(value: Any) -> int:
+    if int(value) != float(value):
+        raise ValueError(f"{value} is no whole number")
+    return int(value)
 
 
 class PixelRecords:
@@ -147,16 +160,16 @@ def _header(path: Path, begin: bytes) -> tuple[_Header, int]:
             raise ValueError("the header is missing")
         values = json.loads(begin[2 : 2 + length].decode())["File Header"]
         header = _Header.of(values)
-        if min(*header.shape, header.channels) < 1 or header.gain_kev <= 0:
+        if min(*header.shape, header.channels) < 1 or header.channels > 2**16 or not 0 < header.gain_kev < math.inf:
             raise ValueError(f"{header.shape[0]} x {header.shape[1]} pixels of {header.channels} channels")
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
         raise FileFormatError(f"{path} is no pixel list of GeoPIXE, or is damaged: {error}") from error
     return header, 2 + length
 
 
 def _records(path: Path, data: mmap.mmap, first: int, shape: tuple[int, int]) -> tuple[npt.NDArray[np.int64], int]:
     """Return (record, 5): column, row, detector, first byte and number of the pairs; and where whole records end."""
-    found: list[tuple[int, int, int, int, int]] = []
+    found = array("q")  # 100 million records fit in memory, unlike tuples
     at, size, (rows, cols) = first, len(data), shape
     while at + _RECORD.size <= size:
         mark, length, col, row, detector, _ = _RECORD.unpack_from(data, at)
@@ -167,9 +180,9 @@ def _records(path: Path, data: mmap.mmap, first: int, shape: tuple[int, int]) ->
             )
         if at + length > size:
             break
-        found.append((col, row, detector, at + _RECORD.size, pairs))
+        found.extend((col, row, detector, at + _RECORD.size, pairs))
         at += length
-    return np.array(found, np.int64).reshape(-1, 5), at
+    return np.frombuffer(found, np.int64).reshape(-1, 5), at
 
 
 def _axes(header: _Header) -> Axes | None:
