@@ -32,6 +32,12 @@ _OLDEST = -1
 """Token of maps beside the counts."""
 
 
+def newest_folder(run: Path) -> Path | None:
+    """Return the folder of the largest token whose maps are visible; None where no lease has written any."""
+    tokens = numbers_in(run / "maps")
+    return run / "maps" / str(tokens[-1]) if tokens else None
+
+
 class MapFolders:
     """The maps of one run on disk.
 

@@ -33,6 +33,7 @@ MODULES = (
     "benchmark",
     "chaos",
     "report",
+    "backup",
     "tools",
 )
 """Modules of this package with a ``register(app)``, in the order of ``quietbeam --help``; absent ones are skipped."""
