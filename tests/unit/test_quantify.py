@@ -15,7 +15,9 @@ from test_beamline_measured import CALIBRATION, made_up, real
 import quietbeam
 from quietbeam.core.errors import FileFormatError, InputError
 from quietbeam.core.model.evidence import DetectorEvidence, LineEvidence, RunEvidence
-from quietbeam.files import read_measured
+from quietbeam.files import read_map, read_measured
+from quietbeam.ingest.profile import load_profile
+from quietbeam.ingest.profile.geometry import geometry_of
 from quietbeam.quantify import (
     Calibration,
     LineCalibration,
@@ -264,6 +266,31 @@ def test_counts_per_second() -> None:
     assert per_second(("Fe_Ka",), bare, 0.5)[0].factor == pytest.approx(2.0)
     with pytest.raises(InputError, match="neither is known"):
         per_second(("Fe_Ka",), bare, None)
+
+
+@pytest.mark.parametrize("dwell", [-0.05, 0.0, float("nan"), float("inf"), True, "0.1"])
+def test_a_dwell_or_live_time_that_cannot_be_is_not_known(tmp_path: Path, dwell: Any) -> None:
+    """In a file, in evidence, in the map of a standard, and in the start document of a run."""
+    bare = evidence(detectors=(DetectorEvidence(detector="d", gains={"Fe_Ka": 1.0}),))
+    with pytest.raises(InputError, match="neither is known"):
+        per_second(("Fe_Ka",), bare, dwell)
+    dead = evidence(detectors=(DetectorEvidence(detector="d", gains={"Fe_Ka": 1.0}, live_time_s=dwell),))
+    assert per_second(("Fe_Ka",), dead, 0.5)[0].factor == pytest.approx(2.0)
+    with pytest.raises(InputError, match="neither live time nor dwell"):
+        calibrate(
+            film(live_time_s=None, dwell_s=dwell), FILM, replace(CONDITIONS, normalised="time"), name="f", source="s"
+        )
+    no_dwell = calibrate(film(dwell_s=None), FILM, CONDITIONS, name="f", source="s")
+    assert calibrate(film(dwell_s=dwell), FILM, CONDITIONS, name="f", source="s").lines == no_dwell.lines
+    if not isinstance(dwell, float):
+        return
+    np.savez(tmp_path / "d.npz", counts=np.ones((1, 1, 4, 4), np.uint32), lines=["Fe_Ka"], dwell_s=dwell)
+    read = read_map(tmp_path / "d.npz")
+    assert "dwell_s" not in read.metadata and f"a dwell of {dwell} s cannot be" in read.remark
+    assert read.line_map("d").info.dwell_s is None
+    profile, start = load_profile("simulated"), {"shape": [2, 3], "dwell_s": dwell, "extents": [[0, 1], [0, 2]]}
+    assert geometry_of(profile, start).dwell_s is None
+    assert geometry_of(profile, start | {"dwell_s": 0.1}).dwell_s == 0.1
 
 
 def test_files_of_calibrations(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
+from quietbeam.core.model.not_measured import known_seconds
 from quietbeam.spectra import LineMap, MapInfo
 from quietbeam.spectra.maps import Axes, Order
 
@@ -42,6 +43,14 @@ class MapFile:
     order: Order = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     remark: str = ""
+
+    def __post_init__(self) -> None:
+        dwell = self.metadata.get("dwell_s")
+        if dwell is None or known_seconds(dwell) is not None:
+            return
+        said = f"a dwell of {dwell} s cannot be: it is taken as not known"
+        object.__setattr__(self, "metadata", {k: v for k, v in self.metadata.items() if k != "dwell_s"})
+        object.__setattr__(self, "remark", "; ".join(filter(None, (self.remark, said))))
 
     @property
     def origin(self) -> tuple[float, float] | None:

@@ -231,13 +231,13 @@ def per_second(lines: Sequence[str], evidence: RunEvidence, dwell_s: float | Non
     InputError
         Neither live time nor dwell is known.
     """
-    seconds = [dwell_s if one.live_time_s is None else one.live_time_s for one in evidence.detectors]
-    if not seconds or any(not value for value in seconds):
+    seconds = run_exposure(evidence, dwell_s).seconds()
+    if seconds is None:
         raise InputError("counts/s need the live time or the dwell of the run, and neither is known")
     found = []
     for line in lines:
         shares = np.array([one.gains.get(line, 0.0) for one in evidence.detectors])
-        rate = float((shares / np.array(seconds, float)).sum())
+        rate = float((shares / seconds).sum())
         found.append(LineDensity(line=line, factor=rate or None, reason="" if rate else "no detector is used"))
     return tuple(found)
 

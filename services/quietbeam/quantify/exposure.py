@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quietbeam.core.errors import InputError
+from quietbeam.core.model.not_measured import known_seconds
 from quietbeam.core.model.types import Float64Array
 
 Normalised = Literal["i0", "i0_rate", "time"]
@@ -18,6 +19,8 @@ Normalised = Literal["i0", "i0_rate", "time"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
     """Exposure to which the maps are normalised: the medians over the measured pixels.
+
+    Times that are no positive, finite numbers are None: not known.
 
     Attributes
     ----------
@@ -32,6 +35,10 @@ class Exposure:
     i0: float | None
     live_time_s: tuple[float | None, ...]
     dwell_s: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "live_time_s", tuple(known_seconds(live) for live in self.live_time_s))
+        object.__setattr__(self, "dwell_s", known_seconds(self.dwell_s))
 
     def doses(self, normalised: Normalised) -> Float64Array:
         """Return what the sensitivity of each detector refers to, (detector,).
@@ -51,10 +58,15 @@ class Exposure:
             )
         if normalised == "i0":
             return np.array([self.i0 or 0.0 for _ in self.live_time_s]) * self.live_shares()
-        seconds = [self.dwell_s if live is None else live for live in self.live_time_s]
-        if any(value is None for value in seconds):
+        seconds = self.seconds()
+        if seconds is None:
             raise InputError("neither live time nor dwell of this run is known, on which the calibration rests")
-        return np.array(seconds, float) * (1.0 if normalised == "time" else self.i0 or 0.0)
+        return seconds * (1.0 if normalised == "time" else self.i0 or 0.0)
+
+    def seconds(self) -> Float64Array | None:
+        """Return the live time of each detector, (detector,), or the dwell where that is not known; None: neither is."""
+        found = [self.dwell_s if live is None else live for live in self.live_time_s]
+        return None if not found or None in found else np.array(found, float)
 
     def live_shares(self) -> Float64Array:
         """Return live time over dwell, (detector,); 1 where one of both is not known."""

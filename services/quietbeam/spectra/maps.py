@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from quietbeam.core.model.not_measured import usable_counts
+from quietbeam.core.model.not_measured import known_seconds, usable_counts
 from quietbeam.core.model.types import Float64Array
 
 Order = Literal["", "verified", "from_positions", "assumed"]
@@ -81,6 +81,9 @@ class MapInfo:
     axes: Axes | None = None
     order: Order = ""
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dwell_s", known_seconds(self.dwell_s))
 
 
 class SpectrumSource(Protocol):

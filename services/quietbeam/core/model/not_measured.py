@@ -12,12 +12,16 @@ Not measured is a pixel
   :mod:`quietbeam.core.hdf5`);
 * whose I0 is not positive, or whose live times are all zero.
 
+A dwell that is no positive number is not known (:func:`known_seconds`).
+
 A zero is a count. One bad value costs its pixel, never the map.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -142,6 +146,14 @@ def usable_live_time(values: npt.NDArray[Any]) -> tuple[Float64Array, BoolArray]
     live = values.astype(np.float64)
     counting = np.isfinite(live) & (live > 0)
     return np.where(counting, live, 0.0), np.asarray(counting.any(axis=0))
+
+
+def known_seconds(value: object) -> float | None:
+    """Return a dwell or a live time in seconds; None where it is no positive, finite number and so not known."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        return None
+    seconds = float(value)
+    return seconds if seconds > 0 and math.isfinite(seconds) else None
 
 
 def padding(totals: npt.NDArray[Any]) -> BoolArray:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quietbeam.core.errors import ProfileError
+from quietbeam.core.model.not_measured import known_seconds
 
 from .schema import BeamlineProfile
 from .sections import DisplaySection, GeometrySection
@@ -142,14 +143,13 @@ def geometry_of(profile: BeamlineProfile, start: Mapping[str, Any]) -> Geometry:
             f"profile {profile.name!r}: positions are put on a grid, which needs extents; "
             f"{section.extents.origin if section.extents else 'geometry.extents'} gives none that can be used"
         )
-    dwell = values.dwell_s
     return Geometry(
         shape=(shape[0] + more, shape[1]),
         snake=_is_snake(section, values.snake),
         step=step,
         origin=origin,
         units=section.units,
-        dwell_s=float(dwell) if _is_number(dwell) and dwell > 0 else None,
+        dwell_s=known_seconds(values.dwell_s),
         maps=maps,
         gridded=section.positions is not None,
         adds=section.repeat == "add",
