@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quietbeam.core.errors import InputError
+from quietbeam.core.model.types import RunInfo
 from quietbeam.quantify import LineDensity
 from quietbeam.regions import Region, line_statistics, make_region
+from quietbeam.serve.state.regions import RegionStore
 
 SHAPE = (12, 10)
 
@@ -146,3 +151,38 @@ def test_nothing_measured_has_no_figures() -> None:
         and found.raw.sum.value is None
         and set(found.raw.quantiles) == {"0.05", "0.25", "0.75", "0.95"}
     )
+
+
+_PUT = """
+import sys
+from pathlib import Path
+from quietbeam.core.model.types import RunInfo
+from quietbeam.regions import make_region
+from quietbeam.serve.state.regions import RegionStore
+
+info = RunInfo(uid="r", lines=("Fe_Ka",), detectors=("d",), shape=(12, 10))
+store, box = RegionStore(Path(sys.argv[1])), {"rows": [2, 5], "cols": [1, 7]}
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(25):
+    store.put(info, make_region(f"{sys.argv[2]}{n}", "rectangle", box, info.shape))
+"""
+
+
+def test_regions_that_two_processes_make_at_once_are_all_kept(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    both = [
+        subprocess.Popen([sys.executable, "-c", _PUT, tmp_path, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for name in "ab"
+    ]
+    for process in both:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    for process in both:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    info = RunInfo(uid="r", lines=("Fe_Ka",), detectors=("d",), shape=SHAPE)
+    assert set(RegionStore(tmp_path).read(info)) == {f"{name}{n}" for name in "ab" for n in range(25)}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+
+from filelock import FileLock, Timeout
 
 from quietbeam.buffer.durable import replace_file
 from quietbeam.buffer.run_buffer import run_path
@@ -15,10 +18,14 @@ from quietbeam.regions import Region
 
 FILE = "regions.json"
 MAX_REGIONS = 64
+_LOCK = ".regions.lock"
+"""In the folder of the run buffers: changes of all processes that serve it come one after the other. It is no file of a
+run, which may be deleted meanwhile."""
+_PATIENCE_S = 30.0
 
 
 class RegionStore:
-    """Reads and changes the regions of runs. Safe for several threads.
+    """Reads and changes the regions of runs. Safe for several threads and processes.
 
     Parameters
     ----------
@@ -118,7 +125,7 @@ class RegionStore:
 
     def _change(self, info: RunInfo, change: Callable[[dict[str, Region]], bool]) -> bool:
         folder = run_path(self._root, info.uid)
-        with self._lock:
+        with self._alone(info):
             if not folder.is_dir():
                 raise NotMeasuredError(f"run {info.uid} has no folder to keep regions in")
             regions = self.read(info)
@@ -129,6 +136,28 @@ class RegionStore:
             except OSError as error:
                 raise ServiceError(f"the regions of run {info.uid} could not be written: {error.strerror}") from error
         return told
+
+    @contextmanager
+    def _alone(self, info: RunInfo) -> Iterator[None]:
+        """Keep other threads and other processes from changing regions."""
+        lock = FileLock(self._root / _LOCK)
+        with self._lock:
+            try:
+                lock.acquire(timeout=_PATIENCE_S)
+            except Timeout as error:
+                raise ServiceError(
+                    f"the regions of run {info.uid} are not changed: another process has held {_LOCK} for "
+                    f"{_PATIENCE_S:g} s",
+                    remedy="try again; if it stays so, restart the services that serve this data_dir",
+                ) from error
+            except OSError as error:
+                raise ServiceError(
+                    f"the regions of run {info.uid} could not be locked: {error.strerror}"
+                ) from error
+            try:
+                yield
+            finally:
+                lock.release()
 
 
 def no_region(info: RunInfo, name: str, regions: dict[str, Region]) -> NotMeasuredError:
