@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -192,3 +193,25 @@ def test_the_client_reads_areal_densities(settings: Settings, run: SyntheticRun)
         assert density.attrs["units"] == "ug/cm2" and counts.attrs["units"] == "counts"
         assert np.allclose(density[:6], (counts[:6] - OFFSET) * FACTOR, rtol=1e-4, atol=1e-8)
         assert run_of_client.units()["ug/cm2"]["lines"][1]["factor"] == pytest.approx(FACTOR)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"energy_kev": None},
+        {"distance_mm": [1]},
+        {"path": {"air_mm": -1e6}},
+        {"element_lines": {"Fe_K": 5}, "incident_energy": 10, "scaler_name": "i0"},
+        {"element_lines": {}, "incident_energy": [1]},
+    ],
+)
+def test_a_malformed_calibration_costs_areal_densities_alone(
+    client: TestClient, settings: Settings, changes: dict[str, Any]
+) -> None:
+    calibration(settings)
+    path = settings.calibrations_dir / "film.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+    rate, density = data(client, "units")
+    assert rate["available"] and not density["available"] and "cannot be read" in density["reason"]
+    problem(client.get("/api/v1/runs/run-1/maps/denoised?format=npy&units=ug/cm2"), 400)
+    problem(client.get("/api/v1/runs/run-1/pixel?row=1&col=1&units=ug/cm2"), 400)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -79,7 +78,7 @@ def calibrate(
     from quietbeam.quantify.calibration import check_energy
     from quietbeam.quantify.pyxrf import calibration_to_pyxrf
     from quietbeam.quantify.standards import choose_standard
-    from quietbeam.quantify.store import NAME
+    from quietbeam.quantify.store import NAME, write_json
 
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name for a calibration", remedy="use letters, digits and . _ - (at most 64)")
@@ -98,8 +97,7 @@ def calibrate(
     made = measuring.calibrate(found, standard, replace(conditions, i0_name=i0_name), name=name, source=source)
     path = output or site.calibrations_dir / f"{name}.json"
     if pyxrf:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(calibration_to_pyxrf(made, pyxrf), indent=4) + "\n", encoding="utf-8")
+        write_json(calibration_to_pyxrf(made, pyxrf), path)
     else:
         if output is None:
             site.make_data_dir()

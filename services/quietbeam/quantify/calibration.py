@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 import numpy as np
 
 from quietbeam.core.errors import InputError
 from quietbeam.core.model.evidence import CountKind
+from quietbeam.spectra import parse_line
 
 from .cross_sections import DetectorPath, relative_yield
 from .exposure import Normalised
+from .form import of_form
 
 SINGLE_REFERENCE_ERROR = 0.3
 """Relative error of a line that is computed from a single reference: on a real film of Ca, Fe and Cu at 10 keV,
@@ -133,31 +136,9 @@ class Calibration:
         InputError
             It does not have that form, or its figures cannot be a calibration's.
         """
-        known = {f.name for f in fields(cls)}
-        try:
-            values = {key: value for key, value in data.items() if key in known}
-            values["lines"] = tuple(_line_of(line) for line in values["lines"])
-            values["path"] = DetectorPath(**values.get("path", {}))
-            for name in ("detectors", "notes"):
-                values[name] = tuple(map(str, values.get(name, ())))
-            found = cls(**values)
-            check(found)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"it is no calibration of quietbeam: {error}") from error
+        found = of_form(cls, data)
+        check(found)
         return found
-
-
-def _line_of(data: Mapping[str, Any]) -> LineCalibration:
-    numbers = {name: tuple(float(value) for value in data[name]) for name in ("sensitivity", "background")}
-    density = data.get("density")
-    return LineCalibration(
-        line=str(data["line"]),
-        relative_error=float(data["relative_error"]),
-        density=None if density is None else float(density),
-        **numbers,
-    )
 
 
 def check_energy(energy_kev: float) -> None:
@@ -173,13 +154,33 @@ def check(calibration: Calibration) -> None:
     check_energy(calibration.energy_kev)
     if not calibration.lines or not calibration.detectors:
         raise InputError("it has no line, or no detector")
-    n = len(calibration.detectors)
+    for name, value in (("i0", calibration.i0), ("distance_mm", calibration.distance_mm)):
+        if value is not None and not _is_positive(value):
+            raise InputError(f"{name} is {value:g}: it must be a positive number, or null")
+    calibration.path.check()
     for line in calibration.lines:
-        values = (*line.sensitivity, *line.background)
-        if len(line.sensitivity) != n or len(line.background) != n or not all(map(math.isfinite, values)):
-            raise InputError(f"{line.line} needs a finite sensitivity and background of each of {n} detectors")
-        if min(line.sensitivity) < 0 or sum(line.sensitivity) <= 0 or not line.relative_error >= 0:
-            raise InputError(f"{line.line} has a sensitivity or an error that is not positive")
+        _check_line(line, len(calibration.detectors))
+    for what, names in (("line", [one.line for one in calibration.lines]), ("detector", list(calibration.detectors))):
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise InputError(f"it has the {what} {', '.join(twice)} more than once: keep one")
+
+
+def _check_line(line: LineCalibration, detectors: int) -> None:
+    parse_line(line.line)
+    values = (*line.sensitivity, *line.background)
+    if len(line.sensitivity) != detectors or len(line.background) != detectors or not all(map(math.isfinite, values)):
+        raise InputError(f"{line.line} needs a finite sensitivity and background of each of {detectors} detectors")
+    if min(line.sensitivity) < 0 or not _is_positive(sum(line.sensitivity)):
+        raise InputError(f"{line.line} has a sensitivity that is not positive")
+    if not (line.relative_error >= 0 and math.isfinite(line.relative_error)):
+        raise InputError(f"{line.line} has a relative error of {line.relative_error:g}: it must be 0 or more")
+    if line.density is not None and not _is_positive(line.density):
+        raise InputError(f"{line.line} has a density of {line.density:g} ug/cm2: it must be positive, or null")
+
+
+def _is_positive(value: float) -> bool:
+    return value > 0 and math.isfinite(value)
 
 
 def _log_factor(calibration: Calibration, line: str, references: list[LineCalibration]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -179,6 +180,8 @@ def _of_line(
         background = float((np.array(known.background)[at] * doses)[included].sum())
     if not sensitivity > 0:
         return LineDensity(line=line, reason="the detectors in its map saw nothing of the standard")
+    if not (math.isfinite(sensitivity) and math.isfinite(1.0 / sensitivity) and math.isfinite(background)):
+        return LineDensity(line=line, reason="its sensitivity or the dose of the run cannot be right: not finite")
     return LineDensity(
         line=line,
         factor=1.0 / sensitivity,

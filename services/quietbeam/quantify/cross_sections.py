@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import xraylib
@@ -14,6 +14,8 @@ from quietbeam.spectra import line_energy, parse_line
 
 _BERYLLIUM, _SILICON = 4, 14
 _AIR = "Air, Dry (near sea level)"
+_LONGEST = 1e5
+"""Of any layer, in the unit of its name."""
 _SHELLS = {
     "K": (xraylib.K_SHELL,),
     "L": (xraylib.L1_SHELL, xraylib.L2_SHELL, xraylib.L3_SHELL),
@@ -38,6 +40,12 @@ class DetectorPath:
     beryllium_um: float = 8.0
     air_mm: float = 0.0
     silicon_um: float = 450.0
+
+    def check(self) -> None:
+        """Raise InputError where a length cannot be."""
+        for name, value in asdict(self).items():
+            if not 0 <= value <= _LONGEST:
+                raise InputError(f"path: {name} is {value:g}, and must lie between 0 and {_LONGEST:g}")
 
     def efficiency(self, energy_kev: float) -> float:
         """Return the share of photons that pass window and air and stop in the chip."""
@@ -65,9 +73,12 @@ def relative_yield(line: str, energy_kev: float, kind: CountKind, path: Detector
     Raises
     ------
     InputError
-        No emission line, or the beam cannot excite it.
+        No emission line, the beam cannot excite it, or none of it is detected.
     """
-    return _cross_section(line, energy_kev, kind) * path.efficiency(line_energy(line))
+    efficiency = path.efficiency(line_energy(line))
+    if not efficiency > 0:
+        raise InputError(f"nothing of {line} reaches the detector through its window and the air, or stops in its chip")
+    return _cross_section(line, energy_kev, kind) * efficiency
 
 
 @lru_cache(maxsize=1024)

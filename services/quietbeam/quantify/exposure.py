@@ -64,7 +64,7 @@ class Exposure:
         return seconds * (1.0 if normalised == "time" else self.i0 or 0.0)
 
     def seconds(self) -> Float64Array | None:
-        """Return the live time of each detector, (detector,), or the dwell where that is not known; None: neither is."""
+        """Return the live time of each detector (detector,), the dwell where it is not known; None: neither is."""
         found = [self.dwell_s if live is None else live for live in self.live_time_s]
         return None if not found or None in found else np.array(found, float)
 

@@ -11,7 +11,7 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import Float64Array
 from quietbeam.spectra import line_energy, parse_line
 
-from .calibration import Calibration, LineCalibration, check_energy
+from .calibration import Calibration, LineCalibration, check, check_energy
 from .cross_sections import DetectorPath, relative_yield
 from .exposure import Normalised, exposure_of
 from .standard_map import StandardCounts
@@ -76,7 +76,7 @@ def calibrate(
     Raises
     ------
     InputError
-        No beam, no time, no line of the standard; the message says which.
+        No beam, no time, no line of the standard, or figures that are not finite; the message says which.
     """
     check_energy(conditions.energy_kev)
     doses = _doses(found, conditions.normalised)
@@ -120,7 +120,9 @@ def calibrate(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=tuple(notes),
     )
-    return _with_extra_lines(calibration)
+    made = _with_extra_lines(calibration)
+    check(made)
+    return made
 
 
 def with_blank(found: StandardCounts, blank: StandardCounts, normalised: Normalised) -> StandardCounts:

@@ -7,15 +7,38 @@ that of the scaler.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from quietbeam.core.errors import InputError
 from quietbeam.spectra import parse_line
 
 from .calibration import Calibration, LineCalibration, check
+from .form import of_form
 
-_NEEDED = ("name", "element_lines", "incident_energy", "scaler_name")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    density: float | None = None
+    fluorescence: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """What is read of PyXRF's file."""
+
+    name: str
+    element_lines: dict[str, _Seen]
+    incident_energy: float
+    scaler_name: str | None
+    serial: str | None = None
+    description: str | None = None
+    detector_channel: str | None = None
+    distance_to_sample: float | None = None
+    source_scan_uid: str | None = None
+    creation_time_local: str | None = None
 
 
 def is_pyxrf(data: Mapping[str, Any]) -> bool:
@@ -31,45 +54,51 @@ def calibration_from_pyxrf(data: Mapping[str, Any]) -> Calibration:
     InputError
         The content is not of PyXRF's form.
     """
-    missing = [name for name in _NEEDED if name not in data]
-    if missing or not isinstance(data["element_lines"], Mapping):
-        raise InputError(f"a calibration of PyXRF has {', '.join(_NEEDED)}; {', '.join(missing)} is missing")
-    lines = []
-    for label, entry in data["element_lines"].items():
-        density, seen = entry.get("density"), entry.get("fluorescence")
-        if seen is None:  # the line was not in the map of the standard
+    file = of_form(_File, data)
+    lines, labels = [], dict[str, str]()
+    for label, entry in file.element_lines.items():
+        if entry.fluorescence is None:  # the line was not in the map of the standard
             continue
-        line = _line_of_label(label)
-        if not (isinstance(density, int | float) and isinstance(seen, int | float) and density > 0 and seen > 0):
-            raise InputError(f"{label}: density {density!r} and fluorescence {seen!r} must be positive numbers")
-        lines.append(
-            LineCalibration(
-                line=line, sensitivity=(seen / density,), background=(0.0,), relative_error=0.0, density=float(density)
+        one = _line(label, entry.density, entry.fluorescence)
+        if one.line in labels:
+            raise InputError(
+                f"{labels[one.line]} and {label} are the same line, {one.line}", remedy="leave one of them out"
             )
-        )
+        labels[one.line] = label
+        lines.append(one)
     if not lines:
         raise InputError("none of its lines has a fluorescence")
-    channel, scaler = str(data.get("detector_channel") or "sum"), data["scaler_name"]
-    distance = data.get("distance_to_sample")
     found = Calibration(
-        name=str(data["name"]),
-        standard=str(data["name"]),
-        serial=str(data.get("serial") or ""),
-        description=str(data.get("description") or ""),
-        energy_kev=float(data["incident_energy"]),
-        detectors=(channel,),
-        normalised="i0" if scaler else "time",
-        i0_name=str(scaler or ""),
+        name=file.name,
+        standard=file.name,
+        serial=file.serial or "",
+        description=file.description or "",
+        energy_kev=file.incident_energy,
+        detectors=(file.detector_channel or "sum",),
+        normalised="i0" if file.scaler_name else "time",
+        i0_name=file.scaler_name or "",
         kind="areas",
         lines=tuple(lines),
-        distance_mm=None if not distance else float(distance),
+        distance_mm=file.distance_to_sample or None,
         background_known=True,
-        source=str(data.get("source_scan_uid") or ""),
-        created=str(data.get("creation_time_local") or ""),
+        source=file.source_scan_uid or "",
+        created=file.creation_time_local or "",
         notes=("PyXRF's calibrations have no errors: error bars hold counting statistics alone",),
     )
     check(found)
     return found
+
+
+def _line(label: str, density: float | None, seen: float) -> LineCalibration:
+    if density is None or not (0 < density < math.inf and 0 < seen < math.inf):
+        raise InputError(f"{label}: density {density!r} and fluorescence {seen!r} must be positive numbers")
+    return LineCalibration(
+        line=_line_of_label(label),
+        sensitivity=(seen / density,),
+        background=(0.0,),
+        relative_error=0.0,
+        density=density,
+    )
 
 
 def calibration_to_pyxrf(calibration: Calibration, detector: str = "sum") -> dict[str, Any]:
@@ -90,7 +119,8 @@ def calibration_to_pyxrf(calibration: Calibration, detector: str = "sum") -> dic
         if one.density is None:
             continue
         sensitivity = sum(one.sensitivity) if at is None else one.sensitivity[at]
-        lines[one.line[:-1]] = {"density": one.density, "fluorescence": sensitivity * one.density}
+        label = one.line.removesuffix("a")  # Fe_K is the family, of which Fe_Kb is a part
+        lines[label] = {"density": one.density, "fluorescence": sensitivity * one.density}
     return {
         "name": calibration.standard,
         "serial": calibration.serial,

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from quietbeam.buffer.durable import replace_file
 from quietbeam.core.errors import FileFormatError, InputError
 
-from .calibration import Calibration
+from .calibration import Calibration, check
 from .pyxrf import calibration_from_pyxrf, is_pyxrf
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
-    """Write a calibration as JSON, whole or not at all."""
+    """Write a calibration as JSON, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        Its figures cannot be a calibration's: it could not be read again.
+    """
+    check(calibration)
+    write_json(calibration.to_dict(), path)
+
+
+def write_json(data: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON file, whole or not at all; of several processes that write it, the last has its way."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(calibration.to_dict(), indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode(), durable=True)
 
 
 def read_calibration(wanted: str, folder: Path) -> Calibration:
@@ -46,7 +59,7 @@ def read_calibration(wanted: str, folder: Path) -> Calibration:
         if not isinstance(data, dict):
             raise InputError("it is no object")
         return calibration_from_pyxrf(data) if is_pyxrf(data) else Calibration.from_dict(data)
-    except (InputError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} cannot be read as a calibration: {error}") from error
 
 

@@ -151,9 +151,7 @@ class RegionStore:
                     remedy="try again; if it stays so, restart the services that serve this data_dir",
                 ) from error
             except OSError as error:
-                raise ServiceError(
-                    f"the regions of run {info.uid} could not be locked: {error.strerror}"
-                ) from error
+                raise ServiceError(f"the regions of run {info.uid} could not be locked: {error.strerror}") from error
             try:
                 yield
             finally:

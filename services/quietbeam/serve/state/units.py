@@ -144,7 +144,7 @@ class UnitTable:
                 if self._read is None or self._read[0] != key:
                     self._read = key, read_calibration(self._wanted, self._folder)
                 return self._read[1]
-        except (OSError, InputError) as error:  # whose words name folders of the server
+        except (OSError, ValueError) as error:  # whose words name folders of the server
             log.warning("calibration_not_read", calibration=self._wanted, error=str(error))
             raise InputError(
                 f"calibration {name!r} of the settings is not there, or cannot be read",
