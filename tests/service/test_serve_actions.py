@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
 from browser.synthetic_run import SyntheticRun
+from quietbeam.app.damaged_runs import size_of_runs
+from quietbeam.app.finding import Finding
 from quietbeam.app.ports import free_port
 from quietbeam.buffer import RunBuffer, list_buffers
 from quietbeam.core.model.types import RunState
@@ -23,6 +25,7 @@ from quietbeam.core.wire.actions import ActionKind, Inbox
 from quietbeam.core.wire.bus import Connection, quarantine
 from quietbeam.denoiser.live.stage import DenoiseStage
 from quietbeam.ingest.stage.service import IngestStage
+from quietbeam.ingest.stage.size_limit import count_all
 from quietbeam.ingest.transports import MemorySource
 from quietbeam.publish import PublishStage
 from quietbeam.serve import create_app
@@ -225,6 +228,47 @@ def test_old_runs_go_with_their_age_unless_they_are_pinned(settings: Settings, r
     finally:
         stage.close()
     assert list_buffers(settings.runs_dir) == ["new", "old-pinned", "old-running"]
+
+
+def test_the_oldest_runs_that_nobody_needs_go_when_all_take_too_much(settings: Settings, redis: Connection) -> None:
+    names = ("pinned", "running", "stale", "to-denoise", "to-refine", "in-hand", "asked", "oldest", "older", "newest")
+    for age, uid in enumerate(reversed(names)):
+        made = SyntheticRun(
+            settings.runs_dir, redis, uid=uid, shape=(4, 3), lines=("Fe_Ka",), time_start=time.time() - age * 100
+        )
+        made.add_rows(4)
+        made.denoise(final=True)
+        made.finish({"running": RunState.RUNNING, "stale": RunState.STALE}.get(uid, RunState.COMPLETE))
+    runs.write_status(redis, "pinned", pinned=1)
+    runs.write_status(redis, "to-denoise", denoise_state="waiting")
+    redis.zadd(keys.REFINE, {"to-refine": 1.0})
+    redis.set(keys.lease("in-hand"), "a worker")
+    actions.submit(redis, ActionKind.DENOISE, "asked", "somebody")
+    sizes = count_all(settings.runs_dir)
+    fits = sum(sizes.values()) - sizes["oldest"] - sizes["older"]
+
+    def remaining(limit: int) -> tuple[set[str], list[str], list[Finding]]:
+        limited = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"keep_bytes": limit})})
+        before = len(list_buffers(settings.runs_dir))
+        with capture_logs() as log:
+            stage = IngestStage(limited, redis, [MemorySource()])
+            try:
+                turn(stage, lambda: len(list_buffers(settings.runs_dir)) < before)
+                for _ in range(10):
+                    stage.step()
+            finally:
+                stage.close()
+        said = [line["reason"] for line in log if line["event"] == "runs_above_limit"]
+        return set(list_buffers(settings.runs_dir)), said, list(size_of_runs(limited))
+
+    left, said, found = remaining(fits)
+    assert left == set(names) - {"oldest", "older"} and not said
+    assert found[0].verdict == "ok" and "8 runs" in found[0].found
+    left, said, found = remaining(1)
+    assert left == set(names) - {"oldest", "older", "newest"}, "the others stay, whatever the limit says"
+    for text in (said[0], found[0].found):
+        assert all(w in text for w in ("1 pinned", "2 not ended", "1 to be denoised", "1 to be refined", "worker"))
+    assert found[0].verdict == "warning"
 
 
 # --- denoising again, weights ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The runs on disk: which are damaged, and what a repair made of them."""
+"""The runs on disk: which are damaged, what a repair made of them, and whether they keep their limit of size."""
 
 from __future__ import annotations
 
@@ -52,6 +52,23 @@ def examine_runs(settings: Settings, *, repair: bool) -> Iterator[Finding]:
         readable += not found
     unseen = f"; {len(uids) - seen} older ones were not looked at" if seen < len(uids) else ""
     yield Finding(check="runs", verdict="ok", found=f"{readable} of {seen} runs can be read{unseen}")
+
+
+def size_of_runs(settings: Settings) -> Iterator[Finding]:
+    """Yield what all runs take of the disk, where `ingest.keep_bytes` limits it."""
+    from quietbeam.ingest.stage.size_limit import count_all, judge
+
+    limit, connection = settings.ingest.keep_bytes, _redis(settings)
+    if limit is None:
+        return
+    sizes = count_all(settings.runs_dir)
+    found = f"{len(sizes)} runs take {sum(sizes.values()) / 2**30:.2f} of {limit / 2**30:.2f} GiB (ingest.keep_bytes)"
+    sentence = judge(settings, connection, sizes).sentence if connection else ""
+    if sentence:
+        remedy = "wait for the worker, unpin or delete runs, or raise ingest.keep_bytes"
+        yield Finding(check="size of runs", verdict="warning", found=f"{found}: {sentence}", remedy=remedy)
+    else:
+        yield Finding(check="size of runs", verdict="ok", found=found)
 
 
 def _damage_on_disk(settings: Settings, uid: str) -> str:

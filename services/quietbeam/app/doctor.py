@@ -18,7 +18,7 @@ from quietbeam.core.process.outage import disk_outage
 from quietbeam.core.secrets import masked
 from quietbeam.core.settings import Settings, load_correct_settings, load_settings
 
-from .damaged_runs import examine_runs
+from .damaged_runs import examine_runs, size_of_runs
 from .doctor_servers import redis_server, stages, tiled_server
 from .finding import Finding
 from .programs import check_ports, listeners, serves_quietbeam
@@ -76,6 +76,7 @@ def examine(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
         redis_server,
         stages,
         tiled_server,
+        size_of_runs,
         runs,
     )
     yield from _examine(settings, checks)

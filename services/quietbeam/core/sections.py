@@ -132,6 +132,12 @@ class IngestSettings(Section):
         gt=timedelta(hours=1),
         description="Age at which finished runs that are not pinned are deleted, in Tiled too. Empty: never.",
     )
+    keep_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Most bytes that all runs may take on disk. Above it, the oldest finished runs are deleted, in "
+        "Tiled too, except those that are pinned or that a worker still has to denoise or refine. Empty: no limit.",
+    )
     max_pixels: int = Field(default=16_777_216, gt=0, description="Largest map (rows x cols) that is admitted.")
     max_buffer_bytes: int = Field(
         default=64 * 2**30, gt=0, description="Largest uncompressed run buffer that is admitted."

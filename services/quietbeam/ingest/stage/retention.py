@@ -1,4 +1,4 @@
-"""Which runs stay on disk: pins, deletions that people ask for, and the age at which unpinned runs go."""
+"""Which runs stay on disk: pins, deletions that people ask for, and the age and size at which unpinned runs go."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from quietbeam.core.settings import Settings
 from quietbeam.core.wire import actions, fence, keys, runs
 from quietbeam.core.wire.actions import Action, ActionKind
 from quietbeam.core.wire.bus import Connection, emit
+
+from .size_limit import SizeLimit
 
 log = structlog.get_logger()
 
@@ -42,6 +44,7 @@ class Retention:
         self._settings, self._redis, self._forget = settings, connection, forget
         self._inbox = actions.Inbox(connection, "ingest", "ingest")
         self._open: dict[str, Action] = {}
+        self._size_limit = SizeLimit(settings, connection)
         self._next_expiry_check = 0.0
         for leftover in settings.runs_dir.glob(".deleted-*"):  # a kill came between
             shutil.rmtree(leftover, ignore_errors=True)
@@ -60,10 +63,20 @@ class Retention:
                 del self._open[action.id]
                 self._inbox.close(action)
                 worked = True
-        if self._settings.ingest.keep_runs is not None and time.monotonic() >= self._next_expiry_check:
-            self._next_expiry_check = time.monotonic() + EXPIRY_CHECK_EVERY_S
-            self._delete_expired(self._settings.ingest.keep_runs.total_seconds())
+        self._delete_due()
         return worked
+
+    def _delete_due(self) -> None:
+        """Ask for the deletion of runs that are too old, or for which there is no room."""
+        settings, is_due = self._settings.ingest, time.monotonic() >= self._next_expiry_check
+        if is_due:
+            self._next_expiry_check = time.monotonic() + EXPIRY_CHECK_EVERY_S
+            if settings.keep_runs is not None:
+                self._delete_expired(settings.keep_runs.total_seconds())
+        if settings.keep_bytes is not None:
+            for uid in self._size_limit.poll(begin=is_due):
+                log.info("run_expires", run=uid, setting="ingest.keep_bytes")
+                actions.submit(self._redis, ActionKind.DELETE, uid, f"ingest.keep_bytes ({settings.keep_bytes})")
 
     def _run_action(self, action: Action) -> bool:
         """Do one action; False when it must wait."""
@@ -134,6 +147,7 @@ class Retention:
             started = status.info.time_start if status.info is not None else 0.0
             if max(started, status.time_stop or 0.0, status.last_document_at or 0.0) >= limit:
                 continue
+            log.info("run_expires", run=uid, setting="ingest.keep_runs")
             actions.submit(self._redis, ActionKind.DELETE, uid, f"ingest.keep_runs ({self._settings.ingest.keep_runs})")
             requested += 1
             if requested == EXPIRED_AT_ONCE:

@@ -95,7 +95,7 @@ def _is_denoised_now(shared: Shared, status: RunStatus) -> bool:
     dependencies=requires(Scope.WRITE_DATA),
 )
 def pin(uid: Uid, request: Request, shared: Shared) -> Response:
-    """Pin a run: neither `ingest.keep_runs` nor DELETE removes it until it is unpinned."""
+    """Pin a run: neither `ingest.keep_runs`, `ingest.keep_bytes` nor DELETE removes it until it is unpinned."""
     return _pin(request, shared, uid, True)
 
 
