@@ -198,7 +198,7 @@ def test_joining_in_the_middle_says_what_to_do(pipe: Pipe, monkeypatch: pytest.M
     pipe.drain()
     status = pipe.status(scan.uid)
     assert status.state is RunState.UNUSABLE and "publish to Redis" in status.reason
-    assert any(scan.uid in q["run"] and "start document was not seen" in q["reason"] for q in pipe.quarantined())
+    assert any(scan.uid in q["run"] and "no start document was received" in q["reason"] for q in pipe.quarantined())
     pipe.send(docs, run=scan.uid)  # the start was only late
     pipe.drain()
     same(pipe, scan)

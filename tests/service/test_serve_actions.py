@@ -308,7 +308,7 @@ def test_a_run_that_the_worker_has_in_hand_begins_anew_with_what_was_asked(
     client: TestClient, run: SyntheticRun, settings: Settings, redis: Connection
 ) -> None:
     worker = DenoiseStage(settings, redis, owner="here")
-    worker._start_job("run-1")
+    worker._jobs.start("run-1")
     action = actions.submit(redis, ActionKind.DENOISE, "run-1", "somebody", {"weights": OLDER, "budget_s": 0})
     turn(worker, lambda: (actions.read(redis, action.id) or action).settled)
     assert attributes(client)["denoise"]["model"] == OLDER

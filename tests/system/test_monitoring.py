@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import shutil
@@ -63,7 +64,10 @@ def prometheus(installation: Installation, folder: Path) -> Iterator[httpx.Clien
             "tiled": (installation.settings.embedded.tiled_port, "tiled_api_key"),
         },
     )
-    config: dict[str, Any] = {**PROMETHEUS, "global": {"scrape_interval": "1s", "evaluation_interval": "1s"}}
+    config: dict[str, Any] = {
+        **copy.deepcopy(PROMETHEUS),
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+    }
     for job in config["scrape_configs"]:
         port, key = ports[job["job_name"]]
         job["authorization"]["credentials_file"] = str((secrets / key).resolve())

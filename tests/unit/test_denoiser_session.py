@@ -423,3 +423,16 @@ def test_a_run_is_concluded_with_what_is_new_or_in_haste_with_what_is_known() ->
     evidence = session.conclude()[1]
     assert evidence.rows == 48 and all(line.estimator != "raw" for line in evidence.lines[:2])
     assert session.finalize(0.0)[1].refined
+
+
+def test_the_evidence_of_the_end_has_every_fold_where_the_time_allows() -> None:
+    """A band that grew until the end has one fold by then."""
+    counts = draw(specimen(40) * 4)
+    live = DenoiseSession(lines=list("abc"), detectors=list("wxyz"), shape=(40, 40), options=OPTIONS)
+    for first in range(0, 40, 8):
+        live.add_rows(first, counts[:, :, first : first + 8], np.ones((8, 40), bool))
+        live.evaluate(complete=False)
+    concluded, known = live.conclude(within_s=60.0)[1], session_of(counts).evaluate()
+    for ours, theirs in zip(concluded.lines, known.lines, strict=True):
+        assert (ours.estimator, ours.verdict) == (theirs.estimator, theirs.verdict)
+        assert ours.dwell_gain == pytest.approx(theirs.dwell_gain, rel=0.2)

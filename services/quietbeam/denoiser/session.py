@@ -210,9 +210,12 @@ class DenoiseSession:
             until = time.monotonic() + within_s / 2 - self.conclude_s()
             if not self._evaluator.recent or self.conclude_s() <= within_s:
                 self._update_calibration()
-                while time.monotonic() < until and self.evaluate_more():
-                    pass
                 self._evaluate(complete=math.isinf(within_s))
+                more = False
+                while time.monotonic() < until and self.evaluate_more():
+                    more = True
+                if more:
+                    self._evaluate(complete=False)
             evidence = self.evidence()
             update = self._composer().compose_map()
             self._final = True
