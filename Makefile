@@ -5,13 +5,15 @@ TORCH  ?= auto
 KEEP   ?=
 TESTS  ?= tests
 WORKERS ?= 2
+PICTURES ?=
+DATA ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 JS     := tests/javascript
 NPM    := $(shell command -v npm 2>/dev/null)
 
-.PHONY: help install demo test lint lint-python lint-javascript format generate docs package constraints clean
+.PHONY: help install demo test lint lint-python lint-javascript format generate docs pictures package constraints clean
 
 help:
 	@echo "make install             environment in $(VENV): pinned versions; CPU build of torch where there is no GPU"
@@ -20,6 +22,7 @@ help:
 	@echo "make test                the whole test suite (TESTS=tests/unit: a part of it; WORKERS=0: in one process)"
 	@echo "make docs                the documentation as a site in build/site; a broken link or a missing docstring is an error"
 	@echo "make generate            writes the generated files anew: schema, OpenAPI, tables"
+	@echo "make pictures            the pictures of the documentation anew, on an idle machine (PICTURES='film spiral': some; DATA=folder of measured files)"
 	@echo "make package             sdist and wheel in dist/, installed into empty environments"
 	@echo "make lint                ruff, mypy, layers; eslint and tsc for the dashboard where npm is installed"
 
@@ -77,6 +80,9 @@ generate: install
 docs: install
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 	@echo "make: open build/site/index.html"
+
+pictures: install
+	$(BIN)/python -m docs.pictures $(PICTURES) $(if $(DATA),--data $(DATA))
 
 package: install
 	rm -rf dist

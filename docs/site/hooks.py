@@ -6,6 +6,7 @@ are pages below ``project/``. Links that lead nowhere stay as they are, and the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 import re
@@ -20,6 +21,7 @@ from typer.main import get_command
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
+DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 _CLIENT = [f"quietbeam.client.{name}" for name in ("Client", "Run", "ActionHandle", "errors")]
 _RUNENGINE = [f"quietbeam.runengine.{name}" for name in ("RedisPublisher", "zmq_publisher", "stop_at_snr")]
 _MODELS = ("network", "weights", "losses", "training", "pretraining", "features", "patches", "pruning")
@@ -88,11 +90,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links lead to where the files are in the site; a folder is its first page, or no link."""
+    """Show diagrams as drawings; let links lead to where the files are in the site (a folder is its first page)."""
     source = _source(page.file, config)
     if source is None:
         return markdown
     here = posixpath.dirname(page.file.src_uri)
+    images = posixpath.relpath("images", here or ".")
+
+    def shown(found: re.Match[str]) -> str:
+        drawing = f"{images}/{drawing_of(found[1])}"
+        return f"[![Diagram]({drawing})]({drawing})\n"
+
+    markdown = DIAGRAM.sub(shown, markdown)
 
     def moved(match: re.Match[str]) -> str:
         target = (source.parent / match[2]).resolve()
@@ -106,6 +115,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{match[1]}{posixpath.relpath(_site_path(target, config), here or '.')}{match[3]}"
 
     return LINK.sub(moved, markdown)
+
+
+def drawing_of(source: str) -> str:
+    """Return the name of the SVG of a Mermaid diagram; ``python -m docs.pictures diagrams`` draws it."""
+    return f"diagram-{hashlib.sha256(source.encode()).hexdigest()[:12]}.svg"
 
 
 def _add(files: Files, config: MkDocsConfig, path: str, text: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
+import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +149,17 @@ def test_names_in_the_glossary_exist() -> None:
 
 
 def test_the_pictures_of_orders_are_made_of_real_runs(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("order_pictures", ROOT / "docs" / "order_pictures.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    module.main(tmp_path)
+    command = [sys.executable, "-m", "docs.pictures", "orders", "--images", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "order.png") as made, Image.open(ROOT / "docs" / "images" / "order.png") as shown:
         assert made.size == shown.size
+
+
+def test_the_command_makes_every_picture_that_a_page_shows() -> None:
+    listed = (ROOT / "docs" / "pictures").glob("[a-z]*.py")
+    source = "\n".join(script.read_text(encoding="utf-8") for script in listed)
+    patterns = [re.sub(r"\{\w+\}", "*", found) for found in re.findall(r'"([\w{}-]+\.(?:png|gif))"', source)]
+    for image in (ROOT / "docs" / "images").iterdir():
+        if image.suffix != ".svg":
+            assert any(fnmatch(image.name, pattern) for pattern in patterns), f"no script writes {image.name}"

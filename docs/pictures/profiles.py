@@ -1,16 +1,11 @@
-"""One sheet of the dashboard with the recorded run of each shipped profile, sent through a whole `quietbeam up`.
-
-python docs/profile_pictures.py docs/images      (needs the test extra and Chromium)
-"""
+"""One sheet of the dashboard with the recorded run of each shipped profile, sent through a whole `quietbeam up`."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 from io import BytesIO
 from pathlib import Path
 
@@ -21,7 +16,9 @@ from playwright.sync_api import sync_playwright
 from quietbeam.app.demo import demo_config, forget_facility, services
 from quietbeam.core.settings import load_settings
 
-RECORDINGS = Path(__file__).parent.parent / "tests" / "fixtures" / "recordings"
+from .browser import close, open_page, wait
+
+RECORDINGS = Path(__file__).parents[2] / "tests" / "fixtures" / "recordings"
 PROFILES = ("srx", "hxn", "aps-2ide", "id16a", "ophyd-async")
 SIZE = (960, 620)
 PATIENCE_S = 600
@@ -44,29 +41,17 @@ def main(images: Path) -> None:
                 command += ["-c", str(config), "--speed", "0", "--files", str(RECORDINGS.resolve())]
                 said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
                 uids[name] = re.findall(r"run ([0-9a-f-]{36})", said)[0]
-            browser = playwright.chromium.launch(
-                executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
-                args=["--disable-dev-shm-usage", "--disable-3d-apis", "--disable-webgl"],
-            )
-            page = browser.new_context(viewport={"width": SIZE[0], "height": SIZE[1]}).new_page()
+            page = open_page(playwright, SIZE)
             sheet = Image.new("RGB", (2 * SIZE[0], 3 * (SIZE[1] + 26)), "white")
             pen = ImageDraw.Draw(sheet)
             for number, (name, uid) in enumerate(uids.items()):
                 page.goto(f"http://127.0.0.1:{settings.serve.port}/?api_key={settings.serve_api_key()}&run={uid}")
-                deadline = time.monotonic() + PATIENCE_S
                 ready = f"window.quietbeam?.run?.uid === '{uid}' && quietbeam.run.denoise.state === 'final'"
-                while not page.evaluate(ready):
-                    if time.monotonic() > deadline:
-                        raise TimeoutError(f"{name} did not become final: {page.evaluate('quietbeam.run')}")
-                    page.wait_for_timeout(500)
+                wait(page, ready, f"the final maps of {name}", PATIENCE_S)
                 page.wait_for_timeout(1500)
                 row, col = divmod(number, 2)
                 at = col * SIZE[0], row * (SIZE[1] + 26)
                 pen.text((at[0] + 8, at[1] + 6), f"profile {name}", fill="black", font_size=16)
                 sheet.paste(Image.open(BytesIO(page.screenshot())), (at[0], at[1] + 26))
-            browser.close()
+            close(page)
             sheet.save(images / "profiles-live.png", optimize=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

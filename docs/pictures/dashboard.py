@@ -1,34 +1,19 @@
-"""Pictures of the dashboard during and after a simulated scan, in Chromium without WebGL.
-
-python docs/dashboard_pictures.py docs/images      (needs the test extra and Chromium)
-"""
+"""Pictures of the dashboard during and after a simulated scan, in Chromium without WebGL."""
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
 from quietbeam.app.demo import demo_config, forget_facility, services, start_scan
 from quietbeam.core.settings import load_settings
 
+from .browser import close, open_page, wait
+
 SCAN = ["--shape", "64x64", "--dwell", "0.014", "--seed", "4", "--counts", "12"]
-
-
-def wait(page: Page, predicate: str, what: str, within_s: float = 600) -> Any:
-    """Wait for a JavaScript expression; the page's security policy forbids Playwright's own way."""
-    deadline = time.monotonic() + within_s
-    while not (value := page.evaluate(predicate)):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {within_s:.0f} s in vain for {what}")
-        page.wait_for_timeout(200)
-    return value
 
 
 def draw(page: Page, start: tuple[float, float], stop: tuple[float, float]) -> None:
@@ -49,11 +34,7 @@ def main(images: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="qb-pictures-") as folder, sync_playwright() as playwright:
         config = demo_config(Path(folder))
         settings = load_settings(config)
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
-            args=["--disable-dev-shm-usage", "--disable-3d-apis", "--disable-webgl"],
-        )
-        page = browser.new_context(viewport={"width": 1600, "height": 1000}).new_page()
+        page = open_page(playwright, (1600, 1000))
 
         def take(name: str, size: tuple[int, int] = (1600, 1000), before: Callable[[], object] = lambda: None) -> None:
             page.set_viewport_size({"width": size[0], "height": size[1]})
@@ -91,8 +72,4 @@ def main(images: Path) -> None:
             page.goto(f"{address}?wall=1&every=3600")
             wait(page, "window.quietbeam?.drawn > 0", "the wall screen")
             take("wall", (1920, 1080))
-        browser.close()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        close(page)

@@ -1,12 +1,8 @@
-"""Pictures of maps that go wrong: one scan, sent through ingest with what beamlines leave out, as the API draws it.
-
-python docs/order_pictures.py docs/images      (needs no server and no network)
-"""
+"""Pictures of maps that go wrong: one scan, sent through ingest with what beamlines leave out, as the API draws it."""
 
 from __future__ import annotations
 
 import io
-import sys
 import tempfile
 import textwrap
 from collections.abc import Mapping
@@ -150,7 +146,3 @@ def main(images: Path) -> None:
         row, col = divmod(number, PANELS_IN_A_ROW)
         sheet.paste(drawn, (col * width, row * height))
     sheet.quantize(192).save(images / "order.png", optimize=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,7 +1,4 @@
-"""Pictures of measured data after the whole path: replay each file, draw raw above what was published.
-
-python docs/pictures.py ../shared/data docs/images      (needs the bench extra: matplotlib; a name after it: only that)
-"""
+"""Pictures of measured data after the whole path: replay each file, draw raw above what was published."""
 
 from __future__ import annotations
 
@@ -51,16 +48,14 @@ def draw(status: RunStatus, maps: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def main(data: Path, images: Path, only: str = "") -> None:
-    """Replay every file, or the one that is named, and write one picture for each."""
+def main(images: Path, data: Path) -> None:
+    """Replay every measured file of the folder `data` and write one picture for each."""
     forget_facility()
     with tempfile.TemporaryDirectory(prefix="qb-pictures-") as folder:
         config = demo_config(Path(folder))
         settings = load_settings(config)
         with services(settings, config, timeout_s=400):
             for name, (file, lines) in FILES.items():
-                if only not in ("", name):
-                    continue
                 command = [sys.executable, "-m", "quietbeam", "replay", str(data / file), "-c", str(config)]
                 command += ["--lines", lines, "--speed", "0", "--transport", "redis"]
                 replay = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -74,7 +69,3 @@ def main(data: Path, images: Path, only: str = "") -> None:
                 for line in status.evidence.lines:
                     print(line)  # noqa: T201
                 print(*status.evidence.notes, *status.warnings, sep="\n")  # noqa: T201
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
