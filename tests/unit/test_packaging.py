@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -59,6 +60,33 @@ def test_the_wheel_made_from_the_sdist_carries_weights_configs_dashboard_and_lic
     assert {t for t in tops if not t.endswith(".dist-info")} == {"quietbeam", "quietbeam_models"}
     assert not any("dashboard" in name and name.endswith((".ts", "package.json", "tsconfig.json")) for name in names)
     assert not any(name.startswith("quietbeam/tests") or ".scratch" in name for name in names)
+
+
+def test_no_link_of_the_description_leads_to_a_file_beside_it(built: Path) -> None:
+    """Addresses of the repository where pyproject.toml knows one, plain text where it does not."""
+    archive = zipfile.ZipFile(built)
+    (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
+    headers, _, description = archive.read(name).decode().partition("\n\n")
+    assert "Description-Content-Type: text/markdown" in headers
+    assert description.startswith("# quietbeam")
+    targets = re.findall(r"\]\(([^)\s]+)\)", description)
+    assert all(re.match("https://|#", target) for target in targets), targets
+
+
+@pytest.mark.parametrize(
+    ("text", "files", "shown"),
+    [
+        (
+            "[a](docs/a.md#b) [c](https://c.example/)",
+            "https://r.example/v1/",
+            "[a](https://r.example/v1/docs/a.md#b) [c](https://c.example/)",
+        ),
+        ("![p](docs/p.png)", "https://r.example/v1", "![p](https://r.example/v1/docs/p.png?raw=true)"),
+        ("see\n\n![p](docs/p.png)\n\n[a](docs/a.md), [b](#b)", "", "see\n\na, [b](#b)"),
+    ],
+)
+def test_links_of_the_readme_get_the_address_of_the_repository(text: str, files: str, shown: str) -> None:
+    assert runpy.run_path(str(ROOT / "deploy" / "pypi_readme.py"))["with_addresses"](text, files) == shown
 
 
 def test_the_light_installation_needs_none_of_the_heavy_packages(light: EmptyEnvironment) -> None:
