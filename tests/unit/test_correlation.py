@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from quietbeam.beamline.experiment import Experiment, ExperimentOptions
 from quietbeam.regions.correlation import correlate, joint_histogram
 
 EVERYWHERE = np.ones((64, 64), bool)
@@ -49,9 +50,38 @@ def test_what_cannot_be_told_says_why() -> None:
     flat, other = rng.poisson(9.0, (2, 64, 64)).astype(float)
     assert "no more than counting noise" in correlate(flat, other, EVERYWHERE).reason
     assert "too few" in correlate(flat[:5, :5], other[:5, :5], EVERYWHERE[:5, :5]).reason
-    assert "same in every pixel" in correlate(np.zeros((64, 64)), other, EVERYWHERE).reason
+    assert correlate(np.zeros((64, 64)), other, EVERYWHERE, ("P_Ka", "S_Ka")).reason.startswith("P_Ka has the same")
+    assert correlate(other * 9, flat, EVERYWHERE, ("P_Ka", "S_Ka")).reason.startswith("S_Ka varies no more than")
     hole = np.where(np.indices((64, 64))[0] < 63, np.nan, flat)
     assert correlate(hole, other, EVERYWHERE).n == 64
+
+
+@pytest.mark.parametrize("rows", [32, 8], ids=["whole map", "rows 0 to 8"])
+def test_few_bright_places_do_not_make_a_line_look_like_noise(rows: int) -> None:
+    """Structure that lies in few blocks makes a variance uncertain, and yet it is no counting noise."""
+    lines = ("P_Ka", "S_Ka", "K_Ka", "Ca_Ka", "Fe_Ka")
+    options = ExperimentOptions(specimen="cell", shape=(32, 32), lines=lines, counts=8.0, seed=0)
+    expected = Experiment(options).expected_counts[:, :rows]
+    rng, held, off = np.random.default_rng(5), 0, []
+    for one, other in ((0, 1), (0, 2), (1, 2), (3, 4)):
+        x, y = expected[one], expected[other]
+        truth = float(np.corrcoef(x.ravel(), y.ravel())[0, 1])
+        for _ in range(15):
+            found = correlate(rng.poisson(x).astype(float), rng.poisson(y).astype(float), np.ones(x.shape, bool))
+            assert found.corrected is not None and found.low is not None and found.high is not None, found.reason
+            off.append(found.corrected - truth)
+            held += found.low <= truth <= found.high
+    assert abs(np.mean(off)) < 0.01
+    assert held >= 48, "of 60; intervals from few blocks hold the truth in 85 to 100 of 100 cases"
+
+
+def test_what_hangs_on_one_block_is_not_told_as_certain() -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.poisson(9.0, (2, 64, 64)).astype(float)
+    x[3, 3], y[3, 3] = 900.0, 700.0
+    found = correlate(x, y, EVERYWHERE)
+    assert found.corrected is not None and found.corrected > 0.9
+    assert found.low is not None and found.low < 0, "without this pixel nothing says that the lines go together"
 
 
 def test_the_joint_histogram_counts_every_pixel_once() -> None:

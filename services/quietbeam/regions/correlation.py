@@ -21,10 +21,11 @@ from quietbeam.core.model.types import BoolArray
 
 BINS = 64
 _BLOCK = 8
+_LEAST_BLOCKS = 16
 _DRAWS = 400
 _LEAST_PIXELS = 30
 _SURE = 3.0
-"""Standard errors by which a variance must stand above noise."""
+"""Standard errors by which a variance must stand above that of a line that holds nothing but counting noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,8 @@ class Correlation:
     corrected
         Without noise; None where it cannot be told, `reason` says why.
     low, high
-        95 % interval of `corrected` (bootstrap over blocks of 8 x 8 pixels).
+        95 % interval of `corrected`: bootstrap over blocks of 8 x 8 pixels, smaller where there are fewer than 16. A
+        draw in which a line varies less than noise tells nothing, so it widens the interval at both ends.
     slope
         Counts of y for each count of x, corrected for the noise of x.
     """
@@ -69,48 +71,64 @@ class JointHistogram:
     pixels: list[list[int]]
 
 
-def correlate(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], inside: BoolArray) -> Correlation:
+def correlate(
+    x: npt.NDArray[np.floating],
+    y: npt.NDArray[np.floating],
+    inside: BoolArray,
+    names: tuple[str, str] = ("x", "y"),
+) -> Correlation:
     """Return the correlation of two raw maps of counts, (row, col), over the pixels `inside`; NaN is not measured.
 
     The variance of counting noise in a pixel is its counts.
+
+    Parameters
+    ----------
+    names
+        Of the two lines, for `reason`.
     """
     used = inside & np.isfinite(x) & np.isfinite(y)
     n = int(used.sum())
     if n < _LEAST_PIXELS:
         return Correlation(n=n, reason=f"{n} pixels are too few: it takes {_LEAST_PIXELS}")
     sums = _block_sums(x, y, used)
-    total = sums.sum(0, keepdims=True)
-    var_x, var_y, noise_x, noise_y, cov = (float(one[0]) for one in _moments(total))
-    if var_x <= 0 or var_y <= 0:
-        return Correlation(n=n, reason="one of the lines is the same in every pixel")
+    var_x, var_y, noise_x, noise_y, cov = (float(one[0]) for one in _moments(sums.sum(0, keepdims=True)))
+    both = ((names[0], var_x, noise_x), (names[1], var_y, noise_y))
+    if flat := [name for name, var, _ in both if var <= 0]:
+        return Correlation(n=n, reason=f"{flat[0]} has the same counts in every pixel")
     measured = cov / float(np.sqrt(var_x * var_y))
-    weights = np.random.default_rng(0).poisson(1.0, (_DRAWS, len(sums))).astype(np.float64)
-    weights = weights[weights.sum(1) > 0]
-    draws = _moments(weights @ sums)
-    variances = (("x", var_x, noise_x, draws[0] - draws[2]), ("y", var_y, noise_y, draws[1] - draws[3]))
-    for name, var, noise, drawn in variances:
-        if not var - noise > _SURE * max(float(np.nanstd(drawn)), var * np.sqrt(2.0 / n)):
-            return Correlation(n=n, measured=measured, reason=f"{name} varies no more than counting noise does")
-    corrected = cov / float(np.sqrt((var_x - noise_x) * (var_y - noise_y)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = draws[4] / np.sqrt((draws[0] - draws[2]) * (draws[1] - draws[3]))
-    drawn = np.clip(drawn[np.isfinite(drawn)], -1.0, 1.0)
-    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn.size else (-1.0, 1.0)
+    for name, var, noise in both:
+        chance = noise * float(np.sqrt(2.0 / n))  # of the variance less the mean, of counts with one expectation
+        if not var - noise > _SURE * chance:
+            reason = f"{name} varies no more than counting noise does: variance {var:.3g}, mean {noise:.3g}"
+            return Correlation(n=n, measured=measured, reason=reason)
+    low, high = _interval(sums)
     return Correlation(
         n=n,
         measured=measured,
-        corrected=float(np.clip(corrected, -1.0, 1.0)),
-        low=float(low),
-        high=float(high),
+        corrected=float(np.clip(cov / np.sqrt((var_x - noise_x) * (var_y - noise_y)), -1.0, 1.0)),
+        low=low,
+        high=high,
         slope=cov / (var_x - noise_x),
     )
+
+
+def _interval(sums: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of the corrected correlation from the sums of blocks."""
+    weights = np.random.default_rng(0).poisson(1.0, (_DRAWS, len(sums))).astype(np.float64)
+    var_x, var_y, noise_x, noise_y, cov = _moments(weights[weights.sum(1) > 0] @ sums)
+    known = (var_x > noise_x) & (var_y > noise_y)
+    drawn = cov[known] / np.sqrt((var_x - noise_x)[known] * (var_y - noise_y)[known])
+    drawn, unknown = np.clip(drawn, -1.0, 1.0), np.ones(int((~known).sum()))
+    return float(np.quantile([*drawn, *-unknown], 0.025)), float(np.quantile([*drawn, *unknown], 0.975))
 
 
 def _block_sums(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], used: BoolArray) -> npt.NDArray[np.float64]:
     """Return sums over the pixels of each block, (block, [1, x, y, xx, yy, xy]), about the means of the whole."""
     rows, cols = np.nonzero(used)
-    label = (rows // _BLOCK) * (used.shape[1] // _BLOCK + 1) + cols // _BLOCK
-    _, label = np.unique(label, return_inverse=True)
+    edge, blocks = 2 * _BLOCK, rows[:0]
+    while edge > 1 and len(blocks) < _LEAST_BLOCKS:
+        edge //= 2
+        blocks, label = np.unique((rows // edge) * (used.shape[1] // edge + 1) + cols // edge, return_inverse=True)
     a, b = x[used].astype(np.float64), y[used].astype(np.float64)
     columns = (np.ones(a.size), a, b, a * a, b * b, a * b)
     return np.stack([np.bincount(label, column) for column in columns], axis=1)

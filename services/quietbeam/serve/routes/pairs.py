@@ -48,7 +48,7 @@ def get_correlation(
     if info.kind == "counts":
         counted = shared.maps.read(status, "raw")
         one, other = (np.where(counted.denoised, counted.values[info.lines.index(line)], np.nan) for line in (x, y))
-        found = correlate(one, other, inside)
+        found = correlate(one, other, inside, (x, y))
     else:
         found = Correlation(n=int(inside.sum()), reason="the noise of fitted areas is not known here")
     shown = shared.units.convert(status, map, shared.maps.read(status, map), units).values
