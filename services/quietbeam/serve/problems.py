@@ -69,6 +69,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404 and detail == "Not Found":
         detail = "nothing is served at this address; the API begins at api/v1/"
     headers = dict(error.headers) if error.headers else {}
+    if error.status_code == 400 and detail == "There was an error parsing the body":
+        detail = "the body is not JSON in UTF-8"
     if error.status_code == 405:
         headers["Allow"] = _allowed(request)
         detail = f"{request.method} is not possible here; possible is {headers['Allow']}"
@@ -82,9 +84,33 @@ def _allowed(request: Request) -> str:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
-    errors = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
-    detail = "; ".join(f"{'.'.join(str(p) for p in e['loc'][1:] or e['loc'])}: {e['msg']}" for e in errors)
-    return _answer(request, 422, detail, errors=errors)
+    sentences, errors = [], []
+    for one in error.errors():
+        whole = _of_whole_body(request, one)
+        place = ".".join(str(part) for part in one["loc"][1:] or one["loc"])
+        sentences.append(whole or f"{place}: {one['msg']}")
+        errors.append({"loc": one["loc"], "msg": whole or one["msg"], "type": one["type"]})
+    return _answer(request, 422, "; ".join(sentences), errors=errors)
+
+
+def _of_whole_body(request: Request, error: dict[str, Any]) -> str:
+    """Return what is wrong with a body as a whole; empty where it is a field of it, or a parameter."""
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error.get('ctx', {}).get('error', '')} at character {error['loc'][-1] + 1}"
+    if error["loc"] != ("body",):
+        return ""
+    if error["type"] == "missing":
+        return "the request has no body: send a JSON object with the header Content-Type: application/json"
+    sent = request.headers.get("content-type", "")
+    if not _is_json(sent):
+        found = f"it is {sent[:64]!r}" if sent else "it is missing"
+        return f"the body is JSON only with the header Content-Type: application/json; {found}"
+    return "the body must be a JSON object, as {...}"
+
+
+def _is_json(media_type: str) -> bool:
+    kind = media_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 async def _redis_error(request: Request, error: Exception) -> Response:
