@@ -11,9 +11,18 @@ from typing import Any
 import pytest
 import yaml
 
-from quietbeam.app.doctor import examine, examine_config
+from quietbeam.app.doctor import _calibration, _examine, examine, examine_config
 from quietbeam.app.finding import Finding
-from quietbeam.core.settings import EmbeddedSettings, RedisSettings, ServeSettings, Settings, TiledSettings
+from quietbeam.core.settings import (
+    EmbeddedSettings,
+    QuantifySettings,
+    RedisSettings,
+    ServeSettings,
+    Settings,
+    TiledSettings,
+)
+from quietbeam.quantify import Calibration, write_calibration
+from quietbeam.quantify.calibration import LineCalibration
 
 Requests = list[dict[str, str]]
 
@@ -100,3 +109,33 @@ def test_a_server_that_is_no_tiled_and_no_redis_is_said_to_be_another(
     assert "is no Tiled" in found["Tiled"].found and "tiled.uri" in found["Tiled"].remedy
     assert "not a Redis" in found["Redis"].found
     assert not any("secret" in value for headers in got for value in headers.values())
+
+
+def test_a_calibration_that_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "calibrations"
+    settings = Settings(data_dir=tmp_path, quantify=QuantifySettings(calibration="june"))
+
+    def of_calibration() -> list[Finding]:
+        return [finding for finding in _examine(settings, (_calibration,)) if finding.check == "calibration"]
+
+    [missing] = of_calibration()
+    assert missing.verdict == "failure" and "quantify.calibration: there is no calibration 'june'" in missing.found
+    assert str(folder) in missing.found and "quietbeam calibrate" in missing.remedy
+    line = LineCalibration(line="Fe_Ka", sensitivity=(1.0,), background=(0.0,), relative_error=0.1, density=1.0)
+    june = Calibration(
+        name="june",
+        standard="film",
+        energy_kev=10.0,
+        detectors=("sum",),
+        normalised="time",
+        kind="counts",
+        lines=(line,),
+    )
+    write_calibration(june, folder / "june.json")
+    [there] = of_calibration()
+    assert (there.verdict, there.found) == ("ok", "june: film at 10 keV, Fe_Ka")
+    (folder / "june.json").write_text("[]", encoding="utf-8")
+    [broken] = of_calibration()
+    assert broken.verdict == "failure" and "cannot be read as a calibration" in broken.found
+    settings = Settings(data_dir=tmp_path)
+    assert of_calibration() == []

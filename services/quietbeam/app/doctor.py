@@ -68,6 +68,7 @@ def examine(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
         _torch,
         _weights,
         _profiles,
+        _calibration,
         _disk,
         _access,
         _data_roots,
@@ -164,6 +165,25 @@ def _profiles(settings: Settings) -> Iterator[Finding]:
             yield Finding(check="profile", verdict="failure", found=error.message, remedy=remedy)
         else:
             yield Finding(check="profile", verdict="ok", found=f"{name}: {profile.description or profile.name}")
+
+
+def _calibration(settings: Settings) -> Iterator[Finding]:
+    from quietbeam.quantify import read_calibration
+
+    if not (wanted := settings.quantify.calibration):
+        return
+    try:
+        found = read_calibration(wanted, settings.calibrations_dir)
+    except (QuietbeamError, OSError) as error:
+        yield Finding(
+            check="calibration",
+            verdict="failure",
+            found=f"quantify.calibration: {getattr(error, 'message', error)}",
+            remedy="make it with quietbeam calibrate, or correct quantify.calibration; there is no ug/cm2 until then",
+        )
+        return
+    about = f"{found.name}: {found.standard} at {found.energy_kev:g} keV, {', '.join(x.line for x in found.lines)}"
+    yield Finding(check="calibration", verdict="ok", found=about)
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
