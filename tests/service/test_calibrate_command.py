@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from quietbeam.batch.found import find
+from quietbeam.batch.job import run_job
+from quietbeam.batch.offline import Reading, Writing
+from quietbeam.batch.plan import plan
 from quietbeam.cli import app
 from quietbeam.core.errors import InputError
+from quietbeam.core.settings import Settings, load_settings
+from quietbeam.denoiser.options import DenoiseOptions
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 STANDARD = "FILENAME: film.npz\nELEMENTS_IN_STANDARD: Ca, Fe\nWEIGHT: 2.0, 0.5\n"
@@ -106,15 +112,60 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path: Path, arguments: tuple[o
     assert not (tmp_path / "data/calibrations").exists()
 
 
-def test_denoise_says_what_is_missing_for_areal_densities(tmp_path: Path) -> None:
+@pytest.fixture
+def nothing_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def computed(*_: object) -> None:
+        raise AssertionError("a map was denoised whose unit cannot be had")
+
+    for module in ("offline", "job"):
+        monkeypatch.setattr(f"quietbeam.batch.{module}.denoise_map", computed)
+
+
+@pytest.mark.usefixtures("nothing_computed")
+@pytest.mark.parametrize("command", ["denoise", "batch"])
+def test_what_is_missing_for_areal_densities_is_said_before_anything_is_computed(tmp_path: Path, command: str) -> None:
     path = film(tmp_path, "film.npz")
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    output = tmp_path / ("o.h5" if command == "denoise" else "results")
     for more, words in (
         ((), "need a calibration: name it"),
         (("--areal-calibration", "no"), "no calibration 'no'"),
+        (("--areal-calibration", tmp_path / "broken.json"), "broken.json cannot be read as a calibration"),
     ):
         with pytest.raises(InputError, match=words):
-            quietbeam(tmp_path, "denoise", path, "-o", tmp_path / "o.h5", "--steps", 0, "--units", "ug/cm2", *more)
-    assert not (tmp_path / "o.h5").exists()
+            quietbeam(tmp_path, command, path, "-o", output, "--steps", 0, "--units", "ug/cm2", *more)
+    assert not output.exists()
+
+
+@pytest.mark.usefixtures("nothing_computed")
+def test_a_map_that_does_not_fit_its_calibration_is_refused_before_it_is_denoised(tmp_path: Path) -> None:
+    (tmp_path / "std.txt").write_text(STANDARD, encoding="utf-8")
+    standard = film(tmp_path, "film.npz")
+    quietbeam(tmp_path, "calibrate", standard, "film", "--standard", tmp_path / "std.txt", "--beam-energy", 10)
+    with np.load(standard) as whole:
+        parts = {name: whole[name] for name in whole.files}
+    cases = {
+        "without_i0": ({name: parts[name] for name in parts if name != "i0"}, "this run has no I0"),
+        "other_detectors": (parts | {"detectors": ["a", "b"]}, "this run has a, b"),
+        "areas": (parts | {"counts": parts["counts"] - 0.5}, "this map holds fitted areas"),
+        "no_line": (parts | {"lines": ["Ba_La", "Y_Ka"]}, "no line has ug/cm2"),
+    }
+    for name, (arrays, words) in cases.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        options = ("--steps", 0, "--units", "ug/cm2", "--areal-calibration", "film")
+        with pytest.raises(InputError, match=words):
+            quietbeam(tmp_path, "denoise", tmp_path / f"{name}.npz", "-o", tmp_path / "o.h5", *options)
+        reading, writing = Reading(), Writing(units="ug/cm2", areal_calibration="film")
+        search = find([str(tmp_path / f"{name}.npz")], Settings(), tmp_path / "results")
+        site = load_settings(tmp_path / "c.yaml")
+        quick = DenoiseOptions(fine_tune=False, device="cpu")
+        (job,) = plan(search.found, tmp_path / "results", reading, writing, quick, site, str(tmp_path / "c.yaml"))
+        outcome = run_job(job)
+        assert outcome.status == "failed" and words in outcome.error
+    no_time = {name: parts[name] for name in parts if name not in ("dwell_s", "live_time_s")}
+    np.savez(tmp_path / "no_time.npz", **no_time)
+    with pytest.raises(InputError, match="counts/s need the live time or the dwell"):
+        quietbeam(tmp_path, "denoise", tmp_path / "no_time.npz", "-o", tmp_path / "o.h5", "--units", "counts/s")
 
 
 def test_the_real_film_by_its_command(tmp_path: Path) -> None:

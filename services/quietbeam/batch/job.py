@@ -128,6 +128,7 @@ def _run(job: Job, threads: int | None) -> Outcome:
     key = key_of(file, job.options, job.weights_sha256, job.writing, site)
     if record := read_record(job.target, key):
         return Outcome(**{**record["outcome"], "status": "done before", "remarks": tuple(record["outcome"]["remarks"])})
+    job.writing.check(site, file)
     options = replace(job.options, threads=threads, device=_device(job.options.device))
     result = denoise_map(file, options)
     settings = how_it_was_made(job.source, job.options)

@@ -13,7 +13,7 @@ from quietbeam.denoiser.offline import DenoiseResult, denoise
 from quietbeam.denoiser.options import DenoiseOptions
 from quietbeam.files import MapFile, ReadChoice, write_result
 
-from .in_units import in_units
+from .in_units import calibration_for, check_unit, in_units
 from .source import read_source
 
 
@@ -57,12 +57,18 @@ class Writing:
     format
         One of :data:`quietbeam.files.FORMATS`; empty: by the ending of the name.
     units, areal_calibration
-        See :func:`quietbeam.batch.in_units.in_units`.
+        See :mod:`quietbeam.batch.in_units`.
     """
 
     format: str = ""
     units: str = "counts"
     areal_calibration: str = ""
+
+    def check(self, site: Settings, file: MapFile | None = None) -> None:
+        """Raise InputError where the unit is not to be had; of a map that was read, before it is denoised."""
+        calibration = calibration_for(self.units, self.areal_calibration, site)
+        if file is not None:
+            check_unit(file, self.units, calibration)
 
     def write(
         self, target: Path, result: DenoiseResult, name: str, settings: dict[str, Any], file: MapFile, site: Settings
@@ -83,7 +89,8 @@ class Writing:
         ServiceError
             The disk or the folder failed.
         """
-        shown, unit, notes = in_units(result, file, self.units, self.areal_calibration, site)
+        calibration = calibration_for(self.units, self.areal_calibration, site)
+        shown, unit, notes = in_units(result, file, self.units, calibration)
         write_result(
             target,
             shown,

@@ -35,10 +35,11 @@ def plan(
     Raises
     ------
     InputError
-        The format or the weights are unknown.
+        The format or the weights are unknown, or the calibration that the unit takes cannot be read.
     WeightsError
         The weights are damaged.
     """
+    writing.check(site)
     weights = _everywhere(find_weights(options.weights, site.weights_dir))
     options = replace(options, weights=weights)
     reading = replace(

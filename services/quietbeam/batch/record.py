@@ -21,6 +21,7 @@ from quietbeam.core.version import __version__
 from quietbeam.denoiser.options import DenoiseOptions
 from quietbeam.files import MapFile
 
+from .in_units import calibration_for
 from .offline import Writing
 
 _HOW = ("device", "threads", "tile", "weights")
@@ -50,13 +51,9 @@ def _what_units_take(file: MapFile, writing: Writing, site: Settings) -> list[An
     """Return what the unit of a result is made with: dwell, beam and calibration."""
     if writing.units == "counts":
         return []
-    from quietbeam.quantify import read_calibration
-
-    wanted = writing.areal_calibration or site.quantify.calibration
-    calibration = (
-        read_calibration(wanted, site.calibrations_dir).to_dict() if writing.units == "ug/cm2" and wanted else {}
-    )
-    return [writing.units, calibration, file.metadata.get("dwell_s"), file.metadata.get("start")]
+    calibration = calibration_for(writing.units, writing.areal_calibration, site)
+    known = {} if calibration is None else calibration.to_dict()
+    return [writing.units, known, file.metadata.get("dwell_s"), file.metadata.get("start")]
 
 
 def _digest_of_map(file: MapFile) -> str:

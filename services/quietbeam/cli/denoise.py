@@ -80,6 +80,8 @@ def denoise(
     console = Console(markup=False, emoji=False)  # names are anybody's
     check_target(output, format_of(output, writing.format), Path(source))
     site = load_settings(config)
+    written = writing.writing()
+    written.check(site)
     weights = find_weights(learning.weights, site.weights_dir)
     how = Reading(
         lines=tuple(split_lines(reading.lines)),
@@ -91,13 +93,14 @@ def denoise(
     )
     with errors_showing(_command(source, output, reading), source):
         file, name = how.read(source, site)
+    written.check(site, file)
     options = learning.options(weights)
     columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("read", total=1.0)
         result = denoise_map(file, options, lambda step, share: bar.update(task, description=step, completed=share))
     settings = how_it_was_made(source, options)
-    notes = writing.writing().write(output, result, name, settings, file, site)
+    notes = written.write(output, result, name, settings, file, site)
     _show(console, result, [*remarks_of(file), *notes])
     console.print(
         f"{output}: {result.denoised.shape[0]} lines, {result.evidence.fine_tune_steps} fine-tuning steps, "

@@ -1,4 +1,4 @@
-"""What maps say about their areal densities: the least that can be seen, and whether the sample is thin."""
+"""What maps say about their areal densities: the least that can be seen, values below zero, and thick samples."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _BLOCK = 6
 _EMPTIEST = 0.1
 _LEAST_PIXELS = 36
 _SIGMAS = 3.0
+_BELOW = 5.0
+"""Standard errors below zero that chance does not reach among the parts of a map."""
 THIN = 0.05
 """Share of a line's photons that may be absorbed in a thin sample."""
 
@@ -73,14 +75,52 @@ def _emptiest(raw: NDArray[np.floating]) -> NDArray[np.bool_] | None:
     valid = np.isfinite(raw)
     if valid.sum() < _LEAST_PIXELS:
         return None
-    rows, cols = (np.arange(n) // _BLOCK for n in raw.shape)
-    label = rows[:, None] * (cols[-1] + 1) + cols[None, :]
+    label = _blocks(raw.shape)
     n = np.bincount(label.ravel(), valid.ravel())
     total = np.bincount(label.ravel(), np.where(valid, raw, 0.0).ravel())
     order = np.argsort(np.where(n > 0, total / np.maximum(n, 1), np.inf))
     enough = max(_LEAST_PIXELS, _EMPTIEST * float(n.sum()))
     chosen = order[: int(np.searchsorted(np.cumsum(n[order]), enough)) + 1]
     return np.asarray(np.isin(label, chosen) & valid)
+
+
+def _blocks(shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Return the number of the block in which each pixel (row, col) lies."""
+    rows, cols = (np.arange(n) // _BLOCK for n in shape)
+    return np.asarray(rows[:, None] * (cols[-1] + 1) + cols[None, :])
+
+
+def negative_notes(raw: NDArray[np.floating], kind: CountKind, lines: Sequence[LineDensity]) -> list[str]:
+    """Return a warning for each line of which some part of the map (6 x 6 pixels) is far below zero.
+
+    Parameters
+    ----------
+    raw
+        (line, row, col) counts, NaN where not measured.
+    """
+    found = []
+    label = _blocks(raw.shape[1:]).ravel()
+    least = _BLOCK if kind == "counts" else _BLOCK**2  # pixels that tell the scatter of areas
+    for one, values in zip(lines, raw.reshape(len(raw), -1), strict=True):
+        seen = np.isfinite(values)
+        n = np.bincount(label[seen])
+        if one.factor is None or not (n >= least).any():
+            continue
+        total, square = (np.bincount(label[seen], values[seen].astype(float) ** power) for power in (1, 2))
+        mean = total / np.maximum(n, 1)
+        scatter = np.maximum(square / np.maximum(n, 1) - mean**2, 0.0)  # of areas, whose noise nobody knows
+        noise = np.full(n.shape, max(one.background, 0.0)) if kind == "counts" else scatter
+        error = np.sqrt(np.maximum(noise, 1e-12) / np.maximum(n, 1))
+        below = np.where(n >= least, (mean - one.background) / error, 0.0)
+        lowest = int(below.argmin())
+        if below[lowest] < -_BELOW:
+            value, spread = (mean[lowest] - one.background) * one.factor, error[lowest] * one.factor
+            found.append(
+                f"BELOW ZERO: {one.line} reaches {value:.3g} ± {spread:.1g} ug/cm2 (mean of {n[lowest]} pixels), "
+                f"{-below[lowest]:.0f} standard errors below zero: the calibration or its background does not fit "
+                "this run."
+            )
+    return found
 
 
 def absorption_notes(

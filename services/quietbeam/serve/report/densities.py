@@ -38,7 +38,7 @@ def density_table(status: RunStatus, maps: MapReader, units: UnitTable | None) -
         density = units.density(status)
         limits = units.limits(status, density.lines)
         stacks = [maps.read(status, kind).values for kind in ("raw", "denoised", "uncertainty")]
-        notes = (*units.absorption(status, density), *density.notes)
+        notes = (*units.warnings(status, density), *density.notes)
     except (InputError, NotMeasuredError):
         return None
     rows = [_row(density, j, stacks, limits) for j in range(len(density.lines))]

@@ -65,7 +65,7 @@ def _density(status: RunStatus, shared: Services) -> UnitInfo:
         energy_kev=density.energy_kev,
         run_energy_kev=density.run_energy_kev,
         lines=_lines(density.lines, shared.units.limits(status, density.lines)),
-        notes=[*shared.units.absorption(status, density), *density.notes],
+        notes=[*shared.units.warnings(status, density), *density.notes],
     )
 
 

@@ -14,7 +14,7 @@ import structlog
 from quietbeam.core.errors import InputError
 from quietbeam.core.wire.runs import RunStatus
 from quietbeam.quantify import Calibration, LineDensity, RunDensity, Unit, convert, densities_of, per_second
-from quietbeam.quantify.checks import absorption_notes, detection_limit
+from quietbeam.quantify.checks import absorption_notes, detection_limit, negative_notes
 from quietbeam.quantify.store import read_calibration
 
 from .maps import MapKind, MapReader, MapStack
@@ -120,13 +120,17 @@ class UnitTable:
             found[by.line] = Limits(raw=_times(limit.raw, by.factor), denoised=_times(limit.denoised, by.factor))
         return found
 
-    def absorption(self, status: RunStatus, density: RunDensity) -> list[str]:
-        """Return warnings of a sample that is not thin."""
-        denoised = self._maps.read(status, "denoised").values
+    def warnings(self, status: RunStatus, density: RunDensity) -> list[str]:
+        """Return warnings of densities below zero, and of a sample that is not thin."""
+        raw, denoised = (self._maps.read(status, kind) for kind in ("raw", "denoised"))
+        counted = np.where(raw.denoised, raw.values, np.float32(np.nan))  # plain sums have no other unit
         maps: dict[str, npt.NDArray[np.floating]] = {
-            by.line: convert(denoised[j], by) for j, by in enumerate(density.lines) if by.factor is not None
+            by.line: convert(denoised.values[j], by) for j, by in enumerate(density.lines) if by.factor is not None
         }
-        return absorption_notes(maps, density.run_energy_kev or density.energy_kev, density.lines)
+        return [
+            *negative_notes(counted, "counts" if status.info is None else status.info.kind, density.lines),
+            *absorption_notes(maps, density.run_energy_kev or density.energy_kev, density.lines),
+        ]
 
     def _calibration(self) -> Calibration:
         if not self._wanted:
