@@ -19,7 +19,7 @@ from quietbeam.core.settings import ENV_PREFIX, Settings
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
 _HEAD = """# Settings
 
-Made from the code by `python -m tests.settings_page`. The same as a JSON schema, for editors:
+Every setting, as the code defines it. The same as a JSON schema, for editors:
 [config.schema.json](config.schema.json).
 
 Settings stand in a YAML file, which commands take with `-c FILE` or from `QUIETBEAM_CONFIG`; what is left out has its

@@ -36,6 +36,7 @@ def summary(outcome: Outcome, command: str) -> str:
         "",
         *fault_table(faults),
         "",
+        "F1 and so on are the numbers of the faults in the [table of faults](faults.md), which says what each is.",
         *LEGEND,
         "",
         "## Rounds",
@@ -52,11 +53,17 @@ def summary(outcome: Outcome, command: str) -> str:
     lines += ["", f"Changes of a version that were seen in zarr, Redis or Tiled: {outcome.versions}."]
     lines += _listed("Not done on this machine", [f"{what}: {why}" for what, why in outcome.skipped.items()])
     exits = [f"{how}: {n}" for how, n in outcome.exits.items()]
-    lines += _listed("Programs that ended by themselves (Valkey does when its disk is full)", exits)
+    lines += _listed("Programs that ended by themselves", exits)
+    if exits:
+        lines += ["", *ENDED]
     lines += _listed("Errors in the logs", [f"{what}: {n}" for what, n in outcome.errors.items()])
     return "\n".join(lines) + "\n"
 
 
+ENDED = (
+    "Valkey ends with exit code 1 when the disk of its log of changes is full; `up` starts it again until there is",
+    "room, and what it had answered is on disk. Other programs are not expected to end by themselves.",
+)
 LEGEND = (
     "`held`: how long the cause was there. `ready`: from its end, or from the kill, until every program ran again.",
     "`CPU s`: processor time of the slowest program that was started anew: about `ready` on an idle machine (median).",

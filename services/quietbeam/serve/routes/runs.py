@@ -17,7 +17,7 @@ from .requires import requires
 from .run_query import NewestFirst, Page, Wanted
 
 router = APIRouter(tags=["runs"])
-_BELOW = ("maps", "evidence", "advice", "history", "detectors", "report", "events")
+_BELOW = ("maps", "evidence", "advice", "history", "detectors", "regions", "units", "report", "events")
 
 
 @router.get(
