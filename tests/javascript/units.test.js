@@ -58,6 +58,8 @@ test("what must be read stands beside the maps", () => {
   const { text, title } = unitNotes(UNIT);
   assert.equal(text, "NOT THIN: much is absorbed.");
   assert.match(title, /Self-absorption[^]*Zn_Ka: not excited/);
+  const below = "BELOW ZERO: Fe_Ka reaches -0.2.";
+  assert.equal(unitNotes({ ...UNIT, notes: [below, ...UNIT.notes] }).text, `${below} ${UNIT.notes[0]}`);
   assert.equal(unitNotes({ ...UNIT, notes: UNIT.notes.slice(1) }).text, "Self-absorption is not corrected.");
   assert.equal(unitNotes({ ...UNIT, available: false, reason: "no calibration" }).text, "No µg/cm²: no calibration");
   assert.deepEqual(unitNotes(null), { text: "", title: "" });

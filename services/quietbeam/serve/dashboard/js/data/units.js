@@ -67,7 +67,7 @@ export function unitNotes(unit) {
   if (!unit) return { text: "", title: "" };
   const name = unitText(unit.units);
   if (!unit.available) return { text: `No ${name}: ${unit.reason}`, title: unit.reason };
-  const urgent = unit.notes.filter((note) => /^(WRONG|NOT) [A-Z]+/.test(note));
+  const urgent = unit.notes.filter((note) => /^(WRONG|NOT|BELOW) [A-Z]+/.test(note));
   const without = unit.lines.filter((line) => line.factor === null).map(({ line, reason }) => `${line}: ${reason}`);
   return {
     text: urgent.join(" ") || unit.notes.at(-1) || "",
