@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from browser.synthetic_run import SyntheticRun
 from quietbeam.cli import app
+from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RowBlock, RunState
 from quietbeam.core.settings import ServeSettings, Settings
 from quietbeam.core.wire import runs
@@ -171,6 +172,20 @@ def test_text_from_outside_is_text(settings: Settings, run: SyntheticRun, redis:
     with TestClient(create_app(settings), headers={"Authorization": f"Apikey {KEY}"}) as client:
         page = client.get("/api/v1/runs/run-1/report").text
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_the_command_says_where_it_looked_for_a_run(tmp_path, settings: Settings, run: SyntheticRun) -> None:
+    config = tmp_path / "c.yaml"
+    for data_dir, name, words, remedy in (
+        (tmp_path / "other", "latest", f"there is no run in {tmp_path / 'other' / 'runs'}", "-c FILE"),
+        (settings.data_dir, "nosuch", "begins with 'nosuch'; the newest are run-1", "take one of them or latest"),
+    ):
+        said = {"data_dir": str(data_dir), "redis": {"url": "redis://127.0.0.1:9/0"}}
+        config.write_text(yaml.safe_dump(said), encoding="utf-8")
+        answer = CliRunner().invoke(app, ["report", name, "-c", str(config)])
+        assert isinstance(answer.exception, InputError), answer.output
+        assert words in str(answer.exception) and remedy in answer.exception.remedy
+        assert "api/v1" not in str(answer.exception)
 
 
 def test_the_command_works_without_services(tmp_path, settings: Settings, run: SyntheticRun) -> None:
