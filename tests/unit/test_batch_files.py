@@ -244,3 +244,12 @@ def test_only_leftovers_of_the_batch_itself_are_removed(tmp_path: Path) -> None:
     remove_leftovers(tmp_path, [target])
     assert not mine.exists() and not record.exists()
     assert other.exists() and empty.exists() and foreign.exists()
+
+
+def test_a_file_without_energies_is_told_how_the_batch_reads_it(tmp_path: Path) -> None:
+    source = tmp_path / "spectra.npz"
+    np.savez(source, spectra=np.random.default_rng(0).poisson(1.0, (6, 6, 2, 64)))
+    outcome = run_job(planned(source, tmp_path / "out"))
+    assert outcome.status == "failed" and "says nothing of energies" in outcome.error
+    assert f"quietbeam batch {source} -o FOLDER --energy 0,0.01" in outcome.error
+    assert "quietbeam denoise" not in outcome.error

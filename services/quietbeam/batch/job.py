@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import threading
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ from quietbeam.files.target import is_our_hdf5, is_our_zarr
 
 from .offline import Reading, Writing, denoise_map, how_it_was_made
 from .record import key_of, read_record, write_record
-from .source import remarks_of
+from .source import errors_showing, remarks_of
 
 Status = Literal["done", "done before", "left out", "failed", "out of memory", "disk full"]
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -124,7 +125,8 @@ def _run(job: Job, threads: int | None) -> Outcome:
     _check_weights(job)
     check_target(job.target, job.writing.format, path)
     began = time.monotonic()
-    file, name = job.reading.read(job.source, site)
+    with errors_showing(f"quietbeam batch {shlex.quote(job.source)} -o FOLDER", job.source):
+        file, name = job.reading.read(job.source, site)
     key = key_of(file, job.options, job.weights_sha256, job.writing, site)
     if record := read_record(job.target, key):
         return Outcome(**{**record["outcome"], "status": "done before", "remarks": tuple(record["outcome"]["remarks"])})

@@ -197,7 +197,8 @@ def _work(jobs: list[Job], settings: BatchSettings, outcomes: list[Outcome], con
             outcomes.append(outcome)
             bar.update(task, advance=1)
             if outcome.status == "failed":
-                console.print(f"{outcome.source}: {outcome.error}", soft_wrap=True)
+                named = outcome.error.startswith(outcome.source)
+                console.print(outcome.error if named else f"{outcome.source}: {outcome.error}", soft_wrap=True)
 
         def count(n: int) -> None:
             bar.update(task, description=f"{n} worker{'s' if n != 1 else ''}")
