@@ -17,7 +17,7 @@ from browser.synthetic_run import SyntheticRun
 from quietbeam.app import backup as backup_module
 from quietbeam.app.backup import back_up
 from quietbeam.app.restore import restore
-from quietbeam.buffer import RunBuffer, list_buffers
+from quietbeam.buffer import RunBuffer, list_buffers, snapshot
 from quietbeam.buffer.examination import damages
 from quietbeam.core.errors import InputError, ServiceError
 from quietbeam.core.model.types import RowBlock, RunInfo, RunState
@@ -170,6 +170,20 @@ def test_of_a_live_run_only_rows_with_a_commit_mark_are_taken_and_of_a_complete_
     assert not (restore_to / "runs" / "live" / "counts" / "c" / "0" / "0" / "1").exists()
     assert (restore_to / "runs" / "done" / "counts" / "c" / "0" / "0" / "1").exists()
     assert "commit mark" in next(damages(restore_to / "runs", "done")), "doctor can mend it from its counts"
+
+
+def test_a_run_that_is_deleted_meanwhile_is_left_out_whole(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link_maps = snapshot._link_maps
+
+    def delete_first(run: Path, target: Path) -> None:
+        if run.name == "done":
+            run.rename(run.with_name(".deleted-done"))
+        link_maps(run, target)
+
+    monkeypatch.setattr(snapshot, "_link_maps", delete_first)
+    assert back_up(data, tmp_path / "b.tar").runs == {"live"}
 
 
 def test_a_damaged_backup_restores_nothing(data: Path, tmp_path: Path) -> None:
