@@ -25,9 +25,15 @@ def extra(name: str, part: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in ("quietbeam", "quietbeam_models"):
+        if is_own(error):
             raise
+        package = str(error.name).partition(".")[0]
         raise ModuleNotFoundError(
-            f"{part} needs the package {error.name!r}, which is not installed: pip install 'quietbeam[{name}]'",
+            f"{part} needs the package {package!r}, which is not installed: pip install 'quietbeam[{name}]'",
             name=error.name,
         ) from error
+
+
+def is_own(error: ModuleNotFoundError) -> bool:
+    """True where no package of others is missing: a module of quietbeam is, or nobody knows which."""
+    return error.name is None or error.name.partition(".")[0] in ("quietbeam", "quietbeam_models")

@@ -17,6 +17,7 @@ from quietbeam.core.errors import InputError
 from quietbeam.core.model.types import RunInfo
 from quietbeam.quantify import LineDensity
 from quietbeam.regions import Region, line_statistics, make_region
+from quietbeam.regions.statistics import Figure
 from quietbeam.serve.state.regions import RegionStore
 
 SHAPE = (12, 10)
@@ -151,6 +152,36 @@ def test_nothing_measured_has_no_figures() -> None:
         and found.raw.sum.value is None
         and set(found.raw.quantiles) == {"0.05", "0.25", "0.75", "0.95"}
     )
+
+
+def test_one_pixel_has_the_error_that_is_known_of_it() -> None:
+    """A count that of its photons, a fitted area none, a denoised pixel its own."""
+    one = np.array([9.0])
+    of_areas = line_statistics(one, one, np.array([0.5]), counts=False)
+    of_counts = line_statistics(one, one, np.array([0.5]), counts=True)
+    for found, error in ((of_areas.raw, None), (of_counts.raw, 3.0), (of_areas.denoised, 0.5)):
+        every = (found.mean, found.sum, found.median, found.minimum, found.maximum, *found.quantiles.values())
+        assert found.n == 1 and found.spread is None
+        assert all(figure.value == 9.0 and figure.error == error for figure in every)
+
+
+@pytest.mark.parametrize(
+    "values", [[1e20], [1e20, 1e20], [0.0], [-1e20, 1e20], [5.0, np.nextafter(5.0, 6.0)], [1e-300], [1e20, 1.0, -3.0]]
+)
+def test_histograms_of_any_finite_values_count_every_pixel(values: list[float]) -> None:
+    pixels = np.array(values)
+    found = line_statistics(pixels, pixels, np.ones(len(pixels)), counts=False).raw.histogram
+    assert found is not None and sum(found.pixels) == len(values)
+    assert (np.diff(found.edges) > 0).all() and np.isfinite(found.edges).all()
+
+
+def test_figures_that_are_not_finite_in_another_unit_are_none() -> None:
+    values = np.array([1e10, 2e10])
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = line_statistics(
+            values, values, np.ones(2), counts=True, by=LineDensity(line="Fe_Ka", factor=1e300)
+        ).raw
+    assert found.mean == Figure(value=None, error=None) and found.spread is None and found.histogram is None
 
 
 _PUT = """

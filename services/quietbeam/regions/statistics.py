@@ -15,11 +15,13 @@ from quietbeam.quantify import LineDensity
 
 QUANTILES = (0.05, 0.25, 0.75, 0.95)
 BINS = 32
+_NARROWEST = 1e-9
+"""Least width of a histogram, as a share of its values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A value with one standard error; None where there is none."""
+    """A value with one standard error; None where there is none: a single area has no known raw error."""
 
     value: float | None
     error: float | None
@@ -27,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """Pixels by value.
+    """Pixels by value, of those whose value is finite.
 
     Attributes
     ----------
@@ -94,7 +96,7 @@ def line_statistics(
     """
     seen, done = np.isfinite(raw), np.isfinite(denoised) & np.isfinite(uncertainty)
     values = raw[seen].astype(np.float64)
-    scatter = float(values.std(ddof=1)) if values.size > 1 else 0.0
+    scatter = float(values.std(ddof=1)) if values.size > 1 else np.nan  # of one pixel nothing is known
     own = np.sqrt(np.maximum(values, 1.0)) if counts else np.full(values.size, scatter)
     total = float(np.sqrt(max(values.sum(), 1.0))) if counts else scatter * np.sqrt(values.size)
     of_raw = _statistics(values, own, total / max(values.size, 1), 0.0, by)
@@ -133,12 +135,12 @@ def _statistics(
 
     def figure(value: float, error: float, pixels: int = 1) -> Figure:
         converted = (value - pixels * offset) * factor
-        return Figure(value=float(converted), error=float(np.hypot(error * factor, relative * converted)))
+        return Figure(value=_finite(converted), error=_finite(np.hypot(error * factor, relative * converted)))
 
     def quantile(share: float) -> Figure:
         reach = np.sqrt(share * (1 - share) / n)  # of the rank, by the binomial distribution
         low, at, high = np.quantile(values, [max(share - reach, 0.0), share, min(share + reach, 1.0)])
-        return figure(float(at), max(float(high - low) / 2, least))
+        return figure(float(at), float(own[0]) if n == 1 else max(float(high - low) / 2, least))
 
     lowest, highest = int(values.argmin()), int(values.argmax())
     mean = float(values.mean())
@@ -149,14 +151,27 @@ def _statistics(
         sum=figure(float(values.sum()), of_mean * n, n),
         minimum=figure(float(values[lowest]), float(own[lowest])),
         maximum=figure(float(values[highest]), float(own[highest])),
-        spread=float(values.std(ddof=1)) * factor if n > 1 else None,
+        spread=_finite(values.std(ddof=1) * factor) if n > 1 else None,
         quantiles={f"{share:g}": quantile(share) for share in QUANTILES},
         histogram=_histogram((values - offset) * factor),
     )
 
 
-def _histogram(values: npt.NDArray[np.float64]) -> Histogram:
-    pixels, edges = np.histogram(values, BINS)
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _histogram(values: npt.NDArray[np.float64]) -> Histogram | None:
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return None
+    low, high = float(values.min()), float(values.max())
+    if not high - low > _NARROWEST * max(abs(low), abs(high)):  # bins would have no width
+        half = max(0.5, _NARROWEST * abs(high))
+        low, high = low - half, high + half
+    if not np.isfinite(high - low):
+        return None
+    pixels, edges = np.histogram(values, BINS, (low, high))
     share = pixels / values.size
     errors = np.sqrt(pixels * (1 - share))
     return Histogram(edges=edges.tolist(), pixels=pixels.tolist(), errors=errors.tolist())
