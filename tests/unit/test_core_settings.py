@@ -69,6 +69,14 @@ def test_mistakes_are_named(tmp_path: Path, text: str, words: str) -> None:
         ("serve: {root_path: 'a b'}", "serve.root_path: found 'a b'; a prefix has letters, digits"),
         ("serve: {api_key: 31415}", "serve.api_key: found a value of the type int; accepted is text, or nothing"),
         ("5: 3", "5: there is no such key"),
+        ('data_dir: "a\\0b"', "a path must not hold the character NUL"),
+        ('data_dir: ""', "data_dir: found ''; a path is needed"),
+        ("data_dir: " + "x" * 300, "each name in it at most 255"),
+        ('ingest: {data_roots: [""]}', "ingest.data_roots, entry 1: found ''; a path is needed"),
+        ("ingest: {max_pixels: 10000000000000}", "accepted is a whole number, above 0 and at most 4294967296"),
+        ("ingest: {max_buffer_bytes: 1000000000000000000000000}", "ingest.max_buffer_bytes: found"),
+        ("denoise: {max_live_bytes: 0}", "accepted is a whole number, above 0 and at most 1125899906842624"),
+        ("ingest: {stale_after: -1}", "ingest.stale_after: found -1 s"),
     ],
 )
 def test_mistakes_are_said_in_plain_words(tmp_path: Path, text: str, said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -25,8 +27,6 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 
 def quietbeam(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "quietbeam", *arguments],
         capture_output=True,
@@ -58,6 +58,35 @@ def test_a_source_that_is_none_is_refused_by_name() -> None:
 def test_debug_shows_the_traceback() -> None:
     done = quietbeam("--debug", "config", "show", "-c", "no-such-config")
     assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("torch", ("denoise", "{map}", "-o", "{out}")),
+        ("h5py", ("denoise", "{map}", "-o", "{out}")),
+        ("xraylib", ("calibrate", "{map}", "film", "--standard", "film.yaml", "--beam-energy", "10")),
+        ("fastapi", ("serve",)),
+        ("bluesky", ("simulate",)),
+        ("yaml", ("config", "show")),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, package: str, arguments: tuple[str, ...]) -> None:
+    """An installation without the package: its import fails as it does there."""
+    np.savez(tmp_path / "map.npz", counts=np.ones((2, 1, 8, 8), np.uint32), lines=["Fe_Ka"])
+    program = f"import sys; sys.modules['{package}'] = None; from quietbeam.__main__ import main; main()"
+    given = [one.format(map=tmp_path / "map.npz", out=tmp_path / "out.h5") for one in arguments]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *given],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "QUIETBEAM_DATA_DIR": str(tmp_path / "data")},
+        check=False,
+    )
+    said = f"the command `quietbeam` needs the package '{package}', which is not installed: pip install"
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == f"quietbeam: {said} 'quietbeam[all]'"
 
 
 def test_command_line_imports_nothing_heavy() -> None:

@@ -178,9 +178,7 @@ def test_histograms_of_any_finite_values_count_every_pixel(values: list[float]) 
 def test_figures_that_are_not_finite_in_another_unit_are_none() -> None:
     values = np.array([1e10, 2e10])
     with np.errstate(over="ignore", invalid="ignore"):
-        found = line_statistics(
-            values, values, np.ones(2), counts=True, by=LineDensity(line="Fe_Ka", factor=1e300)
-        ).raw
+        found = line_statistics(values, values, np.ones(2), counts=True, by=LineDensity(line="Fe_Ka", factor=1e300)).raw
     assert found.mean == Figure(value=None, error=None) and found.spread is None and found.histogram is None
 
 

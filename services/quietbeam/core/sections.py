@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 _SOURCE = r"^(redis|zmq(\+curve)?://\S+:\d{1,5}/?|kafka://[^\s/]+/[^\s/?]+(\?\S*)?|tiled\+https?://[^\s/]+(/\S*)?)$"
 
@@ -27,7 +28,26 @@ def expanded(path: Path) -> Path:
         return path
 
 
-UserPath = Annotated[Path, AfterValidator(expanded)]
+def _nameable(path: Any) -> Any:
+    """Return what could name a file or folder; ValueError where it could not."""
+    text = str(path) if isinstance(path, str | Path) else "."
+    if not text.strip():
+        raise ValueError("a path is needed, and the text is empty: for the present folder write .")
+    if "\0" in text:
+        raise ValueError("a path must not hold the character NUL")
+    if len(os.fsencode(text)) > _LONGEST_PATH or any(
+        len(os.fsencode(part)) > _LONGEST_NAME for part in Path(text).parts
+    ):
+        raise ValueError(f"a path has at most {_LONGEST_PATH} bytes, and each name in it at most {_LONGEST_NAME}")
+    return path
+
+
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255
+UserPath = Annotated[Path, BeforeValidator(_nameable), AfterValidator(expanded)]
+Duration = Annotated[timedelta, Field(ge=timedelta(0))]
+"""Seconds, or a text as `PT15S`; not below 0."""
+Bytes = Annotated[int, Field(gt=0, le=2**50)]
+"""A size that a machine could have: up to a pebibyte."""
 
 
 def _prefix(path: str) -> str:
@@ -71,7 +91,7 @@ class TiledSettings(Section):
         description="Container of the raw runs on the same server, as TiledWriter writes them ('' for the top): "
         "the denoised run then names the path of its raw run.",
     )
-    interval: timedelta = Field(
+    interval: Duration = Field(
         default=timedelta(seconds=0.5), description="Least time between two live updates of a run."
     )
 
@@ -116,7 +136,7 @@ class IngestSettings(Section):
         default=(),
         description="Files announced by documents are opened only below these folders. data_dir is always one.",
     )
-    stale_after: timedelta = Field(
+    stale_after: Duration = Field(
         default=timedelta(minutes=10), description="Silence after which a run counts as stale."
     )
     path_map: dict[str, UserPath] = Field(
@@ -124,7 +144,7 @@ class IngestSettings(Section):
         description="Folders as documents name them on the detector's computer -> the same folders as mounted here, "
         "such as {/mnt/det: /data/det}. The mapped path must lie below data_roots.",
     )
-    file_timeout: timedelta = Field(
+    file_timeout: Duration = Field(
         default=timedelta(seconds=10), description="How long to wait for announced data to be in its file."
     )
     keep_runs: timedelta | None = Field(
@@ -138,20 +158,16 @@ class IngestSettings(Section):
         description="Most bytes that all runs may take on disk. Above it, the oldest finished runs are deleted, in "
         "Tiled too, except those that are pinned or that a worker still has to denoise or refine. Empty: no limit.",
     )
-    max_pixels: int = Field(default=16_777_216, gt=0, description="Largest map (rows x cols) that is admitted.")
-    max_buffer_bytes: int = Field(
-        default=64 * 2**30, gt=0, description="Largest uncompressed run buffer that is admitted."
+    max_pixels: int = Field(
+        default=16_777_216, gt=0, le=2**32, description="Largest map (rows x cols) that is admitted."
     )
+    max_buffer_bytes: Bytes = Field(default=64 * 2**30, description="Largest uncompressed run buffer that is admitted.")
     fsync: bool = Field(
         default=True,
         description="Acknowledge documents only when their rows are on disk (fsync), not in the memory of the "
         "operating system: a power failure then loses nothing. The embedded Redis waits for its disk, too.",
     )
-    max_spectrum_bytes: int = Field(default=2**30, gt=0, description="Most bytes read from a detector file at once.")
-
-
-Duration = Annotated[timedelta, Field(ge=timedelta(0))]
-"""Seconds, or a text as `PT15S`; not below 0."""
+    max_spectrum_bytes: Bytes = Field(default=2**30, description="Most bytes read from a detector file at once.")
 
 
 class DenoiseSettings(Section):
@@ -189,9 +205,8 @@ class DenoiseSettings(Section):
         default=timedelta(seconds=10),
         description="A worker that is silent for so long loses its runs.",
     )
-    max_live_bytes: int = Field(
+    max_live_bytes: Bytes = Field(
         default=4 * 2**30,
-        gt=0,
         description="Largest run (counts as float32) held in memory. The detectors of a larger one are summed in "
         "groups; where even that is too large, its raw map is shown.",
     )
