@@ -46,6 +46,35 @@ def test_a_drawn_circle_holds_the_pixels_near_its_centre(radius: float, turn: fl
     assert mask[away < radius * np.cos(np.pi / n) - 1e-9].all()
 
 
+def ray_by_ray(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Every pixel held against every side: inside where a ray along its row meets an odd number of them."""
+    row, col = np.mgrid[: shape[0], : shape[1]].astype(float)
+    odd = np.zeros(shape, bool)
+    for (r0, c0), (r1, c1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if r0 != r1:
+            odd ^= ((r0 > row) != (r1 > row)) & (col < (c1 - c0) * (row - r0) / (r1 - r0) + c0)
+    return odd
+
+
+@pytest.mark.parametrize("grid", [1.0, 0.5, 1e-3])
+def test_a_polygon_holds_the_pixels_that_every_side_says(grid: float) -> None:
+    """Stars of up to 60 corners, some on centres and edges of pixels, some at the edge of the map."""
+    rng, compared = np.random.default_rng(7), 0
+    for _ in range(200):
+        n = int(rng.integers(3, 60))
+        angles = np.sort(rng.uniform(0, 2 * np.pi, n))
+        reach = rng.uniform(1.0, 6.2, n)
+        points = np.stack([5.5 + reach * np.sin(angles), 4.5 + reach * np.cos(angles)], axis=1)
+        points = np.clip(np.round(points / grid) * grid, -0.5, [11.5, 9.5])
+        try:
+            region = make_region("s", "polygon", {"points": points.tolist()}, SHAPE)
+        except InputError:  # rounding made it cross itself, or nothing lies inside
+            continue
+        compared += 1
+        assert np.array_equal(region.mask, ray_by_ray(points, SHAPE))
+    assert compared > 30
+
+
 def test_thresholds_hold_the_pixels_between_them() -> None:
     values = np.arange(120, dtype=float).reshape(SHAPE)
     values[0] = np.nan

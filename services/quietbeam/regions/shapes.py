@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -173,15 +174,19 @@ def polygon(points: Points, shape: tuple[int, int]) -> BoolArray:
 
 
 def _inside(corners: npt.NDArray[np.float64], shape: tuple[int, int]) -> BoolArray:
-    """Return where a ray along a row meets the outline an odd number of times."""
-    row, col = np.mgrid[: shape[0], : shape[1]].astype(float)
-    odd = np.zeros(shape, bool)
+    """Return where a ray along a row meets the outline an odd number of times.
+
+    The cost goes as the rows that each side crosses, plus the pixels.
+    """
+    rows, cols = shape
+    turns = np.zeros((rows, cols + 1), bool)  # True: odd and even change places left of this column
     for (r0, c0), (r1, c1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        if r0 == r1:
-            continue
-        beside = (r0 > row) != (r1 > row)
-        odd ^= beside & (col < (c1 - c0) * (row - r0) / (r1 - r0) + c0)
-    return odd
+        low, high = sorted((r0, r1))
+        row = np.arange(max(math.ceil(low), 0), min(math.ceil(high), rows))  # low <= row < high; none where level
+        if row.size:
+            meets = (c1 - c0) * (row - r0) / (r1 - r0) + c0
+            turns[row, np.clip(np.ceil(meets), 0, cols).astype(int)] ^= True
+    return np.asarray(np.logical_xor.accumulate(turns[:, :0:-1], axis=1)[:, ::-1])
 
 
 def _crossing(corners: npt.NDArray[np.float64]) -> tuple[float, float] | None:
