@@ -35,6 +35,8 @@ _MAPS_TO_CONCLUDE, _BANDS_TO_CONCLUDE = 2.0, 4.0
 """Passes over the map, and over a band of it, that the final maps take: of two networks, with two bands that grew."""
 _CALIBRATE_AGAIN = 0.05
 """Gains and noise are estimated anew when this share of the rows is new, and at the end of a run."""
+_AT_ONCE_S = 1.0
+"""An evaluation of a small map scores every fold at once where that takes less than this."""
 CARRIED = "fine-tuning went on from the weights of the map before"
 
 
@@ -182,7 +184,8 @@ class DenoiseSession:
         scores no more than new rows need; :meth:`evaluate_more` adds to it.
         """
         with self._schedule.serving(yield_callback):
-            return self._evaluate(complete=complete)
+            every_fold_s = 2 * (FOLDS + 1) * self._band_s  # of two bands
+            return self._evaluate(complete=complete or 0 < every_fold_s < _AT_ONCE_S)
 
     def evaluate_more(self, yield_callback: Callable[[], object] | None = None) -> bool:
         """Score a part of the map better, for the next evaluation; False when nothing is left to score."""
