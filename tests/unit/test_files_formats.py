@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import dask
 import h5py
 import numpy as np
 import pytest
@@ -183,6 +184,13 @@ def test_rpl(tmp_path: Path, data: np.ndarray) -> None:
     found = read_map(tmp_path / "a.rpl", ["Fe_Ka"])
     assert np.array_equal(found.counts[0, 0], cut(data)[0])
     assert found.step == (0.5, 0.5) and found.units == "um"
+
+
+def test_files_are_read_here_also_after_dask_had_a_client(tmp_path: Path, data: np.ndarray) -> None:
+    (tmp_path / "a.rpl").write_text(RPL, encoding="latin-1")
+    data[:, :, 0].astype("<u2").tofile(tmp_path / "a.raw")
+    with dask.config.set(scheduler="dask.distributed"):
+        assert np.array_equal(read_map(tmp_path / "a.rpl", ["Fe_Ka"]).counts[0, 0], cut(data)[0])
 
 
 def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

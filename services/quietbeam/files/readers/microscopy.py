@@ -89,8 +89,11 @@ def read_microscopy(path: Path, calibration: Path | None, choice: ReadChoice) ->
         reader: Callable[..., list[dict[str, Any]]] = import_module(f"rsciio.{module}").file_reader
     except ImportError as error:
         raise ServiceError(f"{path}: reading files of {whose} needs rosettasciio: {EXTRA}") from error
+    import dask  # rosettasciio brings it
+
     try:
-        with warnings.catch_warnings():
+        # here, also in a process that is, or was, a client of a Dask scheduler
+        with warnings.catch_warnings(), dask.config.set(scheduler="synchronous"):
             warnings.simplefilter("ignore")
             found = reader(str(path), **arguments)
             signals = [signal for signal in found if _energy_axis(signal) is not None]
